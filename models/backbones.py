@@ -1,0 +1,217 @@
+"""The frozen ImageNet layers: torchvision's residual stages, with weights from where the user has them.
+
+Three sources, written as one string everywhere (options, checkpoint metadata):
+
+- ``imagenet``: torchvision's IMAGENET1K_V1, from its cache (``$TORCH_HOME/hub/checkpoints``) or downloaded to it;
+- ``random`` or ``random:SEED``: no ImageNet at all, drawn from numpy's frozen legacy generator;
+- a path: a ``.pth``, ``.pt`` or ``.safetensors`` file, or a folder with one for each network. It is enough if the
+  file covers the layers used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import urllib.error
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+WEIGHTS = {
+    "wide_resnet101_2": torchvision.models.Wide_ResNet101_2_Weights.IMAGENET1K_V1,
+    "resnet34": torchvision.models.ResNet34_Weights.IMAGENET1K_V1,
+}
+BACKBONE_FILE = "backbone.safetensors"
+_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+class BackboneError(ValueError):
+    """Frozen layers that cannot be had. The message says what was looked for, where, and what to do."""
+
+
+def frozen_layers(architecture: str, layers: tuple[str, ...]) -> nn.Sequential:
+    """Layers of a torchvision ResNet, without their values.
+
+    Args:
+        architecture: ``wide_resnet101_2`` or ``resnet34``.
+        layers: Names of the network's children, in order, such as ``("layer1",)``.
+
+    Returns:
+        The layers under their torchvision names, in eval mode, frozen, on the ``meta`` device: nothing is allocated
+        and nothing random is drawn for the layers that are not used. Fill them with ``load_frozen``.
+    """
+    with torch.device("meta"):
+        network = getattr(torchvision.models, architecture)(weights=None)
+    chosen = nn.Sequential()
+    for name in layers:
+        chosen.add_module(name, getattr(network, name))
+    return chosen.eval().requires_grad_(False)
+
+
+def load_frozen(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Put a state dict that ``backbone_state`` made into the layers that ``frozen_layers`` made, on the CPU."""
+    module.load_state_dict({key: value.clone() for key, value in state.items()}, strict=True, assign=True)
+    module.requires_grad_(False)
+
+
+def backbone_state(architecture: str, layers: tuple[str, ...], source: str) -> dict[str, torch.Tensor]:
+    """The weights and buffers of some frozen layers.
+
+    Args:
+        architecture: ``wide_resnet101_2`` or ``resnet34``.
+        layers: Names of the network's children.
+        source: ``imagenet``, ``random``, ``random:SEED``, or a path; see the module's docstring.
+
+    Returns:
+        A complete state dict of those layers in torchvision's names, float32.
+
+    Raises:
+        BackboneError: The weights cannot be downloaded, the file is missing or does not cover the layers.
+    """
+    expected = frozen_layers(architecture, layers).state_dict()
+    if source == "imagenet":
+        return _select(_imagenet(architecture), expected, architecture, f"torchvision's {WEIGHTS[architecture]}")
+    if source == "random" or source.startswith("random:"):
+        return _random(expected, architecture, random_seed(source))
+    path = _file_for(Path(source), architecture)
+    return _select(read_state(path), expected, architecture, str(path))
+
+
+def random_seed(source: str) -> int:
+    """The seed in ``random`` (which is 0) or ``random:SEED``.
+
+    Raises:
+        BackboneError: What follows the colon is not a whole number >= 0.
+    """
+    seed = source.partition(":")[2] or "0"
+    if not seed.isdigit() or int(seed) >= 2**32:
+        raise BackboneError(f"backbone '{source}': the seed is a whole number from 0 to 2^32 - 1, as in random:7.")
+    return int(seed)
+
+
+def state_hash(state: dict[str, torch.Tensor]) -> str:
+    """SHA-256 over names, shapes and float32 values: which frozen layers these are, whatever file they came in.
+
+    ``num_batches_tracked`` does not count: it has no part in any result, and old files lack it.
+    """
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        if not key.endswith("num_batches_tracked"):
+            value = state[key].detach().cpu().float().contiguous()
+            digest.update(f"{key}{tuple(value.shape)}".encode())
+            digest.update(value.numpy().astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def seeded(name: str, seed: int) -> np.random.RandomState:
+    """A generator for one tensor: its draws depend on the seed and its own name, not on what else is drawn.
+
+    numpy's legacy ``RandomState`` is frozen by its makers, so a seed means the same weights on every version.
+    """
+    return np.random.RandomState([seed, zlib.crc32(name.encode())])
+
+
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a ``.safetensors``, ``.pth`` or ``.pt`` file, whichever wrapping they were saved in.
+
+    Pickled files are read with ``weights_only=True``: nothing in them is run.
+
+    Raises:
+        BackboneError: The file is missing, damaged, or holds something other than tensors.
+    """
+    if not path.is_file():
+        raise BackboneError(
+            f"{path}: no such file of weights. Give 'imagenet', 'random', or the path of a file that exists."
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BackboneError(
+            f"{path}: cannot be read as weights ({reason}). It must hold plain tensors and be complete; fetch or save it again."
+        ) from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise BackboneError(
+            f"{path}: holds no state dict of tensors. Save it with torch.save(model.state_dict(), path)."
+        )
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _select(
+    state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], architecture: str, where: str
+) -> dict[str, torch.Tensor]:
+    """The expected keys out of a state dict, which may name its network (``resnet34.layer1...``) or not."""
+    prefix = f"{architecture}."
+    chosen, missing = {}, []
+    for key, like in expected.items():
+        value = state.get(prefix + key, state.get(key))
+        if value is None and key.endswith("num_batches_tracked"):
+            value = torch.zeros((), dtype=torch.int64)
+        if value is None:
+            missing.append(key)
+        elif value.shape != like.shape:
+            raise BackboneError(
+                f"{where}: {key} is {tuple(value.shape)}; {architecture} has {tuple(like.shape)}. These are another network's weights."
+            )
+        else:
+            chosen[key] = value.to(like.dtype)
+    if missing:
+        raise BackboneError(
+            f"{where}: {len(missing)} of {len(expected)} tensors of {architecture} are not in it, the first is {missing[0]}. "
+            f"Give a file that covers these layers (torchvision's own: {WEIGHTS[architecture].url}), or 'random'."
+        )
+    return chosen
+
+
+def _random(expected: dict[str, torch.Tensor], architecture: str, seed: int) -> dict[str, torch.Tensor]:
+    """Kaiming-normal (fan-out) convolutions and identity batch norms: a ResNet before any training."""
+    state = {}
+    for key, like in expected.items():
+        if like.ndim == 4:
+            std = (2.0 / (like.shape[0] * like.shape[2] * like.shape[3])) ** 0.5
+            draw = seeded(f"{architecture}.{key}", seed).standard_normal(tuple(like.shape)) * std
+            state[key] = torch.from_numpy(draw.astype(np.float32))
+        else:
+            one = key.endswith(("weight", "running_var"))
+            state[key] = torch.full(like.shape, 1 if one else 0, dtype=like.dtype)
+    return state
+
+
+def _imagenet(architecture: str) -> dict[str, torch.Tensor]:
+    weights = WEIGHTS[architecture]
+    cache = Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(weights.url)
+    try:
+        return weights.get_state_dict(progress=True, check_hash=True, map_location="cpu", weights_only=True)
+    except (urllib.error.URLError, OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        if cache.exists():
+            raise BackboneError(
+                f"{cache}: cannot be read as torchvision's weights ({str(error).splitlines()[0]}). It may be an interrupted "
+                "download: delete it and run again, or put a complete copy there."
+            ) from error
+        raise BackboneError(
+            f"the ImageNet weights of {architecture} are not on this machine and could not be downloaded ({error}).\n"
+            f"  Fetch   {weights.url}\n  put it  {cache}\n"
+            "  or give the file with --backbone PATH, or go without ImageNet by --backbone random (results differ and say so)."
+        ) from error
+
+
+def _file_for(path: Path, architecture: str) -> Path:
+    if not path.is_dir():
+        return path
+    named = [p for p in sorted(path.iterdir()) if p.name.startswith(architecture) and p.suffix in _SUFFIXES]
+    for candidate in [path / BACKBONE_FILE, *named]:
+        if candidate.is_file():
+            return candidate
+    raise BackboneError(f"{path}: holds neither {BACKBONE_FILE} nor a file {architecture}*.pth. Give the file itself.")

@@ -1,0 +1,1 @@
+"""Stage 1 (FERD): reverse distillation, pruned to Spe-FEN afterwards."""

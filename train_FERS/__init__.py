@@ -1,0 +1,1 @@
+"""Stage 2 (FERS): Spe-FEN frozen as the teacher, Spa-FEN the student that must differ from it."""

@@ -1,0 +1,49 @@
+"""What Stage 2 needs beside the two branches: the FRN, which decodes H from F_spe + F_spa (eq. 9)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from models.spa_fen import ChannelAttention, init_uniform
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions without bias, each with batch norm, and the input added before the last ReLU."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(N, C, H, W)`` to the same shape."""
+        return F.relu(x + self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
+
+
+class FRN(nn.Module):
+    """Feature reconstruction network: three residual blocks with channel attention, then a 1x1 convolution.
+
+    Args:
+        bands: C, at least 8.
+        seed: For the initial weights.
+
+    Source: SPEC 4; eq. 9.
+    """
+
+    BLOCKS = 3
+
+    def __init__(self, bands: int, seed: int = 0):
+        super().__init__()
+        self.body = nn.Sequential(
+            *(layer for _ in range(self.BLOCKS) for layer in (ResidualBlock(bands), ChannelAttention(bands)))
+        )
+        self.final_conv = nn.Conv2d(bands, bands, 1)
+        init_uniform(self, "frn", seed)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """F_spe + F_spa, ``(N, C, H, W)``, to H_hat of the same shape."""
+        return self.final_conv(self.body(features))
