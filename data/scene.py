@@ -327,23 +327,27 @@ def _read_envi(header: Path) -> tuple[np.ndarray, dict]:
             f"{image.nbands} bands of {np.dtype(image.dtype)}, {expected} bytes. The file is cut short or the header is another's."
         )
     extra: dict = {}
-    try:
-        if "data ignore value" in fields:
-            extra["nodata"] = (float(fields["data ignore value"]),)
-        if "map info" in fields:
-            info = fields["map info"]
-            extra["map_info"] = tuple(info) if isinstance(info, list) else (info,)
-        if "wavelength" in fields:
-            extra["wavelengths"] = _wavelengths_nm(header, fields, image.nbands)
-    except ValueError as error:
-        raise error if isinstance(error, SceneError) else SceneError(f"{header}: an entry is not a number ({error}).")
+    if "data ignore value" in fields:
+        extra["nodata"] = tuple(_numbers(header, "data ignore value", [fields["data ignore value"]]))
+    if "map info" in fields:
+        info = fields["map info"]
+        extra["map_info"] = tuple(info) if isinstance(info, list) else (info,)
+    if "wavelength" in fields:
+        extra["wavelengths"] = _wavelengths_nm(header, fields, image.nbands)
     return image.open_memmap(interleave="bip"), extra
 
 
 def _wavelengths_nm(header: Path, fields: dict, bands: int) -> np.ndarray:
-    centres = np.array([float(w) for w in fields["wavelength"]])
+    centres = np.array(_numbers(header, "wavelength", fields["wavelength"]))
     if len(centres) != bands:
         raise SceneError(f"{header}: {len(centres)} wavelengths for {bands} bands. Correct the header.")
     unit = fields.get("wavelength units", "").strip().lower()
     # without a usable unit: reflected light lies below 100 if it is in micrometres and above if in nanometres
     return centres * _TO_NM.get(unit, 1e3 if centres.max() < 100 else 1.0)
+
+
+def _numbers(header: Path, entry: str, values: list[str]) -> list[float]:
+    try:
+        return [float(value) for value in values]
+    except ValueError as error:
+        raise SceneError(f"{header}: '{entry}' holds something that is not a number ({error}). Correct it.") from error

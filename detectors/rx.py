@@ -146,7 +146,7 @@ def _pixels(cube: torch.Tensor | np.ndarray) -> tuple[torch.Tensor, tuple[int, i
         cube = np.asarray(cube)
         if cube.ndim not in (3, 4):
             raise ValueError(f"an array is H x W x B or N x H x W x B; got {cube.shape}.")
-        if cube.dtype.kind == "u" and cube.dtype.itemsize > 1:  # torch has few operations on these types
+        if not cube.dtype.isnative or (cube.dtype.kind == "u" and cube.dtype.itemsize > 1):  # torch has no such types
             cube = cube.astype(np.float64)
         cube = torch.from_numpy(np.ascontiguousarray(np.moveaxis(cube[None] if cube.ndim == 3 else cube, -1, 1)))
     n, bands, height, width = cube.shape

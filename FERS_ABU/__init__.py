@@ -1,0 +1,1 @@
+"""The Airport-Beach-Urban experiments."""

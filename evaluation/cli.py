@@ -1,0 +1,106 @@
+"""What the two test scripts share: their options, and how they end."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from data import SceneError
+from evaluation.pipeline import DETECTORS, FEATURES, FUSIONS, USER_ERRORS, Pipeline, Settings
+from models.checkpoint import ROOT
+
+
+def add_test_options(
+    parser: argparse.ArgumentParser, *, bands: int, data_path: str, sensor: str, scenes: str, scenes_help: str
+) -> None:
+    """Add the options of a test script, grouped by concern; the arguments are the defaults."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--data_path", type=Path, default=ROOT / data_path, help=f"the dataset's folder (default: {data_path})"
+    )
+    group.add_argument("--sensor", default=None, help=f"sensor of data and checkpoint (default: {sensor})")
+    group.add_argument(
+        "--input_channel", type=_positive, default=bands, help="bands given to the networks (default: %(default)s)"
+    )
+    group.add_argument("--start_band", type=_natural, default=0, help="the first of them (default: 0)")
+    group.add_argument("--scenes", default=scenes, help=f"{scenes_help} (default: {scenes})")
+
+    group = parser.add_argument_group("method")
+    group.add_argument("--detect", choices=DETECTORS, default="RX", type=str.upper, help="detector (default: RX)")
+    group.add_argument(
+        "--features", choices=FEATURES, default="fused", help="what is added to the cube (default: fused)"
+    )
+    group.add_argument(
+        "--fusion", choices=FUSIONS, type=str.upper, help="default: A up to 50 bands, B above; B with AE"
+    )
+    group.add_argument("--seed", type=_natural, default=0, help="of the untrained control and of AE (default: 0)")
+    group.add_argument(
+        "--ae_select",
+        choices=("last", "oracle"),
+        default="last",
+        help="AE's iteration: the last, or the one with the best AUC against the ground truth, as published tables have "
+        "it; that is marked in the output (default: last)",
+    )
+
+    group = parser.add_argument_group("weights")
+    group.add_argument("--checkpoint_dir", type=Path, help="default: checkpoints/<sensor>_<input_channel>")
+    group.add_argument(
+        "--backbone",
+        help="frozen layers: imagenet, random[:SEED] or a path (default: what the checkpoint says; else imagenet)",
+    )
+
+    group = parser.add_argument_group("run")
+    group.add_argument("--save_dir", type=Path, help="default: results/<dataset>/<setting>")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+
+
+def build(options: argparse.Namespace, sensor: str, dataset: str) -> tuple[Pipeline, Path]:
+    """The pipeline and the results folder that the options ask for."""
+    settings = Settings(
+        bands=options.input_channel,
+        sensor=options.sensor or sensor,
+        detect=options.detect,
+        features=options.features,
+        fusion=options.fusion,
+        ae_select=options.ae_select,
+        checkpoint_dir=options.checkpoint_dir,
+        backbone=options.backbone,
+        seed=options.seed,
+        device=options.device,
+    )
+    parts = [settings.detect, settings.features, settings.chosen_fusion, f"{settings.bands}bands"]
+    if settings.detect == "AE" and settings.ae_select == "oracle":
+        parts.insert(1, "oracle")
+    if settings.features == "untrained" or settings.detect == "AE":
+        parts.append(f"seed{settings.seed}")
+    return Pipeline(settings), options.save_dir or ROOT / "results" / dataset / "_".join(filter(None, parts))
+
+
+def run_script(script: Callable[[], None]) -> int:
+    """Run a script's work; what the user can mend becomes a message on stderr and exit code 2."""
+    try:
+        script()
+    except (SceneError, *USER_ERRORS) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a full disk, a folder that may not be written
+        print(f"error: {error}. Results so far are kept; run the same command again to go on.", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; run the same command again to go on.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _natural(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number >= 0")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number >= 1")
+    return int(text)

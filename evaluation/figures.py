@@ -1,0 +1,99 @@
+"""Pictures of results: what the scene looks like, where the detector sees anomalies, where they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from data.files import atomic_path
+from data.scene import Scene
+from evaluation.metrics import auc, has_both_classes, roc
+
+RGB_NM = (640.0, 550.0, 470.0)
+_FULL_RANGE_NM = (400.0, 2500.0)  # assumed of a file without wavelengths: AVIRIS and its kin
+_VNIR_RANGE_NM = (430.0, 860.0)  # assumed of one with too few bands for that: ROSIS and its kin
+_VNIR_BANDS = 128
+_ACCENT = "#b2182b"
+
+
+def rgb_bands(scene: Scene) -> tuple[int, int, int]:
+    """The bands nearest to red, green and blue (640, 550, 470 nm).
+
+    Where the file has no wavelengths they are assumed to be spread evenly, over 400-2500 nm for more than 128 bands,
+    over 430-860 nm for fewer.
+    """
+    wavelengths = scene.wavelengths
+    if wavelengths is None:
+        ends = _FULL_RANGE_NM if scene.bands > _VNIR_BANDS else _VNIR_RANGE_NM
+        wavelengths = np.linspace(*ends, scene.bands)
+    red, green, blue = (int(np.abs(wavelengths - target).argmin()) for target in RGB_NM)
+    return red, green, blue
+
+
+def false_colour(scene: Scene) -> np.ndarray:
+    """``(H, W, 3)`` in [0, 1]: three bands, each stretched from its 2nd to its 98th percentile."""
+    channels = []
+    for band in rgb_bands(scene):
+        values = np.asarray(scene.cube[:, :, band], dtype=np.float64)
+        low, high = np.nanpercentile(values, [2, 98])
+        channels.append(np.clip((values - low) / (high - low if high > low else 1.0), 0, 1))
+    return np.nan_to_num(np.stack(channels, axis=2))
+
+
+def scene_figure(scene: Scene, score: np.ndarray, mask: np.ndarray, path: str | Path, title: str) -> Path:
+    """Draw one scene's result: false colour, score map, ground truth and ROC side by side.
+
+    Args:
+        scene: The scene, for its false colour.
+        score: ``(H, W)`` score map. Its colours end at the 99.5th percentile, as a few pixels would take all the range.
+        mask: ``(H, W)`` bool, True at anomalies.
+        path: The .png to write.
+        title: What the map was made with, such as ``RX, fusion B``.
+
+    Returns:
+        ``path``.
+    """
+    height, width = mask.shape
+    side = 3.0
+    figure = Figure(figsize=(4 * side + 1.2, min(max(side * height / width, 1.8), 12.0) + 0.95), layout="constrained")
+    picture, scores, truth, curve = figure.subplots(1, 4)
+    value = auc(score, mask)
+
+    picture.imshow(false_colour(scene))
+    picture.set_title("False colour (bands {}, {}, {})".format(*(band + 1 for band in rgb_bands(scene))))
+    low, high = np.percentile(score, [0.5, 99.5])
+    image = scores.imshow(score, cmap="inferno", vmin=low, vmax=high if high > low else low + 1)
+    scores.set_title(f"Score map: {title}")
+    figure.colorbar(image, ax=scores, extend="both", fraction=0.046, pad=0.03)
+    truth.imshow(mask, cmap="gray", vmin=0, vmax=1)
+    truth.set_title(f"Ground truth ({int(mask.sum())} px)")
+    for axes in (picture, scores, truth):
+        axes.set_xticks([])
+        axes.set_yticks([])
+
+    curve.set_box_aspect(1)
+    curve.set_xscale("log")  # the working point of a detector is at few false alarms
+    curve.set_ylim(0, 1.02)
+    curve.set_xlabel("False positive rate")
+    curve.set_ylabel("True positive rate")
+    curve.grid(True, which="major", color="0.88", linewidth=0.6)
+    for spine in ("top", "right"):
+        curve.spines[spine].set_visible(False)
+    if has_both_classes(mask):
+        floor = 1.0 / int((~mask).sum())  # one false alarm
+        false_positive, true_positive = roc(score, mask)
+        curve.step(np.maximum(false_positive, floor), true_positive, where="post", color=_ACCENT, linewidth=1.6)
+        chance = np.geomspace(floor, 1, 100)
+        curve.plot(chance, chance, color="0.6", linewidth=0.8, linestyle="--")
+        curve.set_xlim(floor, 1)
+        curve.set_title(f"ROC, AUC = {value:.4f}")
+    else:
+        curve.set_title("ROC: no AUC")
+        curve.text(0.5, 0.5, "the mask lacks a class", ha="center", transform=curve.transAxes, color="0.4")
+    note = f" ({'; '.join(scene.notes)})" if scene.notes else ""
+    figure.suptitle(f"{scene.name}{note}", fontweight="bold", x=0.01, ha="left")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=160)
+    return Path(path)
