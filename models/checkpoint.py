@@ -1,7 +1,8 @@
 """Trained weights on disk: one safetensors file per branch, trained tensors only, and what it takes to rebuild the rest.
 
     checkpoints/<sensor>_<bands>/spe_fen.safetensors   CWL, FPL, ZCL
-    checkpoints/<sensor>_<bands>/spa_fen.safetensors   compression, LightSPP, SE
+    checkpoints/<sensor>_<bands>/spa_fen.safetensors   compression, LightSPP, SE; with the released recipe the statistics
+                                                       of the frozen batch norms, which adapted in training
     checkpoints/<sensor>_<bands>/backbone.safetensors  optional: the frozen layers, ``<architecture>.<torchvision name>``
 
 Without the third, the frozen layers are found as the metadata says (ImageNet from torchvision, or a random seed).
@@ -28,6 +29,7 @@ from models.spe_fen import SpeFEN
 ROOT = Path(__file__).resolve().parent.parent
 BRANCHES: dict[str, type[nn.Module]] = {"spe_fen": SpeFEN, "spa_fen": SpaFEN}
 _FROZEN_PREFIX = "backbone."
+_STATISTICS = ("running_mean", "running_var")  # of batch norms
 
 
 class CheckpointError(ValueError):
@@ -90,11 +92,16 @@ class CheckpointInfo:
             ) from error
 
 
+def is_trained(network: nn.Module, key: str) -> bool:
+    """Whether a tensor of a branch is trained: all but the frozen backbone, of which only statistics may adapt."""
+    if not key.startswith(_FROZEN_PREFIX):
+        return True
+    return getattr(network, "adapt_batch_norm", False) and key.endswith(_STATISTICS)
+
+
 def trained_state(network: nn.Module) -> dict[str, torch.Tensor]:
-    """The tensors of a branch that are trained: all but the frozen backbone."""
-    return {
-        k: v.detach().cpu().contiguous() for k, v in network.state_dict().items() if not k.startswith(_FROZEN_PREFIX)
-    }
+    """The tensors of a branch that are trained."""
+    return {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items() if is_trained(network, k)}
 
 
 def save_checkpoint(network: nn.Module, path: str | Path, info: CheckpointInfo) -> Path:
@@ -159,7 +166,9 @@ def load_checkpoint(
             f"checkpoint for {bands} bands with --checkpoint_dir."
         )
     network = BRANCHES[info.branch](info.bands, backbone=None)
-    _check_tensors(path, tensors, trained_state(network))
+    if info.branch == "spa_fen":
+        network.adapt_batch_norm = any(key.startswith(_FROZEN_PREFIX) for key in tensors)
+    _check_tensors(path, tensors, {k: v for k, v in network.state_dict().items() if is_trained(network, k)})
     load_frozen(network.backbone, _frozen_state(network, path, info, backbone))
     network.load_state_dict(tensors, strict=False)
     return network.eval(), info

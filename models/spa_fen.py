@@ -62,6 +62,8 @@ class SpaFEN(nn.Module):
         backbone: Where the frozen ResNet-34 comes from: ``imagenet``, ``random[:SEED]`` or a path; None leaves it
             without values, to be filled from a checkpoint.
         seed: For the initial compression, LightSPP and SE.
+        adapt_batch_norm: In training the backbone's batch norms use batch statistics and their running statistics adapt
+            (SPEC 7: the released recipe). These then count as trained: a checkpoint holds them.
 
     Source: SPEC 4; Jin, Zhu and Guo, arXiv 2510.18781, section III-B.
     """
@@ -69,9 +71,10 @@ class SpaFEN(nn.Module):
     ARCHITECTURE = "resnet34"
     FROZEN = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3")
 
-    def __init__(self, bands: int, backbone: str | None = "imagenet", seed: int = 0):
+    def __init__(self, bands: int, backbone: str | None = "imagenet", seed: int = 0, adapt_batch_norm: bool = False):
         super().__init__()
         self.bands = bands
+        self.adapt_batch_norm = adapt_batch_norm
         self.compression = Compression(bands)
         self.backbone = frozen_layers(self.ARCHITECTURE, self.FROZEN)
         self.spp = LightSPP(bands)
@@ -98,9 +101,9 @@ class SpaFEN(nn.Module):
         return self.se(self.spp(features, h.shape[-2:]))
 
     def train(self, mode: bool = True) -> SpaFEN:
-        """As ``nn.Module.train``, but the frozen layers stay in eval mode (SPEC 7: the paper recipe)."""
+        """As ``nn.Module.train``, but the frozen layers stay in eval mode unless their batch norms adapt."""
         super().train(mode)
-        self.backbone.eval()
+        self.backbone.train(mode and self.adapt_batch_norm)
         return self
 
 

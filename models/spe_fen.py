@@ -67,12 +67,23 @@ class SpeFEN(nn.Module):
         Returns:
             ``(N, C, H, W)``, >= 0.
         """
-        padded = F.pad(h, [PADDING] * 4, mode="reflect")
-        f1 = self.backbone(self.cwl(padded))
-        return self.fpl(f1[:, :, PADDING:-PADDING, PADDING:-PADDING])
+        return self.project(self.encode(h))
+
+    def encode(self, h: torch.Tensor) -> torch.Tensor:
+        """f1 of a normalised cube, its padding still around it: ``(N, 256, H + 8, W + 8)``."""
+        return self.backbone(self.cwl(F.pad(h, [PADDING] * 4, mode="reflect")))
+
+    def project(self, f1: torch.Tensor) -> torch.Tensor:
+        """The FPL on f1 (or on Stage 1's g1) without its padding: ``(N, C, H, W)``, >= 0."""
+        return self.fpl(crop(f1))
 
     def train(self, mode: bool = True) -> SpeFEN:
         """As ``nn.Module.train``, but the frozen layers stay in eval mode."""
         super().train(mode)
         self.backbone.eval()
         return self
+
+
+def crop(features: torch.Tensor) -> torch.Tensor:
+    """``(N, C, H + 8, W + 8)`` without the reflected border: ``(N, C, H, W)``."""
+    return features[:, :, PADDING:-PADDING, PADDING:-PADDING]
