@@ -1,0 +1,229 @@
+"""The synthetic benchmark: layout, determinism, and that its scenes are as hard as they claim to be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from data import synthetic
+
+ROOT = Path(__file__).resolve().parents[1]
+EIGHT = np.ones((3, 3))  # neighbours across corners belong together
+
+
+def mahalanobis(cube: np.ndarray) -> np.ndarray:
+    """Global RX of the raw cube with the unbiased covariance, ``(H, W)``."""
+    pixels = cube.reshape(-1, cube.shape[-1]).astype(np.float64)
+    pixels -= pixels.mean(axis=0)
+    covariance = pixels.T @ pixels / (len(pixels) - 1)
+    return (pixels * np.linalg.solve(covariance, pixels.T).T).sum(axis=1).reshape(cube.shape[:2])
+
+
+def auc(mask: np.ndarray, score: np.ndarray) -> float:
+    """Chance that an anomaly scores higher than a background pixel."""
+    background = np.sort(score[~mask])
+    return float(np.searchsorted(background, score[mask]).mean() / background.size)
+
+
+def mean_auc(scenes: list[synthetic.SyntheticScene]) -> float:
+    return float(np.mean([auc(s.mask, mahalanobis(s.cube[..., :50])) for s in scenes]))
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[synthetic.SyntheticScene]:
+    return [synthetic.make_scene(0, i) for i in range(12)]
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthetic.write_benchmark(
+        tmp_path_factory.mktemp("made") / "A", seed=5, n_train=5, n_test=2, size=32
+    )
+
+
+def test_bands_are_the_kept_ranges_of_had100():
+    kept = [*range(15, 109), *range(118, 145), *range(158, 187), *range(227, 274), *range(328, 407)]
+    assert len(kept) == 276
+    np.testing.assert_allclose(synthetic.WAVELENGTHS_NM, 376.86 + 5.0086 * np.array(kept), atol=1e-9)
+
+
+def test_reflectances_are_fractions_and_smooth():
+    for name, spectrum in {**synthetic.endmembers(), **synthetic.object_materials()}.items():
+        assert spectrum.shape == (276,)
+        assert spectrum.min() >= 0 and spectrum.max() <= 1, name
+        step = np.abs(np.diff(spectrum))[np.diff(synthetic.WAVELENGTHS_NM) < 6]
+        assert step.max() < 0.12, name
+
+
+def test_no_background_material_is_an_object_material():
+    background, objects = synthetic.endmembers(), synthetic.object_materials()
+    assert not background.keys() & objects.keys()
+    known = np.stack(list(background.values())).T
+    for name, spectrum in objects.items():
+        mixture = known @ np.linalg.lstsq(known, spectrum, rcond=1e-3)[0]
+        assert np.abs(spectrum - mixture).max() > 0.02, name
+
+
+def test_vegetation_has_a_red_edge_and_plastic_the_ch_band():
+    nm = synthetic.WAVELENGTHS_NM
+    grass, plastic = synthetic.endmembers()["grass"], synthetic.object_materials()["white_plastic"]
+    nir, red = np.interp([800, 670], nm, grass)
+    shoulder, absorption = np.interp([1650, 1727], nm, plastic)
+    assert nir > 5 * red
+    assert absorption < 0.8 * shoulder
+
+
+def test_scene_has_the_documented_shapes_and_values(scenes):
+    for scene in scenes:
+        assert scene.cube.shape == (64, 64, 276) and scene.cube.dtype == np.float32
+        assert scene.mask.shape == (64, 64) and scene.mask.dtype == bool
+        assert scene.wavelengths.shape == (276,)
+        assert np.isfinite(scene.cube).all() and scene.cube.min() >= 0 and scene.cube.max() < 60
+
+
+def test_same_arguments_give_the_same_scene_and_others_another():
+    first, again = synthetic.make_scene(3, 1), synthetic.make_scene(3, 1)
+    assert first.cube.tobytes() == again.cube.tobytes() and first.mask.tobytes() == again.mask.tobytes()
+    assert first.cube.tobytes() != synthetic.make_scene(4, 1).cube.tobytes()
+    assert first.cube.tobytes() != synthetic.make_scene(3, 7).cube.tobytes()
+
+
+def test_benchmark_is_the_same_to_the_byte(benchmark, tmp_path):
+    again = synthetic.write_benchmark(tmp_path / "B", seed=5, n_train=5, n_test=2, size=32)
+    names = sorted(p.relative_to(benchmark) for p in benchmark.rglob("*") if p.is_file())
+    assert names == sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
+    for name in names:
+        assert (benchmark / name).read_bytes() == (again / name).read_bytes(), name
+
+
+def test_benchmark_has_the_layout_of_had100(benchmark):
+    names = {p.relative_to(benchmark).as_posix() for p in benchmark.rglob("*") if p.is_file()}
+    train = {f"train/aviris_ng/synthetic_b{k // 4:04d}_{k % 4 + 1}.npy" for k in range(5)}
+    test = {f"test/aviris_ng/synthetic_t{k:04d}.npy" for k in range(2)}
+    truth = {f"ground_truth/aviris_ng/synthetic_t{k:04d}.png" for k in range(2)}
+    assert names == train | test | truth | {"manifest.json"}
+    for name in train | test:
+        cube = np.load(benchmark / name)
+        assert cube.shape == (32, 32, 276) and cube.dtype == np.float32
+
+
+def test_masks_are_rgb_with_the_green_channel_at_255(benchmark):
+    for k in range(2):
+        image = np.asarray(Image.open(benchmark / f"ground_truth/aviris_ng/synthetic_t{k:04d}.png"))
+        mask = synthetic.make_scene(5, k, size=32).mask
+        assert image.shape == (32, 32, 3) and image.dtype == np.uint8
+        assert mask.any()
+        np.testing.assert_array_equal(image[..., 1] == 255, mask)
+        assert not image[~mask].any()
+
+
+def test_manifest_names_every_file_by_hash_and_says_synthetic(benchmark):
+    manifest = json.loads((benchmark / "manifest.json").read_text())
+    assert manifest["synthetic"] is True
+    assert (manifest["seed"], manifest["difficulty"]) == (5, synthetic.DEFAULT_DIFFICULTY)
+    assert len(manifest["files"]) == 9
+    for name, digest in manifest["files"].items():
+        assert hashlib.sha256((benchmark / name).read_bytes()).hexdigest() == digest
+
+
+def test_training_patches_are_corner_crops_of_a_scene_without_anomalies(benchmark):
+    source = synthetic.make_scene(5, synthetic.FIRST_TRAIN_INDEX, size=32 + 17, anomalies=False)
+    assert not source.mask.any()
+    corners = ((0, 0), (0, 17), (17, 0), (17, 17))
+    for k, (row, column) in enumerate(corners):
+        patch = np.load(benchmark / f"train/aviris_ng/synthetic_b0000_{k + 1}.npy")
+        np.testing.assert_array_equal(patch, source.cube[row : row + 32, column : column + 32])
+
+
+def test_anomalies_alter_only_the_pixels_they_touch():
+    scene, bare = synthetic.make_scene(0, 3), synthetic.make_scene(0, 3, anomalies=False)
+    assert not bare.mask.any()
+    near = ndimage.binary_dilation(scene.mask, EIGHT, iterations=3)
+    changed = np.abs(scene.cube - bare.cube)[..., :50].mean(axis=2) > 0.05
+    assert changed[scene.mask].any()
+    assert not changed[~near].any()
+
+
+def test_every_object_is_2_to_40_pixels_and_scenes_hold_several():
+    counts = []
+    for index in range(12):
+        labels, count = ndimage.label(synthetic.make_scene(1, index).mask, EIGHT)
+        sizes = np.bincount(labels.ravel())[1:]
+        assert sizes.min() >= 2 and sizes.max() <= 40, (index, sizes)
+        counts.append(count)
+    assert min(counts) >= 2 and np.mean(counts) >= 4
+
+
+def test_difficulty_changes_neither_place_nor_background(scenes):
+    hard = synthetic.make_scene(0, 0, difficulty=1.0)
+    np.testing.assert_array_equal(hard.mask, scenes[0].mask)
+    far = ~ndimage.binary_dilation(hard.mask, EIGHT, iterations=3)
+    assert np.abs(hard.cube - scenes[0].cube)[far].max() < 0.02
+
+
+def test_rx_finds_less_the_harder_it_is(scenes):
+    easy, hard = (mean_auc([synthetic.make_scene(0, i, difficulty=d) for i in range(6)]) for d in (0.0, 1.0))
+    default = mean_auc(scenes[:6])
+    assert easy > default + 0.003 > hard + 0.05
+
+
+def test_rx_at_the_default_is_about_as_good_as_on_had100(scenes):
+    found = [auc(s.mask, mahalanobis(s.cube[..., :50])) for s in scenes]
+    assert 0.95 < np.mean(found) < 0.99
+    assert min(found) > 0.7 and np.ptp(found) > 0.02
+
+
+@pytest.mark.parametrize(
+    ("bad", "named"),
+    [
+        (dict(seed=-1), "seed"),
+        (dict(seed=0, index=-1), "index"),
+        (dict(seed=0, size=31), "size"),
+        (dict(seed=0, difficulty=1.5), "difficulty"),
+        (dict(seed=0, difficulty=float("nan")), "difficulty"),
+    ],
+)
+def test_bad_arguments_are_named(bad, named):
+    with pytest.raises(ValueError, match=named):
+        synthetic.make_scene(**bad)
+
+
+@pytest.mark.parametrize("sensor", ["", "../up", "a/b", ".hidden"])
+def test_a_sensor_that_is_no_folder_name_is_refused(sensor, tmp_path):
+    with pytest.raises(ValueError, match="sensor"):
+        synthetic.write_benchmark(tmp_path, sensor=sensor)
+
+
+def test_scenes_of_another_origin_are_neither_mixed_nor_touched(tmp_path):
+    foreign = tmp_path / "test" / "aviris_ng" / "ang20170821t183707_102.npy"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_bytes(b"real")
+    with pytest.raises(FileExistsError, match="ang20170821t183707_102"):
+        synthetic.write_benchmark(tmp_path, n_train=0, n_test=1, size=32)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [foreign]
+
+
+@pytest.mark.parametrize("bad", [["--difficulty", "2"], ["--size", "3"], ["--test", "-1"], ["--seed", "x"]])
+def test_command_line_ends_with_2_on_bad_arguments(bad, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        synthetic.main([str(tmp_path / "out"), *bad])
+    assert stop.value.code == 2
+    assert "error:" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_command_line_writes_a_benchmark(tmp_path):
+    command = [sys.executable, "-m", "data.synthetic", str(tmp_path / "out")]
+    done = subprocess.run(
+        [*command, "--train", "0", "--test", "1", "--size", "32"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "test" / "aviris_ng" / "synthetic_t0000.npy").is_file()
