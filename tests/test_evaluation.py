@@ -1,0 +1,53 @@
+"""AUC, false colour, and which default a setting takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn.metrics
+
+from data import Scene
+from evaluation import Settings, auc, roc
+from evaluation.figures import false_colour, rgb_bands
+
+
+def test_auc_is_the_chance_that_an_anomaly_scores_higher():
+    rng = np.random.RandomState(0)
+    score, mask = rng.randint(0, 20, size=(12, 12)).astype(float), rng.uniform(size=(12, 12)) < 0.3
+    pairs = score[mask][:, None] - score[~mask][None, :]
+    assert auc(score, mask) == pytest.approx((pairs > 0).mean() + 0.5 * (pairs == 0).mean())
+    false_positive, true_positive = roc(score, mask)
+    assert sklearn.metrics.auc(false_positive, true_positive) == pytest.approx(auc(score, mask))
+
+
+def test_auc_of_one_class_or_of_a_broken_map():
+    score = np.zeros((4, 4))
+    assert auc(score, np.zeros((4, 4), bool)) is None and auc(score, np.ones((4, 4), bool)) is None
+    with pytest.raises(ValueError, match="NaN"):
+        auc(np.full((4, 4), np.nan), np.eye(4, dtype=bool))
+    with pytest.raises(ValueError, match="mask"):
+        auc(score, np.eye(5, dtype=bool))
+
+
+def scene(bands: int, wavelengths=None) -> Scene:
+    cube = np.random.RandomState(0).uniform(size=(9, 9, bands))
+    return Scene("s", cube, Path("s.npy"), wavelengths=wavelengths)
+
+
+def test_false_colour_takes_the_bands_nearest_to_red_green_and_blue():
+    assert rgb_bands(scene(3, np.array([470.0, 550.0, 640.0]))) == (2, 1, 0)
+    red, green, blue = rgb_bands(scene(224))
+    assert blue < green < red < 40
+    picture = false_colour(scene(5))
+    assert picture.shape == (9, 9, 3) and picture.min() == 0 and picture.max() == 1
+
+
+@pytest.mark.parametrize(
+    "bands, detect, expected", [(50, "RX", "A"), (51, "RX", "B"), (200, "RX", "B"), (50, "AE", "B")]
+)
+def test_default_fusion(bands, detect, expected):
+    assert Settings(bands, "s", detect=detect).chosen_fusion == expected
+    assert Settings(bands, "s", detect=detect, fusion="A").chosen_fusion == "A"
+    assert Settings(bands, "s", detect=detect, features="spectral").chosen_fusion is None
