@@ -2,16 +2,28 @@
 
 HAD100Dataset/test/aviris_ng/*.npy             H x W x B
 HAD100Dataset/ground_truth/aviris_ng/*.png     RGB, anomaly where the green channel is 255
+
+``python -m data.had100 prepare HAD100.zip`` makes these folders (`data.had100_prepare`).
 """
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import numpy as np
 
+from data.archive import Published
 from data.scene import LabelledScene, Scene, SceneError, choose, read_mask, read_scene
 
+ARCHIVE = Published(  # SPEC 8
+    name="HAD100.zip",
+    size=3_754_846_290,
+    sha256="6f91035543b7bc7806ebc555cd5411d320f2810f0af8dfcf20fe4f331227c19f",
+    url="https://drive.google.com/uc?id=10Z6f-8ELatxdAi31IDg2Mgbl92_4EnCJ",
+    page="https://zhaoxuli123.github.io/HAD100",
+)
 NODATA = (-9999.0, 1e-34)  # both occur in the archive (SPEC 8)
 
 
@@ -54,6 +66,21 @@ def test_scenes(folder: str | Path, sensor: str | None = "aviris_ng", names: str
     return choose(scenes, names, tests / sensor)
 
 
+def dataset_name(folder: str | Path) -> str:
+    """What to call a folder in HAD100's layout: ``synthetic`` where its manifest says that it is made up."""
+    try:
+        synthetic = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8")).get("synthetic", False)
+    except (OSError, ValueError, AttributeError):
+        synthetic = False
+    return "synthetic" if synthetic else "HAD100"
+
+
 def _load(path: Path, mask: Path) -> tuple[Scene, np.ndarray]:
     scene = read_scene(path, nodata=NODATA)
     return scene, read_mask(mask, shape=scene.cube.shape[:2])
+
+
+if __name__ == "__main__":
+    from data.had100_prepare import main  # it imports this module
+
+    sys.exit(main())

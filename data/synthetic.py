@@ -29,8 +29,9 @@ from scipy.fft import next_fast_len
 from tqdm import tqdm
 
 from data.files import atomic_path
+from data.had100_prepare import SENSORS
 
-KEPT_BANDS = ((15, 109), (118, 145), (158, 187), (227, 274), (328, 407))  # SPEC 8: 0-based, half-open
+KEPT_BANDS = SENSORS["aviris_ng"].kept  # 0-based, half-open
 WAVELENGTHS_NM = np.concatenate([376.86 + 5.0086 * np.arange(a, b) for a, b in KEPT_BANDS])
 """Band centres in nm, ``(276,)``: AVIRIS-NG's grid of 425 bands, the ones HAD100 keeps."""
 

@@ -1,0 +1,336 @@
+"""Fetching data: what comes whole is kept, what does not is told and leaves nothing that looks finished."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+from conftest import shared_file
+
+from data import archive, download, had100
+from data.archive import Published
+
+ROOT = Path(__file__).resolve().parents[1]
+CONTENT = np.random.RandomState(0).bytes(3_000_000)  # more than one block of the downloader
+
+
+class FileServer:
+    """Files over HTTP with Range; a response may break off."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.break_after: int | None = None  # bytes of each response's body
+        self.requests: list[str | None] = []  # the Range header of each
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.requests.append(self.headers.get("Range"))
+                body = outer.files.get(self.path)
+                if body is None:
+                    self.send_error(404)
+                    return
+                match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
+                start = int(match[1]) if match else 0
+                if match and start >= len(body):
+                    self.send_error(416)
+                    return
+                self.send_response(206 if match else 200)
+                if match:
+                    self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+                self.send_header("Content-Length", str(len(body) - start))
+                self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+                self.end_headers()
+                # the client that goes on reads the headers of the whole file, hangs up, and asks for the rest
+                with contextlib.suppress(OSError):
+                    self.wfile.write(body[start:][: outer.break_after])
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(download, "RETRIES", 0)
+    server = FileServer()
+    yield server
+    server.server.shutdown()
+    server.server.server_close()
+
+
+@pytest.fixture
+def published(server, monkeypatch):
+    """A small file in HAD100.zip's place."""
+    server.files["/file"] = CONTENT
+    facts = Published(
+        "HAD100.zip", len(CONTENT), hashlib.sha256(CONTENT).hexdigest(), f"{server.url}/file", "http://page.example"
+    )
+    monkeypatch.setattr(had100, "ARCHIVE", facts)
+    return facts
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def test_a_download_is_checked_and_a_second_call_asks_for_nothing(published, server, tmp_path, capsys):
+    assert download.main(["had100", "--out", str(tmp_path)]) == 0
+    assert names(tmp_path) == ["HAD100.zip"] and (tmp_path / "HAD100.zip").read_bytes() == CONTENT
+    assert "python -m data.had100 prepare" in capsys.readouterr().out
+    asked = len(server.requests)
+    assert download.main(["had100", "--out", str(tmp_path)]) == 0
+    assert len(server.requests) == asked
+
+
+def test_an_interrupted_download_goes_on_by_range(published, server, tmp_path, capsys):
+    server.break_after = 1_000_000
+    assert download.main(["had100", "--out", str(tmp_path)]) == 2
+    assert "Run the same command again to go on" in capsys.readouterr().err
+    [part] = names(tmp_path)
+    assert part.endswith(".part")
+    kept = (tmp_path / part).stat().st_size
+    assert 0 < kept <= 1_000_000
+    server.break_after = None
+    assert download.main(["had100", "--out", str(tmp_path)]) == 0
+    assert server.requests[-1] == f"bytes={kept}-"
+    assert names(tmp_path) == ["HAD100.zip"] and (tmp_path / "HAD100.zip").read_bytes() == CONTENT
+
+
+def test_a_connection_that_breaks_is_taken_up_within_the_call(published, server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "RETRIES", 3)
+    server.break_after = 2_000_000
+    assert download.main(["had100", "--out", str(tmp_path)]) == 0
+    assert len([asked for asked in server.requests if asked]) == 1
+    assert (tmp_path / "HAD100.zip").read_bytes() == CONTENT
+
+
+def test_a_download_that_ended_before_its_renaming_is_taken_as_it_is(published, server, tmp_path):
+    (tmp_path / "HAD100.zip.unchecked12345678.part").write_bytes(CONTENT)
+    assert download.main(["had100", "--out", str(tmp_path)]) == 0
+    assert names(tmp_path) == ["HAD100.zip"] and not server.requests
+
+
+def test_a_flipped_byte_is_found_and_the_file_removed(published, server, tmp_path, capsys):
+    server.files["/file"] = CONTENT[:2_000_000] + bytes([CONTENT[2_000_000] ^ 1]) + CONTENT[2_000_001:]
+    assert download.main(["had100", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "sha256" in error and published.sha256 in error and "damaged" in error
+    assert names(tmp_path) == []
+
+
+def test_offline_it_says_what_to_fetch_where_to_put_it_and_how_to_go_on(tmp_path, server, capsys):
+    closed = server.url
+    server.server.server_close()
+    assert download.main(["had100", "--out", str(tmp_path), "--url", f"{closed}/file"]) == 2
+    error = capsys.readouterr().err
+    for fact in (
+        "https://drive.google.com/open?id=10Z6f-8ELatxdAi31IDg2Mgbl92_4EnCJ",
+        "https://zhaoxuli123.github.io/HAD100",
+        "3,754,846,290 bytes",
+        str(tmp_path / "HAD100.zip"),
+        "6f91035543b7bc7806ebc555cd5411d320f2810f0af8dfcf20fe4f331227c19f",
+        "python -m data.had100 prepare",
+    ):
+        assert fact in error
+    assert names(tmp_path) == []
+
+
+def test_a_file_put_there_by_hand_is_checked_and_never_removed(published, tmp_path, capsys):
+    (tmp_path / "HAD100.zip").write_bytes(CONTENT[:-1])
+    assert download.main(["had100", "--out", str(tmp_path)]) == 2
+    assert "2,999,999 bytes, expected 3,000,000: it is incomplete" in capsys.readouterr().err
+    assert names(tmp_path) == ["HAD100.zip"]
+
+
+def test_an_archive_elsewhere_is_checked_where_it_is(published, server, tmp_path, capsys):
+    (tmp_path / "mine.zip").write_bytes(CONTENT)
+    assert download.main(["had100", "--out", str(tmp_path / "out"), "--archive", str(tmp_path / "mine.zip")]) == 0
+    assert f"prepare {tmp_path / 'mine.zip'}" in capsys.readouterr().out
+    assert not server.requests and not (tmp_path / "out").exists()
+    assert download.main(["had100", "--archive", str(tmp_path / "no.zip")]) == 2
+
+
+def test_a_disk_that_is_too_small_is_told_before_anything_is_asked_for(
+    published, server, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(download, "free_bytes", lambda _: 1000)
+    assert download.main(["had100", "--out", str(tmp_path)]) == 2
+    assert "3,000,000 bytes are still to come and 1,000 are free" in capsys.readouterr().err
+    assert not server.requests and names(tmp_path) == []
+
+
+def test_a_disk_that_fills_up_keeps_what_has_come(published, server, tmp_path):
+    """A limit on file sizes stands for the full disk."""
+    program = (
+        "import resource, sys; from data import download, had100; from data.archive import Published\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1_600_000, resource.RLIM_INFINITY))\n"
+        f"had100.ARCHIVE = {published!r}; download.RETRIES = 0\n"
+        f"sys.exit(download.main(['had100', '--out', {str(tmp_path)!r}]))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 2 and "no room left" in run.stderr and "Traceback" not in run.stderr
+    [part] = names(tmp_path)
+    assert part.endswith(".part")
+    assert download.main(["had100", "--out", str(tmp_path)]) == 0
+    assert server.requests[-1].startswith("bytes=") and (tmp_path / "HAD100.zip").read_bytes() == CONTENT
+
+
+# ---- ABU
+
+
+@pytest.fixture
+def scenes(tmp_path, monkeypatch):
+    """A folder of small files in the ABU scenes' place."""
+    folder = tmp_path / "fetched"
+    folder.mkdir()
+    for index, name in enumerate(download.ABU_SHA256):
+        cube = np.random.RandomState(index).randint(0, 9, (12, 10, 5)).astype(np.int16)
+        scipy.io.savemat(folder / name, {"data": cube, "map": (cube[:, :, 0] == 0).astype(np.uint8)})
+    sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    monkeypatch.setattr(download, "ABU_SHA256", dict(sorted(sums.items())))
+    return folder
+
+
+def zipped(folder: Path, target: Path, inside: str = "ABU") -> Path:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as file:
+        for path in sorted(folder.iterdir()):
+            file.write(path, f"{inside}/{path.name}")
+            file.writestr(f"__MACOSX/{inside}/._{path.name}", "clutter")
+    return target
+
+
+def test_the_published_abu_scenes_pass(tmp_path):
+    assert download.fetch_abu(tmp_path / "out", [shared_file("abu")]) == []
+    assert names(tmp_path / "out") == sorted(download.ABU_SHA256)
+    assert len(download.ABU_SHA256) == 13
+
+
+@pytest.mark.parametrize("form", ["zip", "folder", "files"])
+def test_abu_comes_from_a_zip_a_folder_or_files_and_a_second_call_finds_it(form, scenes, tmp_path, capsys):
+    given = {"zip": [zipped(scenes, tmp_path / "ABU.zip")], "folder": [scenes], "files": sorted(scenes.iterdir())}[form]
+    out = tmp_path / "out"
+    assert download.main(["abu", "--out", str(out), "--archive", *map(str, given)]) == 0
+    assert names(out) == names(scenes)
+    assert all((out / name).read_bytes() == (scenes / name).read_bytes() for name in names(out))
+    assert download.main(["abu", "--out", str(out)]) == 0
+    assert "13 of 13 ABU scenes" in capsys.readouterr().out
+
+
+def test_some_scenes_may_come_first_and_the_rest_later(scenes, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert download.main(["abu", "--out", str(out), "--archive", str(scenes / "abu-urban-3.mat")]) == 0
+    assert "12 of 13 scenes" in capsys.readouterr().out
+    assert download.main(["abu", "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert "abu-airport-1.mat" in error and "abu-urban-3.mat" not in error.split("\n")[0]
+
+
+def test_without_an_archive_abu_says_where_it_is_to_be_had(tmp_path, capsys):
+    assert download.main(["abu", "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "xudongkang.weebly.com/data-sets.html" in error
+    assert f"python -m data.download abu --out {tmp_path / 'out'} --archive FILE" in error
+
+
+def test_another_beach_4_is_taken_and_said(scenes, tmp_path, capsys):
+    whole = np.random.RandomState(5).randint(0, 9, (150, 150, 3)).astype(np.int16)
+    scipy.io.savemat(scenes / "abu-beach-4.mat", {"data": whole, "map": (whole[:, :, 0] == 0).astype(np.uint8)})
+    assert download.main(["abu", "--out", str(tmp_path / "out"), "--archive", str(scenes)]) == 0
+    assert "abu-beach-4.mat is 150 x 150 px" in capsys.readouterr().out
+    assert download.main(["abu", "--out", str(tmp_path / "out")]) == 0
+
+
+def test_a_flipped_byte_in_an_abu_scene_leaves_the_folder_as_it_was(scenes, tmp_path, capsys):
+    path = scenes / "abu-beach-2.mat"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    for given in (scenes, zipped(scenes, tmp_path / "ABU.zip")):
+        assert download.main(["abu", "--out", str(tmp_path / "out"), "--archive", str(given)]) == 2
+        assert "abu-beach-2.mat: sha256" in capsys.readouterr().err
+        assert names(tmp_path / "out") == []
+
+
+def test_a_flipped_byte_in_the_zip_itself_is_found_by_its_checksum(scenes, tmp_path, capsys):
+    path = zipped(scenes, tmp_path / "ABU.zip")
+    with zipfile.ZipFile(path) as file:
+        at = file.getinfo("ABU/abu-urban-1.mat").header_offset + 200
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0xFF
+    path.write_bytes(content)
+    assert download.main(["abu", "--out", str(tmp_path / "out"), "--archive", str(path)]) == 2
+    assert "ABU/abu-urban-1.mat cannot be unpacked" in capsys.readouterr().err
+    assert names(tmp_path / "out") == []
+
+
+def test_a_truncated_zip_is_told(scenes, tmp_path, capsys):
+    path = zipped(scenes, tmp_path / "ABU.zip")
+    path.write_bytes(path.read_bytes()[:-100])
+    assert download.main(["abu", "--out", str(tmp_path / "out"), "--archive", str(path)]) == 2
+    assert "no complete zip file" in capsys.readouterr().err
+    assert names(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("name", ["../abu-beach-1.mat", "a/../../x", "/x", "..\\x", "C:\\x"])
+def test_a_zip_with_a_name_that_leads_out_is_refused_whole(name, scenes, tmp_path, capsys):
+    path = zipped(scenes, tmp_path / "ABU.zip")
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr(name, "x")
+    before = names(tmp_path)
+    assert download.main(["abu", "--out", str(tmp_path / "out"), "--archive", str(path)]) == 2
+    assert f"'{name}', which leads out" in capsys.readouterr().err
+    assert names(tmp_path) == sorted([*before, "out"]) and names(tmp_path / "out") == []
+
+
+def test_a_full_disk_leaves_the_abu_folder_as_it_was(scenes, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    assert download.main(["abu", "--out", str(out), "--archive", str(scenes / "abu-urban-3.mat")]) == 0
+
+    path = zipped(scenes, tmp_path / "ABU.zip")
+
+    def fill(source, file, block):
+        file.write(source.read(10))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(archive.shutil, "copyfileobj", fill)
+    assert download.main(["abu", "--out", str(out), "--archive", str(path)]) == 2
+    assert "no room left" in capsys.readouterr().err
+    assert names(out) == ["abu-urban-3.mat"]
+
+
+def test_another_kind_of_archive_is_sent_back_with_advice(tmp_path, capsys):
+    (tmp_path / "ABU.rar").write_bytes(b"Rar!")
+    assert download.main(["abu", "--out", str(tmp_path / "out"), "--archive", str(tmp_path / "ABU.rar")]) == 2
+    assert "Unpack it and give the folder" in capsys.readouterr().err
+
+
+def test_an_abu_zip_from_an_address_goes_on_by_range(scenes, server, tmp_path, capsys):
+    with zipfile.ZipFile(zipped(scenes, tmp_path / "ABU.zip"), "a") as file:
+        file.writestr("readme.bin", CONTENT)  # more than one block of the downloader
+    server.files["/ABU.zip"] = (tmp_path / "ABU.zip").read_bytes()
+    out = tmp_path / "out"
+    call = ["abu", "--out", str(out), "--url", f"{server.url}/ABU.zip"]
+    server.break_after = 1_000_000
+    assert download.main(call) == 2
+    assert "could not be fetched" in capsys.readouterr().err and not list(out.glob("*.mat"))
+    server.break_after = None
+    assert download.main(call) == 0
+    assert server.requests[-1].startswith("bytes=") and names(out) == names(scenes)

@@ -1,0 +1,460 @@
+"""HAD100Dataset from the archive: the right pixels of the right bands, resumable, and no half-written file."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import fake_had100
+import numpy as np
+import pytest
+from PIL import Image
+
+from data import had100, had100_prepare
+from data.archive import Published, sha256_of
+
+ROOT = Path(__file__).resolve().parents[1]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
+
+# written down a second time, as SPEC 8 writes it
+NG_BANDS = np.r_[15:109, 118:145, 158:187, 227:274, 328:407]
+CLASSIC_BANDS = np.r_[7:57, 65:79, 85:104, 122:149, 172:224]
+SPEC_CROPS = """
+ang20170821t183707_102 (0,15) · _124 (0,0) · ang20170821t195229_21 (36,36) · ang20170825t173426_14 (0,0) ·
+_17 (0,36) · ang20170908t225309_32 (0,0),(36,17) · _34 (36,0) · _36 (0,0),(10,36) · _37 (0,0),(10,36) ·
+_39 (0,16) · ang20171012t194435_23 (0,0) · ang20180227t082814_15 (0,0),(36,36) · _17 (0,36),(36,5) ·
+ang20191004t185054_22 (0,0) · _27 (0,3) · ang20210614t141018_32 (0,17) · _37 (10,0),(36,36) · _38 (36,0)"""
+
+
+def spec_crops() -> dict[str, list[tuple[int, int]]]:
+    crops, flight = {}, ""
+    for item in SPEC_CROPS.split("·"):
+        name, places = item.split()
+        flight = flight if name.startswith("_") else name.rpartition("_")[0]
+        numbers = [int(n) for n in places.replace("(", "").replace(")", "").split(",")]
+        crops[f"{flight}_{name.rpartition('_')[2]}"] = list(zip(numbers[::2], numbers[1::2], strict=True))
+    return crops
+
+
+SCENES = fake_had100.scenes(ng=2, classic=4, targets=20)
+FEW = [scene for scene in SCENES if scene.folder != "aviris_ng_target"] + SCENES[-2:]  # 8 scenes, 26 crops
+LEAST = [next(scene for scene in SCENES if scene.folder == "aviris_normal"), SCENES[-1]]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """An archive with every scene that SPEC 8 crops."""
+    path = tmp_path_factory.mktemp("whole") / "FAKE.zip"
+    fake_had100.write(path, SCENES)
+    return path
+
+
+@pytest.fixture(scope="module")
+def prepared(whole) -> Path:
+    """What prepare makes of it, over two processes."""
+    out = whole.parent / "HAD100Dataset"
+    assert run("prepare", whole, out, "--jobs", "2") == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory) -> Path:
+    """A smaller archive, for what goes wrong."""
+    path = tmp_path_factory.mktemp("few") / "FEW.zip"
+    fake_had100.write(path, FEW)
+    return path
+
+
+@pytest.fixture(scope="module")
+def few_prepared(few) -> Path:
+    out = few.parent / "HAD100Dataset"
+    assert run("prepare", few, out) == 0
+    return out
+
+
+def run(command: str, archive: Path | None, out: Path, *options: str) -> int:
+    """The command line, in this process and without others unless it is said."""
+    jobs = [] if "--jobs" in options else ["--jobs", "1"]
+    given = [] if archive is None else [str(archive)]
+    return had100_prepare.main([command, *given, "--out", str(out), "--any-archive", *jobs, *options])
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Every file below a folder and its sha256, hidden ones too."""
+    return {str(p.relative_to(folder)): sha256_of(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def assert_nothing_half_written(out: Path, complete: Path) -> None:
+    """What is there under a final name is what a run without trouble writes there; and nothing else but the record."""
+    expected = tree(complete)
+    for name, digest in tree(out).items():
+        assert name == ".prepare/done.jsonl" or expected[name] == digest, name
+    assert not (out / "manifest.json").exists()
+
+
+# ---- what is written
+
+
+def test_training_patches_are_the_four_corners_in_the_kept_bands(prepared):
+    for scene in SCENES:
+        if scene.folder == "aviris_ng_target":
+            continue
+        sensor, bands = ("aviris_ng", NG_BANDS) if scene.folder == "aviris_ng_normal" else ("aviris", CLASSIC_BANDS)
+        cube = scene.cube()[:, :, bands]
+        corners = (cube[:64, :64], cube[:64, -64:], cube[-64:, :64], cube[-64:, -64:])
+        for number, corner in enumerate(corners, start=1):
+            patch = np.load(prepared / "train" / sensor / f"{scene.name}_{number}.npy")
+            assert patch.dtype == scene.dtype and patch.dtype.isnative
+            np.testing.assert_array_equal(patch, corner)
+    assert len(list((prepared / "train").rglob("*.npy"))) == 4 * 6
+
+
+def test_test_scenes_and_masks_are_cropped_where_spec_8_says(prepared):
+    crops, files = spec_crops(), set()
+    assert len(crops) == 18 and sum(map(len, crops.values())) == 24
+    for scene in SCENES:
+        if scene.folder != "aviris_ng_target":
+            continue
+        places = crops.get(scene.name, [(0, 0)])
+        for number, (row, column) in enumerate(places, start=1):
+            name = scene.name if len(places) == 1 else f"{scene.name}_{number}"
+            files.add(name)
+            at = np.s_[row : row + 64, column : column + 64]
+            cube = np.load(prepared / "test" / "aviris_ng" / f"{name}.npy")
+            np.testing.assert_array_equal(cube, scene.cube()[at][:, :, NG_BANDS])
+            png = np.asarray(Image.open(prepared / "ground_truth" / "aviris_ng" / f"{name}.png"))
+            assert png.shape == (64, 64, 3)
+            np.testing.assert_array_equal(png[:, :, 1] == 255, scene.mask()[at])
+    assert {p.stem for p in (prepared / "test").rglob("*.npy")} == files
+    assert [scene.name for scene in had100.test_scenes(prepared)] == sorted(files)
+
+
+def test_the_manifest_says_sum_scene_and_place_of_every_file(prepared):
+    manifest = json.loads((prepared / "manifest.json").read_text())
+    found = tree(prepared)
+    del found["manifest.json"]
+    assert {name: entry["sha256"] for name, entry in manifest["files"].items()} == found
+    assert manifest["bands"]["aviris_ng"]["ranges"] == "[15:109) [118:145) [158:187) [227:274) [328:407)"
+    assert (manifest["bands"]["aviris_ng"]["count"], manifest["bands"]["aviris"]["count"]) == (276, 162)
+    assert manifest["published_archive"] is False
+    entry = manifest["files"]["test/aviris_ng/ang20180227t082814_17_2.npy"]
+    assert (entry["scene"], entry["row"], entry["column"]) == ("ang20180227t082814_17", 36, 5)
+    wide = next(scene for scene in SCENES if (scene.height, scene.width) == (81, 79))
+    entry = manifest["files"][f"train/aviris/{wide.name}_4.npy"]
+    assert (entry["scene"], entry["row"], entry["column"], entry["dtype"]) == (wide.name, 17, 15, wide.dtype)
+
+
+def test_pixels_without_data_are_kept_and_counted(prepared):
+    manifest = json.loads((prepared / "manifest.json").read_text())
+    counted = {n: e["nodata_pixels"] for n, e in manifest["files"].items() if e.get("nodata_pixels")}
+    holed = [scene for scene in SCENES if scene.nodata is not None]
+    assert {scene.nodata for scene in holed} == {-9999.0, 1e-34}
+    sensors = {"aviris_ng_normal": "aviris_ng", "aviris_normal": "aviris"}
+    assert counted == {f"train/{sensors[scene.folder]}/{scene.name}_1.npy": 1 for scene in holed}  # the top left pixel
+    patch = np.load(prepared / next(iter(counted)))
+    assert (patch[0, 0] == np.array(holed[-1].nodata, patch.dtype)).all()
+
+
+def test_raw_takes_the_first_200_bands_of_aviris_classic_and_names_them(few, tmp_path):
+    assert run("prepare", few, tmp_path / "out", "--bands", "raw", "--sensor", "aviris") == 0
+    assert not (tmp_path / "out" / "test").exists() and not (tmp_path / "out" / "train" / "aviris_ng").exists()
+    scene = next(scene for scene in FEW if scene.folder == "aviris_normal")
+    patch = np.load(tmp_path / "out" / "train" / "aviris" / f"{scene.name}_4.npy")
+    np.testing.assert_array_equal(patch, scene.cube()[-64:, -64:, :200])
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["bands"] == {"aviris": {"choice": "raw", "ranges": "[0:200)", "count": 200, "of": 224}}
+    assert run("prepare", None, tmp_path / "out", "--verify") == 0
+
+
+def test_one_sensor_after_the_other_gives_what_both_at_once_give(few, few_prepared, tmp_path):
+    assert run("prepare", few, tmp_path / "out", "--sensor", "aviris") == 0
+    assert run("prepare", few, tmp_path / "out", "--sensor", "aviris_ng") == 0
+    assert tree(tmp_path / "out") == tree(few_prepared)
+
+
+def test_the_published_numbers_of_scenes_give_the_published_numbers_of_crops(tmp_path):
+    path = tmp_path / "names.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for scene in fake_had100.scenes(260, 262, 94):
+            archive.writestr(f"HAD100/data/{scene.folder}/{scene.name}.hdr", "")
+            archive.writestr(f"HAD100/data/{scene.folder}/{scene.name}", "")
+            if scene.folder == "aviris_ng_target":
+                archive.writestr(f"HAD100/gt/aviris_ng_gt/{scene.name}.mat", "")
+    files = [file for source in had100_prepare.list_scenes(path) for file in source.files()]
+    assert len(set(files)) == len(files)
+    counts = {
+        folder: sum(f.startswith(folder) for f in files) for folder in ("train/aviris_ng/", "train/aviris/", "test/")
+    }
+    assert counts == {"train/aviris_ng/": 1040, "train/aviris/": 1048, "test/": 100}
+
+
+# ---- interrupted
+
+
+def test_an_interrupted_prepare_goes_on_after_the_last_finished_scene(few, few_prepared, tmp_path, monkeypatch, capsys):
+    out, write, made = tmp_path / "out", had100_prepare._write_scene, []
+
+    def count(source, out):
+        if len(made) == 4:
+            raise KeyboardInterrupt
+        made.append(source.name)
+        return write(source, out)
+
+    monkeypatch.setattr(had100_prepare, "_write_scene", count)
+    assert run("prepare", few, out) == 130
+    assert "run the command again to go on" in capsys.readouterr().err
+    assert_nothing_half_written(out, few_prepared)
+    first, made[:] = list(made), []
+    monkeypatch.setattr(
+        had100_prepare, "_write_scene", lambda source, out: made.append(source.name) or write(source, out)
+    )
+    with (out / ".prepare" / "done.jsonl").open("a") as record:
+        record.write('{"train/aviris_ng/cut sho')  # a run that was killed while it wrote
+    assert run("prepare", few, out) == 0
+    assert len(first) == 4 and sorted(first + made) == sorted(scene.name for scene in FEW)
+    assert tree(out) == tree(few_prepared)
+    made.clear()
+    assert run("prepare", few, out) == 0 and made == []  # a third call finds the work done
+    (out / "train" / "aviris_ng" / f"{FEW[0].name}_2.npy").unlink()
+    assert run("prepare", few, out) == 0 and made == [FEW[0].name]
+    assert tree(out) == tree(few_prepared)
+
+
+def test_a_killed_prepare_leaves_whole_files_and_goes_on(few, few_prepared, tmp_path):
+    out = tmp_path / "out"
+    program = (  # slow enough to be killed between two scenes
+        "import time; from data import had100_prepare as h; write = h._write_scene\n"
+        "def slow(source, out): time.sleep(0.2); return write(source, out)\n"
+        "h._write_scene = slow\n"
+        f"h.main(['prepare', {str(few)!r}, '--out', {str(out)!r}, '--any-archive', '--jobs', '1'])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+    record, deadline = out / ".prepare" / "done.jsonl", time.monotonic() + 60
+    while not (record.is_file() and record.read_text().count("\n") >= 4):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    shutil.rmtree(out / ".prepare" / "open")  # scenes that were open; the next run would remove them too
+    assert_nothing_half_written(out, few_prepared)
+    assert 0 < len(list(out.rglob("*.npy"))) < 26
+    assert run("prepare", few, out) == 0
+    assert tree(out) == tree(few_prepared)
+
+
+def test_a_full_disk_is_told_and_the_next_run_goes_on(few, few_prepared, tmp_path):
+    """A limit on file sizes stands for the full disk: AVIRIS-Classic's int16 files fit, the others do not."""
+    out = tmp_path / "out"
+    program = (
+        "import resource, sys; from data import had100_prepare\n"
+        "if __name__ == '__main__':\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, resource.RLIM_INFINITY))\n"
+        f"    sys.exit(had100_prepare.main(['prepare', {str(few)!r}, '--out', {str(out)!r}, '--any-archive', '--jobs', '2',"
+        " '--sensor', 'aviris']))\n"
+    )
+    script = tmp_path / "limited.py"
+    script.write_text(program)
+    result = subprocess.run([sys.executable, script], env=ENVIRONMENT, capture_output=True, text=True, timeout=100)
+    assert result.returncode == 2 and "no room left" in result.stderr and "Traceback" not in result.stderr
+    assert not (out / ".prepare" / "open").exists()
+    assert_nothing_half_written(out, few_prepared)
+    assert run("prepare", few, out) == 0
+    assert tree(out) == tree(few_prepared)
+
+
+def test_a_disk_that_fills_up_within_a_patch_leaves_no_part_of_it(few, few_prepared, tmp_path, monkeypatch, capsys):
+    out, write, written = tmp_path / "out", Path.write_bytes, []
+
+    def fill(path, content):
+        written.append(path)
+        if len(written) == 7:
+            write(path, content[: len(content) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", fill)
+    assert run("prepare", few, out) == 2
+    assert "no room left" in capsys.readouterr().err
+    assert_nothing_half_written(out, few_prepared)
+    assert len(list(out.rglob("*.npy"))) == 6
+
+
+def test_a_disk_that_is_too_small_is_told_before_anything_is_written(few, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(had100_prepare, "free_bytes", lambda _: 10_000_000)
+    assert run("prepare", few, tmp_path / "out") == 2
+    assert "still to be written and 10,000,000 are free" in capsys.readouterr().err
+    assert not list((tmp_path / "out").rglob("*.npy"))
+
+
+# ---- archives that are not right
+
+
+def damaged(path: Path, target: Path, change) -> Path:
+    """A copy of an archive whose members went through ``change(name, content)``; None leaves one out."""
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(target, "w") as copy:
+        for name in source.namelist():
+            content = change(name, source.read(name))
+            if content is not None:
+                copy.writestr(name, content)
+    return target
+
+
+def test_a_flipped_byte_is_found_by_the_zips_checksum(few, few_prepared, tmp_path, capsys):
+    scene = FEW[2]
+    with zipfile.ZipFile(few) as archive:
+        at = archive.getinfo(f"HAD100/data/{scene.folder}/{scene.name}").header_offset + 5000
+    content = bytearray(few.read_bytes())
+    content[at] ^= 1
+    (tmp_path / "flipped.zip").write_bytes(content)
+    assert run("prepare", tmp_path / "flipped.zip", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert f"{scene.name} cannot be unpacked" in error and "CRC" in error and "Traceback" not in error
+    assert_nothing_half_written(tmp_path / "out", few_prepared)
+
+
+def test_a_truncated_zip_and_a_name_that_leads_out_are_refused(few, tmp_path, capsys):
+    (tmp_path / "cut.zip").write_bytes(few.read_bytes()[:-1000])
+    assert run("prepare", tmp_path / "cut.zip", tmp_path / "out") == 2
+    assert "no complete zip file" in capsys.readouterr().err
+    shutil.copyfile(few, tmp_path / "out.zip")
+    with zipfile.ZipFile(tmp_path / "out.zip", "a") as archive:
+        archive.writestr("../x", "x")
+    assert run("prepare", tmp_path / "out.zip", tmp_path / "out") == 2
+    assert "'../x', which leads out" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists() and not (tmp_path.parent / "x").exists()
+
+
+def test_only_the_published_archive_is_taken_unless_it_is_said(few, tmp_path, monkeypatch, capsys):
+    call = ["prepare", str(few), "--out", str(tmp_path / "out"), "--jobs", "1"]
+    assert had100_prepare.main(call) == 2
+    assert "expected 3,754,846,290" in capsys.readouterr().err
+    facts = Published("HAD100.zip", few.stat().st_size, "0" * 64, "", "")
+    monkeypatch.setattr(had100, "ARCHIVE", facts)
+    assert had100_prepare.main(call) == 2
+    assert "sha256" in capsys.readouterr().err
+    sha256 = hashlib.sha256(few.read_bytes()).hexdigest()
+    monkeypatch.setattr(had100, "ARCHIVE", Published("HAD100.zip", few.stat().st_size, sha256, "", ""))
+    assert had100_prepare.main(call) == 2
+    assert "2 scenes in aviris_ng_normal, expected 260" in capsys.readouterr().err
+    assert had100_prepare.main(["prepare", str(tmp_path / "no.zip"), "--out", str(tmp_path / "out")]) == 2
+    assert "python -m data.download had100" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda n, c: (
+                c.replace(b"bands   = 224", b"bands   = 220").split(b"wavelength")[0] if n.endswith("_0.hdr") else c
+            ),
+            "220 bands, expected 224",
+        ),
+        (lambda n, c: c.replace(b"lines   = 81", b"lines   = 60") if n.endswith("_0.hdr") else c, "does not fit"),
+        (lambda n, c: None if n.endswith("t111111_1.mat") else c, "no ground truth aviris_ng_gt/"),
+        (lambda n, c: None if n.endswith("t111111_1") else c, "has no data file"),
+        (lambda n, c: c[:-9] if n.endswith("t111111_1") else c, "cut short"),
+        (lambda n, c: fake_had100.mat_file(np.eye(60)) if n.endswith("t111111_1.mat") else c, "the mask is 60 x 60"),
+        (
+            lambda n, c: fake_had100.mat_file(np.arange(4096).reshape(64, 64)) if n.endswith("t111111_1.mat") else c,
+            "4096 values",
+        ),
+        (lambda n, c: None if "/data/" in n else c, "no ENVI scenes found"),
+    ],
+)
+def test_a_scene_that_is_not_as_spec_8_says_is_named(change, message, tmp_path, capsys):
+    fake_had100.write(tmp_path / "least.zip", LEAST)
+    path = damaged(tmp_path / "least.zip", tmp_path / "other.zip", change)
+    assert run("prepare", path, tmp_path / "out") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert message in error and str(path) in error and ".prepare" not in error
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_test_scene_that_needs_a_crop_nobody_has_named_is_refused(few, tmp_path, capsys):
+    path = tmp_path / "big.zip"
+    fake_had100.write(path, [fake_had100.FakeScene("aviris_ng_target", "ang20200202t111111_1", 70, 64, 425)])
+    assert run("prepare", path, tmp_path / "out") == 2
+    assert "70 x 64 px; expected 64 x 64" in capsys.readouterr().err
+
+
+def test_a_folder_with_other_files_or_other_bands_is_left_alone(few, few_prepared, tmp_path, capsys):
+    other = tmp_path / "out" / "train" / "aviris" / "mine.npy"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"mine")
+    assert run("prepare", few, tmp_path / "out") == 2
+    assert "train/aviris/mine.npy" in capsys.readouterr().err
+    assert tree(tmp_path / "out") == {"train/aviris/mine.npy": hashlib.sha256(b"mine").hexdigest()}
+    before = tree(few_prepared)
+    assert run("prepare", few, few_prepared, "--bands", "raw") == 2
+    assert "aviris kept" in capsys.readouterr().err
+    assert tree(few_prepared) == before
+
+
+# ---- verify
+
+
+def copy_of(folder: Path, target: Path) -> Path:
+    shutil.copytree(folder, target)
+    return target
+
+
+def test_verify_finds_a_changed_a_missing_and_a_strange_file(few, few_prepared, tmp_path, capsys):
+    out = copy_of(few_prepared, tmp_path / "out")
+    assert run("prepare", None, out, "--verify") == 0 and run("prepare", few, out, "--verify") == 0
+    patch = out / "train" / "aviris_ng" / f"{FEW[0].name}_1.npy"
+    content = bytearray(patch.read_bytes())
+    content[-1] ^= 1
+    patch.write_bytes(content)
+    (out / "test" / "aviris_ng" / f"{FEW[-1].name}.npy").unlink()
+    np.save(out / "train" / "aviris" / "more.npy", np.zeros((64, 64, 162), np.float32))
+    (out / "ground_truth" / "aviris_ng" / f"{FEW[-2].name}.png").write_bytes(b"no image")
+    capsys.readouterr()
+    for archive, messages in (
+        (
+            None,
+            (f"{FEW[0].name}_1.npy: sha256", f"{FEW[-1].name}.npy: missing", "more.npy: not in the manifest", "image"),
+        ),
+        (few, (f"row 0, column 0 of {FEW[0].name}", f"{FEW[-1].name}.npy: missing", "more.npy: not a crop", "image")),
+    ):
+        assert run("prepare", archive, out, "--verify") == 2
+        said = capsys.readouterr().out
+        assert all(message in said for message in messages)
+
+
+def test_verify_recognises_a_folder_that_another_program_made(few, few_prepared, tmp_path, capsys):
+    """Other patch names, types and memory order, other PNG files, no manifest."""
+    out = copy_of(few_prepared, tmp_path / "out")
+    (out / "manifest.json").unlink()
+    for number, path in enumerate(sorted(out.rglob("*.npy"))):
+        cube = np.asfortranarray(np.load(path).astype(np.float64))
+        path.unlink()
+        np.save(path if "test" in path.parts else path.with_name(f"patch{number:04d}.npy"), cube)
+    for path in out.rglob("*.png"):
+        pixels = np.asarray(Image.open(path)).copy()
+        pixels[pixels[:, :, 1] == 255] = (255, 255, 0)
+        Image.fromarray(pixels).save(path, compress_level=0)
+    assert run("prepare", few, out, "--verify") == 0
+    assert "24 training patches have other names" in capsys.readouterr().out
+    assert run("prepare", None, out, "--verify") == 0
+    assert "only counts, shapes, bands and masks" in capsys.readouterr().out
+    assert had100_prepare.main(["prepare", "--out", str(out), "--verify", "--jobs", "1"]) == 2
+    assert "train/aviris_ng: 8 files that can be read, expected 1,040" in capsys.readouterr().out
+    mask = next(out.rglob("*.png"))
+    Image.new("RGB", (64, 64)).save(mask)
+    assert run("prepare", few, out, "--verify") == 2
+    assert f"{mask.name}: its values are not the archive's" in capsys.readouterr().out
+
+
+def test_verify_of_an_empty_folder_says_what_it_expected(tmp_path, capsys):
+    assert run("prepare", None, tmp_path, "--verify") == 2
+    assert "no HAD100Dataset here" in capsys.readouterr().err
