@@ -35,14 +35,15 @@ def main(arguments: list[str] | None = None) -> int:
 
     def script() -> None:
         scenes = had100.test_scenes(options.data_path, options.sensor or SENSOR, options.scenes)
-        pipeline, save_dir = build(options, SENSOR, "HAD100")
+        dataset = had100.dataset_name(options.data_path)
+        pipeline, save_dir = build(options, SENSOR, dataset)
         evaluate(
             scenes,
             pipeline,
             save_dir,
-            dataset="HAD100",
+            dataset=dataset,
             start_band=options.start_band,
-            config={"data_path": str(options.data_path), "scenes": options.scenes},
+            config={"layout": "had100", "data_path": str(options.data_path), "scenes": options.scenes},
         )
 
     return run_script(script)

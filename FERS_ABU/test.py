@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
             dataset="ABU",
             start_band=options.start_band,
             published=dict(zip(_SCENES, published, strict=True)) if comparable else None,
-            config={"data_path": str(options.data_path), "scenes": options.scenes},
+            config={"layout": "abu", "data_path": str(options.data_path), "scenes": options.scenes},
         )
 
     return run_script(script)

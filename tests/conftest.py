@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+from models import CheckpointInfo, SpaFEN, SpeFEN, save_checkpoint
+from models.backbones import backbone_state, state_hash
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
 
 torch.set_num_threads(2)
+
+# by its path: "test" is also the name of a package of Python's own
+_specification = importlib.util.spec_from_file_location("had100_script", ROOT / "test.py")
+_had100_script = importlib.util.module_from_spec(_specification)
+_specification.loader.exec_module(_had100_script)
 
 
 def shared_file(name: str) -> Path:
@@ -29,3 +40,38 @@ def golden():
             return {key: archive[key] for key in archive.files}
 
     return load
+
+
+def write_had100(folder, names=("a", "b"), sensor="aviris_ng", shape=(12, 11, 6)) -> Path:
+    """A dataset in HAD100's layout: noise, and one anomalous pixel (i, i) in the i-th scene."""
+    (folder / "test" / sensor).mkdir(parents=True)
+    (folder / "ground_truth" / sensor).mkdir(parents=True)
+    for index, name in enumerate(names):
+        rng = np.random.RandomState(index)
+        np.save(folder / "test" / sensor / f"{name}.npy", rng.uniform(size=shape).astype(np.float32))
+        mask = np.zeros((*shape[:2], 3), np.uint8)
+        mask[index, index] = (0, 255, 0)
+        Image.fromarray(mask).save(folder / "ground_truth" / sensor / f"{name}.png")
+    return folder
+
+
+@pytest.fixture
+def dataset(tmp_path) -> Path:
+    return write_had100(tmp_path / "data", names=("a", "b", "c"), shape=(20, 24, 30))
+
+
+@pytest.fixture
+def checkpoints(tmp_path) -> Path:
+    """Both branches for ten bands, on random frozen layers."""
+    folder = tmp_path / "checkpoints"
+    for branch, network in (("spe_fen", SpeFEN(10, "random")), ("spa_fen", SpaFEN(10, "random"))):
+        sha256 = state_hash(backbone_state(network.ARCHITECTURE, network.FROZEN, "random"))
+        info = CheckpointInfo(branch, 10, "aviris_ng", "paper", "random", sha256)
+        save_checkpoint(network, folder / f"{branch}.safetensors", info)
+    return folder
+
+
+def run_had100(dataset: Path, save_dir: Path, *arguments: str) -> int:
+    """test.py on ten bands of a small dataset; its exit code."""
+    fixed = ["--data_path", str(dataset), "--save_dir", str(save_dir), "--input_channel", "10"]
+    return _had100_script.main([*fixed, *arguments])

@@ -5,22 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.io
-from conftest import shared_file
+from conftest import shared_file, write_had100
 from PIL import Image
 
 from data import SceneError, abu, had100
-
-
-def write_had100(folder, names=("a", "b"), sensor="aviris_ng", shape=(12, 11, 6)):
-    (folder / "test" / sensor).mkdir(parents=True)
-    (folder / "ground_truth" / sensor).mkdir(parents=True)
-    for index, name in enumerate(names):
-        rng = np.random.RandomState(index)
-        np.save(folder / "test" / sensor / f"{name}.npy", rng.uniform(size=shape).astype(np.float32))
-        mask = np.zeros((*shape[:2], 3), np.uint8)
-        mask[index, index] = (0, 255, 0)
-        Image.fromarray(mask).save(folder / "ground_truth" / sensor / f"{name}.png")
-    return folder
 
 
 def test_had100_layout(tmp_path):

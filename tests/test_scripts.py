@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -10,20 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import shared_file
+from conftest import ROOT, run_had100, shared_file
 from PIL import Image
-from test_datasets import write_had100
 
 import FERS_ABU.test
 from evaluation import Results
-from models import CheckpointInfo, SpaFEN, SpeFEN, save_checkpoint
-from models.backbones import backbone_state, state_hash
 from models.import_released import import_released
-
-ROOT = Path(__file__).resolve().parent.parent
-specification = importlib.util.spec_from_file_location("test_had100_script", ROOT / "test.py")
-had100_script = importlib.util.module_from_spec(specification)
-specification.loader.exec_module(had100_script)
 
 # SPEC 10
 ORIGINAL = {"airport-1": 0.8248, "airport-2": 0.8433, "airport-3": 0.9301, "airport-4": 0.9526, "urban-3": 0.9513}
@@ -90,27 +81,6 @@ def test_ae_by_ground_truth_is_marked_and_never_the_default(tmp_path, capsys):
     # SPEC 10, one of three seeds: best 0.942, last 0.874
     assert oracle["scenes"]["airport-3"]["auc"] == pytest.approx(0.942, abs=0.01)
     assert last["scenes"]["airport-3"]["auc"] == pytest.approx(0.874, abs=0.02)
-
-
-@pytest.fixture
-def dataset(tmp_path) -> Path:
-    return write_had100(tmp_path / "data", names=("a", "b", "c"), shape=(20, 24, 30))
-
-
-@pytest.fixture
-def checkpoints(tmp_path) -> Path:
-    """Both branches for ten bands, on random frozen layers."""
-    folder = tmp_path / "checkpoints"
-    for branch, network in (("spe_fen", SpeFEN(10, "random")), ("spa_fen", SpaFEN(10, "random"))):
-        sha256 = state_hash(backbone_state(network.ARCHITECTURE, network.FROZEN, "random"))
-        info = CheckpointInfo(branch, 10, "aviris_ng", "paper", "random", sha256)
-        save_checkpoint(network, folder / f"{branch}.safetensors", info)
-    return folder
-
-
-def run_had100(dataset: Path, save_dir: Path, *arguments: str) -> int:
-    fixed = ["--data_path", str(dataset), "--save_dir", str(save_dir), "--input_channel", "10"]
-    return had100_script.main([*fixed, *arguments])
 
 
 def test_everything_is_written(dataset, tmp_path, capsys):

@@ -1,0 +1,93 @@
+"""The report: one page, everything in it, and a browser that agrees."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from conftest import run_had100
+
+from evaluation.report import ReportError, build_report, main
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture
+def results(dataset, checkpoints, tmp_path):
+    """Three settings over the same scenes, and a training log."""
+    folder = tmp_path / "results"
+    assert run_had100(dataset, folder / "original", "--features", "original") == 0
+    for fusion in "AB":
+        assert run_had100(dataset, folder / fusion, "--checkpoint_dir", str(checkpoints), "--fusion", fusion) == 0
+    (folder / "training" / "stage1").mkdir(parents=True)
+    with (folder / "training" / "stage1" / "log.jsonl").open("w") as file:
+        for epoch in (1, 2, 3):
+            terms = {"sim": 1 / epoch, "mse": 0.1, "zcl": 0.7}
+            entry = {"epoch": epoch, "loss": 1 / epoch, "terms": terms, "seconds": 2.0, "patches_per_second": 4.0}
+            file.write(json.dumps({**entry, "held_out": {"loss": 1.1 / epoch, "terms": terms}}) + "\n")
+    return folder
+
+
+def test_the_page_has_the_table_and_loads_nothing(results, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    assert main([str(results), "--out", str(page), "--title", "A <b>title</b>", "--note", "what & why"]) == 0
+    assert capsys.readouterr().out.strip() == str(page)
+    text = page.read_text()
+    assert "A &lt;b&gt;title" in text and "what &amp; why" in text
+    outside = [
+        url for url in re.findall(r'(?:src|href)="([^"]*)"', text) if not url.startswith("data:image/png;base64,")
+    ]
+    assert outside == [] and "url(" not in text and "<script" not in text
+    assert text.count("<img") == 3 + 1  # three scenes and a training log
+    heads = re.findall(r"<th>(RX, [^<]*)</th>", text)
+    assert heads == ["RX, original", "RX, fusion A", "RX, fusion B"]
+    original = json.loads((results / "original" / "results.json").read_text())
+    for scene in original["scenes"].values():
+        assert f"{scene['auc']:.4f}" in text
+    means = [json.loads((results / name / "results.json").read_text())["mean_auc"] for name in ("original", "A", "B")]
+    footer = re.search(r"<tfoot>.*mean of 3</td>(.*?)</tr>", text).group(1)
+    assert [float(v) for v in re.findall(r">([\d.]+)<", footer)] == pytest.approx(np.round(means, 4))
+    assert "random (seed 0), not ImageNet" in text  # marks travel with the table
+    assert "3 epochs in 6 s" in text
+
+
+def test_a_browser_shows_the_table_and_every_picture(results, tmp_path):
+    browser = next((path for path in map(shutil.which, BROWSERS) if path), None)
+    if browser is None:
+        pytest.skip(f"no browser to look at the page with ({', '.join(BROWSERS)})")
+    page = build_report(results, tmp_path / "page.html")
+    counting = (
+        "<script>addEventListener('load', () => { document.title = JSON.stringify({"
+        "rows: document.querySelectorAll('#auc tbody tr').length,"
+        "widths: [...document.images].map(image => image.naturalWidth),"
+        "visible: [...document.images].every(image => image.getBoundingClientRect().height > 50),"
+        "overflow: document.documentElement.scrollWidth > innerWidth }) })</script>"
+    )
+    probe = tmp_path / "probe.html"
+    probe.write_text(page.read_text().replace("</head>", f"{counting}</head>"))
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
+    command += [
+        "--disable-background-networking",
+        "--disable-component-update",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ]
+    command += ["--virtual-time-budget=5000", "--dump-dom", probe.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    seen = json.loads(re.search(r"<title>(\{.*?\})</title>", done.stdout).group(1))
+    assert seen["rows"] == 3
+    assert len(seen["widths"]) == 4 and min(seen["widths"]) > 1000
+    assert seen["visible"] and not seen["overflow"]
+
+
+def test_what_cannot_stand_in_one_table_is_refused(results, dataset, tmp_path, capsys):
+    with pytest.raises(ReportError, match=r"no finished results\.json"):
+        build_report(tmp_path / "data", tmp_path / "page.html")
+    assert run_had100(dataset, results / "shifted", "--features", "original", "--start_band", "2") == 0
+    capsys.readouterr()
+    assert main([str(results), "--out", str(tmp_path / "page.html")]) == 2
+    assert "differ in start_band" in capsys.readouterr().err
+    assert not (tmp_path / "page.html").exists()
