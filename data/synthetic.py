@@ -194,9 +194,7 @@ def _rng(seed: int, index: int, purpose: int) -> np.random.Generator:
 
 def _fields(rng: np.random.Generator, count: int, size: int, length: float) -> np.ndarray:
     """Gaussian random fields of unit variance, ``(count, size, size)``, correlated over about `length` px."""
-    n = 2 * next_fast_len(
-        size // 2 + 2 * int(np.ceil(length)) + 8
-    )  # the transform is periodic, the cut is not
+    n = 2 * next_fast_len(size // 2 + 2 * int(np.ceil(length)) + 8)  # the transform is periodic, the cut is not
     ky, kx = np.fft.fftfreq(n)[:, None], np.fft.rfftfreq(n)[None, :]
     spectrum = (1 + (2 * np.pi * length) ** 2 * (ky**2 + kx**2)) ** -1.4
     spectrum[0, 0] = 0
@@ -257,18 +255,14 @@ class _Canvas:
         moved = ndimage.shift(cover, shift, order=1, mode="constant")
         self.shade *= 1 - depth * np.clip(moved - cover, 0, 1)
 
-    def raise_cover(
-        self, cover: np.ndarray, mix: dict[str, float], reach: float, depth: float, **how: float
-    ) -> None:
+    def raise_cover(self, cover: np.ndarray, mix: dict[str, float], reach: float, depth: float, **how: float) -> None:
         """Paint rounded things of some height: crowns, shrubs. One side is lit, the other throws a shadow."""
         self.paint(cover, mix, **how)
         self.shadow(cover, reach, depth)
         rise_y, rise_x = np.gradient(ndimage.gaussian_filter(cover, 0.8))
         self.shade *= 1 + 0.9 * cover * (np.sin(self.sun) * rise_y + np.cos(self.sun) * rise_x)
 
-    def axes(
-        self, angle: float, cx: float | None = None, cy: float | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def axes(self, angle: float, cx: float | None = None, cy: float | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Coordinates in px along and across a direction, from a point or from the centre of the scene."""
         dx = self.x - (self.size / 2 if cx is None else cx)
         dy = self.y - (self.size / 2 if cy is None else cy)
@@ -343,9 +337,7 @@ def _farmland(canvas: _Canvas) -> None:
         cover = _box(u - cu, v - cv, u1 - u0 - gap, v1 - v0 - gap)
         along = u if rng.random() < 0.5 else v
         rows = rng.uniform(0.1, 0.7) * np.sin(2 * np.pi * along / rng.uniform(2.6, 6))
-        canvas.paint(
-            cover, _CROPS[rng.integers(len(_CROPS))], spread=0.5, length=rng.uniform(3, 9), texture=rows
-        )
+        canvas.paint(cover, _CROPS[rng.integers(len(_CROPS))], spread=0.5, length=rng.uniform(3, 9), texture=rows)
         if rng.random() < 0.35:
             border = np.maximum(border, _inside(np.abs(u - u0) - 1.5) * (np.abs(v - cv) < (v1 - v0) / 2))
     if border.any():
@@ -368,9 +360,7 @@ def _rangeland(canvas: _Canvas) -> None:
     wander = 5 * _fields(rng, 1, canvas.size, 12)[0]
     width = rng.uniform(1.5, 4.5)
     for at in rng.uniform(-0.4, 0.4, rng.integers(1, 4)) * canvas.size:  # dry washes
-        canvas.paint(
-            0.85 * _inside(0.6 * (np.abs(v - at + wander) - width / 2)), {"sand": 2.0, soil: 0.5}, length=3
-        )
+        canvas.paint(0.85 * _inside(0.6 * (np.abs(v - at + wander) - width / 2)), {"sand": 2.0, soil: 0.5}, length=3)
         width *= 0.6
     thicket = np.exp(1.2 * _fields(rng, 1, canvas.size, 8)[0])
     shrubs = canvas.crowns(int(rng.uniform(0.01, 0.035) * u.size), (0.4, 1.2), thicket)
@@ -397,9 +387,7 @@ def _coast(canvas: _Canvas) -> None:
     canvas.paint(_inside(-(shore + beach) / 1.5), {"sand": 3.0, "clay": 0.5}, spread=0.5)
     canvas.paint(0.8 * _inside(-(shore + 1.2)), {"sand": 1.0, "loam": 1.3})  # wet sand
     shallow = 2.5 - shore / rng.uniform(3, 7)
-    canvas.paint(
-        _inside(-shore), {"turbid_water": 0.0, "clear_water": 1.0}, spread=0.5, length=10, texture=shallow
-    )
+    canvas.paint(_inside(-shore), {"turbid_water": 0.0, "clear_water": 1.0}, spread=0.5, length=10, texture=shallow)
     if rng.random() < 0.5:
         quay_u, quay_v = canvas.axes(rng.uniform(0, np.pi))
         quay = _box(quay_u, quay_v, 0.5 * canvas.size, 2.2) * (shore > -4)
@@ -477,9 +465,7 @@ _LAYOUTS: tuple[Callable[[_Canvas], None], ...] = (_farmland, _rangeland, _coast
 # ---- objects
 
 
-def _object_shape(
-    rng: np.random.Generator, canvas: _Canvas, cx: float, cy: float, afloat: bool
-) -> np.ndarray:
+def _object_shape(rng: np.random.Generator, canvas: _Canvas, cx: float, cy: float, afloat: bool) -> np.ndarray:
     """Share of each pixel that one object covers, ``(H, W)`` in [0, 1]."""
     u, v = canvas.axes(rng.uniform(0, np.pi), cx, cy)
     if afloat:
@@ -771,9 +757,7 @@ def write_benchmark(
     with tqdm(total=n_train + n_test, desc="synthetic scenes", unit="scene") as progress:
         for name, k in train.items():
             if k % 4 == 0:
-                source = make_scene(
-                    seed, FIRST_TRAIN_INDEX + k // 4, size=size + CROP_MARGIN, anomalies=False
-                ).cube
+                source = make_scene(seed, FIRST_TRAIN_INDEX + k // 4, size=size + CROP_MARGIN, anomalies=False).cube
             top, left = CROP_MARGIN * (k % 4 // 2), CROP_MARGIN * (k % 2)
             files[name] = _write(out / name, _npy(source[top : top + size, left : left + size]))
             progress.update()
@@ -808,18 +792,12 @@ def main(arguments: list[str] | None = None) -> int:
         description="Write a synthetic benchmark in the layout of HAD100Dataset.",
     )
     parser.add_argument("out", type=Path, help="folder to write to")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="the same seed gives the same bytes (default %(default)s)"
-    )
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes (default %(default)s)")
     parser.add_argument("--train", type=int, default=48, help="training patches (default %(default)s)")
     parser.add_argument("--test", type=int, default=12, help="test scenes (default %(default)s)")
     parser.add_argument("--size", type=int, default=64, help="height and width in px (default %(default)s)")
-    parser.add_argument(
-        "--difficulty", type=float, default=DEFAULT_DIFFICULTY, help="0 to 1 (default %(default)s)"
-    )
-    parser.add_argument(
-        "--sensor", default="aviris_ng", help="name of the sensor's folder (default %(default)s)"
-    )
+    parser.add_argument("--difficulty", type=float, default=DEFAULT_DIFFICULTY, help="0 to 1 (default %(default)s)")
+    parser.add_argument("--sensor", default="aviris_ng", help="name of the sensor's folder (default %(default)s)")
     args = parser.parse_args(arguments)
     try:
         write_benchmark(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from data import SceneError
+from data.commandline import natural, positive, run
 from evaluation.pipeline import DETECTORS, FEATURES, FUSIONS, USER_ERRORS, Pipeline, Settings
 from models.checkpoint import ROOT
 
@@ -22,9 +22,9 @@ def add_test_options(
     )
     group.add_argument("--sensor", default=None, help=f"sensor of data and checkpoint (default: {sensor})")
     group.add_argument(
-        "--input_channel", type=_positive, default=bands, help="bands given to the networks (default: %(default)s)"
+        "--input_channel", type=positive, default=bands, help="bands given to the networks (default: %(default)s)"
     )
-    group.add_argument("--start_band", type=_natural, default=0, help="the first of them (default: 0)")
+    group.add_argument("--start_band", type=natural, default=0, help="the first of them (default: 0)")
     group.add_argument("--scenes", default=scenes, help=f"{scenes_help} (default: {scenes})")
 
     group = parser.add_argument_group("method")
@@ -35,7 +35,7 @@ def add_test_options(
     group.add_argument(
         "--fusion", choices=FUSIONS, type=str.upper, help="default: A up to 50 bands, B above; B with AE"
     )
-    group.add_argument("--seed", type=_natural, default=0, help="of the untrained control and of AE (default: 0)")
+    group.add_argument("--seed", type=natural, default=0, help="of the untrained control and of AE (default: 0)")
     group.add_argument(
         "--ae_select",
         choices=("last", "oracle"),
@@ -79,28 +79,5 @@ def build(options: argparse.Namespace, sensor: str, dataset: str) -> tuple[Pipel
 
 
 def run_script(script: Callable[[], None]) -> int:
-    """Run a script's work; what the user can mend becomes a message on stderr and exit code 2."""
-    try:
-        script()
-    except (SceneError, *USER_ERRORS) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # a full disk, a folder that may not be written
-        print(f"error: {error}. Results so far are kept; run the same command again to go on.", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped; run the same command again to go on.", file=sys.stderr)
-        return 130
-    return 0
-
-
-def _natural(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number >= 0")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number >= 1")
-    return int(text)
+    """Run a test script's work; returns the exit code."""
+    return run(script, (SceneError, *USER_ERRORS), go_on="run the same command again")

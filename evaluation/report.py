@@ -22,6 +22,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from data import SceneError, abu, had100
+from data.commandline import run
 from data.files import atomic_path
 from data.scene import LabelledScene, Scene
 from evaluation.figures import false_colour
@@ -300,13 +301,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--title", default="", help="heading")
     parser.add_argument("--note", default="", help="a paragraph under the heading")
     options = parser.parse_args(arguments)
-    try:
-        page = build_report(options.folder, options.out or options.folder / "report.html", options.title, options.note)
-    except (ReportError, SceneError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(page)
-    return 0
+    out = options.out or options.folder / "report.html"
+    return run(lambda: print(build_report(options.folder, out, options.title, options.note)), (ReportError, SceneError))
 
 
 if __name__ == "__main__":

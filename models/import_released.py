@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from data.commandline import run
 from models.backbones import BACKBONE_FILE, BackboneError, load_frozen, read_state, state_hash
 from models.checkpoint import CheckpointError, CheckpointInfo, git_revision, save_backbones, save_checkpoint
 from models.spa_fen import SpaFEN
@@ -163,14 +164,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, help="checkpoint to write, <sensor>_<bands>/spe_fen.safetensors")
     parser.add_argument("--sensor", help="sensor for the metadata (default: from the name of the output's folder)")
     options = parser.parse_args(arguments)
-    try:
-        written = import_released(options.folder, options.out, options.sensor)
-    except (CheckpointError, BackboneError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for path in written:
-        print(f"wrote {path} ({path.stat().st_size / 1000:.0f} kB)")
-    return 0
+
+    def work() -> None:
+        for path in import_released(options.folder, options.out, options.sensor):
+            print(f"wrote {path} ({path.stat().st_size / 1000:.0f} kB)")
+
+    return run(work, (CheckpointError, BackboneError))
 
 
 if __name__ == "__main__":

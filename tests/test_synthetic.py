@@ -44,9 +44,7 @@ def scenes() -> list[synthetic.SyntheticScene]:
 
 @pytest.fixture(scope="module")
 def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return synthetic.write_benchmark(
-        tmp_path_factory.mktemp("made") / "A", seed=5, n_train=5, n_test=2, size=32
-    )
+    return synthetic.write_benchmark(tmp_path_factory.mktemp("made") / "A", seed=5, n_train=5, n_test=2, size=32)
 
 
 def test_bands_are_the_kept_ranges_of_had100():
