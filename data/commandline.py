@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 
@@ -24,15 +25,16 @@ def run(work: Callable[[], None], errors: tuple[type[Exception], ...], go_on: st
     try:
         work()
     except errors as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        message, code = f"error: {error}", 2
     except OSError as error:  # a full disk, a folder that may not be written
-        print(f"error: {error}. What was finished is kept.{hint}", file=sys.stderr)
-        return 2
+        message, code = f"error: {error}. What was finished is kept.{hint}", 2
     except KeyboardInterrupt:
-        print(f"\nstopped.{hint}", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+        message, code = f"\nstopped.{hint}", INTERRUPTED
+    else:
+        return 0
+    if os.environ.get("RANK", "0") == "0":  # of several processes, each meets the same error
+        print(message, file=sys.stderr)
+    return code
 
 
 def natural(text: str) -> int:

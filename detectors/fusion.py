@@ -9,6 +9,8 @@ import torch
 Detector = Callable[[torch.Tensor], torch.Tensor]
 """``(N, C, H, W)`` to a score map ``(N, H, W)``."""
 
+FUSION_A_BANDS = 50  # the paper's choice for RX: fusion A up to this many bands, B above (SPEC 6)
+
 
 def minmax(score: torch.Tensor) -> torch.Tensor:
     """Scale each map to [0, 1] by its own minimum and maximum; a constant map becomes zero (eqs. 20, 21).

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from detectors import ae, ae_iterations, fusion_a, fusion_b, rx
-from detectors.fusion import Detector
+from detectors.fusion import FUSION_A_BANDS, Detector
 from evaluation.metrics import auc
 from models import BackboneError, CheckpointError, SpeFEN, load_checkpoint
 from models.backbones import random_seed
@@ -21,7 +21,6 @@ DETECTORS = ("RX", "AE")
 FEATURES = ("original", "untrained", "spectral", "spatial", "fused")
 FUSIONS = ("A", "B")
 _NAMES = {"spe_fen": "Spe-FEN", "spa_fen": "Spa-FEN"}
-_FUSION_A_BANDS = 50  # fusion A up to this many bands, B above (SPEC 6)
 
 
 class DeviceError(ValueError):
@@ -63,7 +62,7 @@ class Settings:
         """The fusion in force; None where only one branch is used."""
         if self.features != "fused":
             return None
-        return self.fusion or ("A" if self.detect == "RX" and self.bands <= _FUSION_A_BANDS else "B")
+        return self.fusion or ("A" if self.detect == "RX" and self.bands <= FUSION_A_BANDS else "B")
 
     @property
     def title(self) -> str:

@@ -21,8 +21,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from data import SceneError, abu, had100
-from data.commandline import run
+from data import SceneError, abu, commandline, had100
 from data.files import atomic_path
 from data.scene import LabelledScene, Scene
 from evaluation.figures import false_colour
@@ -153,6 +152,17 @@ def build_report(folder: str | Path, out: str | Path, title: str = "", note: str
     with atomic_path(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return Path(out)
+
+
+def summary_lines(runs: list[Run]) -> list[str]:
+    """The means of some runs as a table of text."""
+    width = max(len(run.title) for run in runs) + 2
+    lines = [f"{'setting':<{width}}{'mAUC':>8}{'scenes':>8}{'s/scene':>10}"]
+    for run in runs:
+        mean = "-" if run.results["mean_auc"] is None else f"{run.results['mean_auc']:.4f}"
+        scenes = len(run.results["scenes"]) - len(run.results["scenes_without_auc"])
+        lines.append(f"{run.title:<{width}}{mean:>8}{scenes:>8}{run.results['mean_seconds']:>10.3f}")
+    return lines
 
 
 def _scenes(config: dict, runs: list[Run]) -> list[LabelledScene]:
@@ -302,7 +312,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--note", default="", help="a paragraph under the heading")
     options = parser.parse_args(arguments)
     out = options.out or options.folder / "report.html"
-    return run(lambda: print(build_report(options.folder, out, options.title, options.note)), (ReportError, SceneError))
+
+    def work() -> None:
+        page = build_report(options.folder, out, options.title, options.note)
+        for line in summary_lines(find_runs(options.folder)):
+            print(line)
+        print(page)
+
+    return commandline.run(work, (ReportError, SceneError))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,10 @@ def results(dataset, checkpoints, tmp_path):
 def test_the_page_has_the_table_and_loads_nothing(results, tmp_path, capsys):
     page = tmp_path / "page.html"
     assert main([str(results), "--out", str(page), "--title", "A <b>title</b>", "--note", "what & why"]) == 0
-    assert capsys.readouterr().out.strip() == str(page)
+    output = capsys.readouterr().out
+    assert output.splitlines()[-1] == str(page)
+    mean = json.loads((results / "A" / "results.json").read_text())["mean_auc"]
+    assert re.search(rf"^RX, fusion A +{mean:.4f} +3 ", output, re.MULTILINE)
     text = page.read_text()
     assert "A &lt;b&gt;title" in text and "what &amp; why" in text
     outside = [

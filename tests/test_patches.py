@@ -1,0 +1,157 @@
+"""Cutting patches from one's own scenes, and reading them for training."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from data import SceneError
+from data.patches import MANIFEST, BackgroundPatches, main
+
+
+@pytest.fixture
+def cube():
+    return np.random.RandomState(0).randint(1, 1000, (48, 40, 6)).astype(np.int16)
+
+
+def cut(folder, *arguments: str) -> int:
+    return main([*arguments, "--out", str(folder / "out"), "--size", "16", "--stride", "8"])
+
+
+def kept(folder) -> set[tuple[int, int]]:
+    entries = json.loads((folder / "out/train/custom" / MANIFEST).read_text())["patches"]
+    return {(entry["row"], entry["column"]) for entry in entries}
+
+
+def test_patches_are_the_scene_at_the_places_the_manifest_names(cube, tmp_path):
+    np.save(tmp_path / "field.npy", cube)
+    assert cut(tmp_path, str(tmp_path / "field.npy")) == 0
+    manifest = json.loads((tmp_path / "out/train/custom" / MANIFEST).read_text())
+    assert len(manifest["patches"]) == 5 * 4 == manifest["scenes"][0]["kept"]
+    for entry in manifest["patches"]:
+        patch = np.load(tmp_path / "out/train/custom" / entry["file"])
+        assert np.array_equal(patch, cube[entry["row"] :, entry["column"] :][:16, :16])
+        assert (patch.dtype, entry["scene"]) == (np.int16, "field")
+
+
+def test_patches_touching_a_mask_no_data_or_a_constant_area_are_left_out_and_counted(cube, tmp_path, capsys):
+    mask = np.zeros((48, 40), dtype=np.uint8)
+    mask[0, 0] = 1  # in one patch
+    cube[47, 39, 3] = -9999  # in the last one
+    cube[47, 0] = 0  # fill: one value in every band
+    np.savez(tmp_path / "a.npz", cube=cube, mask=mask)
+    assert cut(tmp_path, str(tmp_path / "a.npz"), "--mask", str(tmp_path / "a.npz")) == 0
+    places = {(row, column) for row in range(0, 33, 8) for column in range(0, 25, 8)}
+    assert kept(tmp_path) == places - {(0, 0), (32, 24), (32, 0)}
+    assert "17 patches  left out: 1 masked, 1 no data, 1 constant" in capsys.readouterr().out
+
+
+def test_a_scene_without_a_mask_is_named_by_a_dash(cube, tmp_path):
+    np.save(tmp_path / "a.npy", cube)
+    np.savez(tmp_path / "b.npz", cube=cube, mask=np.eye(48, 40, dtype=bool))
+    scenes = [str(tmp_path / "a.npy"), str(tmp_path / "b.npz")]
+    assert cut(tmp_path, *scenes, "--mask", "-", scenes[1]) == 0
+    counts = {
+        s["scene"]: s["kept"] for s in json.loads((tmp_path / "out/train/custom" / MANIFEST).read_text())["scenes"]
+    }
+    assert counts["a"] == 20 > counts["b"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["missing.npy"], "missing.npy: no such file"),
+        (["a.npy", "--mask", "-", "-"], "2 masks for 1 scenes"),
+        (["a.npy", "--size", "20"], "multiple of 8"),
+        (["a.npy", "--size", "64"], "smaller than a patch"),
+        (["a.npy", "b/a.npy"], "two scenes of this name"),
+        (["flat.npy"], "no patch is left"),
+    ],
+)
+def test_bad_input_is_an_error_with_its_name_and_leaves_nothing(arguments, says, cube, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b").mkdir()
+    for name in ("a.npy", "b/a.npy"):
+        np.save(name, cube)
+    np.save("flat.npy", np.zeros_like(cube))
+    assert main(["--out", "out", "--size", "16", *arguments]) == 2
+    assert says in capsys.readouterr().err
+    assert not list(tmp_path.glob("out/train/*"))
+
+
+def test_an_existing_folder_is_not_touched(cube, tmp_path, capsys):
+    np.save(tmp_path / "a.npy", cube)
+    assert cut(tmp_path, str(tmp_path / "a.npy")) == 0
+    before = sorted(p.stat().st_mtime_ns for p in (tmp_path / "out/train/custom").iterdir())
+    assert cut(tmp_path, str(tmp_path / "a.npy")) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert before == sorted(p.stat().st_mtime_ns for p in (tmp_path / "out/train/custom").iterdir())
+
+
+def had100_folder(folder, scenes=10, side=16, bands=12):
+    """``train/aviris_ng/<scene>_<1 to 4>.npy`` as HAD100's archive is laid out."""
+    rng = np.random.RandomState(1)
+    (folder / "train/aviris_ng").mkdir(parents=True)
+    for scene in range(scenes):
+        for corner in range(1, 5):
+            cube = rng.randint(0, 5000, (side, side, bands)).astype(np.float32)
+            np.save(folder / f"train/aviris_ng/ang2017_{scene}_{corner}.npy", cube)
+    return folder
+
+
+def test_a_patch_is_normalised_by_its_own_range_over_the_chosen_bands(tmp_path):
+    patches = BackgroundPatches(had100_folder(tmp_path), "aviris_ng", bands=5, start=2)
+    raw = np.load(patches.files[7])[:, :, 2:7].astype(np.float64)
+    h = 0.1 * (2 * (raw - raw.min()) / (raw.max() - raw.min()) - 1)
+    assert np.abs(patches[7].numpy() - h.transpose(2, 0, 1)).max() < 1e-7
+    assert len(patches) == 40 and patches.size == (16, 16)
+
+
+def test_missing_bands_become_zero_bands_before_normalising(tmp_path):
+    patches = BackgroundPatches(had100_folder(tmp_path), "aviris_ng", bands=15)
+    assert patches[0].shape == (15, 16, 16)
+    assert np.allclose(patches[0][12:], -0.1)
+
+
+@pytest.mark.parametrize("manifest", [False, True])
+def test_the_split_keeps_the_patches_of_a_scene_together(manifest, tmp_path, cube):
+    if manifest:
+        names = [f"s{i}_1" for i in range(10)]  # names that look like crops of one scene count for nothing here
+        for name in names:
+            np.save(tmp_path / f"{name}.npy", cube)
+        assert cut(tmp_path, *(str(tmp_path / f"{name}.npy") for name in names)) == 0
+        patches = BackgroundPatches(tmp_path / "out", "custom", bands=6)
+    else:
+        patches = BackgroundPatches(had100_folder(tmp_path), "aviris_ng", bands=6)
+    train, held_out = patches.split(0.8, seed=3)
+    assert sorted(train + held_out) == list(range(len(patches)))
+    scenes = [{patches.sources[i] for i in part} for part in (train, held_out)]
+    assert len(scenes[0]) == 8 and len(scenes[1]) == 2 and not scenes[0] & scenes[1]
+    assert patches.split(0.8, seed=3) == (train, held_out) != patches.split(0.8, seed=4)
+    assert patches.split(1.0, seed=3) == (list(range(len(patches))), [])
+
+
+def test_patches_of_two_sizes_are_an_error_that_names_the_file(tmp_path):
+    folder = had100_folder(tmp_path)
+    np.save(folder / "train/aviris_ng/z_1.npy", np.ones((24, 24, 12), np.float32))
+    with pytest.raises(SceneError, match=r"z_1\.npy: \(24, 24\) px, the first patch has \(16, 16\)"):
+        BackgroundPatches(folder, "aviris_ng", bands=5)
+
+
+def test_patches_without_data_or_contrast_are_left_out_and_counted(tmp_path):
+    folder = had100_folder(tmp_path)
+    train = folder / "train/aviris_ng"
+    cube = np.load(train / "ang2017_0_1.npy")
+    for name, value in (("ang2017_0_1", 1e-34), ("ang2017_1_2", -9999), ("ang2017_2_3", np.nan)):
+        bad = cube.copy()
+        bad[3, 4, 1] = value
+        np.save(train / f"{name}.npy", bad)
+    np.save(train / "ang2017_3_4.npy", np.full_like(cube, 7))
+    patches = BackgroundPatches(folder, "aviris_ng", bands=5)
+    assert (len(patches), patches.left_out, len(patches.sources)) == (36, 4, 36)
+    assert not {"ang2017_0_1.npy", "ang2017_3_4.npy"} & {path.name for path in patches.files}
+    assert len([patches[i] for i in range(len(patches))]) == 36
+    # a band that is not used does no harm
+    assert BackgroundPatches(folder, "aviris_ng", bands=5, start=2).left_out == 1

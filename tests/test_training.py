@@ -1,0 +1,365 @@
+"""Both stages and the loop they share: shapes, counts, what moves and what does not, resuming, several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from safetensors.torch import load_file
+from torch import nn
+
+import train as train_script
+import train_FERD.train as stage1
+import train_FERS.train as stage2
+from engine.loop import RESUME_FILE, EpochOrder, Settings, Task, TrainingError, fit, make_accelerator
+from engine.recipe import PAPER, RECIPES, RELEASED
+from models import CheckpointInfo, SpaFEN, SpeFEN, load_checkpoint, save_checkpoint
+from models.backbones import backbone_state, state_hash
+from train_FERD.network import FERD, MFFM, Decoder
+from train_FERS.network import FRN
+
+BANDS = 8
+
+
+def count(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def test_stage_1_parameter_counts():
+    with torch.device("meta"):
+        assert count(MFFM()) == 58_885_120
+        assert count(Decoder()) == 24_917_504
+
+
+def test_stage_1_feature_shapes_of_a_64_px_patch():
+    network = FERD(50, "random")
+    shapes = {}
+    network.mffm.register_forward_hook(lambda _, __, phi: shapes.update(phi=tuple(phi.shape)))
+    with torch.no_grad():
+        outputs = network.eval()(torch.rand(1, 50, 64, 64) * 0.2 - 0.1)
+    expected = [(1, 256, 72, 72), (1, 512, 36, 36), (1, 1024, 18, 18)]
+    assert [tuple(f.shape) for f in outputs.encoder] == expected
+    assert [tuple(g.shape) for g in outputs.decoder] == expected
+    assert shapes["phi"] == (1, 2048, 9, 9)
+    assert outputs.h_rec.shape == (1, 50, 64, 64) and outputs.logits.shape == (1, 1, 64, 64)
+    assert [len(stage) for stage in (network.decoder.stage3, network.decoder.stage2, network.decoder.stage1)] == [
+        3,
+        4,
+        6,
+    ]
+    assert {name: len(stage) for name, stage in network.deeper.named_children()} == {"layer2": 4, "layer3": 23}
+
+
+def step(task: Task, *batch: torch.Tensor) -> tuple[set[str], set[str]]:
+    """One optimiser step: the names of the tensors that changed, and of those that did not."""
+    before = {key: value.clone() for key, value in task.state_dict().items()}
+    task.train()
+    terms = task(*batch)
+    optimizer = torch.optim.Adam([p for p in task.parameters() if p.requires_grad], 0.005)
+    sum(task.weights[name] * term for name, term in terms.items()).backward()
+    optimizer.step()
+    changed = {key for key, value in task.state_dict().items() if not torch.equal(value, before[key])}
+    return changed, before.keys() - changed
+
+
+def test_a_stage_1_step_trains_all_but_the_frozen_layers():
+    task = stage1.Stage1(FERD(BANDS, "random"))
+    changed, same = step(task, torch.rand(2, BANDS, 16, 16) * 0.2 - 0.1)
+    frozen = ("network.spe_fen.backbone.", "network.deeper.")
+    assert all(key.startswith(frozen) for key in same)
+    assert not any(key.startswith(frozen) for key in changed)
+    assert any(key.startswith("network.spe_fen.cwl") for key in changed)  # through the frozen layers
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_a_stage_2_step_trains_all_but_the_frozen_layers(recipe):
+    spa_fen = SpaFEN(BANDS, "random", adapt_batch_norm=recipe.adapt_batch_norm)
+    task = stage2.Stage2(spa_fen, FRN(BANDS), recipe)
+    changed, same = step(task, torch.rand(2, BANDS, 32, 32) * 0.2 - 0.1, torch.rand(2, BANDS, 32, 32) * 5)
+    backbone = {key for key in changed if key.startswith("spa_fen.backbone.")}
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    if recipe is PAPER:
+        assert not backbone and all(key.startswith("spa_fen.backbone.") for key in same)
+    else:  # SPEC 7: the released recipe's running statistics adapt, its parameters do not
+        assert backbone and all(key.endswith(statistics) for key in backbone)
+        assert not any(key.endswith(statistics) for key in same)
+
+
+def test_losses_switched_off_are_logged_and_train_nothing():
+    task = stage2.Stage2(SpaFEN(BANDS, "random"), FRN(BANDS), PAPER, ("cc", "cos", "var"))
+    assert task.weights == {"cc": 1.0, "cos": 0.1, "var": 0.1, "mse": 0.0, "ssim": 0.0}
+    changed, _ = step(task, torch.rand(2, BANDS, 32, 32) * 0.2 - 0.1, torch.rand(2, BANDS, 32, 32))
+    assert not any(key.startswith("frn.") and key.endswith("weight") for key in changed)
+    assert any(key.startswith("spa_fen.compression") for key in changed)
+
+
+def test_losses_through_the_training_module_are_those_of_the_reference(golden):
+    z = {key: torch.from_numpy(np.asarray(value)) for key, value in golden("losses").items()}
+    task = stage2.Stage2(nn.Identity(), nn.Identity())
+    terms = task.terms(z["h"], z["f_spe"], z["f_spa"], z["h_rec"])
+    for name in ("cc", "cos", "var", "mse"):
+        assert terms[name].item() == pytest.approx(z[name].item(), rel=1e-5)
+    assert terms["ssim"].item() == pytest.approx(z["one_minus_ssim_win5_range1"].item(), rel=1e-5)
+    total = sum(task.weights[name] * term for name, term in terms.items())
+    expected = z["cc"] + 0.1 * z["cos"] + 0.1 * z["var"] + z["mse"] + 0.01 * z["one_minus_ssim_win5_range1"]
+    assert total.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+class Line(Task):
+    """The smallest task: a linear map, with dropout, so that random generators matter."""
+
+    weights = {"mse": 1.0}  # noqa: RUF012
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Linear(4, 1))
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"mse": (self.layers(x) - x.sum(1, keepdim=True)).square().mean()}
+
+
+def points(n: int) -> list[torch.Tensor]:
+    return list(torch.randn(n, 4, generator=torch.Generator().manual_seed(1)))
+
+
+def run_line(folder: Path, epochs: int, **changes) -> tuple[Line, list[tuple[int, dict]]]:
+    task, saved = Line(), []
+    settings = Settings(folder, epochs, batch_size=4, **changes)
+    fit(task, points(18), points(5), settings, make_accelerator(cpu=True), lambda *call: saved.append(call))
+    return task, saved
+
+
+def log(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_the_log_has_what_was_promised_and_the_last_epoch_is_kept(tmp_path, capsys):
+    _, saved = run_line(tmp_path, 3)
+    entries = log(tmp_path)
+    assert [entry["epoch"] for entry in entries] == [1, 2, 3] and entries[-1]["step"] == 12
+    for entry in entries:
+        assert entry["loss"] == pytest.approx(entry["terms"]["mse"]) and entry["held_out"]["loss"] > 0
+        assert entry["lr"] == 0.005 and entry["seconds"] > 0 and entry["patches_per_second"] > 0
+        assert entry["selection"] == "last"
+    assert saved[-1][0] == 3 and saved[-1][1]["held_out_loss"] == entries[-1]["held_out"]["loss"]
+    assert capsys.readouterr().out.count("held-out") == 3
+    assert list(tmp_path.glob("events.out.tfevents*"))
+
+
+def test_a_resumed_run_is_the_run_that_was_not_interrupted(tmp_path):
+    whole, _ = run_line(tmp_path / "whole", 4)
+    run_line(tmp_path / "parts", 2)
+    torch.rand(7)  # whatever else happened in between
+    parts, _ = run_line(tmp_path / "parts", 4, resume=True)
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), parts.state_dict().values(), strict=True))
+    timeless = [
+        [{k: v for k, v in e.items() if "second" not in k} for e in log(tmp_path / n)] for n in ("whole", "parts")
+    ]
+    assert timeless[0] == timeless[1]
+
+
+def test_resuming_another_run_or_a_broken_file_is_refused(tmp_path):
+    run_line(tmp_path, 1)
+    with pytest.raises(TrainingError, match=r"belongs to another run \(lr was 0.005, is 0.1\)"):
+        run_line(tmp_path, 2, lr=0.1, resume=True)
+    (tmp_path / RESUME_FILE).write_bytes(b"half a file")
+    with pytest.raises(TrainingError, match=r"last\.pt: cannot be read"):
+        run_line(tmp_path, 2, resume=True)
+
+
+def test_the_best_epoch_by_a_score_is_kept_only_where_that_is_asked_for(tmp_path):
+    scores, saved = iter([0.5, 0.9, 0.7]), []
+    settings = Settings(tmp_path, 3, batch_size=4)
+    fit(Line(), points(8), None, settings, make_accelerator(cpu=True), lambda *c: saved.append(c), lambda: next(scores))
+    assert [(epoch, metrics["test_auc"]) for epoch, metrics in saved] == [(1, 0.5), (2, 0.9)]
+    assert {entry["selection"] for entry in log(tmp_path)} == {"test-auc"}
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_term_and_last_good_checkpoint(tmp_path):
+    class Breaks(Line):
+        steps = 0
+
+        def forward(self, x):
+            self.steps += self.training
+            return {"mse": super().forward(x)["mse"] * (float("nan") if self.steps == 7 else 1)}
+
+    settings = Settings(tmp_path, 3, batch_size=4)
+    with pytest.raises(
+        TrainingError, match=r"epoch 2, step 3: .* term mse. Last good checkpoint: .*last\.pt \(epoch 1\)"
+    ):
+        fit(Breaks(), points(18), None, settings, make_accelerator(cpu=True), lambda *_: None)
+
+
+def test_fewer_patches_than_a_batch_is_refused(tmp_path):
+    with pytest.raises(TrainingError, match="3 training patches are fewer than one batch of 4"):
+        fit(Line(), points(3), None, Settings(tmp_path, 1, batch_size=4), make_accelerator(cpu=True), lambda *_: None)
+
+
+def test_every_epoch_has_its_own_order_of_all_patches():
+    order = EpochOrder(10, seed=3)
+    first, order.epoch = list(order), 1
+    assert sorted(first) == list(range(10)) and list(order) != first and list(order) == list(order)
+
+
+TWO_PROCESSES = """
+import sys
+from pathlib import Path
+import torch
+from torch import nn
+from engine.loop import Settings, fit, make_accelerator
+from train_FERS.train import Stage2
+
+torch.manual_seed(0)
+torch.set_num_threads(1)
+accelerator = make_accelerator(cpu=True)
+task = Stage2(nn.Conv2d(6, 6, 1), nn.Conv2d(6, 6, 1))  # no batch norm: all of the coupling is in L_cc and L_var
+generator = torch.Generator().manual_seed(1)
+data = [(torch.rand(6, 8, 8, generator=generator), torch.rand(6, 8, 8, generator=generator)) for _ in range(16)]
+fit(task, data, None, Settings(Path(sys.argv[1]), 3, batch_size=8), accelerator, lambda *_: None)
+"""
+
+
+def test_two_processes_have_the_loss_curve_of_one_with_the_same_batch(tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    for name, command in (("one", [sys.executable, str(script)]), ("two", launch)):
+        done = subprocess.run([*command, str(tmp_path / name)], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = ([entry["terms"] | {"loss": entry["loss"]} for entry in log(tmp_path / name)] for name in ("one", "two"))
+    assert len(one) == 3
+    for a, b in zip(one, two, strict=True):
+        assert b == pytest.approx(a, rel=1e-4)
+    assert one[2]["loss"] < one[0]["loss"]
+
+
+@pytest.fixture
+def background(tmp_path) -> Path:
+    """Twelve patches of six scenes in HAD100's layout."""
+    folder = tmp_path / "data" / "train" / "aviris_ng"
+    folder.mkdir(parents=True)
+    rng = np.random.RandomState(0)
+    for scene in range(6):
+        for crop in (1, 2):
+            np.save(folder / f"scene{scene}_{crop}.npy", rng.uniform(size=(16, 16, 10)).astype(np.float32))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def teacher(tmp_path) -> Path:
+    """A checkpoint folder with an untrained Spe-FEN."""
+    sha256 = state_hash(backbone_state(SpeFEN.ARCHITECTURE, SpeFEN.FROZEN, "random"))
+    info = CheckpointInfo("spe_fen", BANDS, "aviris_ng", "paper", "random:0", sha256)
+    save_checkpoint(SpeFEN(BANDS, "random"), tmp_path / "weights" / "spe_fen.safetensors", info)
+    return tmp_path / "weights"
+
+
+def options(background: Path, weights: Path, save_dir: Path, *more: str) -> list[str]:
+    fixed = {"--data_path": background, "--checkpoint_dir": weights, "--save_dir": save_dir, "--input_channel": BANDS}
+    fixed |= {"--backbone": "random", "--batch_size": 4, "--epochs": 3, "--train_ratio": 0.8}
+    return [str(part) for pair in fixed.items() for part in pair] + ["--cpu", *more]
+
+
+KILLED = """
+import os, signal, sys
+import train_FERS.train as stage2
+
+forward, calls = stage2.Stage2.forward, 0
+
+def dies(self, *batch):
+    global calls
+    calls += self.training
+    if calls == 4:  # two steps in each epoch: in the middle of the second
+        os.kill(os.getpid(), signal.SIGKILL)
+    return forward(self, *batch)
+
+stage2.Stage2.forward = dies
+stage2.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("recipe", ["paper", "released"])
+def test_killed_in_mid_epoch_and_resumed_the_weights_are_the_same_to_the_last_bit(
+    background, teacher, tmp_path, recipe
+):
+    whole = options(background, teacher, tmp_path / "whole", "--recipe", recipe)
+    assert stage2.main(whole) == 0
+    expected = load_file(teacher / "spa_fen.safetensors")
+    (teacher / "spa_fen.safetensors").unlink()
+
+    arguments = options(background, teacher, tmp_path / "killed", "--recipe", recipe)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    died = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=environment, capture_output=True, timeout=300)
+    assert died.returncode == -signal.SIGKILL
+    assert len(log(tmp_path / "killed" / "stage2")) == 1 and not (teacher / "spa_fen.safetensors").exists()
+    assert stage2.main([*arguments, "--resume"]) == 0
+    found = load_file(teacher / "spa_fen.safetensors")
+    assert found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in found)
+
+
+@pytest.mark.parametrize("recipe", ["paper", "released"])
+def test_a_trained_student_loads_with_complete_metadata(background, teacher, tmp_path, recipe):
+    assert stage2.main(options(background, teacher, tmp_path / "run", "--recipe", recipe, "--seed", "4")) == 0
+    network, info = load_checkpoint(teacher / "spa_fen.safetensors", bands=BANDS)
+    assert (info.branch, info.recipe, info.seed, info.epoch, info.selection) == ("spa_fen", recipe, 4, 3, "last")
+    assert info.backbone == "random:0" and {"train_loss", "held_out_loss"} <= info.metrics.keys()
+    assert "Spe-FEN" in info.origin and info.sensor == "aviris_ng"
+    statistics = [key for key in load_file(teacher / "spa_fen.safetensors") if key.startswith("backbone.")]
+    assert bool(statistics) == (recipe == "released")
+    frozen = SpaFEN(BANDS, "random").backbone.state_dict()
+    adapted = not torch.equal(network.backbone.bn1.running_mean, frozen["bn1.running_mean"])
+    assert adapted == (recipe == "released")
+
+
+def test_both_stages_by_one_command(background, tmp_path, capsys):
+    weights = tmp_path / "weights"
+    arguments = options(background, weights, tmp_path / "run", "--epochs", "1", "--batch_size", "8")
+    assert train_script.main(["--stage", "all", *arguments]) == 0
+    output = capsys.readouterr().out
+    assert "Stage 1 (FERD)" in output and "Stage 2 (FERS)" in output and "cached in memory" in output
+    assert sorted(p.name for p in weights.iterdir()) == ["spa_fen.safetensors", "spe_fen.safetensors"]
+    assert load_checkpoint(weights / "spe_fen.safetensors")[1].backbone == "random:0"
+
+
+def test_the_test_set_chooses_the_epoch_only_by_name_and_then_everything_says_so(
+    background, teacher, dataset, tmp_path, capsys
+):
+    arguments = options(background, teacher, tmp_path / "run", "--select", "test-auc", "--test_path", str(dataset))
+    assert stage2.main(arguments) == 0
+    assert load_checkpoint(teacher / "spa_fen.safetensors")[1].selection == "test-auc"
+    output = capsys.readouterr().out
+    assert "WARNING: --select test-auc" in output and output.count("chosen by the test set's ground truth") == 3
+
+
+def test_what_cannot_be_trained_says_why(background, teacher, tmp_path, capsys):
+    assert stage2.main(options(tmp_path / "nowhere", teacher, tmp_path / "run")) == 2
+    assert "no training patches" in capsys.readouterr().err
+    assert stage2.main(options(background, tmp_path / "none", tmp_path / "run")) == 2
+    assert "no Spe-FEN to be the teacher. Train Stage 1 first" in capsys.readouterr().err
+    assert stage2.main(options(background, teacher, tmp_path / "run", "--batch_size", "64")) == 2
+    assert "fewer than one batch of 64" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        stage2.main(options(background, teacher, tmp_path / "run", "--losses", "cc,dice"))
+    assert stop.value.code == 2 and not (teacher / "spa_fen.safetensors").exists()
+
+
+@pytest.mark.parametrize("script", ["train.py", "train_FERD/train.py", "train_FERS/train.py"])
+def test_scripts_run_from_their_own_folder(script):
+    folder = (ROOT / script).parent
+    command = [sys.executable, "train.py", "--help"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "--recipe" in done.stdout and "torchrun" in done.stdout
+
+
+def test_recipes_are_those_of_the_specification():
+    assert (PAPER.betas, RELEASED.betas) == ((0.9, 0.95), (0.5, 0.999))
+    assert (PAPER.sim_over_scales, RELEASED.sim_over_scales) == ("mean", "sum")

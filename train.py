@@ -1,0 +1,39 @@
+"""Train FERS.
+
+    python train.py                       Stage 2, on the Spe-FEN in the checkpoint folder (as train_FERS/train.py)
+    python train.py --stage 1             Stage 1 (as train_FERD/train.py)
+    python train.py --stage all           Stage 1, then Stage 2 on what came of it
+
+Every other option is the stage's own: python train.py --stage 1 --help. With several processes: torchrun
+--nproc_per_node gpu train.py --stage all; see train_FERS/train.py for several machines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import train_FERD.train as stage1
+import train_FERS.train as stage2
+
+STAGES = {"1": (stage1,), "2": (stage2,), "all": (stage1, stage2)}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code of the first stage that fails, else 0."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--stage", choices=tuple(STAGES), default="2")
+    options, rest = parser.parse_known_args(arguments)
+    if {"-h", "--help"} & set(rest):
+        print(__doc__)
+    stages = STAGES[options.stage]
+    for stage in stages:  # a wrong option of the second stage should not show after hours of the first
+        stage.parser().parse_args(rest)
+    for stage in stages:
+        if code := stage.main(rest):
+            return code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""Stage 1's network: a frozen encoder, the MFFM that fuses its scales, the decoder that distils them back (SPEC 3).
+
+Only the Spe-FEN inside it is deployed; MFFM and decoder are pruned after training.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torchvision.models.resnet import Bottleneck
+
+from models.backbones import backbone_state, frozen_layers, load_frozen, seeded
+from models.spe_fen import SpeFEN, crop
+
+_BASE_WIDTH = 128  # torchvision's wide bottlenecks: inner width = 2 * planes
+
+
+class Outputs(NamedTuple):
+    """What the loss is made of.
+
+    Attributes:
+        encoder: f1, f2, f3: ``(N, 256, H', W')``, ``(N, 512, H'/2, W'/2)``, ``(N, 1024, H'/4, W'/4)``, H' = H + 8.
+        decoder: g1, g2, g3, of the same shapes.
+        h_rec: H_R, ``(N, C, H, W)``.
+        logits: O, ``(N, 1, H, W)``.
+    """
+
+    encoder: tuple[torch.Tensor, ...]
+    decoder: tuple[torch.Tensor, ...]
+    h_rec: torch.Tensor
+    logits: torch.Tensor
+
+
+class MFFM(nn.Module):
+    """Multi-scale feature fusion: f1, f2, f3 to one embedding phi, ``(N, 2048, H'/8, W'/8)``.
+
+    It is the one-class bottleneck embedding of RD4AD (Deng and Li, CVPR 2022).
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.reduce1 = nn.Sequential(*_halve(256, 512), *_halve(512, 1024))
+        self.reduce2 = nn.Sequential(*_halve(512, 1024))
+        shortcut = nn.Sequential(nn.Conv2d(3072, 2048, 1, stride=2, bias=False), nn.BatchNorm2d(2048))
+        self.stage = nn.Sequential(
+            Bottleneck(3072, 512, stride=2, downsample=shortcut, base_width=_BASE_WIDTH),
+            *(Bottleneck(2048, 512, base_width=_BASE_WIDTH) for _ in range(2)),
+        )
+
+    def forward(self, f1: torch.Tensor, f2: torch.Tensor, f3: torch.Tensor) -> torch.Tensor:
+        """The encoder's features to phi."""
+        return self.stage(torch.cat([self.reduce1(f1), self.reduce2(f2), f3], dim=1))
+
+
+class UpsamplingBottleneck(Bottleneck):
+    """torchvision's bottleneck that doubles the size: 2x2 transposed convolutions for the 3x3 and for the shortcut."""
+
+    def __init__(self, inplanes: int, planes: int):
+        out, width = planes * self.expansion, planes * _BASE_WIDTH // 64
+        shortcut = nn.Sequential(nn.ConvTranspose2d(inplanes, out, 2, stride=2, bias=False), nn.BatchNorm2d(out))
+        super().__init__(inplanes, planes, downsample=shortcut, base_width=_BASE_WIDTH)
+        self.conv2 = nn.ConvTranspose2d(width, width, 2, stride=2, bias=False)
+
+
+class Decoder(nn.Module):
+    """phi back to g3, g2, g1: wide_resnet50_2's stages of 3, 4 and 6 blocks in reverse order."""
+
+    def __init__(self):
+        super().__init__()
+
+        def stage(inplanes: int, planes: int, blocks: int) -> nn.Sequential:
+            more = (Bottleneck(planes * 4, planes, base_width=_BASE_WIDTH) for _ in range(blocks - 1))
+            return nn.Sequential(UpsamplingBottleneck(inplanes, planes), *more)
+
+        self.stage3 = stage(2048, 256, blocks=3)
+        self.stage2 = stage(1024, 128, blocks=4)
+        self.stage1 = stage(512, 64, blocks=6)
+
+    def forward(self, phi: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """phi to (g1, g2, g3)."""
+        g3 = self.stage3(phi)
+        g2 = self.stage2(g3)
+        return self.stage1(g2), g2, g3
+
+
+class FERD(nn.Module):
+    """The whole of Stage 1 (SPEC 3).
+
+    The encoder is frozen, but not cut off: the CWL before it is trained, so gradients flow through the frozen layers.
+
+    Args:
+        bands: C.
+        backbone: Source of layer1, layer2 and layer3 of wide_resnet101_2: ``imagenet``, ``random[:SEED]`` or a path.
+        seed: For the initial weights.
+
+    Attributes:
+        spe_fen: What is kept: CWL, layer1, FPL (and ZCL).
+        deeper: layer2 and layer3, frozen.
+        decoder_cwl: 1x1 convolution 256 -> C without bias, from g1 to H_R.
+
+    Source: SPEC 3; Jin, Zhu and Guo, arXiv 2510.18781, section III-A, and LGRS 2024, 10.1109/LGRS.2024.3456178.
+    """
+
+    DEEPER = ("layer2", "layer3")
+
+    def __init__(self, bands: int, backbone: str = "imagenet", seed: int = 0):
+        super().__init__()
+        self.spe_fen = SpeFEN(bands, backbone=None, seed=seed)
+        self.deeper = frozen_layers(SpeFEN.ARCHITECTURE, self.DEEPER)
+        state = backbone_state(SpeFEN.ARCHITECTURE, (*SpeFEN.FROZEN, *self.DEEPER), backbone)
+        for part, names in ((self.spe_fen.backbone, SpeFEN.FROZEN), (self.deeper, self.DEEPER)):
+            load_frozen(part, {key: value for key, value in state.items() if key.startswith(names)})
+        self.mffm = MFFM()
+        self.decoder = Decoder()
+        self.decoder_cwl = nn.Conv2d(256, bands, 1, bias=False)
+        self.reset_parameters(seed)
+
+    def reset_parameters(self, seed: int) -> None:
+        """Kaiming-normal (fan-out) convolutions, Xavier-normal decoder CWL: a seed means the same weights everywhere."""
+        with torch.no_grad():
+            for name in ("mffm", "decoder", "decoder_cwl"):
+                for key, parameter in getattr(self, name).named_parameters(prefix=name):
+                    if parameter.ndim == 4:
+                        # a transposed convolution keeps its output channels second
+                        out = parameter.shape[1] if parameter.shape[2] == 2 else parameter.shape[0]
+                        std = (2.0 / (out * parameter.shape[2] * parameter.shape[3])) ** 0.5
+                        if name == "decoder_cwl":
+                            std = (2.0 / (parameter.shape[0] + parameter.shape[1])) ** 0.5
+                        draw = seeded(f"ferd.{key}", seed).standard_normal(tuple(parameter.shape)) * std
+                        parameter.copy_(torch.from_numpy(draw))
+
+    def forward(self, h: torch.Tensor) -> Outputs:
+        """Everything the loss compares.
+
+        Args:
+            h: ``(N, C, H, W)`` float32 in [-0.1, 0.1]; H and W multiples of 8.
+        """
+        f1 = self.spe_fen.encode(h)
+        f2 = self.deeper.layer2(f1)
+        f3 = self.deeper.layer3(f2)
+        g1, g2, g3 = self.decoder(self.mffm(f1, f2, f3))
+        h_rec = crop(self.decoder_cwl(g1))
+        # SFAM: what the projections of both differ by, and what the zero-constraint layer makes of it
+        logits = self.spe_fen.zcl((self.spe_fen.project(f1) - self.spe_fen.project(g1)).abs())
+        return Outputs((f1, f2, f3), (g1, g2, g3), h_rec, logits)
+
+    def train(self, mode: bool = True) -> FERD:
+        """As ``nn.Module.train``, but the frozen layers stay in eval mode."""
+        super().train(mode)
+        self.deeper.eval()
+        return self
+
+
+def _halve(inplanes: int, planes: int) -> tuple[nn.Module, ...]:
+    return nn.Conv2d(inplanes, planes, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(planes), nn.ReLU()
