@@ -9,8 +9,8 @@ DEMO ?= results/demo
 DEMO_EPOCHS ?= 4
 DEMO_TEST = $(BIN)/python test.py --data_path $(DEMO)/dataset --input_channel 50 --checkpoint_dir $(DEMO)/checkpoints
 DEMO_NOTE = Made by make demo: $(DEMO_EPOCHS) epochs of both stages on 48 patches of 32 x 32 px, on frozen layers with random \
-weights, tested on 12 synthetic scenes. It shows that every part works together. It says nothing about real scenes, and \
-training this short on random layers is not expected to beat the untrained control.
+weights, tested on 12 synthetic scenes. It shows that every part works together. What it gains or loses against the untrained \
+control and the plain cube says nothing about real scenes.
 
 .PHONY: setup test lint demo clean
 .DEFAULT_GOAL := test

@@ -367,7 +367,7 @@ class _Log:
         if entry["held_out"]:
             scalars["loss/held_out"] = entry["held_out"]["loss"]
             scalars |= {f"held_out/{name}": value for name, value in entry["held_out"]["terms"].items()}
-            line += f"  held-out {entry['held_out']['loss']:.4f}"
+            line += f"  held-out {entry['held_out']['loss']:.5g}"
         if "test_auc" in entry:
             scalars["test_auc"] = entry["test_auc"]
             line += f"  test AUC {entry['test_auc']:.4f} ({TEST_CHOICE})"

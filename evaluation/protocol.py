@@ -120,7 +120,7 @@ def evaluate(
     if done:
         tqdm.write(f"Going on with an interrupted run: {len(done)} of {len(scenes)} scenes were done.")
     tqdm.write(header_line(published is not None))
-    for labelled in tqdm(scenes, unit="scene", leave=False, dynamic_ncols=True):
+    for labelled in tqdm(scenes, unit="scene", leave=False, dynamic_ncols=True, disable=None):
         if labelled.name not in done:
             done[labelled.name] = _evaluate_scene(labelled, pipeline, save_dir, start_band)
             _write_json(save_dir / "results.json", results.to_json(complete=False))

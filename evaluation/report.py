@@ -31,6 +31,7 @@ from evaluation.pipeline import FEATURES
 _COLOURS = ("#4d4d4d", "#8c6bb1", "#2166ac", "#1b9e77", "#b2182b", "#e08214", "#7f3b08", "#542788")
 _READERS = {"had100": had100.test_scenes, "abu": abu.test_scenes}
 _PANELS_IN_A_ROW = 5
+_LOG_FROM = 100  # curves that span more than this factor are drawn on a logarithmic axis
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -199,8 +200,13 @@ def _table(runs: list[Run], names: list[str]) -> str:
 
 
 def _marks(runs: list[Run]) -> str:
-    marks = [f"{run.title}: {mark}" for run in runs for mark in run.results["marks"]]
-    return f'<ul class="marks">{"".join(f"<li>{html.escape(m)}</li>" for m in marks)}</ul>' if marks else ""
+    """Each mark once, with the settings it belongs to."""
+    settings: dict[str, list[str]] = {}
+    for run in runs:
+        for mark in run.results["marks"]:
+            settings.setdefault(mark, []).append(run.title)
+    lines = [f"<li>{html.escape(mark)} ({html.escape('; '.join(titles))})</li>" for mark, titles in settings.items()]
+    return f'<ul class="marks">{"".join(lines)}</ul>' if lines else ""
 
 
 def _scene(labelled: LabelledScene, runs: list[Run]) -> str:
@@ -270,9 +276,13 @@ def _training(folder: Path) -> list[str]:
         for panel, term in zip(panels, [None, *names], strict=True):
             train = [entry["loss"] if term is None else entry["terms"][term] for entry in entries]
             panel.plot(epochs, train, color=_COLOURS[2], marker="o", markersize=3, label="training")
+            shown = list(train)
             if entries[0]["held_out"]:
                 held = [e["held_out"]["loss"] if term is None else e["held_out"]["terms"][term] for e in entries]
                 panel.plot(epochs, held, color=_COLOURS[4], marker="o", markersize=3, label="held out")
+                shown += held
+            if 0 < _LOG_FROM * min(shown) < max(shown):
+                panel.set_yscale("log")
             panel.set_title("loss" if term is None else f"L_{term}")
             panel.set_xlabel("epoch")
             panel.xaxis.get_major_locator().set_params(integer=True)
