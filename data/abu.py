@@ -36,7 +36,7 @@ def test_scenes(folder: str | Path, sensor: str | None = None, names: str = "pap
             return had100.test_scenes(folder, sensor, "all" if names == "paper" else names)
         raise SceneError(
             f"{folder}: no ABU scenes here. Expected abu-airport-1.mat, abu-airport-2.mat, ... or the folders "
-            "test/<sensor> and ground_truth/<sensor>. Give the folder with --data_path."
+            "test/<sensor> and ground_truth/<sensor>. Give the folder with --data_path; to get them: python -m data.download abu"
         )
     found = [LabelledScene(p.stem.removeprefix("abu-"), p, lambda p=p: _load(p)) for p in files]
     return choose(found, TABLE_SCENES if names == "paper" else names, folder)

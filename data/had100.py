@@ -50,7 +50,8 @@ def test_scenes(folder: str | Path, sensor: str | None = "aviris_ng", names: str
         found = f"found test/{', test/'.join(present)}" if present else f"there is no folder {tests}"
         raise SceneError(
             f"{folder}: no test scenes{f' of sensor {sensor}' if sensor else ''}; expected test/<sensor>/*.npy and "
-            f"ground_truth/<sensor>/*.png; {found}. Give the dataset's folder with --data_path, the sensor with --sensor."
+            f"ground_truth/<sensor>/*.png; {found}. Give the dataset's folder with --data_path, the sensor with --sensor. "
+            "HAD100 itself: python -m data.download had100"
         )
     cubes = sorted((tests / sensor).glob("*.npy"))
     if not cubes:

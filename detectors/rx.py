@@ -32,7 +32,7 @@ class Background:
     samples: torch.Tensor | None = None
 
 
-def background(cube: torch.Tensor | np.ndarray, mask: torch.Tensor | np.ndarray | None = None) -> Background:
+def estimate_background(cube: torch.Tensor | np.ndarray, mask: torch.Tensor | np.ndarray | None = None) -> Background:
     """Mean and unbiased covariance of each image.
 
     Args:
@@ -68,7 +68,7 @@ def background(cube: torch.Tensor | np.ndarray, mask: torch.Tensor | np.ndarray 
 
 def rx(
     cube: torch.Tensor | np.ndarray,
-    background_: Background | tuple | None = None,
+    background: Background | tuple | None = None,
     mask: torch.Tensor | np.ndarray | None = None,
 ) -> torch.Tensor | np.ndarray:
     """Global RX: ``(x - mean)^T covariance^+ (x - mean)`` for every pixel.
@@ -76,7 +76,7 @@ def rx(
     Args:
         cube: ``(N, C, H, W)`` tensor, or ``(H, W, B)`` / ``(N, H, W, B)`` array, any real type. Computed in float64,
             on the tensor's device (on the CPU where the device has no float64).
-        background_: Statistics to measure against: a ``Background``, or a pair (mean ``(B,)``, covariance ``(B, B)``).
+        background: Statistics to measure against: a ``Background``, or a pair (mean ``(B,)``, covariance ``(B, B)``).
             By default the image's own.
         mask: Pixels to leave out of the image's own statistics, True = left out: ``(H, W)`` or ``(N, H, W)``. They are
             scored all the same.
@@ -85,7 +85,7 @@ def rx(
         Score map, float64, >= 0: ``(N, H, W)`` tensor, or array ``(H, W)`` / ``(N, H, W)``. Higher is more anomalous.
 
     Raises:
-        ValueError: Shapes do not fit, values are not finite, ``mask`` comes with ``background_``, or an image has too
+        ValueError: Shapes do not fit, values are not finite, ``mask`` comes with ``background``, or an image has too
             few pixels for its rank, where every pixel would get the same score.
 
     Source: SPEC 6; eq. 17; I. S. Reed and X. Yu, IEEE Trans. ASSP 38(10), 1990.
@@ -98,14 +98,14 @@ def rx(
         ((20, 20), True)
     """
     pixels, shape = _pixels(cube)
-    if background_ is None:
-        statistics = background(cube, mask)
+    if background is None:
+        statistics = estimate_background(cube, mask)
     elif mask is not None:
         raise ValueError(
             "a mask leaves pixels out of the image's own statistics; with a given background it does nothing."
         )
     else:
-        statistics = _given(background_, pixels)
+        statistics = _given(background, pixels)
     whitening, rank = _whitening(statistics.covariance)
     if statistics.samples is not None and bool((rank >= statistics.samples - 1).any()):
         raise ValueError(
@@ -163,10 +163,8 @@ def _kept(mask: torch.Tensor | np.ndarray | None, shape: tuple[int, int, int], d
     return ~mask.expand(shape).reshape(shape[0], -1)
 
 
-def _given(background_: Background | tuple, pixels: torch.Tensor) -> Background:
-    mean, covariance = (
-        (background_.mean, background_.covariance) if isinstance(background_, Background) else background_
-    )
+def _given(background: Background | tuple, pixels: torch.Tensor) -> Background:
+    mean, covariance = (background.mean, background.covariance) if isinstance(background, Background) else background
     n, bands = pixels.shape[:2]
     mean = torch.as_tensor(mean, dtype=torch.float64, device=pixels.device)
     covariance = torch.as_tensor(covariance, dtype=torch.float64, device=pixels.device)

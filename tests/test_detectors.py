@@ -10,7 +10,7 @@ import torch
 from conftest import shared_file
 
 from data import abu, normalise
-from detectors import Background, ae, ae_iterations, background, fusion_a, fusion_b, minmax, rx
+from detectors import Background, ae, ae_iterations, estimate_background, fusion_a, fusion_b, minmax, rx
 from detectors.ae import PixelAutoencoder
 
 
@@ -95,7 +95,7 @@ def test_band_constant_in_the_background_alone_is_dropped():
 
 def test_precomputed_background_is_reused():
     first, second = random_cube(0), random_cube(1)
-    statistics = background(first)
+    statistics = estimate_background(first)
     assert isinstance(statistics, Background)
     pixels = first.reshape(-1, 6)
     assert statistics.mean[0].numpy() == pytest.approx(pixels.mean(0))
@@ -122,9 +122,9 @@ def test_rx_refuses_what_it_cannot_score():
         mask[0, 0] = False
         rx(cube, mask=mask)
     with pytest.raises(ValueError, match="background is of 6 bands"):
-        rx(cube[:, :, :5], background(cube))
+        rx(cube[:, :, :5], estimate_background(cube))
     with pytest.raises(ValueError, match="does nothing"):
-        rx(cube, background(cube), mask=np.zeros((15, 17), bool))
+        rx(cube, estimate_background(cube), mask=np.zeros((15, 17), bool))
     with pytest.raises(ValueError, match="N x C x H x W"):
         rx(torch.zeros(3, 9, 9))
 
