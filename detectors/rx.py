@@ -3,7 +3,8 @@
 Hyperspectral covariance is nearly singular (condition numbers of 1e8 to 5e9 on the ABU scenes), so everything here
 is float64 and the inverse is a pseudo-inverse with one fixed rank rule: bands of zero variance are dropped, the others
 are standardised (which changes no score), and eigenvalues of their correlation matrix below B * eps of the largest
-are dropped. Single precision, a ridge, or a looser cut changes AUC in the third digit.
+are dropped. Single precision, a ridge, or a looser cut changes AUC in the third digit. Where it is certain that the rule
+drops no eigenvalue, a Cholesky factorisation stands in for the eigen-decomposition.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-_BLOCK = 1 << 15  # pixels per matrix product: bounds the float64 copies of a large scene
+# pixels per matrix product: bounds the float64 copies of a large scene; on a CPU they should stay in its cache
+_BLOCK_CPU, _BLOCK = 1 << 12, 1 << 15
+_TERMS = 1 << 9  # of a sum at a time in the covariance: longer plain sums lose a digit that the inverse brings to light
+_ROWS = 100  # about so many of a symmetric or triangular matrix at a time: what lies right of them need not be computed
+_MARGIN = 10  # how far above the rank rule's cut the smallest eigenvalue must be for Cholesky
 
 
 @dataclass(frozen=True)
@@ -46,24 +51,7 @@ def estimate_background(cube: torch.Tensor | np.ndarray, mask: torch.Tensor | np
         ValueError: Shapes do not fit, a value used is NaN or infinite, or fewer than two pixels are left.
     """
     pixels, shape = _pixels(cube)
-    keep = _kept(mask, shape, pixels.device)
-    n = keep.sum(1)
-    if int(n.min()) < 2:
-        raise ValueError(f"{int(n.min())} pixels are left for the background; RX needs many more than bands.")
-    # measured from one of its own pixels: a constant band then has a variance of exactly zero, not of a rounding error
-    first = keep.int().argmax(1)
-    origin = pixels[torch.arange(len(pixels), device=pixels.device), :, first].double()[:, :, None]
-
-    def blocks(centre: torch.Tensor) -> Iterator[torch.Tensor]:
-        for start in range(0, pixels.shape[2], _BLOCK):
-            block = slice(start, start + _BLOCK)
-            yield torch.where(keep[:, None, block], pixels[:, :, block].double() - centre, 0.0)
-
-    mean = sum(block.sum(2, keepdim=True) for block in blocks(origin)) / n[:, None, None] + origin
-    covariance = sum(block @ block.mT for block in blocks(mean)) / (n - 1)[:, None, None]
-    if not (torch.isfinite(mean).all() and torch.isfinite(covariance).all()):
-        raise ValueError("the cube holds NaN or infinite values. Leave those pixels out with a mask, or mend them.")
-    return Background(mean[:, :, 0], covariance, n)
+    return _estimate(_CentredBlocks(pixels), pixels, shape, mask)
 
 
 def rx(
@@ -98,41 +86,120 @@ def rx(
         ((20, 20), True)
     """
     pixels, shape = _pixels(cube)
+    blocks = _CentredBlocks(pixels)
     if background is None:
-        statistics = estimate_background(cube, mask)
+        statistics = _estimate(blocks, pixels, shape, mask)
     elif mask is not None:
         raise ValueError(
             "a mask leaves pixels out of the image's own statistics; with a given background it does nothing."
         )
     else:
         statistics = _given(background, pixels)
-    whitening, rank = _whitening(statistics.covariance)
+    whitening, rank, triangular = _whitening(statistics.covariance)
     if statistics.samples is not None and bool((rank >= statistics.samples - 1).any()):
         raise ValueError(
             f"{int(statistics.samples.min())} pixels for {int(rank.max())} independent bands; every pixel would get the "
             "same score. Use more pixels or fewer bands."
         )
-    mean = statistics.mean[:, :, None]
-    scores = torch.cat(
-        [(whitening @ (block.double() - mean)).square().sum(1) for block in pixels.split(_BLOCK, dim=2)], dim=1
-    ).view(shape)
+    scores = []
+    for centred in blocks.around(statistics.mean):
+        score = 0.0
+        for rows in _row_blocks(pixels.shape[1]):
+            columns = slice(rows.stop if triangular else None)
+            score = score + (whitening[:, rows, columns] @ centred[:, columns]).square_().sum(1)
+        scores.append(score)
+    scores = torch.cat(scores, dim=1).view(shape)
     if isinstance(cube, torch.Tensor):
         return scores
     return scores.numpy()[0] if np.ndim(cube) == 3 else scores.numpy()
 
 
-def _whitening(covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """``(N, B, B)`` matrices W with ``W^T W`` the pseudo-inverse by the rank rule, and each one's rank ``(N,)``."""
+def _estimate(
+    blocks: _CentredBlocks,
+    pixels: torch.Tensor,
+    shape: tuple[int, int, int],
+    mask: torch.Tensor | np.ndarray | None,
+) -> Background:
+    """``estimate_background`` on pixels as ``_pixels`` gives them; the blocks keep what ``rx`` can use again."""
+    keep = _kept(mask, shape, pixels.device)
+    n = keep.sum(1)
+    if int(n.min()) < 2:
+        raise ValueError(f"{int(n.min())} pixels are left for the background; RX needs many more than bands.")
+    # measured from one of its own pixels: a constant band then has a variance of exactly zero, not of a rounding error
+    first = keep.int().argmax(1)
+    origin = pixels[torch.arange(len(pixels), device=pixels.device), :, first].double()
+
+    left_out = None if mask is None else ~keep
+    mean = sum(block.sum(2) for block in blocks.around(origin, left_out)) / n[:, None] + origin
+    bands = pixels.shape[1]
+    covariance = origin.new_zeros(len(pixels), bands, bands)
+    for block in blocks.around(mean, left_out):
+        for some in block.split(_TERMS, dim=2):
+            for rows in _row_blocks(bands):
+                covariance[:, rows, : rows.stop].baddbmm_(some[:, rows], some[:, : rows.stop].mT)
+    covariance = torch.tril(covariance) / (n - 1)[:, None, None]
+    covariance += torch.tril(covariance, -1).mT
+    if not (torch.isfinite(mean).all() and torch.isfinite(covariance).all()):
+        raise ValueError("the cube holds NaN or infinite values. Leave those pixels out with a mask, or mend them.")
+    return Background(mean, covariance, n)
+
+
+def _whitening(covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, bool]:
+    """``(N, B, B)`` matrices W with ``W^T W`` the pseudo-inverse by the rank rule, each one's rank ``(N,)``, and
+    whether all are lower triangular."""
     std = covariance.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
-    if bool((std == 0).all(1).any()):
+    varying = std > 0
+    if not bool(varying.any(1).all()):
         raise ValueError("no band of this background varies; there is nothing to measure a distance in.")
-    inverse_std = torch.where(std > 0, 1 / std, 0.0)  # a band of zero variance has zeros for its row, hence no rank
+    inverse_std = torch.where(varying, 1 / std, 0.0)  # a band of zero variance has zeros for its row, hence no rank
     correlation = covariance * inverse_std[:, :, None] * inverse_std[:, None, :]
+    bands = covariance.shape[1]
+    cut = bands * torch.finfo(torch.float64).eps  # of the largest eigenvalue, which is at most B
+
+    # The largest eigenvalue of the inverse is at most its trace: a bound on the smallest eigenvalue that costs nothing.
+    factor, failed = torch.linalg.cholesky_ex(correlation + torch.diag_embed((~varying).double()))
+    identity = torch.eye(bands, dtype=torch.float64, device=covariance.device).expand_as(factor)
+    inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
+    certain = (failed == 0) & (inverse.square().sum((1, 2)) * (_MARGIN * cut * bands) < 1)
+    if bool(certain.all()):
+        return inverse * inverse_std[:, None, :], varying.sum(1), True
+
     eigenvalues, eigenvectors = torch.linalg.eigh(correlation)
-    cut = covariance.shape[1] * torch.finfo(torch.float64).eps * eigenvalues[:, -1:]
-    kept = eigenvalues >= cut
-    scale = torch.where(kept, eigenvalues.clamp_min(cut).rsqrt(), 0.0)
-    return scale[:, :, None] * eigenvectors.mT * inverse_std[:, None, :], kept.sum(1)
+    threshold = cut * eigenvalues[:, -1:]
+    kept = eigenvalues >= threshold
+    scale = torch.where(kept, eigenvalues.clamp_min(threshold).rsqrt(), 0.0)
+    return scale[:, :, None] * eigenvectors.mT * inverse_std[:, None, :], kept.sum(1), False
+
+
+class _CentredBlocks:
+    """Pixels less a centre, in float64, some at a time and always in the same memory.
+
+    On a CPU, new memory for each block would cost more time than the arithmetic.
+    """
+
+    def __init__(self, pixels: torch.Tensor):
+        self.blocks = pixels.split(_BLOCK_CPU if pixels.device.type == "cpu" else _BLOCK, dim=2)
+        self.buffer = torch.empty_like(self.blocks[0], dtype=torch.float64)
+        self.held: torch.Tensor | None = None  # the centre, where the buffer has all pixels around it
+
+    def around(self, centre: torch.Tensor, left_out: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
+        """``(N, B, some)`` around a centre ``(N, B)``, zero at pixels left out; valid until the next is asked for."""
+        if left_out is None and centre is self.held:
+            yield self.buffer
+            return
+        self.held = centre if left_out is None and len(self.blocks) == 1 else None
+        start = 0
+        for block in self.blocks:
+            stop = start + block.shape[2]
+            centred = self.buffer[:, :, : block.shape[2]].copy_(block).sub_(centre[:, :, None])
+            yield centred if left_out is None else centred.masked_fill_(left_out[:, None, start:stop], 0.0)
+            start = stop
+
+
+def _row_blocks(bands: int) -> Iterator[slice]:
+    parts = max(round(bands / _ROWS), 1)
+    for part in range(parts):
+        yield slice(bands * part // parts, bands * (part + 1) // parts)
 
 
 def _pixels(cube: torch.Tensor | np.ndarray) -> tuple[torch.Tensor, tuple[int, int, int]]:

@@ -57,8 +57,50 @@ def test_batch_is_each_image_by_itself():
 def test_blocks_make_no_difference(monkeypatch):
     cube = random_cube()
     whole = rx(cube)
-    monkeypatch.setattr(importlib.import_module("detectors.rx"), "_BLOCK", 40)
-    assert rx(cube) == pytest.approx(whole, rel=1e-9)
+    module = importlib.import_module("detectors.rx")
+    for name, size in (("_BLOCK_CPU", 40), ("_TERMS", 7), ("_ROWS", 2)):
+        monkeypatch.setattr(module, name, size)
+        assert rx(cube) == pytest.approx(whole, rel=1e-9)
+
+
+def test_cholesky_and_eigen_decomposition_agree(monkeypatch):
+    module = importlib.import_module("detectors.rx")
+    cube = np.concatenate([random_cube(), np.ones((15, 17, 1))], axis=2)
+    assert module._whitening(estimate_background(cube).covariance)[2]  # the Cholesky factor is used
+    by_cholesky = rx(cube)
+    monkeypatch.setattr(module, "_MARGIN", np.inf)
+    assert not module._whitening(estimate_background(cube).covariance)[2]
+    assert rx(cube) == pytest.approx(by_cholesky, rel=1e-10)
+
+
+def test_cholesky_is_left_where_the_rank_rule_may_drop_something():
+    """Eigenvalues on both sides of the cut and near it: the scores must follow the rule, whichever way they come."""
+    whitening = importlib.import_module("detectors.rx")._whitening
+    rotation = np.linalg.qr(np.random.RandomState(0).normal(size=(20, 20)))[0]
+    for smallest, rank in ((1e-6, 20), (1e-13, 20), (1e-16, 19), (0.0, 19)):
+        covariance = rotation * np.r_[np.linspace(1, 2, 19), smallest] @ rotation.T
+        found, kept, triangular = whitening(torch.from_numpy((covariance + covariance.T) / 2)[None])
+        assert triangular == (smallest == 1e-6) and int(kept) == rank
+        if rank == 19:  # nothing blown up by what should have been dropped
+            assert found.abs().max() < 10
+
+
+def test_sums_over_many_pixels_keep_their_digits():
+    """A covariance of condition 1e9 from 16,384 pixels, against the same computed in extended precision."""
+    rng = np.random.RandomState(0)
+    cube = rng.normal(size=(128, 128, 12)) * np.geomspace(1, 3e-5, 12) @ np.linalg.qr(rng.normal(size=(12, 12)))[0]
+    x = cube.reshape(-1, 12).astype(np.longdouble)
+    x -= x.mean(0)
+    lower = np.zeros((12, 12), np.longdouble)
+    covariance = np.einsum("pi,pj->ij", x, x) / (len(x) - 1)
+    for j in range(12):
+        column = covariance[j:, j] - lower[j:, :j] @ lower[j, :j]
+        lower[j:, j] = column / np.sqrt(column[0])
+    y = x.T.copy()
+    for j in range(12):
+        y[j] = (y[j] - lower[j, :j] @ y[:j]) / lower[j, j]
+    expected = (y * y).sum(0).astype(float)
+    assert np.abs(rx(cube).ravel() / expected - 1).max() < 1e-7
 
 
 def test_scores_do_not_depend_on_the_scale_of_a_band():

@@ -1,0 +1,95 @@
+"""Write a branch, deployed, as a file that runs without this project: ONNX, or a program of ``torch.export``.
+
+    python -m models.export checkpoints/aviris_200/spe_fen.safetensors spe_fen.onnx
+    python -m models.export checkpoints/aviris_200/spa_fen.safetensors spa_fen.pt2
+
+Input ``h`` and output ``features`` are N x C x H x W float32, for any N, and H and W from 17. ONNX needs the packages of
+``pip install "fers-had[export]"``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from data.commandline import run
+from data.files import atomic_path
+from models.backbones import BackboneError
+from models.checkpoint import CheckpointError, load_checkpoint
+
+FORMATS = (".onnx", ".pt2")
+_EXAMPLE = (2, 48, 56)  # N, H and W to trace with; no size is special
+_SIDE = 17  # px, the least: below it Spa-FEN has a single pixel of stride 16, which is traced as another case
+
+
+class ExportError(RuntimeError):
+    """A file that cannot be written so."""
+
+
+def export(network: nn.Module, out: str | Path) -> Path:
+    """Export a Spe-FEN or Spa-FEN.
+
+    Args:
+        network: With ``deploy`` and ``bands``.
+        out: The file to write, .onnx or .pt2.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        ExportError: The suffix is neither, or a package for ONNX is missing.
+    """
+    out = Path(out)
+    if out.suffix not in FORMATS:
+        raise ExportError(f"{out}: the name must end in {' or '.join(FORMATS)}.")
+    deployed = network.deploy()
+    if hasattr(deployed, "tile"):
+        deployed.tile = None  # a loop over tiles would fix the size
+    n, height, width = _EXAMPLE
+    example = torch.zeros(n, network.bands, height, width)
+    dynamic = {0: torch.export.Dim("N"), 2: torch.export.Dim("H", min=_SIDE), 3: torch.export.Dim("W", min=_SIDE)}
+    with torch.no_grad(), atomic_path(out) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's about its own internals
+        if out.suffix == ".pt2":
+            torch.export.save(torch.export.export(deployed, (example,), dynamic_shapes=(dynamic,)), temporary)
+        else:
+            _export_onnx(deployed, example, dynamic, temporary)
+    return out
+
+
+def _export_onnx(deployed: nn.Module, example: torch.Tensor, dynamic: dict, path: Path) -> None:
+    try:
+        import onnxscript  # noqa: F401  (torch.onnx.export uses it)
+    except ImportError as error:
+        raise ExportError('ONNX needs further packages: pip install "fers-had[export]".') from error
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    names = {"input_names": ["h"], "output_names": ["features"]}
+    program = torch.onnx.export(deployed, (example,), dynamo=True, dynamic_shapes=(dynamic,), verbose=False, **names)
+    program.save(path, external_data=False)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path, help="a spe_fen.safetensors or spa_fen.safetensors")
+    parser.add_argument("out", type=Path, help="the file to write, .onnx or .pt2")
+    parser.add_argument(
+        "--backbone", help="frozen layers: imagenet, random[:SEED] or a path (default: the checkpoint's)"
+    )
+    options = parser.parse_args(arguments)
+
+    def script() -> None:
+        network, _ = load_checkpoint(options.checkpoint, backbone=options.backbone)
+        print(f"wrote {export(network, options.out)}")
+
+    return run(script, (CheckpointError, BackboneError, ExportError), go_on="the same command again")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

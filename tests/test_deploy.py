@@ -1,0 +1,155 @@
+"""The networks for inference: the same numbers as the plain ones, from less work."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from conftest import shared_file
+from torch import nn
+from torch.nn import functional as F
+
+from data import abu, normalise
+from detectors import rx
+from evaluation import auc
+from models import SpaFEN, SpeFEN, load_checkpoint
+from models.deploy import pooling_weights, resizing_weights
+from models.export import ExportError, export, main
+from models.import_released import import_released
+
+
+def cube(n=1, bands=10, height=24, width=31, seed=0) -> torch.Tensor:
+    return torch.rand(n, bands, height, width, generator=torch.Generator().manual_seed(seed)) * 0.2 - 0.1
+
+
+def difference(network: nn.Module, deployed: nn.Module, h: torch.Tensor) -> float:
+    """Largest difference of the features as a share of their maximum."""
+    with torch.no_grad():
+        expected, features = network(h), deployed(h)
+    assert features.shape == expected.shape
+    return float((features - expected).abs().max() / expected.abs().max())
+
+
+def with_batch_norms_of_a_trained_network(network: nn.Module) -> nn.Module:
+    """Batch norms that scale, shift, and have statistics: a random network's do nothing."""
+    generator = torch.Generator().manual_seed(1)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, low, high in (
+                (module.weight.data, 0.5, 1.5),
+                (module.bias.data, -0.5, 0.5),
+                (module.running_mean, -0.2, 0.2),
+                (module.running_var, 0.5, 2.0),
+            ):
+                tensor.uniform_(low, high, generator=generator)
+    return network.eval()
+
+
+@pytest.fixture(scope="module", params=[SpeFEN, SpaFEN])
+def network(request) -> nn.Module:
+    return with_batch_norms_of_a_trained_network(request.param(10, "random"))
+
+
+@pytest.mark.parametrize("size", [(9, 9), (17, 64), (64, 64), (33, 20)])
+@pytest.mark.parametrize("n", [1, 3])
+def test_deployed_network_is_the_plain_one(network, n, size):
+    assert difference(network, network.deploy(), cube(n, 10, *size)) < 1e-5
+
+
+@pytest.mark.parametrize("bands", [50, 100, 200])
+def test_deployed_network_is_the_plain_one_at_the_published_band_numbers(bands):
+    for network in (SpeFEN(bands, "random").eval(), SpaFEN(bands, "random").eval()):
+        assert difference(network, network.deploy(), cube(1, bands)) < 1e-5
+
+
+def test_deploying_changes_nothing_in_the_network(network):
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    deployed = network.deploy()
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert not deployed.training and not any(p.requires_grad for p in deployed.parameters())
+
+
+def test_tiles_make_no_difference():
+    network = with_batch_norms_of_a_trained_network(SpeFEN(10, "random"))
+    deployed = network.deploy()
+    for tile in (16, 23, 7):
+        deployed.tile = tile
+        assert difference(network, deployed, cube(2, 10, 50, 37)) < 1e-5
+
+
+def test_dead_channels_are_found_and_cut_without_a_difference():
+    network = with_batch_norms_of_a_trained_network(SpeFEN(10, "random"))
+    block = network.backbone.layer1[1]
+    with torch.no_grad():
+        block.bn1.weight[:5] = 0  # zero at every pixel: no weight, and a bias that ReLU ends
+        block.bn1.bias[:3] = -0.1
+        block.bn1.bias[3] = 0
+        block.bn1.bias[4] = 0.3  # the same at every pixel, but not zero: it must stay
+        block.conv2.weight[7] = 0
+        block.bn2.bias[7], block.bn2.running_mean[7] = -1, 0
+    deployed = network.deploy()
+    assert [conv.out_channels for conv in (deployed.blocks[1].conv1, deployed.blocks[1].conv2)] == [124, 127]
+    assert [conv.out_channels for conv in (deployed.blocks[0].conv1, deployed.blocks[0].conv2)] == [128, 128]
+    assert difference(network, deployed, cube()) < 1e-5
+
+
+@pytest.mark.parametrize("bins", [1, 2, 4])
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 7, 64])
+def test_pooling_and_resizing_matrices_are_torchs_operations(length, bins):
+    x = torch.rand(1, 3, length, length + 3)
+    pooled = pooling_weights(length, bins) @ x @ pooling_weights(length + 3, bins).T
+    assert torch.allclose(pooled, F.adaptive_avg_pool2d(x, bins), atol=1e-6)
+    x = torch.rand(1, 3, bins, bins)
+    resized = resizing_weights(length, bins) @ x @ resizing_weights(length + 3, bins).T
+    expected = F.interpolate(x, (length, length + 3), mode="bilinear", align_corners=False)
+    assert torch.allclose(resized, expected, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory) -> SpeFEN:
+    path = tmp_path_factory.mktemp("released") / "spe_fen.safetensors"
+    import_released(shared_file("weights/ABU/200bands"), path)
+    return load_checkpoint(path)[0]
+
+
+def test_imagenets_dead_channels_are_cut(released):
+    dead = [(128 - block.conv1.out_channels, 128 - block.conv2.out_channels) for block in released.deploy().blocks]
+    assert dead == [(32, 27), (24, 17), (36, 4)]
+
+
+def test_every_abu_scene_has_the_same_auc(released):
+    deployed = released.deploy()
+    for labelled in abu.test_scenes(shared_file("abu"), names="all"):
+        scene, mask = labelled.load()
+        h = torch.from_numpy(normalise(scene, 200).transpose(2, 0, 1).copy())[None]
+        assert difference(released, deployed, h) < 1e-5
+        with torch.no_grad():
+            plain, fast = (auc(rx(h + network(h))[0].numpy(), mask) for network in (released, deployed))
+        assert fast == pytest.approx(plain, abs=1e-4), labelled.name
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_exported_file_gives_the_same_features_at_any_size(network, tmp_path, suffix):
+    path = export(network, tmp_path / f"network{suffix}")
+    if suffix == ".onnx":
+        session = onnxruntime.InferenceSession(path)
+
+        def exported(h: torch.Tensor) -> torch.Tensor:
+            return torch.from_numpy(session.run(["features"], {"h": h.numpy()})[0])
+    else:
+        exported = torch.export.load(path).module()
+    for n, height, width in ((1, 64, 64), (3, 33, 90), (1, 17, 200)):
+        assert difference(network, exported, cube(n, 10, height, width)) < 1e-5
+
+
+def test_export_command(checkpoints, tmp_path, capsys):
+    assert main([str(checkpoints / "spe_fen.safetensors"), str(tmp_path / "spe.onnx")]) == 0
+    assert "wrote" in capsys.readouterr().out and (tmp_path / "spe.onnx").is_file()
+    assert main([str(tmp_path / "none.safetensors"), str(tmp_path / "spe.onnx")]) == 2
+    assert "no such checkpoint" in capsys.readouterr().err
+    assert main([str(checkpoints / "spe_fen.safetensors"), str(tmp_path / "spe.txt")]) == 2
+    assert "must end in .onnx or .pt2" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.txt"))
+    with pytest.raises(ExportError):
+        export(SpeFEN(10, "random"), np.str_("x"))
