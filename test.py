@@ -43,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
             save_dir,
             dataset=dataset,
             start_band=options.start_band,
+            batch_size=options.batch_size,
+            maps=not options.no_maps,
             config={"layout": "had100", "data_path": str(options.data_path), "scenes": options.scenes},
         )
 

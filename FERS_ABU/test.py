@@ -54,6 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
             save_dir,
             dataset="ABU",
             start_band=options.start_band,
+            batch_size=options.batch_size,
+            maps=not options.no_maps,
             published=dict(zip(_SCENES, published, strict=True)) if comparable else None,
             config={"layout": "abu", "data_path": str(options.data_path), "scenes": options.scenes},
         )

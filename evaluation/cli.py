@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data import SceneError
 from data.commandline import natural, positive, run
-from evaluation.pipeline import DETECTORS, FEATURES, FUSIONS, USER_ERRORS, Pipeline, Settings
+from evaluation.pipeline import DETECTORS, FEATURES, FUSIONS, PRECISIONS, USER_ERRORS, Pipeline, Settings
 from models.checkpoint import ROOT
 
 
@@ -54,6 +54,17 @@ def add_test_options(
     group = parser.add_argument_group("run")
     group.add_argument("--save_dir", type=Path, help="default: results/<dataset>/<setting>")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    group.add_argument(
+        "--precision",
+        choices=tuple(PRECISIONS),
+        default="fp32",
+        help="of the networks; bf16 is faster on hardware made for it and changes the result (default: fp32)",
+    )
+    group.add_argument("--compile", action="store_true", help="compile the networks with torch.compile")
+    group.add_argument(
+        "--batch_size", type=positive, help="scenes of one size at a time (default: 32 on a GPU, else 1)"
+    )
+    group.add_argument("--no_maps", action="store_true", help="do not draw the maps, which takes longer than scoring")
 
 
 def build(options: argparse.Namespace, sensor: str, dataset: str) -> tuple[Pipeline, Path]:
@@ -69,12 +80,16 @@ def build(options: argparse.Namespace, sensor: str, dataset: str) -> tuple[Pipel
         backbone=options.backbone,
         seed=options.seed,
         device=options.device,
+        precision=options.precision,
+        compile=options.compile,
     )
     parts = [settings.detect, settings.features, settings.chosen_fusion, f"{settings.bands}bands"]
     if settings.detect == "AE" and settings.ae_select == "oracle":
         parts.insert(1, "oracle")
     if settings.features == "untrained" or settings.detect == "AE":
         parts.append(f"seed{settings.seed}")
+    if settings.precision != "fp32":
+        parts.append(settings.precision)
     return Pipeline(settings), options.save_dir or ROOT / "results" / dataset / "_".join(filter(None, parts))
 
 

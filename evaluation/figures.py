@@ -56,9 +56,16 @@ def scene_figure(scene: Scene, score: np.ndarray, mask: np.ndarray, path: str | 
         ``path``.
     """
     height, width = mask.shape
+    # Fixed places, in inches: a layout engine takes as long as all the drawing.
     side = 3.0
-    figure = Figure(figsize=(4 * side + 1.2, min(max(side * height / width, 1.8), 12.0) + 0.95), layout="constrained")
-    picture, scores, truth, curve = figure.subplots(1, 4)
+    tall = min(max(side * height / width, 1.8), 12.0)
+    below, above, total = 0.55, 0.75, 4 * side + 2.3
+    figure = Figure(figsize=(total, below + tall + above))
+    places = [(0.15 + i * (side + gap), below, side, tall) for i, gap in enumerate((0.0, 0.15, 0.45, 0.55))]
+    picture, scores, truth, curve = (
+        figure.add_axes((x / total, y / (below + tall + above), w / total, h / (below + tall + above)))
+        for x, y, w, h in places
+    )
     value = auc(score, mask)
 
     picture.imshow(false_colour(scene))
@@ -66,7 +73,7 @@ def scene_figure(scene: Scene, score: np.ndarray, mask: np.ndarray, path: str | 
     low, high = np.percentile(score, [0.5, 99.5])
     image = scores.imshow(score, cmap="inferno", vmin=low, vmax=high if high > low else low + 1)
     scores.set_title(f"Score map: {title}")
-    figure.colorbar(image, ax=scores, extend="both", fraction=0.046, pad=0.03)
+    figure.colorbar(image, cax=scores.inset_axes((1.02, 0.0, 0.04, 1.0)), extend="both")
     truth.imshow(mask, cmap="gray", vmin=0, vmax=1)
     truth.set_title(f"Ground truth ({int(mask.sum())} px)")
     for axes in (picture, scores, truth):
@@ -93,7 +100,14 @@ def scene_figure(scene: Scene, score: np.ndarray, mask: np.ndarray, path: str | 
         curve.set_title("ROC: no AUC")
         curve.text(0.5, 0.5, "the mask lacks a class", ha="center", transform=curve.transAxes, color="0.4")
     note = f" ({'; '.join(scene.notes)})" if scene.notes else ""
-    figure.suptitle(f"{scene.name}{note}", fontweight="bold", x=0.01, ha="left")
+    figure.suptitle(
+        f"{scene.name}{note}",
+        fontweight="bold",
+        x=0.15 / total,
+        y=1 - 0.12 / (below + tall + above),
+        ha="left",
+        va="top",
+    )
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=160)
     return Path(path)

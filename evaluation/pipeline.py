@@ -13,13 +13,14 @@ from torch import nn
 from detectors import ae, ae_iterations, fusion_a, fusion_b, rx
 from detectors.fusion import FUSION_A_BANDS, Detector
 from evaluation.metrics import auc
-from models import BackboneError, CheckpointError, SpeFEN, load_checkpoint
+from models import BackboneError, CheckpointError, SpaFEN, SpeFEN, load_checkpoint
 from models.backbones import random_seed
 from models.checkpoint import ROOT, file_sha256
 
 DETECTORS = ("RX", "AE")
 FEATURES = ("original", "untrained", "spectral", "spatial", "fused")
 FUSIONS = ("A", "B")
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _NAMES = {"spe_fen": "Spe-FEN", "spa_fen": "Spa-FEN"}
 
 
@@ -44,6 +45,8 @@ class Settings:
             untrained control None is ``imagenet``.
         seed: Of the untrained network and of the AE.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        precision: Of the networks: ``fp32``, or ``bf16`` (detectors compute as they always do).
+        compile: Compile the networks with ``torch.compile``.
     """
 
     bands: int
@@ -56,6 +59,8 @@ class Settings:
     backbone: str | None = None
     seed: int = 0
     device: str = "auto"
+    precision: str = "fp32"
+    compile: bool = False
 
     @property
     def chosen_fusion(self) -> str | None:
@@ -73,7 +78,7 @@ class Settings:
 
 
 class Pipeline:
-    """The networks and the detector of a ``Settings``, loaded once for any number of scenes.
+    """The networks, deployed, and the detector of a ``Settings``, loaded once for any number of scenes.
 
     Args:
         settings: What to use.
@@ -105,6 +110,9 @@ class Pipeline:
             self.spe_fen = self._branch("spe_fen", paths["spe_fen"])
         if "spa_fen" in paths:
             self.spa_fen = self._branch("spa_fen", paths["spa_fen"])
+        self.spe_fen, self.spa_fen = self._deployed(self.spe_fen), self._deployed(self.spa_fen)
+        if settings.precision != "fp32":
+            self.marks.append(f"Networks computed in {settings.precision}.")
         if settings.detect == "AE" and settings.ae_select == "oracle":
             self.marks.append("AE iteration chosen by the ground truth of each test scene (--ae_select oracle).")
 
@@ -118,18 +126,38 @@ class Pipeline:
         Returns:
             ``(H, W)`` float score map, higher is more anomalous.
         """
-        cube = torch.from_numpy(h).permute(2, 0, 1)[None].to(self.device)
+        return self.score_batch(h[None], mask)[0]
+
+    @torch.no_grad()
+    def score_batch(self, h: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+        """Score several scenes of one size together.
+
+        Args:
+            h: ``(N, H, W, C)`` float32, each scene normalised.
+            mask: As ``score`` takes it, for a batch of one.
+
+        Returns:
+            ``(N, H, W)``.
+        """
+        cube = torch.from_numpy(h).to(self.device).permute(0, 3, 1, 2)  # channels-last, as the networks like it
         detector = self._detector(mask)
-        with torch.no_grad():
-            f_spe = None if self.spe_fen is None else self.spe_fen(cube)
-            f_spa = None if self.spa_fen is None else self.spa_fen(cube)
-            if f_spe is not None and f_spa is not None:
-                fusion = fusion_a if self.settings.chosen_fusion == "A" else fusion_b
-                score = fusion(detector, cube, f_spe, f_spa)
-            else:
-                features = f_spe if f_spa is None else f_spa
-                score = detector(cube if features is None else cube + features)
-        return score[0].cpu().numpy()
+        f_spe, f_spa = self._features(self.spe_fen, cube), self._features(self.spa_fen, cube)
+        if f_spe is not None and f_spa is not None:
+            fusion = fusion_a if self.settings.chosen_fusion == "A" else fusion_b
+            score = fusion(detector, cube, f_spe, f_spa)
+        else:
+            features = f_spe if f_spa is None else f_spa
+            score = detector(cube if features is None else cube + features)
+        return score.cpu().numpy()
+
+    def _features(self, network: nn.Module | None, cube: torch.Tensor) -> torch.Tensor | None:
+        return None if network is None else network(cube.to(PRECISIONS[self.settings.precision])).float()
+
+    def _deployed(self, network: SpeFEN | SpaFEN | None) -> nn.Module | None:
+        if network is None:
+            return None
+        deployed = network.deploy().to(self.device, PRECISIONS[self.settings.precision])
+        return torch.compile(deployed) if self.settings.compile else deployed
 
     def _detector(self, mask: np.ndarray | None) -> Detector:
         if self.settings.detect == "RX":
@@ -143,19 +171,19 @@ class Pipeline:
 
         return best_by_ground_truth
 
-    def _untrained(self) -> nn.Module:
+    def _untrained(self) -> SpeFEN:
         source = self.settings.backbone or "imagenet"
         if source.startswith("random"):
             self.marks.append(f"Frozen backbone random (seed {random_seed(source)}), not ImageNet.")
         self.provenance["spe_fen"] = {"untrained": True, "backbone": source, "seed": self.settings.seed}
-        return SpeFEN(self.settings.bands, source, seed=self.settings.seed).eval().to(self.device)
+        return SpeFEN(self.settings.bands, source, seed=self.settings.seed).eval()
 
     def _checkpoint_path(self, branch: str) -> Path:
         settings = self.settings
         folder = settings.checkpoint_dir or ROOT / "checkpoints" / f"{settings.sensor}_{settings.bands}"
         return Path(folder) / f"{branch}.safetensors"
 
-    def _branch(self, branch: str, path: Path) -> nn.Module:
+    def _branch(self, branch: str, path: Path) -> SpeFEN | SpaFEN:
         network, info = load_checkpoint(path, bands=self.settings.bands, backbone=self.settings.backbone)
         if info.branch != branch:
             raise CheckpointError(f"{path}: holds a {info.branch}, not a {branch}. The file has the wrong name.")
@@ -165,7 +193,7 @@ class Pipeline:
         if info.backbone.startswith("random"):
             self.marks.append(f"{name}: frozen backbone random (seed {random_seed(info.backbone)}), not ImageNet.")
         self.provenance[branch] = {"path": str(path), "sha256": file_sha256(path), **vars(info)}
-        return network.to(self.device)
+        return network
 
 
 def choose_device(name: str) -> torch.device:

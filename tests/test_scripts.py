@@ -110,6 +110,56 @@ def test_every_setting_runs(dataset, checkpoints, tmp_path, features, detect):
     assert config["fusion"] == expected
 
 
+def test_scenes_together_score_as_each_alone(dataset, checkpoints, tmp_path):
+    other = np.load(dataset / "test" / "aviris_ng" / "b.npy")[:18]
+    np.save(dataset / "test" / "aviris_ng" / "b.npy", other)  # of another size, so a batch ends there
+    Image.fromarray(np.eye(18, 24, dtype=np.uint8) * 255).save(dataset / "ground_truth" / "aviris_ng" / "b.png")
+    for size in ("1", "3"):
+        arguments = ["--checkpoint_dir", str(checkpoints), "--batch_size", size, "--no_maps"]
+        assert run_had100(dataset, tmp_path / size, *arguments) == 0
+        assert not (tmp_path / size / "maps").exists()
+    alone, together = (json.loads((tmp_path / size / "results.json").read_text()) for size in ("1", "3"))
+    assert list(together["scenes"]) == ["a", "b", "c"]
+    assert aucs(together) == pytest.approx(aucs(alone), abs=1e-3)
+    for name in "abc":
+        scores = [np.load(tmp_path / size / "scores" / f"{name}.npy") for size in ("1", "3")]
+        assert scores[1] == pytest.approx(scores[0], abs=1e-4)  # fusion A: maps in [0, 1]
+
+
+def test_a_bad_scene_in_a_batch_does_not_cost_the_others(dataset, tmp_path, capsys):
+    path = dataset / "test" / "aviris_ng" / "c.npy"
+    np.save(path, np.full_like(np.load(path), 3.0))
+    assert run_had100(dataset, tmp_path / "out", "--features", "original", "--batch_size", "3") == 2
+    assert "c.npy" in capsys.readouterr().err
+    assert list(json.loads((tmp_path / "out" / "results.json").read_text())["scenes"]) == ["a", "b"]
+
+
+def test_maps_that_an_interrupted_run_still_owes_are_drawn(dataset, tmp_path, capsys, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("evaluation.protocol.scene_figure", stopped)
+        assert run_had100(dataset, tmp_path / "out", "--features", "original") == 130
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert len(results["scenes"]) == 3 and not results["complete"]
+    scores = (tmp_path / "out" / "scores" / "a.npy").stat().st_mtime_ns
+    assert run_had100(dataset, tmp_path / "out", "--features", "original") == 0
+    assert "3 of 3 scenes were done" in capsys.readouterr().out
+    assert (tmp_path / "out" / "scores" / "a.npy").stat().st_mtime_ns == scores
+    assert sorted(path.stem for path in (tmp_path / "out" / "maps").iterdir()) == ["a", "b", "c"]
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["complete"]
+
+
+def test_bf16_is_marked_and_near_fp32(dataset, checkpoints, tmp_path, capsys):
+    arguments = ["--checkpoint_dir", str(checkpoints), "--features", "spectral", "--no_maps"]
+    assert run_had100(dataset, tmp_path / "fp32", *arguments) == 0
+    assert run_had100(dataset, tmp_path / "bf16", *arguments, "--precision", "bf16") == 0
+    assert "Note: Networks computed in bf16." in capsys.readouterr().out
+    fp32, bf16 = (np.load(tmp_path / precision / "scores" / "a.npy") for precision in ("fp32", "bf16"))
+    assert np.corrcoef(fp32.ravel(), bf16.ravel())[0, 1] > 0.99 and not np.array_equal(fp32, bf16)
+
+
 def test_the_two_fusions_differ_and_b_can_be_asked_for(dataset, checkpoints, tmp_path):
     for fusion in "AB":
         arguments = ["--checkpoint_dir", str(checkpoints), "--fusion", fusion, "--scenes", "a"]
