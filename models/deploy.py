@@ -2,7 +2,8 @@
 
 What is done is exact but for rounding: batch norms are folded into the convolutions before them; channels that can only
 be zero are cut, found from the weights; 1x1 convolutions move to the side of padding, pooling and resizing where there
-are fewer pixels; and of the reflected border only what reaches the result is computed.
+are fewer pixels; of the reflected border only what reaches the result is computed; and on CPUs the 3x3 convolutions of
+Spe-FEN go by Winograd's algorithm.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from models.winograd import convolve, transform_filters
 
 TILE = 256  # px: larger scenes go through Spe-FEN in tiles of this side, so that memory does not grow with the scene
 
@@ -77,15 +80,22 @@ class ValidBottleneck(nn.Module):
         _cut_dead_channels(conv1, conv2)
         _cut_dead_channels(conv2, conv3)
         self.conv1, self.conv2, self.conv3 = conv1, conv2, conv3
+        self.register_buffer("filters", transform_filters(conv2.weight.detach()), persistent=False)
         self.shortcut = None if block.downsample is None else fuse_conv_bn_eval(*(m.eval() for m in block.downsample))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(N, C, H, W)`` to ``(N, 256, H - 2, W - 2)``."""
         inner = x[:, :, 1:-1, 1:-1]
-        y = self.conv2(self.conv1(x).relu_()).relu_()
-        y = self.conv3(y)
+        y = self.conv3(self._conv2(self.conv1(x).relu_()).relu_())
         y += inner if self.shortcut is None else self.shortcut(inner)
         return y.relu_()
+
+    def _conv2(self, x: torch.Tensor) -> torch.Tensor:
+        if x.device.type != "cpu" or x.dtype != torch.float32 or torch.compiler.is_compiling():
+            return self.conv2(x)  # there the library chooses the algorithm
+        y, _ = convolve(x, self.filters, padding=0)
+        y += self.conv2.bias[:, None, None]
+        return y
 
 
 class DeployedSpaFEN(nn.Module):

@@ -33,9 +33,16 @@ class LightSPP(nn.Module):
 
     def forward(self, features: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """``(N, 256, h, w)`` features to ``(N, C, H, W)`` with (H, W) = ``size``."""
-        levels = [F.adaptive_avg_pool2d(features, level) for level in self.LEVELS]
-        resized = [F.interpolate(level, size, mode="bilinear", align_corners=False) for level in levels]
-        return self.fuse(torch.cat(resized, dim=1))
+        # the first 1x1 convolution commutes with resizing, so it need only see 1 + 4 + 16 pixels of the 768 channels
+        reduce, *rest = self.fuse
+        parts = reduce.weight.chunk(len(self.LEVELS), dim=1)
+        levels = [
+            F.conv2d(F.adaptive_avg_pool2d(features, level), w) for level, w in zip(self.LEVELS, parts, strict=True)
+        ]
+        fused = sum(F.interpolate(level, size, mode="bilinear", align_corners=False) for level in levels)
+        for layer in rest:
+            fused = layer(fused)
+        return fused
 
 
 class ChannelAttention(nn.Module):

@@ -17,6 +17,7 @@ from models import SpaFEN, SpeFEN, load_checkpoint
 from models.deploy import pooling_weights, resizing_weights
 from models.export import ExportError, export, main
 from models.import_released import import_released
+from models.winograd import convolve, transform_filters
 
 
 def cube(n=1, bands=10, height=24, width=31, seed=0) -> torch.Tensor:
@@ -97,13 +98,26 @@ def test_dead_channels_are_found_and_cut_without_a_difference():
 @pytest.mark.parametrize("bins", [1, 2, 4])
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 7, 64])
 def test_pooling_and_resizing_matrices_are_torchs_operations(length, bins):
-    x = torch.rand(1, 3, length, length + 3)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(1, 3, length, length + 3, generator=generator)
     pooled = pooling_weights(length, bins) @ x @ pooling_weights(length + 3, bins).T
-    assert torch.allclose(pooled, F.adaptive_avg_pool2d(x, bins), atol=1e-6)
-    x = torch.rand(1, 3, bins, bins)
+    assert torch.allclose(pooled, F.adaptive_avg_pool2d(x, bins), atol=1e-5)
+    x = torch.rand(1, 3, bins, bins, generator=generator)
     resized = resizing_weights(length, bins) @ x @ resizing_weights(length + 3, bins).T
     expected = F.interpolate(x, (length, length + 3), mode="bilinear", align_corners=False)
-    assert torch.allclose(resized, expected, atol=1e-6)
+    assert torch.allclose(resized, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("m", [2, 4])
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("size", [(3, 3), (6, 9), (17, 30), (66, 68)])
+def test_winograd_is_the_convolution(m, padding, size):
+    generator = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(shape, generator=generator) for shape in ((2, 5, *size), (7, 5, 3, 3)))
+    found, _ = convolve(x, transform_filters(weight, m), m, padding)
+    expected = F.conv2d(x.double(), weight.double(), padding=padding)
+    assert found.shape == expected.shape
+    assert float((found - expected).abs().max() / expected.abs().max()) < 2e-6
 
 
 @pytest.fixture(scope="module")
