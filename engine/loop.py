@@ -27,10 +27,12 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from data.files import atomic_path
+from engine.speed import keep_freed_memory, use_winograd
 
 RESUME_FILE = "last.pt"
 LOG_FILE = "log.jsonl"
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+_LOOK_EVERY = {"cpu": 1}  # steps between two looks at the losses, 20 elsewhere: to look is to wait for the device
 TEST_CHOICE = "chosen by the test set's ground truth"
 
 
@@ -144,7 +146,14 @@ def fit(
             nn.SyncBatchNorm.convert_sync_batchnorm(task)
         elif any(isinstance(m, nn.BatchNorm2d) and m.training for m in task.train().modules()):
             accelerator.print("note: on CPUs each process normalises by the batch statistics of its own share.")
-    optimizer = torch.optim.Adam([p for p in task.parameters() if p.requires_grad], settings.lr, settings.betas)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
+        if settings.precision == "fp32":
+            use_winograd(task)
+    task.to(memory_format=torch.channels_last)
+    fused = accelerator.device.type in ("cpu", "cuda")
+    trained = [p for p in task.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(trained, settings.lr, settings.betas, fused=fused)
     order = EpochOrder(len(train), settings.seed)
     loader = DataLoader(
         train,
@@ -223,18 +232,23 @@ def _train_epoch(
         leave=False,
         disable=None if accelerator.is_main_process else True,  # None: no bar where stderr is not a terminal
     )
+    look_every = _LOOK_EVERY.get(accelerator.device.type, 20)
+    unseen = []  # losses of the last steps, still on the device
     for step, batch in enumerate(bar, start=1):
-        terms = model(*_as_tuple(batch))
+        terms = model(*_channels_last(batch))
         loss = sum(weight * terms[name] for name, weight in weights.items())
         values = torch.stack([loss, *(terms[name] for name in weights)]).detach()
-        values = accelerator.reduce(values, "mean").cpu().double()
-        if not values.isfinite().all():
-            raise TrainingError(_not_finite(values, weights, epoch, step, settings))
+        unseen.append(accelerator.reduce(values, "mean"))
+        if len(unseen) == look_every or step == len(loader):
+            for back, values in enumerate(torch.stack(unseen).cpu().double(), start=1 - len(unseen)):
+                if not values.isfinite().all():
+                    raise TrainingError(_not_finite(values, weights, epoch, step + back, settings))
+                total += values
+            unseen.clear()
+            bar.set_postfix(loss=f"{values[0]:.4f}", refresh=False)
         optimizer.zero_grad()
         accelerator.backward(loss)
         optimizer.step()
-        total += values
-        bar.set_postfix(loss=f"{values[0]:.4f}", refresh=False)
     loss, *terms = (total / len(loader)).tolist()
     return {"step": epoch * len(loader), "loss": loss, "terms": dict(zip(weights, terms, strict=True))}
 
@@ -247,15 +261,17 @@ def _held_out_loss(task: Task, data: Dataset | None, batch_size: int, device: to
     task.eval()
     total = torch.zeros(len(task.weights), dtype=torch.float64)
     for batch in DataLoader(data, batch_size):
-        batch = [tensor.to(device) for tensor in _as_tuple(batch)]
+        batch = [tensor.to(device) for tensor in _channels_last(batch)]
         terms = task(*batch)
         total += torch.stack([terms[name] for name in task.weights]).cpu().double() * len(batch[0])
     means = dict(zip(task.weights, (total / len(data)).tolist(), strict=True))
     return {"loss": sum(weight * means[name] for name, weight in task.weights.items()), "terms": means}
 
 
-def _as_tuple(batch: torch.Tensor | list | tuple) -> tuple[torch.Tensor, ...]:
-    return (batch,) if isinstance(batch, torch.Tensor) else tuple(batch)
+def _channels_last(batch: torch.Tensor | list | tuple) -> tuple[torch.Tensor, ...]:
+    """A batch as a tuple, its images in the layout in which convolutions are fastest."""
+    batch = (batch,) if isinstance(batch, torch.Tensor) else batch
+    return tuple(x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in batch)
 
 
 def _metrics(entry: dict) -> dict[str, float]:

@@ -12,18 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, run_had100
 from safetensors.torch import load_file
 from torch import nn
 
 import train as train_script
 import train_FERD.train as stage1
 import train_FERS.train as stage2
-from engine.loop import RESUME_FILE, EpochOrder, Settings, Task, TrainingError, fit, make_accelerator
+from engine.loop import _LOOK_EVERY, RESUME_FILE, EpochOrder, Settings, Task, TrainingError, fit, make_accelerator
 from engine.recipe import PAPER, RECIPES, RELEASED
 from models import CheckpointInfo, SpaFEN, SpeFEN, load_checkpoint, save_checkpoint
-from models.backbones import backbone_state, state_hash
-from train_FERD.network import FERD, MFFM, Decoder
+from models.backbones import backbone_state, frozen_layers, state_hash
+from models.checkpoint import save_backbones
+from train_FERD.network import FERD, MFFM, Decoder, Outputs
 from train_FERS.network import FRN
 
 BANDS = 8
@@ -101,16 +102,39 @@ def test_losses_switched_off_are_logged_and_train_nothing():
     assert any(key.startswith("spa_fen.compression") for key in changed)
 
 
-def test_losses_through_the_training_module_are_those_of_the_reference(golden):
-    z = {key: torch.from_numpy(np.asarray(value)) for key, value in golden("losses").items()}
-    task = stage2.Stage2(nn.Identity(), nn.Identity())
-    terms = task.terms(z["h"], z["f_spe"], z["f_spa"], z["h_rec"])
-    for name in ("cc", "cos", "var", "mse"):
-        assert terms[name].item() == pytest.approx(z[name].item(), rel=1e-5)
-    assert terms["ssim"].item() == pytest.approx(z["one_minus_ssim_win5_range1"].item(), rel=1e-5)
+@pytest.fixture
+def reference(golden) -> dict[str, torch.Tensor]:
+    return {key: torch.from_numpy(np.asarray(value)) for key, value in golden("losses").items()}
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_losses_through_stage_1_are_those_of_the_reference(reference, recipe):
+    encoder, decoder = (tuple(reference[f"{name}{i}"] for i in (1, 2, 3)) for name in ("f_e", "g_d"))
+    task = stage1.Stage1(nn.Identity(), recipe)
+    terms = task.terms(reference["h"], Outputs(encoder, decoder, reference["h_rec"], reference["zcl_logits"]))
+    expected = {
+        "sim": reference["sim_sum_over_scales"] / (3 if recipe is PAPER else 1),
+        "mse": reference["mse"],
+        "zcl": reference["z_eq2_on_raw" if recipe is PAPER else "z_bce_on_sigmoid"],
+    }
+    assert {k: v.item() for k, v in terms.items()} == pytest.approx(
+        {k: v.item() for k, v in expected.items()}, rel=1e-5
+    )
     total = sum(task.weights[name] * term for name, term in terms.items())
-    expected = z["cc"] + 0.1 * z["cos"] + 0.1 * z["var"] + z["mse"] + 0.01 * z["one_minus_ssim_win5_range1"]
-    assert total.item() == pytest.approx(expected.item(), rel=1e-5)
+    sim, mse, zcl = expected.values()
+    assert total.item() == pytest.approx((sim + 0.1 * mse + 0.1 * zcl).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_losses_through_stage_2_are_those_of_the_reference(reference, recipe):
+    task = stage2.Stage2(nn.Identity(), nn.Identity(), recipe)
+    terms = task.terms(*(reference[key] for key in ("h", "f_spe", "f_spa", "h_rec")))
+    expected = {name: reference[name].item() for name in ("cc", "cos", "var", "mse")}
+    expected["ssim"] = reference["one_minus_ssim_win5_range1"].item() / (1 if recipe is PAPER else 2)
+    assert {name: term.item() for name, term in terms.items()} == pytest.approx(expected, rel=1e-5)
+    total = sum(task.weights[name] * term for name, term in terms.items())
+    cc, cos, var, mse, ssim = expected.values()
+    assert total.item() == pytest.approx(cc + 0.1 * cos + 0.1 * var + mse + 0.01 * ssim, rel=1e-5)
 
 
 class Line(Task):
@@ -184,7 +208,10 @@ def test_the_best_epoch_by_a_score_is_kept_only_where_that_is_asked_for(tmp_path
     assert {entry["selection"] for entry in log(tmp_path)} == {"test-auc"}
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_term_and_last_good_checkpoint(tmp_path):
+@pytest.mark.parametrize("look_every", [1, 4], ids=["at once", "late, as on a GPU"])
+def test_a_loss_that_is_not_finite_stops_with_step_term_and_last_good_checkpoint(tmp_path, monkeypatch, look_every):
+    monkeypatch.setitem(_LOOK_EVERY, "cpu", look_every)
+
     class Breaks(Line):
         steps = 0
 
@@ -197,6 +224,13 @@ def test_a_loss_that_is_not_finite_stops_with_step_term_and_last_good_checkpoint
         TrainingError, match=r"epoch 2, step 3: .* term mse. Last good checkpoint: .*last\.pt \(epoch 1\)"
     ):
         fit(Breaks(), points(18), None, settings, make_accelerator(cpu=True), lambda *_: None)
+
+
+def test_the_log_does_not_depend_on_how_often_the_losses_are_looked_at(tmp_path, monkeypatch):
+    for every in (1, 3):  # of four steps
+        monkeypatch.setitem(_LOOK_EVERY, "cpu", every)
+        run_line(tmp_path / str(every), 2)
+    assert [entry["loss"] for entry in log(tmp_path / "1")] == [entry["loss"] for entry in log(tmp_path / "3")]
 
 
 def test_fewer_patches_than_a_batch_is_refused(tmp_path):
@@ -240,6 +274,39 @@ def test_two_processes_have_the_loss_curve_of_one_with_the_same_batch(tmp_path):
     for a, b in zip(one, two, strict=True):
         assert b == pytest.approx(a, rel=1e-4)
     assert one[2]["loss"] < one[0]["loss"]
+
+
+BATCH_NORMS = """
+import sys
+from pathlib import Path
+import torch
+from torch import nn
+from engine.loop import Settings, fit, make_accelerator
+from train_FERS.network import FRN
+from train_FERS.train import Stage2
+
+torch.set_num_threads(1)
+accelerator = make_accelerator(cpu=True)
+torch.manual_seed(accelerator.process_index)  # what each process draws for itself must not matter
+task = Stage2(nn.Conv2d(8, 8, 1), FRN(8))
+data = [(torch.rand(8, 8, 8), torch.rand(8, 8, 8)) for _ in range(8)]
+fit(task, data, None, Settings(Path(sys.argv[1]), 2, batch_size=4), accelerator, lambda *_: None)
+trained = dict(task.named_parameters())
+torch.save({k: v.detach() for k, v in trained.items()}, Path(sys.argv[1]) / f"rank{accelerator.process_index}.pt")
+"""
+
+
+def test_two_processes_with_batch_norms_say_so_and_end_with_the_same_weights(tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(BATCH_NORMS)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    done = subprocess.run([*launch, str(tmp_path / "run")], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("each process normalises by the batch statistics of its own share") == 1
+    first, second = (torch.load(tmp_path / "run" / f"rank{i}.pt", weights_only=True) for i in (0, 1))
+    assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+    initial = dict(FRN(8).named_parameters(prefix="frn"))
+    assert not any(torch.equal(first[key], initial[key]) for key in initial)
 
 
 @pytest.fixture
@@ -328,6 +395,38 @@ def test_both_stages_by_one_command(background, tmp_path, capsys):
     assert "Stage 1 (FERD)" in output and "Stage 2 (FERS)" in output and "cached in memory" in output
     assert sorted(p.name for p in weights.iterdir()) == ["spa_fen.safetensors", "spe_fen.safetensors"]
     assert load_checkpoint(weights / "spe_fen.safetensors")[1].backbone == "random:0"
+
+
+def test_frozen_layers_from_a_file_are_published_beside_both_branches(background, dataset, tmp_path):
+    generator = torch.Generator().manual_seed(2)
+
+    def draw(key: str, like: torch.Tensor) -> torch.Tensor:
+        if key.endswith("running_var"):  # of batch norms that are not the identity
+            return 0.5 + torch.rand(like.shape, generator=generator)
+        return (
+            torch.randn(like.shape, generator=generator) * 0.02
+            if like.is_floating_point()
+            else torch.zeros_like(like, device="cpu")
+        )
+
+    layers = {SpeFEN: (*SpeFEN.FROZEN, *FERD.DEEPER), SpaFEN: SpaFEN.FROZEN}
+    states = {
+        branch.ARCHITECTURE: {k: draw(k, v) for k, v in frozen_layers(branch.ARCHITECTURE, names).state_dict().items()}
+        for branch, names in layers.items()
+    }
+    file, weights = save_backbones(tmp_path / "theirs.safetensors", states), tmp_path / "weights"
+    more = ("--input_channel", "10", "--backbone", str(file), "--epochs", "1", "--batch_size", "8")
+    assert train_script.main(["--stage", "all", *options(background, weights, tmp_path / "run", *more)]) == 0
+    file.unlink()
+
+    kept = load_file(weights / "backbone.safetensors")
+    for branch in (SpeFEN, SpaFEN):
+        used = {k: v for k, v in states[branch.ARCHITECTURE].items() if k.startswith(branch.FROZEN)}
+        assert {k for k in kept if k.startswith(branch.ARCHITECTURE)} == {f"{branch.ARCHITECTURE}.{k}" for k in used}
+        assert all(torch.equal(kept[f"{branch.ARCHITECTURE}.{k}"], v) for k, v in used.items())
+    for name in ("spe_fen", "spa_fen"):
+        assert load_checkpoint(weights / f"{name}.safetensors")[1].backbone == "file:theirs.safetensors"
+    assert run_had100(dataset, tmp_path / "scores", "--checkpoint_dir", str(weights)) == 0
 
 
 def test_the_test_set_chooses_the_epoch_only_by_name_and_then_everything_says_so(

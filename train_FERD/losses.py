@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from engine.recipe import PAPER, Recipe
 
 WEIGHTS = {"sim": 1.0, "mse": 0.1, "zcl": 0.1}
+_EPS = 1e-8
 
 
 def l_sim(encoder: Sequence[torch.Tensor], decoder: Sequence[torch.Tensor], recipe: Recipe = PAPER) -> torch.Tensor:
@@ -23,10 +24,7 @@ def l_sim(encoder: Sequence[torch.Tensor], decoder: Sequence[torch.Tensor], reci
     Returns:
         Scalar. The cosine is between flattened maps, averaged over the batch.
     """
-    cosines = torch.stack(
-        [F.cosine_similarity(f.flatten(1), g.flatten(1), dim=1).mean() for f, g in zip(encoder, decoder, strict=True)]
-    )
-    distance = 1 - cosines
+    distance = 1 - torch.stack([_cosine(f, g).mean() for f, g in zip(encoder, decoder, strict=True)])
     return distance.mean() if recipe.sim_over_scales == "mean" else distance.sum()
 
 
@@ -46,3 +44,9 @@ def l_zcl(logits: torch.Tensor, recipe: Recipe = PAPER) -> torch.Tensor:
         Scalar, > 0.
     """
     return F.softplus(torch.sigmoid(logits) if recipe.zcl_second_sigmoid else logits).mean()
+
+
+def _cosine(f: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+    """Of each pair of maps, ``(N,)``. As ``F.cosine_similarity`` of the flattened maps, without two maps of unit length."""
+    norms = [torch.linalg.vector_norm(x, dim=(1, 2, 3)).clamp_min(_EPS) for x in (f, g)]
+    return (f * g).sum((1, 2, 3)) / (norms[0] * norms[1])

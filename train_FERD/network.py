@@ -141,7 +141,7 @@ class FERD(nn.Module):
         f2 = self.deeper.layer2(f1)
         f3 = self.deeper.layer3(f2)
         g1, g2, g3 = self.decoder(self.mffm(f1, f2, f3))
-        h_rec = crop(self.decoder_cwl(g1))
+        h_rec = self.decoder_cwl(crop(g1))  # 1x1: the same as to crop what it gives
         # SFAM: what the projections of both differ by, and what the zero-constraint layer makes of it
         logits = self.spe_fen.zcl((self.spe_fen.project(f1) - self.spe_fen.project(g1)).abs())
         return Outputs((f1, f2, f3), (g1, g2, g3), h_rec, logits)

@@ -27,6 +27,7 @@ from detectors import rx
 from engine.loop import Task, fit, make_accelerator
 from engine.options import Run, add_train_options, backbone_name, publish, run_script, test_auc
 from engine.recipe import PAPER, Recipe
+from engine.speed import fold_batch_norms
 from evaluation.metrics import auc
 from models import CheckpointInfo, SpeFEN, save_checkpoint
 from models.backbones import state_hash
@@ -83,6 +84,8 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path:
     spe_fen = task.network.spe_fen
     frozen = spe_fen.backbone.state_dict()
     backbone, frozen_hash = backbone_name(options.backbone), state_hash(frozen)
+    fold_batch_norms(spe_fen.backbone)
+    fold_batch_norms(task.network.deeper)
     product = run.settings.save_dir / PRODUCT
 
     def save(epoch: int, metrics: dict[str, float]) -> None:

@@ -12,23 +12,26 @@ from torch.nn import functional as F
 from engine.recipe import PAPER, Recipe
 
 WEIGHTS = {"cc": 1.0, "cos": 0.1, "var": 0.1, "mse": 1.0, "ssim": 0.01}
-_EPS = 1e-6
+_EPS, _EPS_COS = 1e-6, 1e-8
 
 
 def l_cc(f_spe: torch.Tensor, f_spa: torch.Tensor) -> torch.Tensor:
     """Squared cross-covariance of all pairs of standardised channels, summed over the C x C pairs (eqs. 10, 11)."""
 
-    def standardised(f: torch.Tensor) -> torch.Tensor:
-        channels = f.transpose(0, 1).flatten(1)  # C x (N H W)
-        return (channels - channels.mean(1, keepdim=True)) / (channels.std(1, keepdim=True) + _EPS)
+    def centred(f: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        channels = f.permute(0, 2, 3, 1).flatten(0, 2)  # (N H W) x C
+        channels = channels - channels.mean(0)
+        return channels, torch.linalg.vector_norm(channels, dim=0) / (len(channels) - 1) ** 0.5 + _EPS
 
-    z_spe, z_spa = standardised(f_spe), standardised(f_spa)
-    return (z_spe @ z_spa.T / z_spe.shape[1]).square().sum()
+    (z_spe, std_spe), (z_spa, std_spa) = centred(f_spe), centred(f_spa)
+    covariance = z_spe.T @ z_spa / len(z_spe)
+    return (covariance / (std_spe[:, None] * std_spa)).square().sum()  # eq. 10 scales the samples; this is C x C
 
 
 def l_cos(f_spe: torch.Tensor, f_spa: torch.Tensor) -> torch.Tensor:
     """1 + the mean over pixels of the cosine, over channels, of F_spe and F_spa (eq. 12)."""
-    return 1 + F.cosine_similarity(f_spe, f_spa, dim=1).mean()
+    norms = [torch.linalg.vector_norm(f, dim=1).clamp_min(_EPS_COS) for f in (f_spe, f_spa)]
+    return 1 + ((f_spe * f_spa).sum(1) / (norms[0] * norms[1])).mean()  # F.cosine_similarity with less memory
 
 
 def l_var(f_spa: torch.Tensor) -> torch.Tensor:

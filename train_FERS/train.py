@@ -34,6 +34,7 @@ from detectors.fusion import FUSION_A_BANDS
 from engine.loop import Task, fit, gather_batch, make_accelerator
 from engine.options import Run, add_train_options, backbone_name, publish, run_script, test_auc
 from engine.recipe import PAPER, Recipe
+from engine.speed import fold_batch_norms
 from evaluation.metrics import auc
 from models import CheckpointError, CheckpointInfo, SpaFEN, SpeFEN, load_checkpoint, save_checkpoint
 from models.backbones import state_hash
@@ -43,7 +44,7 @@ from train_FERS.network import FRN
 
 PRODUCT = "spa_fen.safetensors"
 TEACHER = "spe_fen.safetensors"
-_CACHE_SHARE = 0.25  # of the free memory: the cached F_spe is kept in memory up to this size
+_CACHE_SHARE = 0.25  # of the free memory: the cache is kept in memory up to this size
 
 
 class Stage2(Task):
@@ -92,27 +93,26 @@ class CachedFeatures(Dataset):
     """Patches with their F_spe, which never changes while Spe-FEN is frozen (SPEC 5), so it is computed once.
 
     Args:
-        patches: Items ``(C, H, W)``.
-        f_spe: ``(len(patches), C, H, W)``, an array or a memory map.
+        both: H and F_spe of every patch, ``(patches, 2, C, H, W)``, an array or a memory map.
     """
 
-    def __init__(self, patches: Dataset, f_spe: np.ndarray):
-        self.patches, self.f_spe = patches, f_spe
+    def __init__(self, both: np.ndarray):
+        self.both = both
 
     def __len__(self) -> int:
-        return len(self.patches)
+        return len(self.both)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.patches[index], torch.from_numpy(np.array(self.f_spe[index]))
+        return torch.from_numpy(np.array(self.both[index])).unbind()
 
 
 def cache_features(
     spe_fen: SpeFEN, patches: Dataset, batch_size: int, accelerator: Accelerator, path: Path
 ) -> CachedFeatures:
-    """Compute F_spe of every patch, and say what that saves.
+    """Read every patch and compute its F_spe, once, and say what that saves.
 
-    It is kept in memory if it takes at most a quarter of what is free and this is the only process, else in a file that
-    all processes map.
+    Both are kept in memory if they take at most a quarter of what is free and this is the only process, else in a file
+    that all processes map.
 
     Args:
         spe_fen: In eval mode.
@@ -121,13 +121,13 @@ def cache_features(
         accelerator: Where to compute.
         path: The file to map, ``.npy``, on a disk that every machine of the run sees.
     """
-    shape = (len(patches), *patches[0].shape)
+    shape = (len(patches), 2, *patches[0].shape)
     size = 4 * int(np.prod(shape))
     in_memory = accelerator.num_processes == 1 and size <= _CACHE_SHARE * _free_memory()
     began = time.perf_counter()
     if in_memory:
-        f_spe = np.empty(shape, dtype=np.float32)
-        _fill(f_spe, spe_fen, patches, batch_size, accelerator.device)
+        both = np.empty(shape, dtype=np.float32)
+        _fill(both, spe_fen, patches, batch_size, accelerator.device)
     else:
         if accelerator.is_main_process:
             with atomic_path(path) as temporary:
@@ -136,13 +136,13 @@ def cache_features(
                 mapped.flush()
                 del mapped
         accelerator.wait_for_everyone()
-        f_spe = np.load(path, mmap_mode="r")
+        both = np.load(path, mmap_mode="r")
     where = "in memory" if in_memory else f"in {path}"
     accelerator.print(
-        f"F_spe of {len(patches)} patches cached {where}, {size / 1e6:.0f} MB; it took {time.perf_counter() - began:.1f} s, "
+        f"{len(patches)} patches and their F_spe cached {where}, {size / 1e6:.0f} MB; it took {time.perf_counter() - began:.1f} s, "
         "which every epoch after the first saves"
     )
-    return CachedFeatures(patches, f_spe)
+    return CachedFeatures(both)
 
 
 @torch.no_grad()
@@ -150,7 +150,8 @@ def _fill(out: np.ndarray, spe_fen: SpeFEN, patches: Dataset, batch_size: int, d
     spe_fen.to(device)
     start = 0
     for h in DataLoader(patches, batch_size):
-        out[start : start + len(h)] = spe_fen(h.to(device)).cpu().numpy()
+        out[start : start + len(h), 0] = h.numpy()
+        out[start : start + len(h), 1] = spe_fen(h.to(device)).cpu().numpy()
         start += len(h)
     spe_fen.cpu()
 
@@ -182,6 +183,8 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path:
     frozen = {key: value.clone() for key, value in spa_fen.backbone.state_dict().items()}  # before anything adapts
     backbone, frozen_hash = backbone_name(options.backbone), state_hash(frozen)
     task = Stage2(spa_fen, FRN(bands, options.seed), recipe, options.losses)
+    if not recipe.adapt_batch_norm:
+        fold_batch_norms(spa_fen.backbone)
     product = run.settings.save_dir / PRODUCT
     cache = cache_features(
         spe_fen, run.patches, options.batch_size, accelerator, run.settings.save_dir / "f_spe_cache.npy"

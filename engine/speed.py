@@ -1,0 +1,93 @@
+"""What makes a training step on a CPU faster and leaves its result the same, within float32's rounding."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from models.winograd import MATRICES, convolve, tiles, transform_filters
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
+# measured: below these the direct convolution is faster, and below the third the smaller tile
+_MIN_CHANNELS, _MIN_SIDE, _LARGE_SIDE = 96, 8, 16
+
+
+def keep_freed_memory() -> None:
+    """Let glibc reuse freed tensors; else it gives each back to the system, which must zero its pages anew every step."""
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def fold_batch_norms(layers: nn.Module) -> None:
+    """Fold the batch norms of frozen torchvision layers in eval mode into the convolutions before them, in place."""
+    for module in list(layers.modules()):
+        if isinstance(module, nn.Sequential) and [type(m) for m in module] == [nn.Conv2d, nn.BatchNorm2d]:  # a shortcut
+            module[0], module[1] = fuse_conv_bn_eval(*module), nn.Identity()
+        for i in (1, 2, 3):
+            conv, norm = getattr(module, f"conv{i}", None), getattr(module, f"bn{i}", None)
+            if norm is not None:
+                setattr(module, f"conv{i}", fuse_conv_bn_eval(conv, norm))
+                setattr(module, f"bn{i}", nn.Identity())
+    layers.requires_grad_(False)
+
+
+def use_winograd(network: nn.Module) -> None:
+    """Have the network's wide 3x3 convolutions trained through by Winograd's algorithm, in place."""
+    for conv in network.modules():
+        if type(conv) is nn.Conv2d and conv.kernel_size == (3, 3) and conv.groups == 1:
+            same_size = conv.stride == conv.padding == conv.dilation == (1, 1)
+            if same_size and min(conv.weight.shape[:2]) >= _MIN_CHANNELS:
+                conv.__class__ = WinogradConv2d  # the parameters and their names stay where they are
+
+
+class WinogradConv2d(nn.Conv2d):
+    """A 3x3 convolution that keeps the size. Where no gradient passes it is computed as everywhere else."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(N, C, H, W)`` to ``(N, K, H, W)``."""
+        if not x.requires_grad or min(x.shape[-2:]) < _MIN_SIDE:
+            return super().forward(x)
+        y = _Winograd.apply(x, self.weight)
+        return y if self.bias is None else y + self.bias[:, None, None]
+
+
+class _Winograd(torch.autograd.Function):
+    """``models.winograd`` with gradients: all of it is linear, so they are made of the same parts."""
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        y, transformed = _convolve(x, weight)
+        ctx.save_for_backward(weight, transformed if weight.requires_grad else None)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        weight, transformed = ctx.saved_tensors
+        of_x = of_weight = None
+        if ctx.needs_input_grad[0]:
+            of_x, _ = _convolve(gradient, weight.flip(2, 3).transpose(0, 1))
+        if ctx.needs_input_grad[1]:
+            k, c = weight.shape[:2]
+            m = _tile(gradient)
+            a, g, _ = MATRICES[m]
+            of_tiles = (a.T @ tiles(gradient, m, m, padding=0)).view(len(transformed), -1, k)
+            products = torch.bmm(transformed.transpose(1, 2), of_tiles)  # (m + 2)^2 x C x K
+            of_weight = (g.T @ products.view(len(products), -1)).view(3, 3, c, k).permute(3, 2, 0, 1)
+        return of_x, of_weight
+
+
+def _convolve(x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    m = _tile(x)
+    return convolve(x, transform_filters(weight, m), m)
+
+
+def _tile(x: torch.Tensor) -> int:
+    return 4 if min(x.shape[-2:]) >= _LARGE_SIDE else 2
