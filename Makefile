@@ -1,18 +1,20 @@
 # make setup   the virtual environment, once          make test   lint and tests
 # make demo    scenes, training, detection, report     make lint   ruff alone
+# make bench   how fast it is, against a plain reference (docs/PERFORMANCE.md); BENCH="--quick" for its options
 #
 # PYTHON=python3.12 chooses the interpreter (3.10 or later), VENV=/path another environment.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= results/demo
+BENCH ?=
 DEMO_EPOCHS ?= 4
 DEMO_TEST = $(BIN)/python test.py --data_path $(DEMO)/dataset --input_channel 50 --checkpoint_dir $(DEMO)/checkpoints
 DEMO_NOTE = Made by make demo: $(DEMO_EPOCHS) epochs of both stages on 48 patches of 32 x 32 px, on frozen layers with random \
 weights, tested on 12 synthetic scenes. It shows that every part works together. What it gains or loses against the untrained \
 control and the plain cube says nothing about real scenes.
 
-.PHONY: setup test lint demo clean
+.PHONY: setup test lint demo bench clean
 .DEFAULT_GOAL := test
 
 # An environment that exists is used as it is, and renewed when the requirements change.
@@ -44,6 +46,9 @@ demo: setup
 	$(DEMO_TEST) --fusion A --save_dir $(DEMO)/tests/fusion_a
 	$(DEMO_TEST) --fusion B --save_dir $(DEMO)/tests/fusion_b
 	@$(BIN)/python -m evaluation.report $(DEMO) --title "FERS on a synthetic benchmark" --note "$(DEMO_NOTE)"
+
+bench: setup
+	$(BIN)/python -m benchmarks.bench --out results/bench.json $(BENCH)
 
 clean:
 	rm -rf $(VENV) results/demo .pytest_cache .ruff_cache
