@@ -15,7 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.winograd import convolve, transform_filters
 
-TILE = 256  # px: larger scenes go through Spe-FEN in tiles of this side, so that memory does not grow with the scene
+TILE = 128  # px: larger scenes go through Spe-FEN in tiles of this side, so that memory does not grow with the scene
 
 
 class DeployedSpeFEN(nn.Module):

@@ -14,7 +14,7 @@ LAYERS = [
     {"models", "detectors"},
     {"evaluation", "engine"},
     {"train_FERD", "train_FERS", "FERS_ABU"},
-    {"train", "test", "detect"},
+    {"train", "test", "detect", "benchmarks"},
 ]
 PACKAGES = set().union(*LAYERS)
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
