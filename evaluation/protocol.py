@@ -135,9 +135,9 @@ def evaluate(
     for labelled in scenes:
         if labelled.name in done:
             tqdm.write(scene_line(labelled.name, done[labelled.name], published))
-    todo = [labelled for labelled in scenes if labelled.name not in done]
-    with tqdm(total=len(todo), unit="scene", leave=False, dynamic_ncols=True, disable=None) as bar:
-        for batch in _batches(_read_ahead(todo, settings.bands, start_band, batch_size), batch_size):
+    remaining = [labelled for labelled in scenes if labelled.name not in done]
+    with tqdm(total=len(remaining), unit="scene", leave=False, dynamic_ncols=True, disable=None) as bar:
+        for batch in _batches(_read_ahead(remaining, settings.bands, start_band, batch_size), batch_size):
             for name, found in _evaluate_batch(batch, pipeline, save_dir).items():
                 done[name] = found
                 tqdm.write(scene_line(name, found, published))
@@ -145,9 +145,9 @@ def evaluate(
             bar.update(len(batch))
     _print_summary(results, published)
     if maps:
-        _draw_maps(scenes, save_dir, settings.title, anew={labelled.name for labelled in todo})
+        _draw_maps(scenes, save_dir, settings.title, anew={labelled.name for labelled in remaining})
     _write_json(save_dir / "results.json", results.to_json(complete=True))
-    print(f"Results, score maps and figures: {save_dir}")
+    print(f"Results, score maps{' and figures' if maps else ''}: {save_dir}")
     return results
 
 
