@@ -27,7 +27,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from data.files import atomic_path
-from engine.speed import keep_freed_memory, use_winograd
+from engine.speed import keep_freed_memory, use_matrix_products
 
 RESUME_FILE = "last.pt"
 LOG_FILE = "log.jsonl"
@@ -149,7 +149,7 @@ def fit(
     if accelerator.device.type == "cpu":
         keep_freed_memory()
         if settings.precision == "fp32":
-            use_winograd(task)
+            use_matrix_products(task)
     task.to(memory_format=torch.channels_last)
     fused = accelerator.device.type in ("cpu", "cuda")
     trained = [p for p in task.parameters() if p.requires_grad]

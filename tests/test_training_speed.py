@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from engine.loop import Settings, Task, fit, make_accelerator
-from engine.speed import WinogradConv2d, fold_batch_norms, use_winograd
+from engine.speed import MatrixConv2d, MatrixConvTranspose2d, WinogradConv2d, fold_batch_norms, use_matrix_products
 from models import SpaFEN
 from models.backbones import backbone_state, frozen_layers, load_frozen
 from train_FERD.losses import l_sim
@@ -41,26 +41,60 @@ def test_winograd_is_the_convolution_and_its_gradients_to_float32s_rounding(size
         return torch.func.functional_call(conv, {"weight": weight, "bias": bias}, x)
 
     exact = value_and_gradients(lambda *t: F.conv2d(*t, padding=1), *(t.double() for t in (x, weight, conv.bias)))
-    use_winograd(conv)
+    use_matrix_products(conv)
     assert type(conv) is WinogradConv2d
     assert worst(value_and_gradients(run, x, weight, conv.bias), exact) < 1e-5
     channels_last = x.contiguous(memory_format=torch.channels_last)
     assert worst(value_and_gradients(run, channels_last, weight, conv.bias), exact) < 1e-5
 
 
-def test_winograd_is_for_wide_convolutions_of_the_same_size_and_where_gradients_pass():
-    kept = [
-        nn.Conv2d(96, 96, 1),
-        nn.Conv2d(96, 96, 3, padding=1, stride=2),
-        nn.Conv2d(96, 96, 3),
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv2d(512, 256, 1, bias=False),
+        nn.Conv2d(256, 512, 1, stride=2),
+        nn.Conv2d(96, 192, 3, padding=1, stride=2),
+        nn.Conv2d(256, 128, (3, 2), padding=(0, 1)),
+        nn.Conv2d(128, 128, 3, padding=1),  # on maps too small for Winograd
+        nn.ConvTranspose2d(7, 5, 2, stride=2, bias=False),
+    ],
+    ids=str,
+)
+def test_convolutions_by_matrix_products_have_the_gradients_of_the_plain_ones(conv):
+    conv, generator = copy.deepcopy(conv), torch.Generator().manual_seed(0)
+    x = torch.randn(2, conv.in_channels, 6, 7, generator=generator)
+    tensors = {"x": x, **{name: parameter.detach() for name, parameter in conv.named_parameters()}}
+
+    def run(x, *parameters):
+        return torch.func.functional_call(conv, dict(zip(list(tensors)[1:], parameters, strict=True)), x)
+
+    exact = value_and_gradients(run, *(t.double() for t in tensors.values()))
+    use_matrix_products(conv)
+    assert isinstance(conv, (MatrixConv2d, MatrixConvTranspose2d))
+    for layout in (torch.contiguous_format, torch.channels_last):
+        found = value_and_gradients(
+            run, *(t.contiguous(memory_format=layout) if t.ndim == 4 else t for t in tensors.values())
+        )
+        assert worst(found, exact) < 1e-5
+
+
+def test_convolutions_are_replaced_where_they_can_be_and_computed_as_before_where_no_gradient_passes():
+    network = nn.Sequential(
         nn.Conv2d(96, 96, 3, padding=1, groups=96),
         nn.Conv2d(96, 96, 3, padding=2, dilation=2),
+        nn.ConvTranspose2d(96, 96, 3, stride=2, bias=False),
+        nn.ConvTranspose2d(96, 96, 2, stride=2),
         nn.Conv2d(50, 50, 3, padding=1),
-    ]
-    network = nn.Sequential(*kept, nn.Conv2d(96, 96, 3, padding=1))
+        nn.Conv2d(512, 256, 1),
+        nn.Conv2d(96, 96, 3, padding=1),
+    )
+    frozen = nn.Conv2d(512, 256, 1).requires_grad_(False)
     keys = network.state_dict().keys()
-    use_winograd(network)
-    assert [type(conv) for conv in network] == [nn.Conv2d] * len(kept) + [WinogradConv2d]
+    for module in (network, frozen):
+        use_matrix_products(module)
+    assert type(frozen) is nn.Conv2d
+    assert [type(conv) for conv in network[:5]] == [nn.Conv2d] * 2 + [nn.ConvTranspose2d] * 2 + [nn.Conv2d]
+    assert [type(conv) for conv in network[5:]] == [MatrixConv2d, WinogradConv2d]
     assert network.state_dict().keys() == keys
     x = torch.randn(1, 96, 16, 16)
     assert torch.equal(network[-1](x), F.conv2d(x, network[-1].weight, network[-1].bias, padding=1))
@@ -96,7 +130,7 @@ def test_a_fast_stage_2_step_has_the_gradients_of_the_plain_one():
     plain = Stage2(SpaFEN(96, "random"), FRN(96))
     fast = copy.deepcopy(plain).to(memory_format=torch.channels_last)
     fold_batch_norms(fast.spa_fen.backbone)
-    use_winograd(fast)
+    use_matrix_products(fast)
     assert sum(type(module) is WinogradConv2d for module in fast.frn.modules()) == 6
     found = gradients(fast, *(x.contiguous(memory_format=torch.channels_last) for x in (h, f_spe)))
     for a, b in zip(found, gradients(plain, h, f_spe), strict=True):  # by norm: some ReLU's input is next to zero
