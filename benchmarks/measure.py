@@ -9,7 +9,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -19,9 +19,10 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from engine.speed import keep_freed_memory
 from models.checkpoint import git_revision
+from models.memory import keep_freed_memory
 
+PRODUCT = ("product", "batch")
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "spectral", "accelerate", "pytorch-msssim")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # malloc.h
 _SETTLE = 0.12  # seconds
@@ -58,7 +59,7 @@ def alternate(
     """Time things in turn, so that whatever drifts (clock, heat, neighbours) meets all of them alike; see ``settle``.
 
     Args:
-        sides: What to time, by name.
+        sides: What to time, by name. Those of ``PRODUCT`` have the product's allocation of memory, others the default.
         repeats: Rounds, each side once in a round, after a round that does not count.
         budget: Seconds: no round is begun that would go beyond it, but for the first. If the uncounted round already did,
             it is the measurement.
@@ -68,16 +69,20 @@ def alternate(
         A timing for each name.
     """
     began = time.perf_counter()
-    first = {name: seconds(work, device) for name, work in sides.items()}
+    first = {}
+    for name, work in sides.items():
+        with _allocation(name):
+            first[name] = seconds(work, device)
     if time.perf_counter() - began > budget:
         return {name: Timing((value,), warm=False) for name, value in first.items()}
     found: dict[str, list[float]] = {name: [] for name in sides}
     for index in range(repeats):
         started = time.perf_counter()
         for name, work in sides.items():
-            if first[name] < _LONG:
-                settle(work, device)
-            found[name].append(seconds(work, device))
+            with _allocation(name):
+                if first[name] < _LONG:
+                    settle(work, device)
+                found[name].append(seconds(work, device))
         now = time.perf_counter()
         if index + 1 < repeats and now - began + (now - started) > budget:
             break
@@ -140,7 +145,7 @@ class Neighbours:
 
 @contextmanager
 def default_allocation() -> Iterator[None]:
-    """glibc's way with freed memory as it is by default, where the product's training has changed it for the process.
+    """glibc's way with freed memory as it is by default, where the product has changed it for the process.
 
     Its limits are those that its own adjustment arrives at with tensors of this size; ``keep_freed_memory`` is in force
     again at the end.
@@ -154,6 +159,10 @@ def default_allocation() -> Iterator[None]:
     yield
     if glibc:
         keep_freed_memory()
+
+
+def _allocation(name: str) -> AbstractContextManager:
+    return nullcontext() if name in PRODUCT else default_allocation()
 
 
 def matrix_product(dtype: torch.dtype, device: torch.device) -> tuple[Callable[[], torch.Tensor], float]:

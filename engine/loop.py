@@ -27,7 +27,8 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from data.files import atomic_path
-from engine.speed import keep_freed_memory, use_matrix_products
+from engine.speed import use_matrix_products
+from models.memory import keep_freed_memory
 
 RESUME_FILE = "last.pt"
 LOG_FILE = "log.jsonl"

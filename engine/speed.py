@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import platform
-
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
@@ -13,18 +10,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.winograd import MATRICES, convolve, tiles, transform_filters
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 # measured: below these the direct convolution is faster, and below the third the smaller tile
 _MIN_CHANNELS, _MIN_SIDE, _LARGE_SIDE = 96, 8, 16
 _MIN_WEIGHTS = 2**17  # measured: below it PyTorch's gradient of the weights is as fast
-
-
-def keep_freed_memory() -> None:
-    """Let glibc reuse freed tensors; else it gives each back to the system, which must zero its pages anew every step."""
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_MAX, 0)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def fold_batch_norms(layers: nn.Module) -> None:

@@ -62,7 +62,7 @@ def add_test_options(
     )
     group.add_argument("--compile", action="store_true", help="compile the networks with torch.compile")
     group.add_argument(
-        "--batch_size", type=positive, help="scenes of one size at a time (default: 32 on a GPU, else 1)"
+        "--batch_size", type=positive, help="scenes of one size at a time (default: as many as are fastest)"
     )
     group.add_argument("--no_maps", action="store_true", help="do not draw the maps, which takes longer than scoring")
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,8 +100,8 @@ def evaluate(
         start_band: First band given to the networks.
         published: AUC by scene from the paper, for a column beside the measured one.
         config: Further entries for the configuration in results.json.
-        batch_size: Scenes of one size that are scored together, where they follow each other; None: 32 on a GPU, else
-            1, which is fastest on a CPU.
+        batch_size: Scenes of one size that are scored together, where they follow each other; None: as many as are
+            fastest.
         maps: Draw maps/<scene>.png.
 
     Returns:
@@ -128,16 +128,18 @@ def evaluate(
     if done:
         tqdm.write(f"Going on with an interrupted run: {len(done)} of {len(scenes)} scenes were done.")
     tqdm.write(header_line(published is not None))
-    if batch_size is None:
-        batch_size = 32 if pipeline.device.type == "cuda" else 1
     if settings.ae_select == "oracle":
         batch_size = 1  # it looks at each scene's own mask
+
+    def together(sample: _Sample) -> int:
+        return batch_size or max(pipeline.batch_pixels // sample.mask.size, 1)
+
     for labelled in scenes:
         if labelled.name in done:
             tqdm.write(scene_line(labelled.name, done[labelled.name], published))
     remaining = [labelled for labelled in scenes if labelled.name not in done]
     with tqdm(total=len(remaining), unit="scene", leave=False, dynamic_ncols=True, disable=None) as bar:
-        for batch in _batches(_read_ahead(remaining, settings.bands, start_band, batch_size), batch_size):
+        for batch in _batches(_read_ahead(remaining, settings.bands, start_band, together), together):
             for name, found in _evaluate_batch(batch, pipeline, save_dir).items():
                 done[name] = found
                 tqdm.write(scene_line(name, found, published))
@@ -168,26 +170,34 @@ def _read(labelled: LabelledScene, bands: int, start_band: int) -> _Sample:
     return _Sample(scene.name, scene.path, tuple(scene.notes), scene.bands, normalise(scene, bands, start_band), mask)
 
 
-def _read_ahead(scenes: list[LabelledScene], bands: int, start_band: int, ahead: int) -> Iterator[_Sample]:
-    """The scenes in their order, the next ones being read while one is used."""
+def _read_ahead(
+    scenes: list[LabelledScene], bands: int, start_band: int, together: Callable[[_Sample], int]
+) -> Iterator[_Sample]:
+    """The scenes in their order; a batch of the next ones is read while one is used."""
+    rest = list(reversed(scenes))
+    waiting: list[Future] = []
     with ThreadPoolExecutor(1) as reader:
-        waiting = [reader.submit(_read, labelled, bands, start_band) for labelled in scenes[:ahead]]
+
+        def read(ahead: int) -> None:
+            while rest and len(waiting) < ahead:
+                waiting.append(reader.submit(_read, rest.pop(), bands, start_band))
+
         try:
-            for labelled in [*scenes[ahead:], *[None] * len(waiting)]:
+            read(1)
+            while waiting:
                 sample = waiting.pop(0).result()
-                if labelled is not None:
-                    waiting.append(reader.submit(_read, labelled, bands, start_band))
+                read(together(sample))
                 yield sample
         finally:
             reader.shutdown(wait=False, cancel_futures=True)
 
 
-def _batches(samples: Iterator[_Sample], batch_size: int) -> Iterator[list[_Sample]]:
+def _batches(samples: Iterator[_Sample], together: Callable[[_Sample], int]) -> Iterator[list[_Sample]]:
     """Scenes of one size that follow each other, at most so many at a time."""
     batch: list[_Sample] = []
     try:
         for sample in samples:
-            if batch and (len(batch) == batch_size or sample.h.shape != batch[0].h.shape):
+            if batch and (len(batch) >= together(sample) or sample.h.shape != batch[0].h.shape):
                 yield batch
                 batch = []
             batch.append(sample)
