@@ -13,6 +13,7 @@ import math
 import pickle
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ import torch.distributed.nn.functional as distributed
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, gather_object
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -256,17 +258,35 @@ def _train_epoch(
 
 @torch.no_grad()
 def _held_out_loss(task: Task, data: Dataset | None, batch_size: int, device: torch.device) -> dict | None:
-    """Mean loss and terms over held-out patches, in eval mode; this process alone computes it."""
+    """Mean loss and terms over held-out patches, normalised as in training; this process alone computes it."""
     if data is None or not len(data):
         return None
-    task.eval()
     total = torch.zeros(len(task.weights), dtype=torch.float64)
-    for batch in DataLoader(data, batch_size):
-        batch = [tensor.to(device) for tensor in _channels_last(batch)]
-        terms = task(*batch)
-        total += torch.stack([terms[name] for name in task.weights]).cpu().double() * len(batch[0])
+    with _batch_statistics(task):
+        for batch in DataLoader(data, batch_size):
+            batch = [tensor.to(device) for tensor in _channels_last(batch)]
+            terms = task(*batch)
+            total += torch.stack([terms[name] for name in task.weights]).cpu().double() * len(batch[0])
     means = dict(zip(task.weights, (total / len(data)).tolist(), strict=True))
     return {"loss": sum(weight * means[name] for name, weight in task.weights.items()), "terms": means}
+
+
+@contextmanager
+def _batch_statistics(task: Task) -> Iterator[None]:
+    """Eval mode, but batch norms that train normalise by their batch and take nothing from it.
+
+    Their running statistics are far off for many steps: what each layer lacks multiplies through the layers after it.
+    """
+    norms = [module for module in task.train().modules() if isinstance(module, _BatchNorm) and module.training]
+    running = [(norm.running_mean, norm.running_var) for norm in norms]
+    task.eval()
+    try:
+        for norm in norms:
+            norm.running_mean = norm.running_var = None
+        yield
+    finally:
+        for norm, (mean, variance) in zip(norms, running, strict=True):
+            norm.running_mean, norm.running_var = mean, variance
 
 
 def _channels_last(batch: torch.Tensor | list | tuple) -> tuple[torch.Tensor, ...]:

@@ -233,6 +233,26 @@ def test_the_log_does_not_depend_on_how_often_the_losses_are_looked_at(tmp_path,
     assert [entry["loss"] for entry in log(tmp_path / "1")] == [entry["loss"] for entry in log(tmp_path / "3")]
 
 
+class Normed(Task):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(2)
+        self.weights = {"mse": 1.0}
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"mse": (self.norm(x) - 1).square().mean()}
+
+
+def test_the_held_out_loss_normalises_as_training_does_and_leaves_the_running_statistics_alone(tmp_path):
+    data = list(100 + torch.randn(4, 2, 5, 5, generator=torch.Generator().manual_seed(0)))
+    task = Normed()
+    fit(task, data, data, Settings(tmp_path, 1, lr=0.0, batch_size=4), make_accelerator(cpu=True), lambda *_: None)
+    [entry] = log(tmp_path)
+    assert entry["held_out"]["loss"] == pytest.approx(entry["loss"], rel=1e-5)  # with running statistics, about 100^2
+    assert torch.allclose(task.norm.running_mean, 0.1 * torch.stack(data).mean((0, 2, 3)))
+    assert task.norm.num_batches_tracked == 1
+
+
 def test_fewer_patches_than_a_batch_is_refused(tmp_path):
     with pytest.raises(TrainingError, match="3 training patches are fewer than one batch of 4"):
         fit(Line(), points(3), None, Settings(tmp_path, 1, batch_size=4), make_accelerator(cpu=True), lambda *_: None)
