@@ -215,7 +215,8 @@ def _frozen_state(
     elif info.backbone.startswith("file:"):
         raise BackboneError(
             f"{path}: was trained with frozen layers from a file, {info.backbone.removeprefix('file:')}, and there is no "
-            f"{BACKBONE_FILE} with {network.ARCHITECTURE} beside it. Give that file with --backbone PATH."
+            f"{BACKBONE_FILE} with {network.ARCHITECTURE} beside it. Give that file with --backbone PATH, or --backbone "
+            "imagenet if ImageNet's layers are what it held."
         )
     else:
         source = info.backbone
