@@ -82,6 +82,8 @@ class Settings:
 class Pipeline:
     """The networks, deployed, and the detector of a ``Settings``, loaded once for any number of scenes.
 
+    On a CPU it has the process keep the memory of freed tensors for the next ones (``models.memory``).
+
     Args:
         settings: What to use.
 
