@@ -25,7 +25,7 @@ from benchmarks import measure
 from benchmarks.sections import BANDS, SECTIONS, Options, Row
 from benchmarks.subjects import Subjects
 from data import SceneError
-from data.commandline import positive, run
+from data.commandline import list_of, positive, run
 from data.files import atomic_path
 from engine.loop import TrainingError
 from evaluation.pipeline import USER_ERRORS, choose_device
@@ -179,18 +179,6 @@ def _device_names(name: str) -> list[str]:
     return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
-def _list_of(allowed: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
-    allowed = tuple(allowed)
-
-    def parse(text: str) -> tuple[str, ...]:
-        chosen = tuple(name.strip() for name in text.split(",") if name.strip())
-        if not chosen or set(chosen) - set(allowed):
-            raise argparse.ArgumentTypeError(f"'{text}' is not a list among {','.join(allowed)}")
-        return chosen
-
-    return parse
-
-
 def _patch(text: str) -> int:
     if positive(text) % 8:
         raise argparse.ArgumentTypeError(f"'{text}' is not a multiple of 8, as Stage 1 needs it")
@@ -203,10 +191,10 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     group = parser.add_argument_group("what")
-    group.add_argument("--sections", type=_list_of(SECTIONS), default=tuple(SECTIONS), help=f"of {','.join(SECTIONS)}")
+    group.add_argument("--sections", type=list_of(SECTIONS), default=tuple(SECTIONS), help=f"of {','.join(SECTIONS)}")
     group.add_argument(
         "--precision",
-        type=_list_of(("fp32", "bf16")),
+        type=list_of(("fp32", "bf16")),
         default=("fp32", "bf16"),
         help="of the product's networks (default: fp32,bf16)",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 INTERRUPTED = 130
 
@@ -49,3 +49,16 @@ def positive(text: str) -> int:
     if not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number >= 1")
     return int(text)
+
+
+def list_of(allowed: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
+    """Type of an option that takes some of these names, separated by commas."""
+    allowed = tuple(allowed)
+
+    def parse(text: str) -> tuple[str, ...]:
+        chosen = tuple(name.strip() for name in text.split(",") if name.strip())
+        if not chosen or set(chosen) - set(allowed):
+            raise argparse.ArgumentTypeError(f"'{text}' is not a list among {','.join(allowed)}")
+        return chosen
+
+    return parse

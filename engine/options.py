@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch.utils.data import Subset
 
 from data import SceneError, abu
-from data.commandline import natural, positive, run
+from data.commandline import list_of, natural, positive, run
 from data.files import atomic_path
 from data.normalise import normalise
 from data.patches import BackgroundPatches
@@ -35,12 +35,6 @@ _TEST_CHOICE_WARNING = (
 def add_train_options(parser: argparse.ArgumentParser, terms: Iterable[str]) -> None:
     """Add the options of a training script, grouped by concern; ``terms`` are its loss terms."""
     terms = tuple(terms)
-
-    def losses(text: str) -> tuple[str, ...]:
-        chosen = tuple(name.strip() for name in text.split(",") if name.strip())
-        if not chosen or set(chosen) - set(terms):
-            raise argparse.ArgumentTypeError(f"'{text}' is not a list of terms among {','.join(terms)}")
-        return chosen
 
     group = parser.add_argument_group("data")
     group.add_argument(
@@ -66,7 +60,9 @@ def add_train_options(parser: argparse.ArgumentParser, terms: Iterable[str]) -> 
         default="paper",
         help="the paper's settings or the released code's (default: paper)",
     )
-    group.add_argument("--losses", type=losses, default=terms, help=f"terms to train with (default: {','.join(terms)})")
+    group.add_argument(
+        "--losses", type=list_of(terms), default=terms, help=f"terms to train with (default: {','.join(terms)})"
+    )
     group.add_argument(
         "--backbone",
         default="imagenet",
