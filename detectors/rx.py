@@ -137,11 +137,13 @@ def _estimate(
     mean = sum(block.sum(2) for block in blocks.around(origin, left_out)) / n[:, None] + origin
     bands = pixels.shape[1]
     covariance = origin.new_zeros(len(pixels), bands, bands)
+    together = 1 if pixels.device.type == "cpu" else len(pixels)  # parts of several images are copied before a product
     for block in blocks.around(mean, left_out):
         whole = block.shape[2] // _TERMS * _TERMS
         for parts in (block[:, :, :whole].unflatten(2, (-1, _TERMS)).movedim(2, 1), block[:, None, :, whole:]):
             for rows in _row_blocks(pixels) if parts.numel() else ():
-                covariance[:, rows, : rows.stop] += (parts[:, :, rows] @ parts[:, :, : rows.stop].mT).sum(1)
+                for some, of in zip(parts.split(together), covariance.split(together), strict=True):
+                    of[:, rows, : rows.stop] += (some[:, :, rows] @ some[:, :, : rows.stop].mT).sum(1)
     covariance = torch.tril(covariance) / (n - 1)[:, None, None]
     covariance += torch.tril(covariance, -1).mT
     if not (torch.isfinite(mean).all() and torch.isfinite(covariance.diagonal(dim1=1, dim2=2)).all()):
