@@ -119,9 +119,9 @@ class _Winograd(torch.autograd.Function):
             k, c = weight.shape[:2]
             m = _tile(gradient)
             a, g, _ = MATRICES[m]
-            of_tiles = (a.T @ tiles(gradient, m, m, padding=0)).view(len(transformed), -1, k)
+            of_tiles = (a.T @ tiles(gradient, m)).view(len(transformed), -1, k)
             products = torch.bmm(transformed.transpose(1, 2), of_tiles)  # (m + 2)^2 x C x K
-            of_weight = (g.T @ products.view(len(products), -1)).view(3, 3, c, k).permute(3, 2, 0, 1)
+            of_weight = (g.T @ products.view(len(products), -1)).view(3, 3, c, k).permute(3, 2, 1, 0)
         return of_x, of_weight
 
 
