@@ -32,6 +32,7 @@ class DeployedSpeFEN(nn.Module):
         self.cwl = _copy(network.cwl)
         self.blocks = nn.ModuleList(ValidBottleneck(block) for block in network.backbone.layer1)
         self.fpl = nn.ModuleList(_copy(layer) for layer in network.fpl if isinstance(layer, nn.Conv2d))
+        self.bounds = ChannelBounds(self.fpl[0])
         self.tile: int | None = TILE
         _freeze(self)
 
@@ -60,9 +61,12 @@ class DeployedSpeFEN(nn.Module):
     def _features(self, x: torch.Tensor) -> torch.Tensor:
         for block in self.blocks:
             x = block(x)
-        for layer in self.fpl:
-            x = layer(x).relu_()
-        return x
+        first, last = self.fpl
+        if not _eager_on_cpu(x):
+            return last(first(x).relu_()).relu_()
+        active = self.bounds.active(*_extremes(x))
+        x = F.conv2d(x, first.weight[active], first.bias[active]).relu_()
+        return F.conv2d(x, last.weight[:, active], last.bias).relu_()
 
 
 class ValidBottleneck(nn.Module):
@@ -81,22 +85,52 @@ class ValidBottleneck(nn.Module):
         _cut_dead_channels(conv1, conv2)
         _cut_dead_channels(conv2, conv3)
         self.conv1, self.conv2, self.conv3 = conv1, conv2, conv3
-        self.register_buffer("filters", transform_filters(conv2.weight.detach()), persistent=False)
+        self.bounds = nn.ModuleList(ChannelBounds(conv) for conv in (conv1, conv2))
         self.shortcut = None if block.downsample is None else fuse_conv_bn_eval(*(m.eval() for m in block.downsample))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(N, C, H, W)`` to ``(N, 256, H - 2, W - 2)``."""
         inner = x[:, :, 1:-1, 1:-1]
-        y = self.conv3(self._conv2(self.conv1(x).relu_()).relu_())
+        y = self._active(x) if _eager_on_cpu(x) else self.conv3(self.conv2(self.conv1(x).relu_()).relu_())
         y += inner if self.shortcut is None else self.shortcut(inner)
         return y.relu_()
 
-    def _conv2(self, x: torch.Tensor) -> torch.Tensor:
-        if x.device.type != "cpu" or x.dtype != torch.float32 or torch.compiler.is_compiling():
-            return self.conv2(x)  # there the library chooses the algorithm
-        y, _ = convolve(x, self.filters, padding=0)
-        y += self.conv2.bias[:, None, None]
-        return y
+    def _active(self, x: torch.Tensor) -> torch.Tensor:
+        """The three convolutions, by the channels that can be positive in these images alone."""
+        first = self.bounds[0].active(*_extremes(x))
+        y = F.conv2d(x, self.conv1.weight[first], self.conv1.bias[first]).relu_()
+        low, high = (x.new_zeros(self.conv1.out_channels).index_copy_(0, first, extreme) for extreme in _extremes(y))
+        second = self.bounds[1].active(low, high)
+        y, _ = convolve(y, transform_filters(self.conv2.weight[second[:, None], first]), padding=0)
+        y = (y + self.conv2.bias[second, None, None]).relu_()
+        return F.conv2d(y, self.conv3.weight[:, second], self.conv3.bias)
+
+
+class ChannelBounds(nn.Module):
+    """Tells from the extremes of a convolution's input which of its channels cannot be positive anywhere.
+
+    Each weight meets at most the highest and at least the lowest value of its input channel (interval arithmetic).
+
+    Args:
+        conv: The convolution, with a bias.
+    """
+
+    def __init__(self, conv: nn.Conv2d):
+        super().__init__()
+        weight = conv.weight.detach()
+        parts = torch.cat([weight.clamp_max(0).sum((2, 3)), weight.clamp_min(0).sum((2, 3))], dim=1)
+        self.register_buffer("parts", parts, persistent=False)
+        self.register_buffer("bias", conv.bias.detach(), persistent=False)
+
+    def active(self, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+        """Indices of the channels that a ReLU may leave positive, and of as many more as ``GROUP`` asks for.
+
+        Args:
+            low, high: ``(C,)``, the extremes of the input's channels.
+        """
+        silent = torch.addmv(self.bias, self.parts, torch.cat([low, high])) <= 0  # not so where there is a NaN
+        width = _round_up(len(silent) - int(silent.sum()))
+        return silent.byte().argsort(stable=True)[:width]
 
 
 class DeployedSpaFEN(nn.Module):
@@ -199,11 +233,24 @@ def _cut_dead_channels(producer: nn.Conv2d, consumer: nn.Conv2d) -> None:
     a multiple of ``GROUP``.
     """
     alive = producer.weight.flatten(1).ne(0).any(1) | (producer.bias > 0)
-    width = max(-(-int(alive.sum()) // GROUP), 1) * GROUP
+    width = _round_up(int(alive.sum()))
     kept = alive.int().sort(descending=True, stable=True).indices[:width].sort().values
     producer.weight, producer.bias = _parameter(producer.weight[kept]), _parameter(producer.bias[kept])
     consumer.weight = _parameter(consumer.weight[:, kept])
     producer.out_channels = consumer.in_channels = len(kept)
+
+
+def _round_up(channels: int) -> int:
+    return max(-(-channels // GROUP), 1) * GROUP
+
+
+def _extremes(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return x.amin((0, 2, 3)), x.amax((0, 2, 3))
+
+
+def _eager_on_cpu(x: torch.Tensor) -> bool:
+    """Elsewhere the library chooses the algorithm, and a shape that depends on values costs more than it saves."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling()
 
 
 def _parameter(tensor: torch.Tensor) -> nn.Parameter:

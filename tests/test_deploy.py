@@ -14,7 +14,7 @@ from data import abu, normalise
 from detectors import rx
 from evaluation import auc
 from models import SpaFEN, SpeFEN, load_checkpoint
-from models.deploy import pooling_weights, resizing_weights
+from models.deploy import ChannelBounds, pooling_weights, resizing_weights
 from models.export import ExportError, export, main
 from models.import_released import import_released
 from models.winograd import convolve, transform_filters
@@ -95,6 +95,33 @@ def test_dead_channels_are_found_and_cut_without_a_difference():
     assert float(deployed.blocks[1].conv1.bias.max()) >= 0.3
     assert [conv.out_channels for conv in (deployed.blocks[0].conv1, deployed.blocks[0].conv2)] == [128, 128]
     assert difference(network, deployed, cube()) < 1e-5
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_every_channel_that_is_positive_somewhere_is_active(size):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(4, 64, size)
+    x = torch.randn(2, 4, 12, 9) * 0.1
+    extremes = x.amin((0, 2, 3)), x.amax((0, 2, 3))
+    with torch.no_grad():
+        conv.bias.uniform_(-2, 0.2)
+        active = ChannelBounds(conv).active(*extremes)
+        positive = conv(x).amax((0, 2, 3)) > 0
+        bound = [  # a patch that holds each weight's worst value
+            float(conv(torch.where(weight > 0, extremes[1][:, None, None], extremes[0][:, None, None])[None])[0, k])
+            for k, weight in enumerate(conv.weight)
+        ]
+    assert len(active) == -(-sum(value > 0 for value in bound) // 16) * 16 < 64
+    assert {k for k, value in enumerate(bound) if value > 0} <= set(active.tolist())
+    assert set(positive.nonzero().flatten().tolist()) <= set(active.tolist())
+
+
+def test_nan_is_not_taken_for_a_silent_channel():
+    conv = nn.Conv2d(4, 64, 1)
+    nn.init.constant_(conv.bias, -10)
+    extremes = torch.tensor([0.0, 0.0, float("nan"), 0.0])
+    assert len(ChannelBounds(conv).active(torch.zeros(4), torch.zeros(4))) == 16  # none, rounded up
+    assert len(ChannelBounds(conv).active(extremes, extremes)) == 64
 
 
 @pytest.mark.parametrize("bins", [1, 2, 4])
