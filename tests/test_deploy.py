@@ -14,7 +14,7 @@ from data import abu, normalise
 from detectors import rx
 from evaluation import auc
 from models import SpaFEN, SpeFEN, load_checkpoint
-from models.deploy import ChannelBounds, pooling_weights, resizing_weights
+from models.deploy import ChannelBounds, _active, _extremes, pooling_weights, resizing_weights
 from models.export import ExportError, export, main
 from models.import_released import import_released
 from models.winograd import convolve, transform_filters
@@ -98,30 +98,60 @@ def test_dead_channels_are_found_and_cut_without_a_difference():
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_every_channel_that_is_positive_somewhere_is_active(size):
+def test_bounds_are_the_values_at_the_worst_input(size):
     torch.manual_seed(0)
     conv = nn.Conv2d(4, 64, size)
     x = torch.randn(2, 4, 12, 9) * 0.1
-    extremes = x.amin((0, 2, 3)), x.amax((0, 2, 3))
+    low, high = x.amin((0, 2, 3)), x.amax((0, 2, 3))
     with torch.no_grad():
-        conv.bias.uniform_(-2, 0.2)
-        active = ChannelBounds(conv).active(*extremes)
-        positive = conv(x).amax((0, 2, 3)) > 0
-        bound = [  # a patch that holds each weight's worst value
-            float(conv(torch.where(weight > 0, extremes[1][:, None, None], extremes[0][:, None, None])[None])[0, k])
+        most = ChannelBounds(conv)(low, high)
+        worst = [  # a patch that holds each weight's worst value
+            conv(torch.where(weight > 0, high[:, None, None], low[:, None, None])[None])[0, k, 0, 0]
             for k, weight in enumerate(conv.weight)
         ]
-    assert len(active) == -(-sum(value > 0 for value in bound) // 16) * 16 < 64
-    assert {k for k, value in enumerate(bound) if value > 0} <= set(active.tolist())
-    assert set(positive.nonzero().flatten().tolist()) <= set(active.tolist())
+        assert torch.allclose(most, torch.stack(worst), atol=1e-6)
+        assert bool((conv(x).amax((0, 2, 3)) <= most + 1e-6).all())
+        x[:, 3] = 0  # what lies behind the given channels is zero
+        few = ChannelBounds(conv)(low[:3], high[:3])
+        assert bool((conv(x).amax((0, 2, 3)) <= few + 1e-6).all() and (few <= most + 1e-6).any())
 
 
-def test_nan_is_not_taken_for_a_silent_channel():
-    conv = nn.Conv2d(4, 64, 1)
-    nn.init.constant_(conv.bias, -10)
-    extremes = torch.tensor([0.0, 0.0, float("nan"), 0.0])
-    assert len(ChannelBounds(conv).active(torch.zeros(4), torch.zeros(4))) == 16  # none, rounded up
-    assert len(ChannelBounds(conv).active(extremes, extremes)) == 64
+def test_active_channels_reach_to_the_last_that_may_be_positive():
+    most = torch.full((64,), -1.0)
+    assert _active(most) == 16  # none, rounded up
+    most[[3, 20]] = 0.5
+    assert _active(most) == 32
+    most[20] = 0
+    assert _active(most) == 16
+    most[63] = float("nan")  # not taken for a silent one
+    assert _active(most) == 64
+    assert _active(torch.ones(40)) == 40
+
+
+def test_channels_are_left_out_where_a_scene_leaves_them_silent(monkeypatch):
+    """The path by active channels is the plain one on scenes that need many channels and on ones that need few."""
+    network = with_batch_norms_of_a_trained_network(SpeFEN(10, "random"))
+    with torch.no_grad():
+        for block in network.backbone.layer1:  # biases decide, as with ImageNet's layer1
+            for norm in (block.bn1, block.bn2, block.bn3):
+                norm.bias.uniform_(-3, 1, generator=torch.Generator().manual_seed(2))
+    widths = []
+    monkeypatch.setattr("models.deploy._active", lambda most: widths.append(_active(most)) or widths[-1])
+    deployed = network.deploy()
+    total = []
+    for scale in (0, 1, 20):
+        widths.clear()
+        assert difference(network, deployed, cube(2) * scale) < 1e-5
+        assert len(widths) == 8  # two in each block, the first one's output, the FPL's middle
+        total.append(sum(widths))
+    assert total[0] < total[1] < total[2]
+
+
+@pytest.mark.parametrize("size", [(5, 5), (7, 6)])
+def test_odd_numbers_of_pixels_have_their_extremes(size):
+    x = torch.randn(1, 80, *size).to(memory_format=torch.channels_last)
+    low, high = _extremes(x)
+    assert torch.equal(low, x.amin((0, 2, 3))) and torch.equal(high, x.amax((0, 2, 3)))
 
 
 @pytest.mark.parametrize("bins", [1, 2, 4])
