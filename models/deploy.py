@@ -15,7 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.winograd import convolve, transform_filters
 
-GROUP = 16  # channels: matrix products of a width that is no multiple of it take up to 1.5 times as long
+GROUP = 8  # channels: matrix products of a width that is no multiple of it take up to 1.5 times as long
 TILE = 128  # px: larger scenes go through Spe-FEN in tiles of this side, so that memory does not grow with the scene
 
 
@@ -226,27 +226,27 @@ class DeployedSpaFEN(nn.Module):
         x = self.stem(torch.sigmoid(self.false_rgb(self.compress(h).relu_())))
         for block in self.blocks:
             x = block(x)
-        x = self._pyramid(x, h.shape[-2:]).relu_()
-        x = self.expand(x).relu_()
+        knots, weight = self._knots(x), self.expand.weight
+        if _eager_on_cpu(x):  # what is resized lies between its knots: here too some channels cannot be positive
+            most = sum(level.amax((0, 2)) for level in knots.split([level**2 for level in self.levels], dim=2))
+            channels = (most <= 0).byte().argsort(stable=True)[: _active(most.sort(descending=True).values)]
+            knots, weight = knots[:, channels], weight[:, channels]
+        x = F.conv2d(_resized(knots, self.levels, h.shape[-2:]).relu_(), weight, self.expand.bias).relu_()
         gate = self.excite(self.squeeze(x.mean((2, 3), keepdim=True)).relu_()).sigmoid_()
         return x.mul_(gate)
 
-    def _pyramid(self, features: torch.Tensor, size: torch.Size) -> torch.Tensor:
-        """LightSPP up to its first ReLU: the 1x1 convolution commutes with resizing, so it sees 21 pixels, not H * W.
+    def _knots(self, features: torch.Tensor) -> torch.Tensor:
+        """LightSPP up to resizing: its 1x1 convolution commutes with that, so it sees 21 pixels, not H * W; ``(N, 128, 21)``.
 
-        Pooling and resizing are products with fixed matrices here, so that they can be exported for any size.
+        Pooling is a product with fixed matrices here, and so is resizing, so that they can be exported for any size.
         """
-        n, channels, rows, columns = features.shape
-        height, width = size
-        pooled, weights = [], []
+        channels, rows, columns = features.shape[1:]
+        knots = []
         for level, part in zip(self.levels, self.reduce.weight.split(channels, dim=1), strict=True):
             over_rows, over_columns = (pooling_weights(length, level).to(features) for length in (rows, columns))
             bins = torch.einsum("nchw,ph,qw->ncpq", features, over_rows, over_columns)
-            pooled.append(F.conv2d(bins, part).flatten(2))
-            down, across = (resizing_weights(length, level).to(features) for length in (height, width))
-            weights.append((down[:, None, :, None] * across[None, :, None, :]).reshape(height * width, level * level))
-        fused = torch.cat(weights, dim=1) @ torch.cat(pooled, dim=2).mT  # (N, H * W, 128): channels last
-        return fused.mT.reshape(n, -1, height, width)
+            knots.append(F.conv2d(bins, part).flatten(2))
+        return torch.cat(knots, dim=2)
 
 
 def pooling_weights(length: int, bins: int) -> torch.Tensor:
@@ -261,6 +261,16 @@ def resizing_weights(length: int, knots: int) -> torch.Tensor:
     """What bilinear resizing (``align_corners=False``) does along one side, as a ``(length, knots)`` matrix."""
     position = (torch.arange(length) + 0.5) * (knots / length) - 0.5
     return (1 - (position.clamp(0, knots - 1)[:, None] - torch.arange(knots)).abs()).clamp_min(0)
+
+
+def _resized(knots: torch.Tensor, levels: tuple[int, ...], size: torch.Size) -> torch.Tensor:
+    """The sum of the levels of a pyramid, ``(N, C, knots)``, each resized: ``(N, C, H, W)``, channels last in memory."""
+    height, width = size
+    weights = []
+    for level in levels:
+        down, across = (resizing_weights(length, level).to(knots) for length in (height, width))
+        weights.append((down[:, None, :, None] * across[None, :, None, :]).reshape(height * width, level * level))
+    return (torch.cat(weights, dim=1) @ knots.mT).mT.reshape(*knots.shape[:2], height, width)
 
 
 class FoldedBasicBlock(nn.Module):
@@ -328,11 +338,11 @@ def _round_up(channels: int) -> int:
 def _extremes(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The least and the greatest of each channel, ``(C,)``."""
     pixels = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
-    if len(pixels) % 2:
-        pixels = torch.cat([pixels, pixels[-1:]])
-    # two at a time: a row of 80 or 112 values, no multiple of 32, takes six times as long to reduce
-    pairs = pixels.view(-1, 2, x.shape[1]).flatten(1)
-    return pairs.amin(0).view(2, -1).amin(0), pairs.amax(0).view(2, -1).amax(0)
+    # four at a time: a row of 80 or 104 values, no multiple of 32, takes six times as long to reduce
+    if rest := len(pixels) % 4:
+        pixels = torch.cat([pixels, pixels[-1:].expand(4 - rest, -1)])
+    rows = pixels.view(-1, 4, x.shape[1]).flatten(1)
+    return rows.amin(0).view(4, -1).amin(0), rows.amax(0).view(4, -1).amax(0)
 
 
 def _eager_on_cpu(x: torch.Tensor) -> bool:
