@@ -67,9 +67,9 @@ class DeployedSpeFEN(nn.Module):
         first, last = self.fpl
         if not _eager_on_cpu(x):
             return last(first(x).relu_()).relu_()
-        active = _active(self.bounds(*_extremes(x)))
-        x = F.conv2d(x, first.weight[:active], first.bias[:active]).relu_()
-        return F.conv2d(x, last.weight[:, :active], last.bias).relu_()
+        x, extremes = _trimmed(x)
+        x = self.products[0](x, _active(self.bounds(*extremes))).relu_()
+        return self.products[1](x, self.bands).relu_()
 
     @torch.no_grad()
     def _order_channels(self) -> None:
@@ -96,6 +96,7 @@ class DeployedSpeFEN(nn.Module):
         for block in self.blocks:
             block.prepare()
         self.bounds = ChannelBounds(first)
+        self.products = [PixelProduct(conv) for conv in self.fpl]
 
 
 class ValidBottleneck(nn.Module):
@@ -133,20 +134,21 @@ class ValidBottleneck(nn.Module):
 
     def _active(self, x: torch.Tensor) -> torch.Tensor:
         """``forward`` by the channels that can be positive in these images alone; x may lack its last ones likewise."""
-        extremes = _extremes(x)
-        first = _active(self.bounds[0](*extremes))
-        y = F.conv2d(x, self.conv1.weight[:first, : x.shape[1]], self.conv1.bias[:first]).relu_()
-        second = _active(self.bounds[1](*_extremes(y)))
-        y, _ = convolve(y, self.filters[:, :first, :second], padding=0)
-        y = y.add_(self.conv2.bias[:second, None, None]).relu_()
+        # where there is a shortcut x is what the CWL gave, of either sign
+        x, extremes = _trimmed(x) if self.shortcut is None else (x, _extremes(x))
+        width = _active(self.bounds["conv1"](*extremes))
+        y, between = _trimmed(self.products["conv1"](x, width).relu_())
+        width = _active(self.bounds["conv2"](*between))
+        y, _ = convolve(y, self.filters[:, : y.shape[1], :width], padding=0)
+        y, between = _trimmed(y.add_(self.conv2.bias[:width, None, None]).relu_())
         x = x[:, :, 1:-1, 1:-1]
         if self.shortcut is None:
-            y = F.conv2d(y, self.conv3.weight[:, :second], self.conv3.bias)
+            y = self.products["conv3"](y, self.conv3.out_channels)
             y[:, : x.shape[1]] += x
         else:
-            third = _active(self.bounds[2](*_extremes(y)) + self.bounds[3](*extremes))
-            y = F.conv2d(y, self.conv3.weight[:third, :second], self.conv3.bias[:third])
-            y += F.conv2d(x, self.shortcut.weight[:third], self.shortcut.bias[:third])
+            width = _active(self.bounds["conv3"](*between) + self.bounds["shortcut"](*extremes))
+            y = self.products["conv3"](y, width)
+            y += self.products["shortcut"](x, width)
         return y.relu_()
 
     def order_channels(self, probes: torch.Tensor) -> None:
@@ -162,9 +164,13 @@ class ValidBottleneck(nn.Module):
 
     def prepare(self) -> None:
         """To be called when the weights are in their final order."""
-        convolutions = (self.conv1, self.conv2, *(() if self.shortcut is None else (self.conv3, self.shortcut)))
-        self.bounds = [ChannelBounds(conv) for conv in convolutions]
-        self.filters = transform_filters(_on_cpu(self.conv2.weight))  # no buffers: they need not be exported
+        pointwise = {"conv1": self.conv1, "conv3": self.conv3}
+        if self.shortcut is not None:
+            pointwise["shortcut"] = self.shortcut
+        # no buffers: they need not be exported
+        self.products = {name: PixelProduct(conv) for name, conv in pointwise.items()}
+        self.bounds = {name: ChannelBounds(conv) for name, conv in (pointwise | {"conv2": self.conv2}).items()}
+        self.filters = transform_filters(_on_cpu(self.conv2.weight))
 
 
 class ChannelBounds:
@@ -189,6 +195,30 @@ class ChannelBounds:
         """
         channels = low.shape[-1]
         return F.linear(low, self.negative[:, :channels], self.bias) + F.linear(high, self.positive[:, :channels])
+
+
+class PixelProduct:
+    """A 1x1 convolution by some of its channels, as one product of two matrices; on the CPU, in float32.
+
+    At these sizes that takes a tenth less than the library's convolution.
+
+    Args:
+        conv: The convolution, with a bias.
+    """
+
+    def __init__(self, conv: nn.Conv2d):
+        self.weight, self.bias = _on_cpu(conv.weight).flatten(1).T.contiguous(), _on_cpu(conv.bias)
+
+    def __call__(self, x: torch.Tensor, width: int) -> torch.Tensor:
+        """``(N, C, H, W)`` to ``(N, width, H, W)``, channels last in memory.
+
+        Args:
+            x: Of the input's channels all, or the first ones, where the others are zero.
+            width: So many of the output's, from the first.
+        """
+        pixels = x.permute(0, 2, 3, 1)
+        y = torch.addmm(self.bias[:width], pixels.flatten(0, 2), self.weight[: x.shape[1], :width])
+        return y.unflatten(0, pixels.shape[:3]).permute(0, 3, 1, 2)
 
 
 class DeployedSpaFEN(nn.Module):
@@ -343,6 +373,13 @@ def _extremes(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         pixels = torch.cat([pixels, pixels[-1:].expand(4 - rest, -1)])
     rows = pixels.view(-1, 4, x.shape[1]).flatten(1)
     return rows.amin(0).view(4, -1).amin(0), rows.amax(0).view(4, -1).amax(0)
+
+
+def _trimmed(x: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+    """x, which is not negative, without its last channels, as far as they are zero; and the extremes of those left."""
+    low, high = _extremes(x)
+    width = _active(high)
+    return x[:, :width], (low[:width], high[:width])
 
 
 def _eager_on_cpu(x: torch.Tensor) -> bool:

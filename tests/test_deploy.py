@@ -142,7 +142,6 @@ def test_channels_are_left_out_where_a_scene_leaves_them_silent(monkeypatch):
     for scale in (0, 1, 20):
         widths.clear()
         assert difference(network, deployed, cube(2) * scale) < 1e-5
-        assert len(widths) == 8  # two in each block, the first one's output, the FPL's middle
         total.append(sum(widths))
     assert total[0] < total[1] < total[2]
 
