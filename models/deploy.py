@@ -258,8 +258,9 @@ class DeployedSpaFEN(nn.Module):
             x = block(x)
         knots, weight = self._knots(x), self.expand.weight
         if _eager_on_cpu(x):  # what is resized lies between its knots: here too some channels cannot be positive
-            most = sum(level.amax((0, 2)) for level in knots.split([level**2 for level in self.levels], dim=2))
-            channels = (most <= 0).byte().argsort(stable=True)[: _active(most.sort(descending=True).values)]
+            parts = knots.split([level**2 for level in self.levels], dim=2)
+            silent = sum(part.amax((0, 2)) for part in parts) <= 0  # not so where there is a NaN
+            channels = silent.byte().argsort(stable=True)[: _round_up(len(silent) - int(silent.sum()))]
             knots, weight = knots[:, channels], weight[:, channels]
         x = F.conv2d(_resized(knots, self.levels, h.shape[-2:]).relu_(), weight, self.expand.bias).relu_()
         gate = self.excite(self.squeeze(x.mean((2, 3), keepdim=True)).relu_()).sigmoid_()
