@@ -301,7 +301,9 @@ def _resized(knots: torch.Tensor, levels: tuple[int, ...], size: torch.Size) -> 
     for level in levels:
         down, across = (resizing_weights(length, level).to(knots) for length in (height, width))
         weights.append((down[:, None, :, None] * across[None, :, None, :]).reshape(height * width, level * level))
-    return (torch.cat(weights, dim=1) @ knots.mT).mT.reshape(*knots.shape[:2], height, width)
+    resized = torch.cat(weights, dim=1) @ knots.mT
+    # of one image, its own stride would else pass for channels first
+    return resized.flatten(0, 1).unflatten(0, (-1, height, width)).permute(0, 3, 1, 2)
 
 
 class FoldedBasicBlock(nn.Module):

@@ -55,7 +55,9 @@ def network(request) -> nn.Module:
 @pytest.mark.parametrize("size", [(9, 9), (17, 64), (64, 64), (33, 20)])
 @pytest.mark.parametrize("n", [1, 3])
 def test_deployed_network_is_the_plain_one(network, n, size):
-    assert difference(network, network.deploy(), cube(n, 10, *size)) < 1e-5
+    deployed, h = network.deploy(), cube(n, 10, *size)
+    assert difference(network, deployed, h) < 1e-5
+    assert deployed(h).stride(1) == 1  # channels last, like the cubes that are read and what the other branch gives
 
 
 @pytest.mark.parametrize("bands", [50, 100, 200])
