@@ -66,12 +66,25 @@ class MatrixConv2d(nn.Conv2d):
 class WinogradConv2d(MatrixConv2d):
     """A 3x3 convolution that keeps the size. Where no gradient passes it is computed as everywhere else."""
 
+    _kept: tuple[object, ...] = (None, 0, 0, None)  # frozen weights, their version, m, and what they transform to
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(N, C, H, W)`` to ``(N, K, H, W)``."""
-        if not x.requires_grad or min(x.shape[-2:]) < _MIN_SIDE:
+        side = min(x.shape[-2:])
+        if not x.requires_grad or side < _MIN_SIDE:
             return super().forward(x)
-        y = _Winograd.apply(x, self.weight)
+        m = 4 if side >= _LARGE_SIDE else 2
+        y = _Winograd.apply(x, self.weight, self._filters(m), m)
         return y if self.bias is None else y + self.bias[:, None, None]
+
+    def _filters(self, m: int) -> torch.Tensor:
+        if self.weight.requires_grad:
+            return transform_filters(self.weight.detach(), m)
+        weight, version, tile, filters = self._kept
+        if weight is not self.weight or (version, tile) != (self.weight._version, m):
+            filters = transform_filters(self.weight, m)
+            self._kept = self.weight, self.weight._version, m, filters
+        return filters
 
 
 class _Direct(torch.autograd.Function):
@@ -103,32 +116,23 @@ class _Winograd(torch.autograd.Function):
     """``models.winograd`` with gradients: all of it is linear, so they are made of the same parts."""
 
     @staticmethod
-    def forward(ctx, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        y, transformed = _convolve(x, weight)
-        ctx.save_for_backward(weight, transformed if weight.requires_grad else None)
+    def forward(ctx, x: torch.Tensor, weight: torch.Tensor, filters: torch.Tensor, m: int) -> torch.Tensor:
+        y, transformed = convolve(x, filters, m)
+        ctx.save_for_backward(filters, transformed if weight.requires_grad else None)
+        ctx.m = m
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        weight, transformed = ctx.saved_tensors
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        filters, transformed = ctx.saved_tensors
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
-            of_x, _ = _convolve(gradient, weight.flip(2, 3).transpose(0, 1))
+            of_x, _ = convolve(gradient, filters, ctx.m, adjoint=True)
         if ctx.needs_input_grad[1]:
-            k, c = weight.shape[:2]
-            m = _tile(gradient)
-            a, g, _ = MATRICES[m]
-            of_tiles = (a.T @ tiles(gradient, m)).view(len(transformed), -1, k)
+            _, c, k = filters.shape
+            a, g, _ = MATRICES[ctx.m]
+            of_tiles = (a.T @ tiles(gradient, ctx.m)).view(len(transformed), -1, k)
             products = torch.bmm(transformed.transpose(1, 2), of_tiles)  # (m + 2)^2 x C x K
             of_weight = (g.T @ products.view(len(products), -1)).view(3, 3, c, k).permute(3, 2, 1, 0)
-        return of_x, of_weight
-
-
-def _convolve(x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    m = _tile(x)
-    return convolve(x, transform_filters(weight, m), m)
-
-
-def _tile(x: torch.Tensor) -> int:
-    return 4 if min(x.shape[-2:]) >= _LARGE_SIDE else 2
+        return of_x, of_weight, None, None

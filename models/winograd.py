@@ -20,7 +20,9 @@ def transform_filters(weight: torch.Tensor, m: int = 4) -> torch.Tensor:
     return (MATRICES[m][1] @ weight.permute(3, 2, 1, 0).reshape(9, -1)).view(-1, c, k)
 
 
-def convolve(x: torch.Tensor, filters: torch.Tensor, m: int = 4, padding: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+def convolve(
+    x: torch.Tensor, filters: torch.Tensor, m: int = 4, padding: int = 1, adjoint: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Convolve with transformed filters.
 
     Args:
@@ -28,11 +30,14 @@ def convolve(x: torch.Tensor, filters: torch.Tensor, m: int = 4, padding: int = 
         filters: Of ``transform_filters``, with the same m.
         m: Side of a tile, 2 or 4.
         padding: Zeros around the image, 0 or 1 px.
+        adjoint: With the filters rotated by half a turn, from K to C channels: the gradient's way back, for which they
+            need not be transformed again.
 
     Returns:
         The convolution, ``(N, K, H - 2 + 2 padding, W - 2 + 2 padding)``, and B x, ``((m + 2)^2, tiles, C)``.
     """
-    a, _, b = MATRICES[m]
+    a, _, b = (ADJOINT if adjoint else MATRICES)[m]
+    filters = filters.transpose(1, 2) if adjoint else filters
     n, c, height, width = x.shape
     k, height, width = filters.shape[2], height - 2 + 2 * padding, width - 2 + 2 * padding
     rows, columns = -(-height // m), -(-width // m)
@@ -59,17 +64,26 @@ def _padded(x: torch.Tensor, step: int, size: int, padding: int) -> torch.Tensor
     return x
 
 
-def _matrices(points: tuple[float, ...]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A, G and B of Toom and Cook's algorithm on these points and infinity: A and G for flattened tiles, B for one side."""
+def _matrices(points: tuple[float, ...], adjoint: bool = False) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A, G and B of Toom and Cook's algorithm on these points and infinity: A and G for flattened tiles, B for one side.
+
+    G w are the values of the polynomial w at the points. Those of the rotated filter are w's at the inverse points, times
+    p^2: with the points closed under inversion, a change of order in A and B is all that ``adjoint`` takes.
+    """
     p = np.array(points)
     others = [np.delete(p, i) for i in range(len(p))]
+    scale = np.array([np.prod(x - o) for x, o in zip(p, others, strict=True)])
     m = len(p) - 1
-    a = np.vander(p, m, increasing=True).T
-    g = np.vander(p, 3, increasing=True) / np.array([np.prod(x - o) for x, o in zip(p, others, strict=True)])[:, None]
-    b = np.array([[*np.poly(o)[::-1], 0] for o in others] + [np.poly(p)[::-1]])
+    a, g = np.vander(p, m, increasing=True).T, np.vander(p, 3, increasing=True)
+    b = np.array([[*np.poly(o)[::-1], 0] / s for o, s in zip(others, scale, strict=True)] + [np.poly(p)[::-1]])
     a, g = np.hstack([a, np.eye(m)[:, -1:]]), np.vstack([g, np.eye(3)[-1:]])
+    if adjoint:
+        inverse = [len(p), *(int(np.argmin(np.abs(x * p - 1))) for x in p[1:]), 0]  # of 0, the first, infinity, the last
+        a, b = (a * [1, *p[1:] ** 2, 1])[:, inverse], b[inverse]
     return tuple(torch.from_numpy(matrix).float() for matrix in (np.kron(a, a), np.kron(g, g), b))
 
 
 # m = 4 with the usual points 0, +-1, +-2 loses a digit; with these the error is that of the direct convolution
-MATRICES = {2: _matrices((0, 1, -1)), 4: _matrices((0, 0.75, -0.75, 1.5, -1.5))}
+_POINTS = {2: (0, 1, -1), 4: (0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)}
+MATRICES = {m: _matrices(points) for m, points in _POINTS.items()}
+ADJOINT = {m: _matrices(points, adjoint=True) for m, points in _POINTS.items()}

@@ -174,10 +174,13 @@ def test_pooling_and_resizing_matrices_are_torchs_operations(length, bins):
 def test_winograd_is_the_convolution(m, padding, size):
     generator = torch.Generator().manual_seed(0)
     x, weight = (torch.randn(shape, generator=generator) for shape in ((2, 5, *size), (7, 5, 3, 3)))
-    found, _ = convolve(x, transform_filters(weight, m), m, padding)
-    expected = F.conv2d(x.double(), weight.double(), padding=padding)
-    assert found.shape == expected.shape
-    assert float((found - expected).abs().max() / expected.abs().max()) < 2e-6
+    filters = transform_filters(weight, m)
+    rotated = weight.flip(2, 3).transpose(0, 1)
+    for kernel, adjoint, image in ((weight, False, x), (rotated, True, torch.cat([x, x[:, :2]], dim=1))):
+        found, _ = convolve(image, filters, m, padding, adjoint)
+        expected = F.conv2d(image.double(), kernel.double(), padding=padding)
+        assert found.shape == expected.shape
+        assert float((found - expected).abs().max() / expected.abs().max()) < 2e-6
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from engine import speed
 from engine.loop import Settings, Task, fit, make_accelerator
 from engine.speed import MatrixConv2d, MatrixConvTranspose2d, WinogradConv2d, fold_batch_norms, use_matrix_products
 from models import SpaFEN
 from models.backbones import backbone_state, frozen_layers, load_frozen
+from models.winograd import transform_filters
 from train_FERD.losses import l_sim
 from train_FERS.losses import l_cc, l_cos
 from train_FERS.network import FRN
@@ -46,6 +48,29 @@ def test_winograd_is_the_convolution_and_its_gradients_to_float32s_rounding(size
     assert worst(value_and_gradients(run, x, weight, conv.bias), exact) < 1e-5
     channels_last = x.contiguous(memory_format=torch.channels_last)
     assert worst(value_and_gradients(run, channels_last, weight, conv.bias), exact) < 1e-5
+
+
+def test_frozen_filters_are_transformed_once_and_anew_when_they_are_others(monkeypatch):
+    generator, counted = torch.Generator().manual_seed(0), []
+    monkeypatch.setattr(speed, "transform_filters", lambda *a: counted.append(a) or transform_filters(*a))
+    conv = nn.Conv2d(96, 128, 3, padding=1, bias=False).requires_grad_(False)
+    use_matrix_products(conv)
+
+    def check(side: int, transformed: int) -> None:
+        x = torch.randn(2, 96, side, side, generator=generator)
+        exact = value_and_gradients(lambda x: F.conv2d(x, conv.weight.double(), padding=1), x.double())
+        for _ in range(2):
+            assert worst(value_and_gradients(conv, x), exact) < 1e-5
+        assert len(counted) == transformed
+
+    check(16, 1)
+    check(10, 2)  # another size of tile
+    conv.load_state_dict({"weight": conv.weight + 1})
+    check(10, 3)
+    conv.weight = nn.Parameter(conv.weight - 2, requires_grad=False)
+    check(10, 4)
+    conv.requires_grad_(True)
+    check(10, 6)  # once a step
 
 
 @pytest.mark.parametrize(
