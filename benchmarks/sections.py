@@ -46,7 +46,7 @@ _PRODUCT_COPIES = 8  # of the float32 cube: memory that scoring takes, a bound f
 _REFERENCE_CHANNELS = 3000  # float32 values that the reference keeps for a pixel, likewise
 _MEMORY_SHARE = 0.6  # of what is free
 _FULL_TRAINING_STEPS = 60 * (1040 // TRAINING_BATCH)  # SPEC 5 on HAD100's 1,040 patches
-_SETTLING_EPOCHS = 3  # with memory given back between turns, a step takes up to twice as long; from the fourth on it does not change
+_SETTLING_EPOCHS = 3  # memory was given back in the other's turn; until it is there again, a step takes twice as long
 
 
 @dataclass(frozen=True)
@@ -423,7 +423,8 @@ def _training(subjects: Subjects, options: Options, device: torch.device, stage:
         fit(task, data, None, settings, accelerator, reference_turn)
     if teacher is not None:
         extra["teacher_once"] = teacher / steps
-    ours = [json.loads(line)["seconds"] for line in (folder / LOG_FILE).read_text().splitlines()][_SETTLING_EPOCHS::turn]
+    log = (folder / LOG_FILE).read_text().splitlines()[_SETTLING_EPOCHS::turn]
+    ours = [json.loads(line)["seconds"] for line in log]
     shutil.rmtree(folder)
     timing = {
         name: Timing(tuple(value / steps for value in values))

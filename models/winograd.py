@@ -78,7 +78,8 @@ def _matrices(points: tuple[float, ...], adjoint: bool = False) -> tuple[torch.T
     b = np.array([[*np.poly(o)[::-1], 0] / s for o, s in zip(others, scale, strict=True)] + [np.poly(p)[::-1]])
     a, g = np.hstack([a, np.eye(m)[:, -1:]]), np.vstack([g, np.eye(3)[-1:]])
     if adjoint:
-        inverse = [len(p), *(int(np.argmin(np.abs(x * p - 1))) for x in p[1:]), 0]  # of 0, the first, infinity, the last
+        # zero comes first, infinity last
+        inverse = [len(p), *(int(np.argmin(np.abs(x * p - 1))) for x in p[1:]), 0]
         a, b = (a * [1, *p[1:] ** 2, 1])[:, inverse], b[inverse]
     return tuple(torch.from_numpy(matrix).float() for matrix in (np.kron(a, a), np.kron(g, g), b))
 
