@@ -46,22 +46,20 @@ class BackgroundPatches(Dataset):
         sensor: The sensor's folder.
         bands: C; patches with fewer get zero bands appended.
         start: The first band, 0-based.
-        skip_padded: Leave out the patches that have fewer bands.
 
     Attributes:
         files: The patches, in the order of their names.
         sources: The source scene of each.
         size: (H, W) of every patch.
         left_out: Patches of the folder that are not used: some pixel has no data in the chosen bands, or all are alike.
-        short: How many of the others have fewer bands, whether they are used or not.
 
     Raises:
         SceneError: There are no usable patches, or they are not of one size.
     """
 
-    def __init__(self, folder: str | Path, sensor: str, bands: int, start: int = 0, skip_padded: bool = False):
+    def __init__(self, folder: str | Path, sensor: str, bands: int, start: int = 0):
         self.folder = Path(folder) / "train" / sensor
-        self.bands, self.start, self.skip_padded = bands, start, skip_padded
+        self.bands, self.start = bands, start
         self.files = sorted(self.folder.glob("*.npy"))
         if not self.files:
             raise SceneError(
@@ -69,20 +67,13 @@ class BackgroundPatches(Dataset):
                 "sensor with --sensor, or cut patches from your own scenes: python -m data.patches --help"
             )
         self.size = read_scene(self.files[0]).cube.shape[:2]
-        checking = tqdm(self.files, "checking", unit="patch", disable=None, leave=False)
-        own = {path: found for path in checking if (found := self._usable_bands(path))}
-        self.left_out, self.files = len(self.files) - len(own), list(own)
+        usable = [
+            path for path in tqdm(self.files, "checking", unit="patch", disable=None, leave=False) if self._check(path)
+        ]
+        self.left_out = len(self.files) - len(usable)
+        self.files = usable
         if not self.files:
             raise SceneError(f"{self.folder}: all {self.left_out} patches lack data or contrast in the chosen bands.")
-        whole = [path for path in own if own[path] == bands]
-        self.short = len(own) - len(whole)
-        if skip_padded:
-            self.files = whole
-            if not whole:
-                raise SceneError(
-                    f"{self.folder}: no patch has {bands} bands from band {start} on, the most is {max(own.values())}. Give a "
-                    "smaller --input_channel, or do without --skip_padded."
-                )
         self.sources = self._sources()
 
     def __len__(self) -> int:
@@ -126,11 +117,8 @@ class BackgroundPatches(Dataset):
             digest.update(f"{path.name} {path.stat().st_size}".encode())
         return digest.hexdigest()
 
-    def _usable_bands(self, path: Path) -> int:
-        """How many of the chosen bands a patch has; 0 if it cannot be used.
-
-        HAD100's corner crops may hold pixels without data (SPEC 8).
-        """
+    def _check(self, path: Path) -> bool:
+        """Whether a patch can be used: HAD100's corner crops may hold pixels without data (SPEC 8)."""
         scene = read_scene(path, nodata=NODATA)
         if scene.cube.shape[:2] != self.size:
             raise SceneError(
@@ -140,8 +128,7 @@ class BackgroundPatches(Dataset):
         chosen = scene.cube[:, :, self.start : self.start + self.bands]
         if not chosen.size:
             raise SceneError(f"{path}: there is no band {self.start}; it has bands 0 to {scene.bands - 1}.")
-        usable = np.ptp(chosen) > 0 and not nodata_pixels(scene, slice(self.start, self.start + self.bands)).any()
-        return chosen.shape[2] if usable else 0
+        return np.ptp(chosen) > 0 and not nodata_pixels(scene, slice(self.start, self.start + self.bands)).any()
 
     def _sources(self) -> list[str]:
         manifest = self.folder / MANIFEST

@@ -47,11 +47,6 @@ def add_train_options(parser: argparse.ArgumentParser, terms: Iterable[str]) -> 
     group.add_argument("--input_channel", type=positive, default=50, help="bands given to the networks (default: 50)")
     group.add_argument("--start_band", type=natural, default=0, help="the first of them (default: 0)")
     group.add_argument(
-        "--skip_padded",
-        action="store_true",
-        help="leave out patches that have fewer bands; else zeros are appended to them",
-    )
-    group.add_argument(
         "--train_ratio",
         type=_ratio,
         default=0.9,
@@ -136,9 +131,7 @@ class Run:
             SceneError: The data is missing or unusable.
         """
         recipe = RECIPES[options.recipe]
-        patches = BackgroundPatches(
-            options.data_path, options.sensor, options.input_channel, options.start_band, options.skip_padded
-        )
+        patches = BackgroundPatches(options.data_path, options.sensor, options.input_channel, options.start_band)
         train, held_out = patches.split(options.train_ratio, options.seed)
         setting = f"{options.sensor}_{options.input_channel}"
         save_dir = options.save_dir or ROOT / "runs" / f"{setting}_{recipe.name}_seed{options.seed}"
@@ -188,11 +181,6 @@ class Run:
         )
         if self.patches.left_out:
             accelerator.print(f"{self.patches.left_out} further patches lack data or contrast and are left out.")
-        if self.patches.short:
-            padded = "zeros are appended; --skip_padded leaves them out, which may train better (docs/RESULTS.md)"
-            accelerator.print(
-                f"patches of fewer bands: {self.patches.short}, {'left out' if self.patches.skip_padded else padded}."
-            )
         if self.settings.identity["select"] == "test-auc":
             accelerator.print(_TEST_CHOICE_WARNING)
 

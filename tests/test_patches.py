@@ -115,23 +115,6 @@ def test_missing_bands_become_zero_bands_before_normalising(tmp_path):
     assert np.allclose(patches[0][12:], -0.1)
 
 
-def test_patches_with_fewer_bands_are_counted_and_left_out_when_asked_for(tmp_path):
-    folder = had100_folder(tmp_path)
-    cube = np.random.RandomState(2).rand(16, 16, 11)
-    for crop in (2, 3):
-        np.save(folder / f"train/aviris_ng/ang2017_0_{crop}.npy", cube)
-    patches = BackgroundPatches(folder, "aviris_ng", bands=10, start=2)
-    whole = BackgroundPatches(folder, "aviris_ng", bands=10, start=2, skip_padded=True)
-    assert (len(patches), patches.short, len(whole), whole.short, whole.left_out) == (40, 2, 38, 2, 0)
-    assert {path.name for path in patches.files} - {path.name for path in whole.files} == {
-        "ang2017_0_2.npy",
-        "ang2017_0_3.npy",
-    }
-    assert whole.fingerprint() != patches.fingerprint()  # so that a run is not resumed on the others
-    with pytest.raises(SceneError, match=r"no patch has 13 bands from band 1 on, the most is 11\. .* --skip_padded"):
-        BackgroundPatches(folder, "aviris_ng", bands=13, start=1, skip_padded=True)
-
-
 @pytest.mark.parametrize("manifest", [False, True])
 def test_the_split_keeps_the_patches_of_a_scene_together(manifest, tmp_path, cube):
     if manifest:

@@ -417,16 +417,6 @@ def test_both_stages_by_one_command(background, tmp_path, capsys):
     assert load_checkpoint(weights / "spe_fen.safetensors")[1].backbone == "random:0"
 
 
-def test_patches_of_fewer_bands_are_told_of_and_left_out_when_asked_for(background, teacher, tmp_path, capsys):
-    np.save(background / "train/aviris_ng/scene0_1.npy", np.random.RandomState(1).rand(16, 16, BANDS - 1))
-    for more, patches, says in (([], 12, "zeros are appended; --skip_padded"), (["--skip_padded"], 11, "left out.")):
-        arguments = options(background, teacher, tmp_path / says[:4], "--epochs", "1", "--train_ratio", "1", *more)
-        assert stage2.main(arguments) == 0
-        output = capsys.readouterr().out
-        assert f"{patches} patches of 16 x 16 px" in output and f"patches of fewer bands: 1, {says}" in output
-        assert f"training on {patches} patches" in load_checkpoint(teacher / "spa_fen.safetensors")[1].origin
-
-
 def test_frozen_layers_from_a_file_are_published_beside_both_branches(background, dataset, tmp_path):
     generator = torch.Generator().manual_seed(2)
 
