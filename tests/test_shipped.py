@@ -67,4 +67,4 @@ def test_the_abu_script_runs_without_any_option_but_the_data(tmp_path, capsys):
 def test_with_imagenets_layer1_it_is_better(tmp_path, imagenet_layer1):
     folder = str(ROOT / "checkpoints" / "aviris_200_imagenet")
     options = ["--features", "spectral", "--checkpoint_dir", folder, "--backbone", imagenet_layer1]
-    assert mean_of_five(tmp_path, *options) == pytest.approx(0.9732, abs=0.0002)
+    assert mean_of_five(tmp_path, *options) == pytest.approx(0.9754, abs=0.0002)
