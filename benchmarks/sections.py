@@ -46,7 +46,7 @@ _PRODUCT_COPIES = 8  # of the float32 cube: memory that scoring takes, a bound f
 _REFERENCE_CHANNELS = 3000  # float32 values that the reference keeps for a pixel, likewise
 _MEMORY_SHARE = 0.6  # of what is free
 _FULL_TRAINING_STEPS = 60 * (1040 // TRAINING_BATCH)  # SPEC 5 on HAD100's 1,040 patches
-_SETTLING_EPOCHS = 3  # memory was given back in the other's turn; a step takes up to twice as long until it is there again
+_SETTLING_EPOCHS = 3  # the memory given back in the other side's turn must come again: until then steps are slower
 
 
 @dataclass(frozen=True)
