@@ -3,7 +3,7 @@
     python -m models.export checkpoints/aviris_200/spe_fen.safetensors spe_fen.onnx
     python -m models.export checkpoints/aviris_200/spa_fen.safetensors spa_fen.pt2
 
-Input ``h`` and output ``features`` are N x C x H x W float32, for any N, and H and W from 17. ONNX needs the packages of
+Input ``h`` and output ``features`` are N x C x H x W float32, for any N, and H and W from 17, up to 32768. ONNX needs the packages of
 ``pip install "fers-had[export]"``.
 """
 
@@ -17,19 +17,30 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from data.commandline import run
 from data.files import atomic_path
 from models.backbones import BackboneError
 from models.checkpoint import CheckpointError, load_checkpoint
+from models.deploy import DeployedSpaFEN
 
 FORMATS = (".onnx", ".pt2")
 _EXAMPLE = (2, 48, 56)  # N, H and W to trace with; no size is special
 _SIDE = 17  # px, the least: below it Spa-FEN has a single pixel of stride 16, which is traced as another case
+_MOST = 1 << 15  # of N, H and W: PyTorch 2.6 takes none without a bound
 
 
 class ExportError(RuntimeError):
     """A file that cannot be written so."""
+
+
+class TraceableMaxPool(nn.Module):
+    """``MaxPool2d(3, 2, padding=1)`` of what is not negative, in steps that PyTorch 2.6 traces for any size."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(N, C, H, W)``, >= 0, to half the size."""
+        return F.pad(x, (1, 1, 1, 1)).unfold(2, 3, 2).unfold(3, 3, 2).amax((-2, -1))
 
 
 def export(network: nn.Module, out: str | Path) -> Path:
@@ -49,11 +60,14 @@ def export(network: nn.Module, out: str | Path) -> Path:
     if out.suffix not in FORMATS:
         raise ExportError(f"{out}: the name must end in {' or '.join(FORMATS)}.")
     deployed = network.deploy()
-    if hasattr(deployed, "tile"):
+    if isinstance(deployed, DeployedSpaFEN):
+        deployed.stem[-1] = TraceableMaxPool()
+    else:
         deployed.tile = None  # a loop over tiles would fix the size
     n, height, width = _EXAMPLE
     example = torch.zeros(n, network.bands, height, width)
-    dynamic = {0: torch.export.Dim("N"), 2: torch.export.Dim("H", min=_SIDE), 3: torch.export.Dim("W", min=_SIDE)}
+    sizes = {0: ("N", 1), 2: ("H", _SIDE), 3: ("W", _SIDE)}
+    dynamic = {axis: torch.export.Dim(name, min=least, max=_MOST) for axis, (name, least) in sizes.items()}
     with torch.no_grad(), atomic_path(out) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's about its own internals
         if out.suffix == ".pt2":
