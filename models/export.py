@@ -3,7 +3,7 @@
     python -m models.export checkpoints/aviris_200/spe_fen.safetensors spe_fen.onnx
     python -m models.export checkpoints/aviris_200/spa_fen.safetensors spa_fen.pt2
 
-Input ``h`` and output ``features`` are N x C x H x W float32, for any N, and H and W from 17, up to 32768. ONNX needs the packages of
+Input ``h`` and output ``features`` are N x C x H x W float32, for any N, H and W up to 32768, and H and W from 17. ONNX needs the packages of
 ``pip install "fers-had[export]"``.
 """
 
