@@ -1,6 +1,6 @@
 # make setup   the virtual environment, once          make test   lint and tests
 # make demo    scenes, training, detection, report     make lint   ruff alone
-# make bench   how fast it is, against a plain reference (docs/PERFORMANCE.md); BENCH="--quick" for its options
+# make bench   how fast it is, against a plain reference (docs/performance.md); BENCH="--quick" for its options
 #
 # PYTHON=python3.12 chooses the interpreter (3.10 or later), VENV=/path another environment.
 PYTHON ?= python3

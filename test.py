@@ -15,7 +15,7 @@ import sys
 
 from data import had100
 from evaluation.cli import add_test_options, build, run_script
-from evaluation.protocol import evaluate
+from evaluation.evaluate import evaluate
 
 SENSOR, BANDS = "aviris_ng", 50
 

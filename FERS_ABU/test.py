@@ -15,7 +15,7 @@ import sys
 
 from data import abu
 from evaluation.cli import add_test_options, build, run_script
-from evaluation.protocol import evaluate
+from evaluation.evaluate import evaluate
 
 SENSOR, BANDS = "aviris", 200
 

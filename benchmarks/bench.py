@@ -4,8 +4,8 @@
     python -m benchmarks.bench --quick --sections stages,rx       a first look
     python -m benchmarks.bench --data_path data/ABU --scene airport-2 --out results/bench.json
 
-The reference (benchmarks/reference.py) is the method's equations as one would first write them. Both sides are timed in
-turn and compared by their medians. Ratios are what counts: absolute times are this machine's. docs/PERFORMANCE.md
+The reference (tests/reference.py) is the method's equations as one would first write them. Both sides are timed in
+turn and compared by their medians. Ratios are what counts: absolute times are this machine's. docs/performance.md
 explains each row.
 """
 
@@ -27,9 +27,9 @@ from benchmarks.subjects import Subjects
 from data import SceneError
 from data.commandline import list_of, positive, run
 from data.files import atomic_path
-from engine.loop import TrainingError
-from evaluation.pipeline import USER_ERRORS, choose_device
+from detection.pipeline import USER_ERRORS, choose_device
 from models.checkpoint import ROOT
+from training.loop import TrainingError
 
 RELEASED = ROOT.parent / "shared" / "weights"
 TITLES = {

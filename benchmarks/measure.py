@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from fast.process import keep_freed_memory
 from models.checkpoint import git_revision
-from models.memory import keep_freed_memory
 
 PRODUCT = ("product", "batch")
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "spectral", "accelerate", "pytorch-msssim")

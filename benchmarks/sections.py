@@ -20,21 +20,22 @@ from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import Dataset
 
-from benchmarks import measure, reference
+from benchmarks import measure
 from benchmarks.measure import Timing, alternate
 from benchmarks.subjects import Subjects
-from detectors import fusion_a, fusion_b, rx
-from detectors.fusion import FUSION_A_BANDS
-from engine.loop import LOG_FILE, Task, fit, make_accelerator
-from engine.loop import Settings as TrainSettings
-from engine.speed import fold_batch_norms
+from detection.pipeline import PRECISIONS, Pipeline, Settings
+from detection.views import FUSION_A_BANDS, fusion_a, fusion_b
+from detectors import rx
 from evaluation.metrics import auc
-from evaluation.pipeline import PRECISIONS, Pipeline, Settings
+from fast.training import fold_batch_norms
 from models import SpeFEN
+from tests import reference
 from train_FERD.network import FERD
 from train_FERD.train import Stage1
 from train_FERS.network import FRN
 from train_FERS.train import Stage2, cache_features
+from training.loop import LOG_FILE, Task, fit, make_accelerator
+from training.loop import Settings as TrainSettings
 
 SIDE = 64  # px: HAD100's scenes
 BANDS = (50, 100, 200)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from detectors.fusion import minmax
+from detectors.base import minmax
 
 ITERATIONS = 50
 LEARNING_RATE = 1e-3

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data import SceneError
 from data.commandline import natural, positive, run
-from evaluation.pipeline import DETECTORS, FEATURES, FUSIONS, PRECISIONS, USER_ERRORS, Pipeline, Settings
+from detection.pipeline import DETECTORS, FEATURES, FUSIONS, PRECISIONS, USER_ERRORS, Pipeline, Settings
 from models.checkpoint import ROOT
 
 

@@ -24,9 +24,9 @@ from matplotlib.figure import Figure
 from data import SceneError, abu, commandline, had100
 from data.files import atomic_path
 from data.scene import LabelledScene, Scene
+from detection.pipeline import FEATURES
 from evaluation.figures import false_colour
 from evaluation.metrics import auc, has_both_classes, roc
-from evaluation.pipeline import FEATURES
 
 _COLOURS = ("#4d4d4d", "#8c6bb1", "#2166ac", "#1b9e77", "#b2182b", "#e08214", "#7f3b08", "#542788")
 _READERS = {"had100": had100.test_scenes, "abu": abu.test_scenes}

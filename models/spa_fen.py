@@ -7,7 +7,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.backbones import backbone_state, frozen_layers, load_frozen, seeded
-from models.deploy import DeployedSpaFEN
 
 
 class Compression(nn.Sequential):
@@ -107,10 +106,6 @@ class SpaFEN(nn.Module):
         """
         features = self.backbone(self.compression(h))
         return self.se(self.spp(features, h.shape[-2:]))
-
-    def deploy(self) -> DeployedSpaFEN:
-        """The same network for inference: equal but for rounding, and two to three times as fast."""
-        return DeployedSpaFEN(self)
 
     def train(self, mode: bool = True) -> SpaFEN:
         """As ``nn.Module.train``, but the frozen layers stay in eval mode unless their batch norms adapt."""

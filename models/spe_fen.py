@@ -7,7 +7,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.backbones import backbone_state, frozen_layers, load_frozen, seeded
-from models.deploy import DeployedSpeFEN
 
 PADDING = 4
 
@@ -77,10 +76,6 @@ class SpeFEN(nn.Module):
     def project(self, f1: torch.Tensor) -> torch.Tensor:
         """The FPL on f1 (or on Stage 1's g1) without its padding: ``(N, C, H, W)``, >= 0."""
         return self.fpl(crop(f1))
-
-    def deploy(self) -> DeployedSpeFEN:
-        """The same network for inference: equal but for rounding, and two to three times as fast."""
-        return DeployedSpeFEN(self)
 
     def train(self, mode: bool = True) -> SpeFEN:
         """As ``nn.Module.train``, but the frozen layers stay in eval mode."""

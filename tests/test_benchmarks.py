@@ -9,11 +9,12 @@ import pytest
 import torch
 from conftest import ROOT
 
-from benchmarks import bench, measure, reference
+from benchmarks import bench, measure
 from benchmarks.sections import Row
+from detection.pipeline import Pipeline, Settings
 from detectors import rx
-from evaluation.pipeline import Pipeline, Settings
 from models import SpaFEN, SpeFEN, load_checkpoint
+from tests import reference
 from train_FERD.network import FERD
 from train_FERD.train import Stage1
 from train_FERS.network import FRN

@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from data import abu, normalise
 from detectors import rx
 from evaluation import auc
+from fast.deploy import ChannelBounds, _active, _extremes, deploy, pooling_weights, resizing_weights
+from fast.export import ExportError, export, main
+from fast.winograd import convolve, transform_filters
 from models import SpaFEN, SpeFEN, load_checkpoint
-from models.deploy import ChannelBounds, _active, _extremes, pooling_weights, resizing_weights
-from models.export import ExportError, export, main
 from models.import_released import import_released
-from models.winograd import convolve, transform_filters
 
 
 def cube(n=1, bands=10, height=24, width=31, seed=0) -> torch.Tensor:
@@ -55,7 +55,7 @@ def network(request) -> nn.Module:
 @pytest.mark.parametrize("size", [(9, 9), (17, 64), (64, 64), (33, 20)])
 @pytest.mark.parametrize("n", [1, 3])
 def test_deployed_network_is_the_plain_one(network, n, size):
-    deployed, h = network.deploy(), cube(n, 10, *size)
+    deployed, h = deploy(network), cube(n, 10, *size)
     assert difference(network, deployed, h) < 1e-5
     assert deployed(h).stride(1) == 1  # channels last, like the cubes that are read and what the other branch gives
 
@@ -63,19 +63,19 @@ def test_deployed_network_is_the_plain_one(network, n, size):
 @pytest.mark.parametrize("bands", [50, 100, 200])
 def test_deployed_network_is_the_plain_one_at_the_published_band_numbers(bands):
     for network in (SpeFEN(bands, "random").eval(), SpaFEN(bands, "random").eval()):
-        assert difference(network, network.deploy(), cube(1, bands)) < 1e-5
+        assert difference(network, deploy(network), cube(1, bands)) < 1e-5
 
 
 def test_deploying_changes_nothing_in_the_network(network):
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    deployed = network.deploy()
+    deployed = deploy(network)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     assert not deployed.training and not any(p.requires_grad for p in deployed.parameters())
 
 
 def test_tiles_make_no_difference():
     network = with_batch_norms_of_a_trained_network(SpeFEN(10, "random"))
-    deployed = network.deploy()
+    deployed = deploy(network)
     for tile in (16, 23, 7):
         deployed.tile = tile
         assert difference(network, deployed, cube(2, 10, 50, 37)) < 1e-5
@@ -91,7 +91,7 @@ def test_dead_channels_are_found_and_cut_without_a_difference():
         block.bn1.bias[39] = 0.3  # the same at every pixel, but not zero: it must stay
         block.conv2.weight[7:25] = 0
         block.bn2.bias[7:25], block.bn2.running_mean[7:25] = -1, 0
-    deployed = network.deploy()
+    deployed = deploy(network)
     # 128 - 39 and 128 - 18 are alive; matrix products like multiples of 8
     assert [conv.out_channels for conv in (deployed.blocks[1].conv1, deployed.blocks[1].conv2)] == [96, 112]
     assert float(deployed.blocks[1].conv1.bias.max()) >= 0.3
@@ -138,8 +138,8 @@ def test_channels_are_left_out_where_a_scene_leaves_them_silent(monkeypatch):
             for norm in (block.bn1, block.bn2, block.bn3):
                 norm.bias.uniform_(-3, 1, generator=torch.Generator().manual_seed(2))
     widths = []
-    monkeypatch.setattr("models.deploy._active", lambda most: widths.append(_active(most)) or widths[-1])
-    deployed = network.deploy()
+    monkeypatch.setattr("fast.deploy._active", lambda most: widths.append(_active(most)) or widths[-1])
+    deployed = deploy(network)
     total = []
     for scale in (0, 1, 20):
         widths.clear()
@@ -194,14 +194,14 @@ def test_imagenets_dead_channels_are_cut(released):
     def dead(conv: torch.nn.Conv2d) -> int:
         return int((conv.weight.flatten(1).eq(0).all(1) & (conv.bias <= 0)).sum())
 
-    pairs = [(block.conv1, block.conv2) for block in released.deploy().blocks]
+    pairs = [(block.conv1, block.conv2) for block in deploy(released).blocks]
     # 32 and 27, 24 and 17, 36 and 4 are dead; the others alone, in groups of 8, are left
     assert [[conv.out_channels for conv in pair] for pair in pairs] == [[96, 104], [104, 112], [96, 128]]
     assert [[dead(conv) for conv in pair] for pair in pairs] == [[0, 3], [0, 1], [4, 4]]
 
 
 def test_every_abu_scene_has_the_same_auc(released):
-    deployed = released.deploy()
+    deployed = deploy(released)
     for labelled in abu.test_scenes(shared_file("abu"), names="all"):
         scene, mask = labelled.load()
         h = torch.from_numpy(normalise(scene, 200).transpose(2, 0, 1).copy())[None]

@@ -10,7 +10,8 @@ import torch
 from conftest import shared_file
 
 from data import abu, normalise
-from detectors import Background, ae, ae_iterations, estimate_background, fusion_a, fusion_b, minmax, rx
+from detection.views import fusion_a, fusion_b
+from detectors import Background, ae, ae_iterations, estimate_background, minmax, rx
 from detectors.ae import PixelAutoencoder
 
 

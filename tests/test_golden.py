@@ -9,12 +9,13 @@ from conftest import shared_file
 
 import train_FERD.losses as stage1
 import train_FERS.losses as stage2
-from detectors import fusion_a, fusion_b, rx
-from engine.recipe import PAPER, RELEASED
+from detection.views import fusion_a, fusion_b
+from detectors import rx
 from models import load_checkpoint
 from models.import_released import import_released
 from models.spa_fen import ChannelAttention, Compression, LightSPP
 from train_FERS.network import FRN
+from training.recipe import PAPER, RELEASED
 
 RELEASED_WEIGHTS = {
     "aviris_200": "ABU/200bands",

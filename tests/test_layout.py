@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"data"},
     {"models", "detectors"},
-    {"evaluation", "engine"},
+    {"fast"},
+    {"detection"},
+    {"evaluation", "training"},
     {"train_FERD", "train_FERS", "FERS_ABU"},
     {"train", "test", "detect", "benchmarks"},
 ]

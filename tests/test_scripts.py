@@ -65,7 +65,7 @@ def test_untrained_control_is_within_its_known_spread(tmp_path, released, backbo
         results = run_abu(tmp_path / str(seed), *arguments)
         means.append(results["mean_auc"])
         assert any("random" in mark for mark in results["marks"]) == (backbone == "random")
-    # SPEC 10: 0.965 with ImageNet layer1, 0.963 with a random one; one seed scatters by 0.0024 (docs/FIDELITY.md)
+    # SPEC 10: 0.965 with ImageNet layer1, 0.963 with a random one; one seed scatters by 0.0024 (docs/fidelity.md)
     assert np.mean(means) == pytest.approx({"imagenet": 0.965, "random": 0.963}[backbone], abs=0.005)
     assert len(set(means)) == 3
 
@@ -139,7 +139,7 @@ def test_maps_that_an_interrupted_run_still_owes_are_drawn(dataset, tmp_path, ca
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("evaluation.protocol.scene_figure", stopped)
+        patch.setattr("evaluation.evaluate.scene_figure", stopped)
         assert run_had100(dataset, tmp_path / "out", "--features", "original") == 130
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert len(results["scenes"]) == 3 and not results["complete"]
@@ -246,7 +246,7 @@ def test_full_disk_is_a_clear_error(dataset, tmp_path, capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("evaluation.protocol.np.save", full)
+    monkeypatch.setattr("evaluation.evaluate.np.save", full)
     assert run_had100(dataset, tmp_path / "out", "--features", "original") == 2
     assert "No space left on device" in capsys.readouterr().err
     assert not list((tmp_path / "out").rglob("*.npy"))

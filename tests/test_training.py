@@ -19,13 +19,13 @@ from torch import nn
 import train as train_script
 import train_FERD.train as stage1
 import train_FERS.train as stage2
-from engine.loop import _LOOK_EVERY, RESUME_FILE, EpochOrder, Settings, Task, TrainingError, fit, make_accelerator
-from engine.recipe import PAPER, RECIPES, RELEASED
 from models import CheckpointInfo, SpaFEN, SpeFEN, load_checkpoint, save_checkpoint
 from models.backbones import backbone_state, frozen_layers, state_hash
 from models.checkpoint import save_backbones
 from train_FERD.network import FERD, MFFM, Decoder, Outputs
 from train_FERS.network import FRN
+from training.loop import _LOOK_EVERY, RESUME_FILE, EpochOrder, Settings, Task, TrainingError, fit, make_accelerator
+from training.recipe import PAPER, RECIPES, RELEASED
 
 BANDS = 8
 
@@ -269,7 +269,7 @@ import sys
 from pathlib import Path
 import torch
 from torch import nn
-from engine.loop import Settings, fit, make_accelerator
+from training.loop import Settings, fit, make_accelerator
 from train_FERS.train import Stage2
 
 torch.manual_seed(0)
@@ -301,7 +301,7 @@ import sys
 from pathlib import Path
 import torch
 from torch import nn
-from engine.loop import Settings, fit, make_accelerator
+from training.loop import Settings, fit, make_accelerator
 from train_FERS.network import FRN
 from train_FERS.train import Stage2
 

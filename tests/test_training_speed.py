@@ -9,16 +9,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from engine import speed
-from engine.loop import Settings, Task, fit, make_accelerator
-from engine.speed import MatrixConv2d, MatrixConvTranspose2d, WinogradConv2d, fold_batch_norms, use_matrix_products
+from fast import training as speed
+from fast.training import MatrixConv2d, MatrixConvTranspose2d, WinogradConv2d, fold_batch_norms, use_matrix_products
+from fast.winograd import transform_filters
 from models import SpaFEN
 from models.backbones import backbone_state, frozen_layers, load_frozen
-from models.winograd import transform_filters
 from train_FERD.losses import l_sim
 from train_FERS.losses import l_cc, l_cos
 from train_FERS.network import FRN
 from train_FERS.train import Stage2
+from training.loop import Settings, Task, fit, make_accelerator
 
 
 def worst(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
-from engine.recipe import PAPER, Recipe
+from training.recipe import PAPER, Recipe
 
 WEIGHTS = {"sim": 1.0, "mse": 0.1, "zcl": 0.1}
 _EPS = 1e-8

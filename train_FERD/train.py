@@ -24,16 +24,16 @@ from accelerate import Accelerator
 
 from data import SceneError
 from detectors import rx
-from engine.loop import Task, fit, make_accelerator
-from engine.options import Run, add_train_options, backbone_name, publish, run_script, test_auc
-from engine.recipe import PAPER, Recipe
-from engine.speed import fold_batch_norms
 from evaluation.metrics import auc
+from fast.training import fold_batch_norms
 from models import CheckpointInfo, SpeFEN, save_checkpoint
 from models.backbones import state_hash
 from models.checkpoint import git_revision
 from train_FERD.losses import WEIGHTS, l_mse, l_sim, l_zcl
 from train_FERD.network import FERD, Outputs
+from training.loop import Task, fit, make_accelerator
+from training.options import Run, add_train_options, backbone_name, publish, run_script, test_auc
+from training.recipe import PAPER, Recipe
 
 PRODUCT = "spe_fen.safetensors"
 _HALVINGS = 8  # a padded patch is halved three times
@@ -44,7 +44,7 @@ class Stage1(Task):
 
     Args:
         network: The FERD.
-        recipe: See ``engine.recipe``.
+        recipe: See ``training.recipe``.
         losses: The terms in force; the others are logged and train nothing.
     """
 

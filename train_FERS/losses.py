@@ -9,7 +9,7 @@ import torch
 from pytorch_msssim import ssim
 from torch.nn import functional as F
 
-from engine.recipe import PAPER, Recipe
+from training.recipe import PAPER, Recipe
 
 WEIGHTS = {"cc": 1.0, "cos": 0.1, "var": 0.1, "mse": 1.0, "ssim": 0.01}
 _EPS, _EPS_COS = 1e-6, 1e-8

@@ -29,18 +29,18 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from data.files import atomic_path
-from detectors import fusion_a, fusion_b, rx
-from detectors.fusion import FUSION_A_BANDS
-from engine.loop import Task, fit, gather_batch, make_accelerator
-from engine.options import Run, add_train_options, backbone_name, publish, run_script, test_auc
-from engine.recipe import PAPER, Recipe
-from engine.speed import fold_batch_norms
+from detection.views import FUSION_A_BANDS, fusion_a, fusion_b
+from detectors import rx
 from evaluation.metrics import auc
+from fast.training import fold_batch_norms
 from models import CheckpointError, CheckpointInfo, SpaFEN, SpeFEN, load_checkpoint, save_checkpoint
 from models.backbones import state_hash
 from models.checkpoint import file_sha256, git_revision
 from train_FERS.losses import WEIGHTS, l_cc, l_cos, l_mse, l_ssim, l_var
 from train_FERS.network import FRN
+from training.loop import Task, fit, gather_batch, make_accelerator
+from training.options import Run, add_train_options, backbone_name, publish, run_script, test_auc
+from training.recipe import PAPER, Recipe
 
 PRODUCT = "spa_fen.safetensors"
 TEACHER = "spe_fen.safetensors"
@@ -53,7 +53,7 @@ class Stage2(Task):
     Args:
         spa_fen: The student.
         frn: Decodes H from F_spe + F_spa.
-        recipe: See ``engine.recipe``.
+        recipe: See ``training.recipe``.
         losses: The terms in force; the others are logged and train nothing.
     """
 

@@ -18,11 +18,11 @@ from data.commandline import list_of, natural, positive, run
 from data.files import atomic_path
 from data.normalise import normalise
 from data.patches import BackgroundPatches
-from engine.loop import PRECISIONS, Settings, TrainingError
-from engine.recipe import RECIPES, Recipe
 from models import BackboneError, CheckpointError
 from models.backbones import BACKBONE_FILE, random_seed, read_state
 from models.checkpoint import ROOT, save_backbones
+from training.loop import PRECISIONS, Settings, TrainingError
+from training.recipe import RECIPES, Recipe
 
 USER_ERRORS = (SceneError, CheckpointError, BackboneError, TrainingError)
 _NAMED_SCENES = 20
@@ -108,7 +108,7 @@ class Run:
     """A run, from its options.
 
     Attributes:
-        recipe: See ``engine.recipe``.
+        recipe: See ``training.recipe``.
         settings: For the loop.
         patches: All training patches.
         train: Indices of those to train on.

@@ -29,8 +29,8 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from data.files import atomic_path
-from engine.speed import use_matrix_products
-from models.memory import keep_freed_memory
+from fast.process import keep_freed_memory
+from fast.training import use_matrix_products
 
 RESUME_FILE = "last.pt"
 LOG_FILE = "log.jsonl"

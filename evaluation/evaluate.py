@@ -28,9 +28,9 @@ from tqdm import tqdm
 
 from data import LabelledScene, SceneError, normalise
 from data.files import atomic_path
+from detection.pipeline import Pipeline
 from evaluation.figures import scene_figure
 from evaluation.metrics import auc
-from evaluation.pipeline import Pipeline
 from evaluation.tables import header_line, mean_line, scene_line
 from models.checkpoint import git_revision
 

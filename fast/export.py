@@ -1,7 +1,7 @@
 """Write a branch, deployed, as a file that runs without this project: ONNX, or a program of ``torch.export``.
 
-    python -m models.export checkpoints/aviris_200/spe_fen.safetensors spe_fen.onnx
-    python -m models.export checkpoints/aviris_200/spa_fen.safetensors spa_fen.pt2
+    python -m fast.export checkpoints/aviris_200/spe_fen.safetensors spe_fen.onnx
+    python -m fast.export checkpoints/aviris_200/spa_fen.safetensors spa_fen.pt2
 
 Input ``h`` and output ``features`` are N x C x H x W float32, for any N, H and W up to 32768, and H and W from 17. ONNX needs the packages of
 ``pip install "fers-had[export]"``.
@@ -21,9 +21,9 @@ from torch.nn import functional as F
 
 from data.commandline import run
 from data.files import atomic_path
+from fast.deploy import DeployedSpaFEN, deploy
 from models.backbones import BackboneError
 from models.checkpoint import CheckpointError, load_checkpoint
-from models.deploy import DeployedSpaFEN
 
 FORMATS = (".onnx", ".pt2")
 _EXAMPLE = (2, 48, 56)  # N, H and W to trace with; no size is special
@@ -59,7 +59,7 @@ def export(network: nn.Module, out: str | Path) -> Path:
     out = Path(out)
     if out.suffix not in FORMATS:
         raise ExportError(f"{out}: the name must end in {' or '.join(FORMATS)}.")
-    deployed = network.deploy()
+    deployed = deploy(network)
     if isinstance(deployed, DeployedSpaFEN):
         deployed.stem[-1] = TraceableMaxPool()
     else:

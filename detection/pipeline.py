@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from detectors import ae, ae_iterations, fusion_a, fusion_b, rx
-from detectors.fusion import FUSION_A_BANDS, Detector
+from detection.views import FUSION_A_BANDS, fusion_a, fusion_b
+from detectors import Detector, ae, ae_iterations, rx
 from evaluation.metrics import auc
+from fast.deploy import deploy
+from fast.process import keep_freed_memory
 from models import BackboneError, CheckpointError, SpaFEN, SpeFEN, load_checkpoint
 from models.backbones import random_seed
 from models.checkpoint import ROOT, file_sha256
-from models.memory import keep_freed_memory
 
 DETECTORS = ("RX", "AE")
 FEATURES = ("original", "untrained", "spectral", "spatial", "fused")
@@ -82,7 +83,7 @@ class Settings:
 class Pipeline:
     """The networks, deployed, and the detector of a ``Settings``, loaded once for any number of scenes.
 
-    On a CPU it has the process keep the memory of freed tensors for the next ones (``models.memory``).
+    On a CPU it has the process keep the memory of freed tensors for the next ones (``fast.process``).
 
     Args:
         settings: What to use.
@@ -175,7 +176,7 @@ class Pipeline:
     def _deployed(self, network: SpeFEN | SpaFEN | None) -> nn.Module | None:
         if network is None:
             return None
-        deployed = network.deploy().to(self.device, PRECISIONS[self.settings.precision])
+        deployed = deploy(network).to(self.device, PRECISIONS[self.settings.precision])
         return torch.compile(deployed) if self.settings.compile else deployed
 
     def _detector(self, mask: np.ndarray | None) -> Detector:

@@ -13,10 +13,21 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from models.winograd import convolve, transform_filters
+from fast.winograd import convolve, transform_filters
+from models.spa_fen import SpaFEN
+from models.spe_fen import SpeFEN
 
 GROUP = 8  # channels: matrix products of a width that is no multiple of it take up to 1.5 times as long
 TILE = 128  # px: larger scenes go through Spe-FEN in tiles of this side, so that memory does not grow with the scene
+
+
+def deploy(network: SpeFEN | SpaFEN) -> DeployedSpeFEN | DeployedSpaFEN:
+    """The same network for inference: equal but for rounding.
+
+    Args:
+        network: It is left as it is, and later changes of it do not reach what is returned.
+    """
+    return DeployedSpeFEN(network) if isinstance(network, SpeFEN) else DeployedSpaFEN(network)
 
 
 class DeployedSpeFEN(nn.Module):

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
-Detector = Callable[[torch.Tensor], torch.Tensor]
-"""``(N, C, H, W)`` to a score map ``(N, H, W)``."""
+from detectors.base import Detector, minmax
 
 FUSION_A_BANDS = 50  # the paper's choice for RX: fusion A up to this many bands, B above (SPEC 6)
-
-
-def minmax(score: torch.Tensor) -> torch.Tensor:
-    """Scale each map to [0, 1] by its own minimum and maximum; a constant map becomes zero (eqs. 20, 21).
-
-    Args:
-        score: ``(N, H, W)``.
-    """
-    low, high = score.amin((1, 2), keepdim=True), score.amax((1, 2), keepdim=True)
-    return (score - low) / torch.where(high > low, high - low, torch.ones_like(high))
 
 
 def fusion_a(detector: Detector, h: torch.Tensor, f_spe: torch.Tensor, f_spa: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from models.winograd import MATRICES, convolve, tiles, transform_filters
+from fast.winograd import MATRICES, convolve, tiles, transform_filters
 
 # measured: below these the direct convolution is faster, and below the third the smaller tile
 _MIN_CHANNELS, _MIN_SIDE, _LARGE_SIDE = 96, 8, 16
@@ -113,7 +113,7 @@ class _Direct(torch.autograd.Function):
 
 
 class _Winograd(torch.autograd.Function):
-    """``models.winograd`` with gradients: all of it is linear, so they are made of the same parts."""
+    """``fast.winograd`` with gradients: all of it is linear, so they are made of the same parts."""
 
     @staticmethod
     def forward(ctx, x: torch.Tensor, weight: torch.Tensor, filters: torch.Tensor, m: int) -> torch.Tensor:

@@ -1,0 +1,1 @@
+"""Faster networks that compute the same: nothing here is needed to understand the method."""
