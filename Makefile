@@ -18,11 +18,11 @@ control and the plain cube says nothing about real scenes.
 .DEFAULT_GOAL := test
 
 # An environment that exists is used as it is, and renewed when the requirements change.
-$(VENV)/.installed: pyproject.toml requirements.txt requirements-dev.txt
+$(VENV)/.installed: pyproject.toml requirements.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else f"Python {v[0]}.{v[1]} is too old: 3.10 or later is needed. Choose one: make PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV): PyTorch is large, this takes some minutes the first time."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --requirement requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,export]"
 	@touch $@
 
 setup: $(VENV)/.installed
