@@ -1,0 +1,239 @@
+"""What is computed of one strip: its values, the views that a detector sees, their moments, their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from data.errors import FersError
+from data.normalise import SCALE
+from detection.blocks import Block, Strip
+from detection.moments import Moments
+from detectors import rx
+from fast.deploy import deploy
+from models import SpeFEN, load_checkpoint
+
+HALO = 3  # px: Spe-FEN's three 3x3 convolutions
+METHODS: dict[str, tuple[str, ...]] = {  # name -> views; several views: the product of their min-max scaled maps
+    "rx": ("original",),
+    "spectral": ("spectral",),
+    "rx-spectral": ("original", "spectral"),
+}
+DEFAULT_METHOD = "rx-spectral"
+
+
+@dataclass(frozen=True)
+class Network:
+    """Which Spe-FEN. It is built once in each process.
+
+    Attributes:
+        bands: C.
+        checkpoint: Path of its weights; None for the untrained control, on random frozen layers.
+        sha256: Of that file, so that another file of the same name is not mistaken for it.
+        backbone: Source of the frozen layers; None for what the checkpoint says, or for ``random``.
+        seed: Of the untrained control.
+        device: As torch names it.
+    """
+
+    bands: int
+    checkpoint: str | None = None
+    sha256: str = ""
+    backbone: str | None = None
+    seed: int = 0
+    device: str = "cpu"
+
+
+@lru_cache(maxsize=4)
+def spectral_network(network: Network) -> torch.nn.Module:
+    """The deployed Spe-FEN."""
+    if network.checkpoint is None:
+        branch = SpeFEN(network.bands, network.backbone or "random", seed=network.seed).eval()
+    else:
+        branch, _ = load_checkpoint(network.checkpoint, bands=network.bands, backbone=network.backbone)
+    return deploy(branch).to(network.device)
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """All that a block function must know. It can be pickled and sent to another machine.
+
+    Attributes:
+        reader: The scene.
+        bands: Bands to read, 0-based.
+        resampling: ``(C, bands)`` matrix from the bands read to those of the network; None for the bands themselves.
+        views: Names of the cubes that are scored.
+        network: For the views that need one.
+        low, high: The range of the values, for the network's input.
+        fill: ``(C,)`` what a network is given where there is no data.
+        score_masked: Whether pixels that a mask leaves out of the statistics are scored.
+        colours: The three of the C bands that are shown as red, green, blue.
+        thinning: Every n-th row and column is kept of these.
+        device: Where detectors compute.
+    """
+
+    reader: Any
+    bands: np.ndarray
+    views: tuple[str, ...]
+    resampling: np.ndarray | None = None
+    network: Network | None = None
+    low: float = 0.0
+    high: float = 1.0
+    fill: np.ndarray | None = None
+    score_masked: bool = False
+    colours: tuple[int, int, int] = (0, 0, 0)
+    thinning: int = 1
+    device: str = "cpu"
+
+    @property
+    def channels(self) -> int:
+        """C, the bands computed with."""
+        return len(self.bands) if self.resampling is None else len(self.resampling)
+
+    @property
+    def halo(self) -> int:
+        """Rows needed beyond a strip."""
+        return HALO if self.network is not None else 0
+
+    def with_range(self, low: float, high: float, fill: np.ndarray) -> Job:
+        """The same job once the range is known.
+
+        Raises:
+            FersError: The range is empty.
+        """
+        if self.network is not None and not high > low:
+            raise FersError(
+                f"{self.reader.path}: every value of the chosen bands is {low:g}. A constant cube has no anomalies."
+            )
+        return replace(self, low=low, high=high, fill=fill)
+
+
+def read_block(job: Job, block: Block) -> tuple[np.ndarray, np.ndarray, int]:
+    """The values of a block and its halo.
+
+    Returns:
+        ``(rows, W, C)``, where there is data ``(rows, W)``, and the first of these rows.
+    """
+    rows = block.outer_rows(job.reader.shape[0], job.halo)
+    values, valid = job.reader.read_valid(rows, job.bands)
+    if job.resampling is not None:
+        values = np.where(valid[..., None], values, 0) @ job.resampling.T
+    if not (values.dtype.kind == "f" or values.dtype.itemsize <= 2):
+        values = values.astype(np.float64)  # float32 holds 16-bit numbers exactly, and longer ones not
+    return values, valid, rows.start
+
+
+class StripViews:
+    """One strip of a block: its cubes, computed when they are asked for.
+
+    Args:
+        job: The job.
+        values, valid, first_row: As ``read_block`` gives them.
+        strip: Which rows.
+    """
+
+    def __init__(self, job: Job, values: np.ndarray, valid: np.ndarray, first_row: int, strip: Strip):
+        self.job = job
+        index = _reflected(strip.start - job.halo, strip.stop + job.halo, job.reader.shape[0]) - first_row
+        self.has_data = valid[index]
+        outer = values[index]
+        if job.fill is not None and not self.has_data.all():
+            outer = np.where(self.has_data[..., None], outer, job.fill.astype(outer.dtype))
+        elif not self.has_data.all():
+            outer = np.where(self.has_data[..., None], outer, outer.dtype.type(0))
+        self.outer = outer
+        self.inner = slice(job.halo, len(index) - job.halo)
+
+    @property
+    def valid(self) -> np.ndarray:
+        """``(rows, W)``: where there is data."""
+        return self.has_data[self.inner]
+
+    @property
+    def colours(self) -> np.ndarray:
+        """``(rows, W, 3)`` float32."""
+        return self.outer[self.inner][..., list(self.job.colours)].astype(np.float32)
+
+    def cube(self, view: str) -> torch.Tensor:
+        """``(1, C, rows, W)``: the values as read for ``original``, H + F_spe for ``spectral``."""
+        if view == "original":
+            return _tensor(self.outer[self.inner]).to(self.job.device)
+        job = self.job
+        assert job.network is not None
+        h = np.empty(self.outer.shape, np.float32)
+        for row, values in zip(h, self.outer, strict=True):  # row by row: float64 needs twice the memory
+            row[:] = SCALE * (2 * (values.astype(np.float64) - job.low) / (job.high - job.low) - 1)
+        cube = _tensor(h).to(job.network.device)
+        with torch.no_grad():
+            return (cube + spectral_network(job.network)(cube))[:, :, self.inner].to(job.device)
+
+    def usable(self, view: str) -> np.ndarray:
+        """``(rows, W)``: whose values do not depend on a pixel without data."""
+        if view == "original" or self.has_data.all():
+            return self.valid
+        reach = np.ones((2 * HALO + 1, 2 * HALO + 1), bool)
+        return ~ndimage.binary_dilation(~self.has_data, reach)[self.inner]
+
+
+def strip_range(job: Job, strip: StripViews, keep: np.ndarray) -> dict[str, np.ndarray]:
+    """Count, sum, minimum and maximum of each band over some pixels."""
+    pixels = strip.outer[strip.inner][keep & strip.valid]
+    if not len(pixels):
+        empty = np.zeros(job.channels)
+        return {"count": np.array(0), "sum": empty, "low": empty + np.inf, "high": empty - np.inf}
+    total = pixels.sum(axis=0, dtype=np.float64)
+    return {"count": np.array(len(pixels)), "sum": total, "low": pixels.min(axis=0), "high": pixels.max(axis=0)}
+
+
+def strip_moments(job: Job, strip: StripViews, keep: np.ndarray) -> dict[str, Moments]:
+    """Moments of every view, and of the original cube in any case: it explains the detections."""
+    views = dict.fromkeys(("original", *job.views))
+    return {view: Moments.of(strip.cube(view), keep & strip.usable(view)) for view in views}
+
+
+def strip_scores(
+    job: Job,
+    strip: StripViews,
+    rows: np.ndarray,
+    backgrounds: dict[str, Sequence[Moments]],
+    centres: np.ndarray,
+) -> np.ndarray:
+    """The maps of one strip.
+
+    Args:
+        job: The job.
+        strip: Its views.
+        rows: Row numbers of the strip.
+        backgrounds: For each view the moments of some neighbouring segments.
+        centres: The middle row of each of these. Between two the scores are blended linearly.
+
+    Returns:
+        ``(views, rows, W)`` float64, NaN where there is no data.
+    """
+    weights = np.stack([np.interp(rows, centres, unit) for unit in np.eye(len(centres))])  # segments x rows
+    maps = np.empty((len(job.views), *strip.valid.shape))
+    for out, view in zip(maps, job.views, strict=True):
+        cube = strip.cube(view)
+        out[:] = 0.0
+        for weight, moments in zip(weights, backgrounds[view], strict=True):
+            if weight.any():
+                out += weight[:, None] * rx(cube, background=moments.background())[0].cpu().numpy()
+    maps[:, ~strip.valid] = np.nan
+    return maps
+
+
+def _reflected(start: int, stop: int, size: int) -> np.ndarray:
+    """Row numbers from ``start`` up to ``stop``, reflected at the scene's first and last row (which are not repeated)."""
+    rows = np.abs(np.arange(start, stop))
+    return np.where(rows >= size, 2 * (size - 1) - rows, rows)
+
+
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    """``(rows, W, C)`` to ``(1, C, rows, W)``, in float32 where that is exact."""
+    kind = np.float32 if values.dtype.itemsize <= 2 or values.dtype == np.float32 else np.float64
+    return torch.from_numpy(np.ascontiguousarray(values, kind)).permute(2, 0, 1)[None]

@@ -1,0 +1,339 @@
+"""A scene of any size to its score maps, block by block: the range, then the background, then the scores.
+
+Each pass hands blocks to an executor. What comes back is written to a folder at once, so a run that was stopped goes on
+where it was. The results are the same bits for any block height, any number of workers, and after any interruption.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from data.errors import FersError
+from data.files import atomic_path
+from detection.blocks import Block, Plan
+from detection.executors import computed
+from detection.maps import Job, StripViews, read_block, strip_moments, strip_range, strip_scores
+from detection.moments import Moments, Tree
+
+Arrays = dict[str, np.ndarray]
+Keep = Callable[[slice], np.ndarray]  # rows -> (rows, W) bool: which pixels count for range and statistics
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """What the scores of a scene depend on beside its pixels.
+
+    Attributes:
+        low, high: Range of the values.
+        fill: ``(C,)`` mean spectrum, given to the network where there is no data.
+        backgrounds: For each view, the moments of each segment.
+    """
+
+    low: float
+    high: float
+    fill: np.ndarray
+    backgrounds: dict[str, list[Moments]]
+
+    def save(self, path: Path, about: dict[str, Any]) -> None:
+        """Write to a .npz file, with a description in JSON."""
+        arrays: Arrays = {"range": np.array([self.low, self.high]), "fill": self.fill}
+        for view, segments in self.backgrounds.items():
+            for index, moments in enumerate(segments):
+                arrays |= _packed(f"{view}/{index}", moments)
+        with atomic_path(path) as temporary:
+            np.savez(temporary, about=np.array(json.dumps(about)), **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> tuple[Statistics, dict[str, Any]]:
+        """Read what ``save`` wrote.
+
+        Raises:
+            FersError: It is no such file.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                found = {key: archive[key] for key in archive.files}
+            about = json.loads(str(found.pop("about")))
+            low, high = found.pop("range")
+            fill = found.pop("fill")
+            segments: dict[str, dict[int, Moments]] = {}
+            for key in [key for key in found if key.endswith("/count")]:
+                view, index, _ = key.split("/")
+                segments.setdefault(view, {})[int(index)] = _unpacked(key.removesuffix("/count"), found)
+        except (OSError, ValueError, KeyError) as error:
+            raise FersError(f"{path}: not a background that detect.py saved ({error}). Give a background.npz.") from error
+        return cls(float(low), float(high), fill, {v: [s[i] for i in sorted(s)] for v, s in segments.items()}), about
+
+
+@dataclass
+class Timing:
+    """Seconds of each pass: as they went by, and of all workers together, in all and for reading."""
+
+    wall: dict[str, float] = field(default_factory=dict)
+    work: dict[str, float] = field(default_factory=dict)
+    reading: dict[str, float] = field(default_factory=dict)
+
+
+class Store:
+    """Finished blocks in a folder.
+
+    Args:
+        folder: Where.
+        identity: What the blocks depend on; what another run with another identity left there is removed.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, Any]):
+        self.folder = folder
+        state, text = folder / "state.json", json.dumps(identity, sort_keys=True)
+        if folder.exists() and not (state.is_file() and state.read_text() == text):
+            shutil.rmtree(folder)
+        with atomic_path(state) as temporary:
+            temporary.write_text(text)
+
+    def path(self, stage: str, block: Block) -> Path:
+        """The file of one block."""
+        return self.folder / f"{stage}-{block.index:05d}.npz"
+
+    def load(self, stage: str, block: Block) -> Arrays | None:
+        """What was saved, or None."""
+        if not self.path(stage, block).is_file():
+            return None
+        with np.load(self.path(stage, block)) as archive:
+            return {key: archive[key] for key in archive.files}
+
+    def save(self, stage: str, block: Block, arrays: Arrays) -> None:
+        """Write a block, whole or not at all."""
+        with atomic_path(self.path(stage, block)) as temporary:
+            np.savez(temporary, **arrays)
+
+    def clear(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Stream:
+    """The passes over one scene.
+
+    Args:
+        job: What to compute.
+        plan: How it is cut.
+        pool: Who computes.
+        store: Where finished blocks go.
+        keep: Which pixels count for range and statistics.
+        progress: Show a bar with the time left.
+    """
+
+    def __init__(self, job: Job, plan: Plan, pool: Executor, store: Store, keep: Keep, progress: bool = False):
+        self.job, self.plan, self.pool, self.store, self.keep, self.progress = job, plan, pool, store, keep, progress
+        self.timing = Timing()
+
+    def range(self) -> Job:
+        """First pass: the job with the range of the values and the mean spectrum."""
+        strips: dict[int, Arrays] = {}
+        for block, arrays in self._pass("range", range_block, lambda block: (self.job, self._kept(block))):
+            for offset in range(len(block.strips)):
+                strips[block.index * self.plan.block_strips + offset] = {k: v[offset] for k, v in arrays.items()}
+        parts = [strips[index] for index in sorted(strips)]
+        count = sum(int(part["count"]) for part in parts)
+        if not count:
+            raise FersError(f"{self.job.reader.path}: no pixel is left. All lack data or are masked; check mask and no-data.")
+        total = np.sum([part["sum"] for part in parts], axis=0)
+        low, high = min(part["low"].min() for part in parts), max(part["high"].max() for part in parts)
+        return self.job.with_range(float(low), float(high), total / count)
+
+    def moments(self, job: Job, stage: str = "background", keep: Keep | None = None) -> Statistics:
+        """Second pass: the backgrounds."""
+        lengths = self.plan.segment_lengths
+        trees = {view: [Tree(n) for n in lengths] for view in dict.fromkeys(("original", *job.views))}
+        calls = lambda block: (job, self._kept(block, keep), lengths)  # noqa: E731
+        for _, arrays in self._pass(stage, moments_block, calls):
+            for key in [key for key in arrays if key.endswith("/count")]:
+                view, segment, level, number, _ = key.split("/")
+                node = _unpacked(key.removesuffix("/count"), arrays)
+                trees[view][int(segment)].add(int(level), int(number), node)
+        backgrounds = {view: [tree.total() for tree in segments] for view, segments in trees.items()}
+        self._check(backgrounds)
+        assert job.fill is not None
+        return Statistics(job.low, job.high, job.fill, backgrounds)
+
+    def scores(self, job: Job, statistics: Statistics, stage: str = "scores") -> tuple[np.ndarray, np.ndarray]:
+        """Third pass: the maps ``(views, H, W)`` float64, NaN where nothing is scored, and the thinned colours."""
+        height, width, step = self.plan.height, self.plan.width, job.thinning
+        maps = np.empty((len(job.views), height, width))
+        colours = np.empty((len(range(0, height, step)), len(range(0, width, step)), 3), np.float32)
+        for block, arrays in self._pass(
+            stage, scores_block, lambda block: (job, self._kept(block), *self._neighbours(job, statistics, block))
+        ):
+            maps[:, block.start : block.stop] = arrays["maps"]
+            colours[-(-block.start // step) : -(-block.stop // step)] = arrays["colours"]
+        return maps, colours
+
+    def _pass(self, stage: str, function: Callable, arguments: Callable[[Block], tuple]) -> Iterator[tuple[Block, Arrays]]:
+        """The results of all blocks: those in the store first, then the others as they are computed and saved."""
+        blocks, began = self.plan.blocks, time.perf_counter()
+        bar = tqdm(total=self.plan.height, desc=stage, unit=" rows", disable=not self.progress)
+        missing = []
+        with bar:
+            for block in blocks:
+                arrays = self.store.load(stage, block)
+                if arrays is None:
+                    missing.append(block)
+                    continue
+                bar.update(block.stop - block.start)
+                yield block, arrays
+            calls = ((block, arguments(block)) for block in missing)
+            for block, (arrays, work, reading) in computed(self.pool, function, calls, self.plan.workers + 1):
+                self.store.save(stage, block, arrays)
+                for seconds, spent in ((self.timing.work, work), (self.timing.reading, reading)):
+                    seconds[stage] = seconds.get(stage, 0.0) + spent
+                bar.update(block.stop - block.start)
+                yield block, arrays
+        self.timing.wall[stage] = time.perf_counter() - began
+
+    def _kept(self, block: Block, keep: Keep | None = None) -> np.ndarray:
+        return (keep or self.keep)(slice(block.start, block.stop))
+
+    def _neighbours(self, job: Job, statistics: Statistics, block: Block) -> tuple[dict[str, list[Moments]], np.ndarray]:
+        """The backgrounds between which the scores of a block are blended, and the rows of their centres."""
+        segments = len(self.plan.segment_lengths)
+        first = max(block.strips[0].segment - 1, 0)
+        last = min(block.strips[-1].segment + 2, segments)
+        chosen = {view: statistics.backgrounds[view][first:last] for view in job.views}
+        return chosen, self.plan.segment_centres[first:last]
+
+    def _check(self, backgrounds: dict[str, list[Moments]]) -> None:
+        """Refuse what RX cannot measure a distance in, and say which rows it is."""
+        rows = self.plan.segment_strips * self.plan.strip_rows
+        for view, segments in backgrounds.items():
+            for index, moments in enumerate(segments):
+                where = f"{self.job.reader.path}: the background of rows {index * rows} to {min((index + 1) * rows, self.plan.height) - 1}"
+                if moments.count < 2:
+                    raise FersError(f"{where} has {moments.count} pixels. All others lack data or are masked.")
+                if not (moments.covariance.diagonal() > 0).any():
+                    raise FersError(f"{where} does not vary in any band. A constant cube has no anomalies.")
+                if moments.count - 1 <= (rank := moments.rank()):
+                    raise FersError(
+                        f"{where} has {moments.count} pixels for {rank} independent bands ({view}), so every pixel would get "
+                        "the same score. Use fewer bands, a smaller mask, or longer segments."
+                    )
+
+
+def range_block(block: Block, job: Job, keep: np.ndarray) -> tuple[Arrays, float, float]:
+    """The ``strip_range`` of each strip, stacked; with the seconds of work and of reading, as all block functions."""
+    results, began, reading = [], *_start()
+    for strip, rows in _strips(job, block, reading):
+        results.append(strip_range(job, strip, keep[rows]))
+    return {key: np.stack([r[key] for r in results]) for key in results[0]}, time.perf_counter() - began, reading[0]
+
+
+def moments_block(block: Block, job: Job, keep: np.ndarray, lengths: list[int]) -> tuple[Arrays, float, float]:
+    """The moments of a block, added up as far as the tree of each segment allows."""
+    trees: dict[tuple[str, int], Tree] = {}
+    began, reading = _start()
+    for (strip, rows), place in zip(_strips(job, block, reading), block.strips, strict=True):
+        for view, moments in strip_moments(job, strip, keep[rows]).items():
+            tree = trees.setdefault((view, place.segment), Tree(lengths[place.segment]))
+            tree.add(0, place.number, moments)
+    arrays: Arrays = {}
+    for (view, segment), tree in trees.items():
+        for level, number, node in tree.nodes():
+            arrays |= _packed(f"{view}/{segment}/{level}/{number}", node)
+    return arrays, time.perf_counter() - began, reading[0]
+
+
+def scores_block(
+    block: Block, job: Job, keep: np.ndarray, backgrounds: dict[str, list[Moments]], centres: np.ndarray
+) -> tuple[Arrays, float, float]:
+    """The maps of a block ``(views, rows, W)``, and its thinned colours."""
+    maps, colours = [], []
+    began, reading = _start()
+    for (strip, rows), place in zip(_strips(job, block, reading), block.strips, strict=True):
+        scores = strip_scores(job, strip, np.arange(place.start, place.stop), backgrounds, centres)
+        if not job.score_masked:
+            scores[:, ~keep[rows]] = np.nan
+        maps.append(scores)
+        thinned = strip.colours.copy()
+        thinned[~strip.valid] = np.nan
+        colours.append(thinned[-place.start % job.thinning :: job.thinning, :: job.thinning])
+    arrays = {"maps": np.concatenate(maps, axis=1), "colours": np.concatenate(colours)}
+    return arrays, time.perf_counter() - began, reading[0]
+
+
+def _start() -> tuple[float, list[float]]:
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)  # several threads share out a sum differently, which changes its last bits
+    return time.perf_counter(), [0.0]
+
+
+def _strips(job: Job, block: Block, reading: list[float]) -> Iterator[tuple[StripViews, slice]]:
+    """The strips of a block, and which of its rows each is."""
+    began = time.perf_counter()
+    values, valid, first_row = read_block(job, block)
+    reading[0] += time.perf_counter() - began
+    for strip in block.strips:
+        rows = slice(strip.start - block.start, strip.stop - block.start)
+        yield StripViews(job, values, valid, first_row, strip), rows
+
+
+def _packed(name: str, moments: Moments) -> Arrays:
+    parts = {"count": np.array(moments.count), "mean": moments.mean, "scatter": moments.scatter}
+    return {f"{name}/{key}": value for key, value in parts.items()}
+
+
+def _unpacked(name: str, arrays: Arrays) -> Moments:
+    return Moments(int(arrays[f"{name}/count"]), arrays[f"{name}/mean"], arrays[f"{name}/scatter"])
+
+
+def combine_maps(maps: np.ndarray) -> np.ndarray:
+    """One map as it is; of several the product, each scaled to [0, 1] by its own minimum and maximum (eqs. 20-22).
+
+    Args:
+        maps: ``(views, H, W)`` float64, NaN where nothing is scored. Changed in place.
+
+    Returns:
+        ``(H, W)``.
+    """
+    if len(maps) == 1:
+        return maps[0]
+    for score in maps:
+        low, high = np.nanmin(score), np.nanmax(score)
+        score -= low
+        score /= high - low if high > low else 1.0
+    for score in maps[1:]:
+        maps[0] *= score
+    return maps[0]
+
+
+def robust_keep(keep: Keep, score: np.ndarray, share: float) -> tuple[Keep, int]:
+    """Without the pixels of the highest scores.
+
+    Args:
+        keep: Which pixels count so far.
+        score: ``(H, W)``, NaN where nothing is scored.
+        share: Of the scored pixels, to leave out.
+
+    Returns:
+        Which pixels count now, and how many were left out.
+    """
+    limit = np.quantile(score[np.isfinite(score)], 1 - share)
+
+    def fewer(rows: slice) -> np.ndarray:
+        return keep(rows) & ~(score[rows] > limit)
+
+    return fewer, int((score > limit).sum())
+
+
+def without_network(job: Job) -> Job:
+    """A job that needs no range: RX on the values as they are. Where there is no data any number will do."""
+    return replace(job, fill=np.zeros(job.channels))
