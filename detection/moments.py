@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from detectors import Background, estimate_background
+from detectors.rx import Background, estimate_background
 
 
 @dataclass(frozen=True, eq=False)

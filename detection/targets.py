@@ -1,0 +1,115 @@
+"""From a score map and a threshold to targets: connected pixels, ranked by their highest score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+EIGHT = np.ones((3, 3), bool)  # neighbours, diagonal ones too
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """Connected pixels at or above the threshold.
+
+    Attributes:
+        rank: 1 is the highest score.
+        label: Its number in the label map.
+        row, column: Of the pixel with the highest score.
+        score: That score.
+        total: Sum of the scores.
+        pixels: How many.
+        area: In m2; None without a georeference.
+        bounds: First row, first column, row after the last, column after the last.
+    """
+
+    rank: int
+    label: int
+    row: int
+    column: int
+    score: float
+    total: float
+    pixels: int
+    area: float | None
+    bounds: tuple[int, int, int, int]
+
+
+def find_targets(
+    score: np.ndarray,
+    threshold: float,
+    min_area: float | None = None,
+    max_area: float | None = None,
+    pixel_area: Callable[[int, int], float] | None = None,
+) -> tuple[list[Target], np.ndarray]:
+    """Targets in a score map.
+
+    Args:
+        score: ``(H, W)``, NaN where nothing is scored.
+        threshold: Pixels at or above it belong to targets. Diagonal neighbours belong together.
+        min_area, max_area: Bounds of a target's size: in m2 where ``pixel_area`` is given, else in pixels.
+        pixel_area: From row and column of a pixel to its area in m2.
+
+    Returns:
+        The targets, the highest score first, and ``(H, W)`` int32 with their labels, 0 elsewhere.
+    """
+    labels, count = ndimage.label(score >= threshold, structure=EIGHT)
+    labels = labels.astype(np.int32, copy=False)
+    found = []
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        inside = labels[box] == label
+        values = np.where(inside, score[box], -np.inf)
+        row, column = np.unravel_index(int(values.argmax()), values.shape)
+        row, column = int(row + box[0].start), int(column + box[1].start)
+        pixels = int(inside.sum())
+        area = None if pixel_area is None else pixels * pixel_area(row, column)
+        size = pixels if area is None else area
+        if (min_area is not None and size < min_area) or (max_area is not None and size > max_area):
+            continue
+        bounds = (box[0].start, box[1].start, box[0].stop, box[1].stop)
+        found.append((label, row, column, float(score[row, column]), float(values[inside].sum()), pixels, area, bounds))
+    found.sort(key=lambda target: (-target[3], target[1], target[2]))
+    kept = np.zeros(count + 1, bool)
+    kept[[target[0] for target in found]] = True
+    labels[~kept[labels]] = 0
+    return [Target(rank, *target) for rank, target in enumerate(found, start=1)], labels
+
+
+def threshold_for_count(score: np.ndarray, count: int, **bounds) -> float:
+    """A threshold low enough for so many targets.
+
+    It is lowered until there are enough targets, or a tenth of the pixels are above it.
+
+    Args:
+        score: ``(H, W)``, NaN where nothing is scored.
+        count: How many targets are wanted.
+        **bounds: As ``find_targets`` takes them.
+    """
+    ordered = np.sort(score[np.isfinite(score)])[::-1]
+    pixels, most = count, max(count, len(ordered) // 10)
+    while True:
+        pixels = min(pixels, most, len(ordered))
+        threshold = float(ordered[pixels - 1])
+        if pixels >= min(most, len(ordered)) or len(find_targets(score, threshold, **bounds)[0]) >= count:
+            return threshold
+        pixels = pixels + max(1, pixels // 4)
+
+
+def background_ring(shape: tuple[int, int], row: int, column: int, inner: int = 5, outer: int = 12) -> tuple[slice, slice, np.ndarray]:
+    """The surroundings of a pixel.
+
+    Args:
+        shape: ``(H, W)`` of the scene.
+        row, column: The pixel.
+        inner, outer: Half sides in pixels of the square that is left out, and of that which is taken.
+
+    Returns:
+        Rows and columns of the outer square inside the scene, and a bool array, True in the ring.
+    """
+    rows = slice(max(row - outer, 0), min(row + outer + 1, shape[0]))
+    columns = slice(max(column - outer, 0), min(column + outer + 1, shape[1]))
+    far_rows = np.abs(np.arange(rows.start, rows.stop) - row) > inner
+    far_columns = np.abs(np.arange(columns.start, columns.stop) - column) > inner
+    return rows, columns, far_rows[:, None] | far_columns[None, :]
