@@ -1,0 +1,288 @@
+"""HDF5 files, netCDF4 among them: one reader for all, and the way to find what is inside.
+
+The products differ in where the cube lies and in the order of its axes. Each product's module says so and makes an
+``Hdf5Reader``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from affine import Affine
+
+from data.readers.arrays import Variable, pick
+from data.readers.base import (
+    Geometry,
+    LatLon,
+    LookupTable,
+    Reader,
+    SceneError,
+    check_declared,
+    free_memory,
+    refusing,
+    windowed,
+)
+from data.readers.wavelengths import to_nm
+
+_SPELLINGS = ("wavelengths", "wavelength", "Wavelength", "Wavelengths", "WAVELENGTH")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where some of a scene's bands lie.
+
+    Attributes:
+        key: Path of the dataset.
+        axes: Order of its axes: y rows, x columns, b bands.
+        bands: The dataset's own number of each band.
+    """
+
+    key: str
+    axes: str
+    bands: tuple[int, ...]
+
+
+@dataclass(kw_only=True)
+class Hdf5Reader(Reader):
+    """A scene in one or more datasets of an HDF5 file.
+
+    Attributes:
+        parts: The datasets, in the order of the scene's bands.
+        order: ``(B,)`` which of all bands of the parts, one after the other, is the scene's band; as stored by default.
+        glt: Paths of the tables of columns and rows (GLT) for the map grid ``grid``; None where there are none.
+        latlon: Paths of latitude and longitude.
+    """
+
+    parts: tuple[Part, ...]
+    order: np.ndarray | None = None
+    glt: tuple[str, str] | None = None
+    latlon: tuple[str, str] | None = None
+
+    @property
+    def geometry(self) -> Geometry | None:
+        if self.glt is None and self.latlon is None:
+            return self.grid
+        with refusing(self.path, "HDF5 file"), h5py.File(self.path, "r") as file:
+            if self.glt is not None and self.grid is not None:
+                glt_x, glt_y = (dataset(file, key)[()] for key in self.glt)
+                return LookupTable.from_glt(self.grid.transform, self.grid.crs, glt_x, glt_y)
+            if self.latlon is not None:
+                latitude, longitude = (np.asarray(dataset(file, key)[()], np.float64) for key in self.latlon)
+                return LatLon(latitude, longitude)
+        return self.grid
+
+    def _read(self, start: int, stop: int, index: np.ndarray) -> np.ndarray:
+        source = index if self.order is None else self.order[index]
+        out: np.ndarray | None = None
+        first = 0
+        with h5py.File(self.path, "r") as file:
+            for part in self.parts:
+                mine = np.flatnonzero((source >= first) & (source < first + len(part.bands)))
+                if len(mine):
+                    block = _read_part(file, part, start, stop, np.array(part.bands)[source[mine] - first])
+                    if len(mine) == len(source):
+                        return block
+                    if out is None:
+                        out = np.empty((*block.shape[:2], len(source)), self.stored)
+                    out[:, :, mine] = block
+                first += len(part.bands)
+        assert out is not None
+        return out
+
+
+def _read_part(file: h5py.File, part: Part, start: int, stop: int, bands: np.ndarray) -> np.ndarray:
+    window, chosen = windowed(bands)
+    block = dataset(file, part.key)[
+        tuple({"y": slice(start, stop), "x": slice(None), "b": window}[a] for a in part.axes)
+    ]
+    return block.transpose([part.axes.index(axis) for axis in "yxb"])[:, :, chosen]
+
+
+def stack(path: Path, file: h5py.File, parts: Sequence[tuple[str, str, Sequence[int] | None]]) -> dict:
+    """The arguments of an ``Hdf5Reader`` that the datasets themselves say: parts, shape, type, chunks.
+
+    Args:
+        path: The file, for messages.
+        file: The open file.
+        parts: Key, axes and bands (all: None) of each dataset.
+    """
+    made, sides, types, chunks = [], set(), set(), (1, 1, 1)
+    for key, axes, bands in parts:
+        found = dataset(file, key)
+        if found.ndim != 3:
+            raise SceneError(f"{path}: {key} has the shape {found.shape}; expected three axes.")
+        size = dict(zip(axes, found.shape, strict=True))
+        sides.add((size["y"], size["x"]))
+        types.add(found.dtype)
+        made.append(Part(key, axes, tuple(range(size["b"])) if bands is None else tuple(bands)))
+        if found.chunks:
+            chunk = dict(zip(axes, found.chunks, strict=True))
+            chunks = (chunk["y"], chunk["x"], chunk["b"])
+    if len(sides) != 1 or len(types) != 1:
+        raise SceneError(f"{path}: its parts differ in size or type: {sides}, {types}.")
+    height, width = sides.pop()
+    shape = (height, width, sum(len(part.bands) for part in made))
+    return {"path": path, "parts": tuple(made), "shape": shape, "stored": types.pop(), "native_chunks": chunks}
+
+
+def find(file: h5py.Group, key: str) -> h5py.Group | h5py.Dataset | None:
+    """A group or dataset of the file itself; None where there is none.
+
+    Raises:
+        SceneError: The way to it, or its samples, lead into another file.
+    """
+    found = file
+    for name in key.strip("/").split("/"):
+        if not isinstance(found, h5py.Group):
+            return None
+        link = found.get(name, getlink=True)
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            raise SceneError(
+                f"{file.file.filename}: {key} is a link to elsewhere. Copy the data into the file (h5repack)."
+            )
+        found = found[name]
+    if isinstance(found, h5py.Dataset):
+        if found.is_virtual or found.external:
+            raise SceneError(
+                f"{file.file.filename}: the samples of {key} lie in another file. Copy them into this one (h5repack)."
+            )
+        chunk = found.dtype.itemsize * int(np.prod(found.chunks, dtype=np.float64)) if found.chunks else 0
+        if chunk > max(1 << 30, free_memory() // 2):
+            raise SceneError(
+                f"{file.file.filename}: {key} has chunks of {chunk / 1e9:.1f} GB. Store smaller ones (h5repack)."
+            )
+    return found
+
+
+def dataset(file: h5py.Group, key: str) -> h5py.Dataset:
+    """A dataset that must be there."""
+    found = find(file, key)
+    if not isinstance(found, h5py.Dataset):
+        raise SceneError(f"{file.file.filename}: there is no dataset {key}. Is the file complete?")
+    return found
+
+
+def text(item: h5py.Group | h5py.Dataset, name: str) -> str:
+    """An attribute as text; empty where it is missing."""
+    if name not in item.attrs:
+        return ""
+    return plain_text(item.attrs[name])
+
+
+def plain_text(value: object) -> str:
+    """Text as HDF5 files hold it: bytes, str, or an array of one."""
+    value = np.asarray(value).reshape(-1)[0] if np.size(value) else ""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def numbers(item: h5py.Group | h5py.Dataset, name: str) -> np.ndarray | None:
+    """An attribute as ``(n,)`` float64; None where it is missing. Numbers in a string may stand apart by blanks or commas."""
+    if name not in item.attrs:
+        return None
+    value = item.attrs[name]
+    if np.asarray(value).dtype.kind in "biuf":
+        return np.asarray(value, np.float64).reshape(-1)
+    return np.array([float(part) for part in re.split(r"[\s,]+", plain_text(value).strip("[](){} \n"))])
+
+
+def vector(file: h5py.Group, key: str) -> np.ndarray | None:
+    """A one-dimensional dataset as float64; None where it is missing."""
+    found = find(file, key)
+    if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "biuf":
+        return None
+    return np.asarray(found[()], np.float64).reshape(-1)
+
+
+def nodata_of(item: h5py.Dataset, *names: str, default: tuple[float, ...] = ()) -> tuple[float, ...]:
+    """The no-data value that a dataset declares in one of these attributes."""
+    for name in names or ("_FillValue", "missing_value"):
+        value = numbers(item, name)
+        if value is not None:
+            return tuple(float(v) for v in value)
+    return default
+
+
+def affine_from_gdal(values: np.ndarray | None) -> Affine | None:
+    """GDAL's six numbers (x0, dx, rx, y0, ry, dy) as a transform."""
+    return Affine.from_gdal(*values[:6]) if values is not None and len(values) >= 6 else None
+
+
+def checked(path: Path, what: str, values: np.ndarray | None, bands: int) -> np.ndarray | None:
+    """The values if there is one a band.
+
+    Raises:
+        SceneError: There is another number of them.
+    """
+    if values is not None and len(values) != bands:
+        raise SceneError(f"{path}: {len(values)} values of {what} for {bands} bands. Is the file complete?")
+    return values
+
+
+def variables(file: h5py.File, matlab: bool) -> dict[str, Variable]:
+    """The numeric arrays of a file that is of no known product; MATLAB writes its axes in reverse."""
+    found: dict[str, h5py.Dataset] = {}
+    _collect(file, "", found)
+    return {
+        key: Variable(item.shape[::-1] if matlab else item.shape, item.dtype, item.id.get_storage_size())
+        for key, item in found.items()
+    }
+
+
+def load_variable(path: Path, file: h5py.File, key: str, matlab: bool) -> np.ndarray:
+    """One array, whole.
+
+    Raises:
+        SceneError: It declares far more than it holds.
+    """
+    item = dataset(file, key)
+    check_declared(path, item.nbytes, item.id.get_storage_size())
+    return item[()].T if matlab else item[()]
+
+
+def open_other(path: Path, file: h5py.File, variable: str | None, matlab: bool) -> Reader:
+    """A file of no known product: MATLAB 7.3, or a three-dimensional dataset and a vector of wavelengths for one axis."""
+    found = variables(file, matlab)
+    key = pick(path, found, None if variable is None else variable.strip("/"), ndim=3)
+    shape = found[key].shape
+    axes, notes = ("bxy", ()) if matlab else ("yxb", (f"the axes of {key} are taken as rows, columns, bands",))
+    centres = None
+    for name, one in found.items():
+        if name.rsplit("/", 1)[-1] in _SPELLINGS and max(one.shape) == np.prod(one.shape, dtype=np.int64) > 1:
+            item = dataset(file, name)
+            values, _ = to_nm(np.asarray(item[()], np.float64).reshape(-1), text(item, "units") or text(item, "unit"))
+            if not matlab and values is not None and len(values) in shape:
+                axes, notes = {0: "byx", 1: "ybx", 2: "yxb"}[max(a for a in range(3) if shape[a] == len(values))], ()
+                centres = values
+            elif values is not None and len(values) == shape[-1]:
+                centres = values
+    if len(shape) != 3:
+        raise SceneError(f"{path}: found an array of shape {shape}; a cube has three axes, H x W x B.")
+    arguments = stack(path, file, [(key, axes, None)])
+    nodata = nodata_of(dataset(file, key))
+    if nodata:
+        arguments["declared_nodata"] = nodata
+    return Hdf5Reader(variable=key, wavelengths=centres, notes=notes, **arguments)
+
+
+def _collect(group: h5py.Group, prefix: str, found: dict[str, h5py.Dataset], depth: int = 0) -> None:
+    """Every numeric dataset below a group, except in MATLAB's own ``#refs#``.
+
+    The names are listed first: an error inside h5py's iterators would leave the library locked.
+    """
+    if depth > 8:
+        return
+    for name in list(group):
+        if name.startswith("#"):
+            continue
+        item = find(group, name)
+        if isinstance(item, h5py.Group):
+            _collect(item, f"{prefix}{name}/", found, depth + 1)
+        elif isinstance(item, h5py.Dataset) and item.shape and item.dtype.kind in "biufV":
+            found[prefix + name] = item
