@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,8 @@ from data.errors import FersError
 from data.normalise import SCALE
 from detection.blocks import Block, Strip
 from detection.moments import Moments
+from detection.networks import Networks, load_networks
 from detectors import rx
-from fast.deploy import deploy
-from models import SpeFEN, load_checkpoint
 
 HALO = 3  # px: Spe-FEN's three 3x3 convolutions
 METHODS: dict[str, tuple[str, ...]] = {  # name -> views; several views: the product of their min-max scaled maps
@@ -34,8 +34,7 @@ class Network:
 
     Attributes:
         bands: C.
-        checkpoint: Path of its weights; None for the untrained control, on random frozen layers.
-        sha256: Of that file, so that another file of the same name is not mistaken for it.
+        checkpoint: Folder of its weights; None for the untrained control, on random frozen layers.
         backbone: Source of the frozen layers; None for what the checkpoint says, or for ``random``.
         seed: Of the untrained control.
         device: As torch names it.
@@ -43,20 +42,23 @@ class Network:
 
     bands: int
     checkpoint: str | None = None
-    sha256: str = ""
     backbone: str | None = None
     seed: int = 0
     device: str = "cpu"
 
 
 @lru_cache(maxsize=4)
-def spectral_network(network: Network) -> torch.nn.Module:
-    """The deployed Spe-FEN."""
-    if network.checkpoint is None:
-        branch = SpeFEN(network.bands, network.backbone or "random", seed=network.seed).eval()
-    else:
-        branch, _ = load_checkpoint(network.checkpoint, bands=network.bands, backbone=network.backbone)
-    return deploy(branch).to(network.device)
+def networks(network: Network) -> Networks:
+    """The network, deployed, with its caveats and provenance."""
+    untrained = network.checkpoint is None
+    return load_networks(
+        ("spe_fen",),
+        network.bands,
+        Path(network.checkpoint or ""),
+        torch.device(network.device),
+        backbone=network.backbone or ("random" if untrained else None),
+        untrained_seed=network.seed if untrained else None,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +172,7 @@ class StripViews:
             row[:] = SCALE * (2 * (values.astype(np.float64) - job.low) / (job.high - job.low) - 1)
         cube = _tensor(h).to(job.network.device)
         with torch.no_grad():
-            return (cube + spectral_network(job.network)(cube))[:, :, self.inner].to(job.device)
+            return (cube + networks(job.network).spe(cube))[:, :, self.inner].to(job.device)
 
     def usable(self, view: str) -> np.ndarray:
         """``(rows, W)``: whose values do not depend on a pixel without data."""

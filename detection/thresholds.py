@@ -85,7 +85,8 @@ class Tail:
 
     def realised(self, threshold: float) -> float:
         """The share of all scores at or above a threshold."""
-        return float(1 - np.searchsorted(self.scores, threshold, side="left") / len(self.scores))
+        count = len(self.scores)
+        return float((count - np.searchsorted(self.scores, threshold, side="left")) / count)
 
 
 @dataclass(frozen=True)
