@@ -200,9 +200,9 @@ def test_pickled_arrays_are_refused(tmp_path):
 def test_missing_unknown_flat_and_complex_files_are_refused(tmp_path, cube):
     with pytest.raises(SceneError, match="no such file"):
         read_scene(tmp_path / "none.mat")
-    (tmp_path / "a.tif").write_bytes(b"II*\0")
-    with pytest.raises(SceneError, match=r"a\.tif: not a cube format"):
-        read_scene(tmp_path / "a.tif")
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(SceneError, match=r"a\.jpg: not a cube format"):
+        read_scene(tmp_path / "a.jpg")
     np.save(tmp_path / "flat.npy", cube[0])
     with pytest.raises(SceneError, match=r"shape \(13, 7\)"):
         read_scene(tmp_path / "flat.npy")

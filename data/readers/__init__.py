@@ -78,6 +78,8 @@ def _opened(path: Path, head: bytes, variable: str | None) -> Reader:
         return arrays.open_variable(path, variable)
     if suffix == ".npy":
         return arrays.open_npy(path)
+    if suffix in (".bsq", ".bil", ".bip") and "-SPECTRAL_IMAGE" in path.name.upper():
+        return geotiff.open_geotiff(path)  # EnMAP's ENVI delivery: the gains are in its XML
     if suffix == ".hdr" or envi.header_of(path) is not None:
         return envi.open_envi(path)
     if head.startswith(b"\x0e\x03\x13\x01"):

@@ -24,8 +24,8 @@ from data.readers.wavelengths import from_names, to_nm
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-_DRIVERS = ["GTiff", "JP2OpenJPEG", "ENVI"]  # no others: GDAL's may follow names into other files
-_RASTERS = (".tif", ".tiff", ".geotiff", ".jp2", ".bsq", ".bil", ".bip")
+_DRIVERS = {".jp2": "JP2OpenJPEG", ".bsq": "ENVI", ".bil": "ENVI", ".bip": "ENVI"}  # else GTiff
+_RASTERS = (".tif", ".tiff", ".geotiff", *_DRIVERS)
 _LARGEST_XML = 64 << 20  # bytes
 _EMPTY_MEAN = -1_000_000.0  # EnMAP's mean of a band that holds nothing
 _HYPERION = re.compile(r"(EO1H.*_B)(\d{3})(_L1.*)\.tif", re.IGNORECASE)
@@ -63,13 +63,13 @@ class RasterReader(Reader):
 
 @contextmanager
 def opened(name: str) -> Iterator[DatasetReader]:
-    """A raster, open for reading."""
+    """A raster, open for reading by one driver: others of GDAL's follow names into other files."""
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(name, driver=_DRIVERS) as source:
+        with rasterio.open(name, driver=_DRIVERS.get(Path(name).suffix.lower(), "GTiff")) as source:
             yield source
 
 
