@@ -100,7 +100,9 @@ class Plan:
     def strips(self) -> list[Strip]:
         """All strips, in the order of rows."""
         return [
-            Strip(row, min(row + self.strip_rows, self.height), index // self.segment_strips, index % self.segment_strips)
+            Strip(
+                row, min(row + self.strip_rows, self.height), index // self.segment_strips, index % self.segment_strips
+            )
             for index, row in enumerate(range(0, self.height, self.strip_rows))
         ]
 

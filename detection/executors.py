@@ -51,7 +51,9 @@ def cluster(scheduler: str | None = None, scheduler_file: str | Path | None = No
     try:
         from distributed import Client
     except ImportError as error:
-        raise SchedulerError("a Dask cluster needs the package distributed: pip install 'fers-had[cluster]'.") from error
+        raise SchedulerError(
+            "a Dask cluster needs the package distributed: pip install 'fers-had[cluster]'."
+        ) from error
     try:
         client = Client(scheduler, scheduler_file=None if scheduler_file is None else str(scheduler_file), timeout=20)
     except (OSError, ValueError, TimeoutError) as error:

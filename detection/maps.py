@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from data.bands import BandChoice
 from data.errors import FersError
 from data.normalise import SCALE
 from detection.blocks import Block, Strip
@@ -67,8 +68,7 @@ class Job:
 
     Attributes:
         reader: The scene.
-        bands: Bands to read, 0-based.
-        resampling: ``(C, bands)`` matrix from the bands read to those of the network; None for the bands themselves.
+        bands: Which bands are read, and how they become the C computed with.
         views: Names of the cubes that are scored.
         network: For the views that need one.
         low, high: The range of the values, for the network's input.
@@ -80,9 +80,8 @@ class Job:
     """
 
     reader: Any
-    bands: np.ndarray
+    bands: BandChoice
     views: tuple[str, ...]
-    resampling: np.ndarray | None = None
     network: Network | None = None
     low: float = 0.0
     high: float = 1.0
@@ -92,10 +91,13 @@ class Job:
     thinning: int = 1
     device: str = "cpu"
 
-    @property
-    def channels(self) -> int:
-        """C, the bands computed with."""
-        return len(self.bands) if self.resampling is None else len(self.resampling)
+    def read(self, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Values ``(rows, W, C)`` and where there is data ``(rows, W)``; where there is none the values mean nothing."""
+        values, valid = self.reader.read_valid(rows, list(self.bands.used))
+        values = self.bands.apply(values, valid)
+        if self.bands.padded:
+            values = np.pad(values, ((0, 0), (0, 0), (0, self.bands.padded)))
+        return values, valid
 
     @property
     def halo(self) -> int:
@@ -122,9 +124,7 @@ def read_block(job: Job, block: Block) -> tuple[np.ndarray, np.ndarray, int]:
         ``(rows, W, C)``, where there is data ``(rows, W)``, and the first of these rows.
     """
     rows = block.outer_rows(job.reader.shape[0], job.halo)
-    values, valid = job.reader.read_valid(rows, job.bands)
-    if job.resampling is not None:
-        values = np.where(valid[..., None], values, 0) @ job.resampling.T
+    values, valid = job.read(rows)
     if not (values.dtype.kind == "f" or values.dtype.itemsize <= 2):
         values = values.astype(np.float64)  # float32 holds 16-bit numbers exactly, and longer ones not
     return values, valid, rows.start
@@ -186,7 +186,7 @@ def strip_range(job: Job, strip: StripViews, keep: np.ndarray) -> dict[str, np.n
     """Count, sum, minimum and maximum of each band over some pixels."""
     pixels = strip.outer[strip.inner][keep & strip.valid]
     if not len(pixels):
-        empty = np.zeros(job.channels)
+        empty = np.zeros(job.bands.count)
         return {"count": np.array(0), "sum": empty, "low": empty + np.inf, "high": empty - np.inf}
     total = pixels.sum(axis=0, dtype=np.float64)
     return {"count": np.array(len(pixels)), "sum": total, "low": pixels.min(axis=0), "high": pixels.max(axis=0)}

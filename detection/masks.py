@@ -12,7 +12,9 @@ from data.errors import FersError
 from data.readers import SceneError, read_array
 from data.readers.emit import read_emit_mask
 
-AGGREGATE = "aggregate flag"  # of EMIT: clouds, cirrus, water and spacecraft, as the mission's own products leave them out
+AGGREGATE = (
+    "aggregate flag"  # of EMIT: clouds, cirrus, water and spacecraft, as the mission's own products leave them out
+)
 
 
 def read_left_out(path: str | Path, shape: tuple[int, int]) -> np.ndarray:
@@ -42,7 +44,9 @@ def read_left_out(path: str | Path, shape: tuple[int, int]) -> np.ndarray:
             with rasterio.open(path) as raster:
                 band = raster.read(1, masked=True)
         except RasterioError as error:
-            raise SceneError(f"{path}: cannot be read as a mask ({error}). Give a raster of one band, or .npy.") from error
+            raise SceneError(
+                f"{path}: cannot be read as a mask ({error}). Give a raster of one band, or .npy."
+            ) from error
         mask = np.nan_to_num(band.filled(0)) != 0
     if mask.shape != shape:
         raise FersError(

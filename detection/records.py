@@ -55,11 +55,9 @@ def read_surroundings(job: Job, targets: list[Target], labels: np.ndarray) -> di
         top, left, ring = background_ring(labels.shape, target.row, target.column, outer=REACH)
         if not (rows.start <= top.start and top.stop <= rows.stop):
             rows = slice(top.start, min(max(top.stop, top.start + _ROWS), labels.shape[0]))
-            values, valid = job.reader.read_valid(rows, job.bands)
+            values, valid = job.read(rows)
         here = slice(top.start - rows.start, top.stop - rows.start)
         window, has_data = values[here, left].astype(np.float64), valid[here, left]
-        if job.resampling is not None:
-            window = np.where(has_data[..., None], window, 0) @ job.resampling.T
         background = window[ring & has_data & (labels[top, left] == 0)]
         picture = np.where(has_data[..., None], window[..., list(job.colours)], np.nan)
         nothing = np.full(window.shape[2], np.nan)
@@ -131,15 +129,15 @@ def make_records(
 
 
 def _explained(around: Surroundings, moments: Moments, wavelengths: np.ndarray | None) -> Record:
-    terms = moments.contributions(around.spectrum)
+    terms = moments.contributions(around.spectrum)[: len(wavelengths) if wavelengths is not None else None]
     shares = terms / terms.sum() if terms.sum() > 0 else terms
     x = np.arange(1, len(shares) + 1) if wavelengths is None else wavelengths
     top = np.argsort(-shares, kind="stable")[:TOP_BANDS]
     return {
         "top_wavelengths": [_short(x[band]) for band in top],
         "top_shares": [float(f"{shares[band]:.3g}") for band in top],
-        "spectrum": profile(x, around.spectrum, wavelengths is not None),
-        "background": profile(x, around.mean, wavelengths is not None),
+        "spectrum": profile(x, around.spectrum[: len(x)], wavelengths is not None),
+        "background": profile(x, around.mean[: len(x)], wavelengths is not None),
         "_shares": shares,
     }
 

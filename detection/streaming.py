@@ -6,74 +6,23 @@ where it was. The results are the same bits for any block height, any number of 
 
 from __future__ import annotations
 
-import json
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from data.errors import FersError
-from data.files import atomic_path
 from detection.blocks import Block, Plan
 from detection.executors import computed
 from detection.maps import Job, StripViews, read_block, strip_moments, strip_range, strip_scores
 from detection.moments import Moments, Tree
+from detection.store import Arrays, Statistics, Store, packed, unpacked
 
-Arrays = dict[str, np.ndarray]
 Keep = Callable[[slice], np.ndarray]  # rows -> (rows, W) bool: which pixels count for range and statistics
-
-
-@dataclass(frozen=True, eq=False)
-class Statistics:
-    """What the scores of a scene depend on beside its pixels.
-
-    Attributes:
-        low, high: Range of the values.
-        fill: ``(C,)`` mean spectrum, given to the network where there is no data.
-        backgrounds: For each view, the moments of each segment.
-    """
-
-    low: float
-    high: float
-    fill: np.ndarray
-    backgrounds: dict[str, list[Moments]]
-
-    def save(self, path: Path, about: dict[str, Any]) -> None:
-        """Write to a .npz file, with a description in JSON."""
-        arrays: Arrays = {"range": np.array([self.low, self.high]), "fill": self.fill}
-        for view, segments in self.backgrounds.items():
-            for index, moments in enumerate(segments):
-                arrays |= _packed(f"{view}/{index}", moments)
-        with atomic_path(path) as temporary:
-            np.savez(temporary, about=np.array(json.dumps(about)), **arrays)
-
-    @classmethod
-    def load(cls, path: Path) -> tuple[Statistics, dict[str, Any]]:
-        """Read what ``save`` wrote.
-
-        Raises:
-            FersError: It is no such file.
-        """
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                found = {key: archive[key] for key in archive.files}
-            about = json.loads(str(found.pop("about")))
-            low, high = found.pop("range")
-            fill = found.pop("fill")
-            segments: dict[str, dict[int, Moments]] = {}
-            for key in [key for key in found if key.endswith("/count")]:
-                view, index, _ = key.split("/")
-                segments.setdefault(view, {})[int(index)] = _unpacked(key.removesuffix("/count"), found)
-        except (OSError, ValueError, KeyError) as error:
-            raise FersError(f"{path}: not a background that detect.py saved ({error}). Give a background.npz.") from error
-        return cls(float(low), float(high), fill, {v: [s[i] for i in sorted(s)] for v, s in segments.items()}), about
 
 
 @dataclass
@@ -83,43 +32,6 @@ class Timing:
     wall: dict[str, float] = field(default_factory=dict)
     work: dict[str, float] = field(default_factory=dict)
     reading: dict[str, float] = field(default_factory=dict)
-
-
-class Store:
-    """Finished blocks in a folder.
-
-    Args:
-        folder: Where.
-        identity: What the blocks depend on; what another run with another identity left there is removed.
-    """
-
-    def __init__(self, folder: Path, identity: dict[str, Any]):
-        self.folder = folder
-        state, text = folder / "state.json", json.dumps(identity, sort_keys=True)
-        if folder.exists() and not (state.is_file() and state.read_text() == text):
-            shutil.rmtree(folder)
-        with atomic_path(state) as temporary:
-            temporary.write_text(text)
-
-    def path(self, stage: str, block: Block) -> Path:
-        """The file of one block."""
-        return self.folder / f"{stage}-{block.index:05d}.npz"
-
-    def load(self, stage: str, block: Block) -> Arrays | None:
-        """What was saved, or None."""
-        if not self.path(stage, block).is_file():
-            return None
-        with np.load(self.path(stage, block)) as archive:
-            return {key: archive[key] for key in archive.files}
-
-    def save(self, stage: str, block: Block, arrays: Arrays) -> None:
-        """Write a block, whole or not at all."""
-        with atomic_path(self.path(stage, block)) as temporary:
-            np.savez(temporary, **arrays)
-
-    def clear(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Stream:
@@ -147,7 +59,9 @@ class Stream:
         parts = [strips[index] for index in sorted(strips)]
         count = sum(int(part["count"]) for part in parts)
         if not count:
-            raise FersError(f"{self.job.reader.path}: no pixel is left. All lack data or are masked; check mask and no-data.")
+            raise FersError(
+                f"{self.job.reader.path}: no pixel is left. All lack data or are masked; check mask and no-data."
+            )
         total = np.sum([part["sum"] for part in parts], axis=0)
         low, high = min(part["low"].min() for part in parts), max(part["high"].max() for part in parts)
         return self.job.with_range(float(low), float(high), total / count)
@@ -160,7 +74,7 @@ class Stream:
         for _, arrays in self._pass(stage, moments_block, calls):
             for key in [key for key in arrays if key.endswith("/count")]:
                 view, segment, level, number, _ = key.split("/")
-                node = _unpacked(key.removesuffix("/count"), arrays)
+                node = unpacked(key.removesuffix("/count"), arrays)
                 trees[view][int(segment)].add(int(level), int(number), node)
         backgrounds = {view: [tree.total() for tree in segments] for view, segments in trees.items()}
         self._check(backgrounds)
@@ -179,7 +93,9 @@ class Stream:
             colours[-(-block.start // step) : -(-block.stop // step)] = arrays["colours"]
         return maps, colours
 
-    def _pass(self, stage: str, function: Callable, arguments: Callable[[Block], tuple]) -> Iterator[tuple[Block, Arrays]]:
+    def _pass(
+        self, stage: str, function: Callable, arguments: Callable[[Block], tuple]
+    ) -> Iterator[tuple[Block, Arrays]]:
         """The results of all blocks: those in the store first, then the others as they are computed and saved."""
         blocks, began = self.plan.blocks, time.perf_counter()
         bar = tqdm(total=self.plan.height, desc=stage, unit=" rows", disable=not self.progress)
@@ -204,7 +120,9 @@ class Stream:
     def _kept(self, block: Block, keep: Keep | None = None) -> np.ndarray:
         return (keep or self.keep)(slice(block.start, block.stop))
 
-    def _neighbours(self, job: Job, statistics: Statistics, block: Block) -> tuple[dict[str, list[Moments]], np.ndarray]:
+    def _neighbours(
+        self, job: Job, statistics: Statistics, block: Block
+    ) -> tuple[dict[str, list[Moments]], np.ndarray]:
         """The backgrounds between which the scores of a block are blended, and the rows of their centres."""
         segments = len(self.plan.segment_lengths)
         first = max(block.strips[0].segment - 1, 0)
@@ -248,7 +166,7 @@ def moments_block(block: Block, job: Job, keep: np.ndarray, lengths: list[int]) 
     arrays: Arrays = {}
     for (view, segment), tree in trees.items():
         for level, number, node in tree.nodes():
-            arrays |= _packed(f"{view}/{segment}/{level}/{number}", node)
+            arrays |= packed(f"{view}/{segment}/{level}/{number}", node)
     return arrays, time.perf_counter() - began, reading[0]
 
 
@@ -284,15 +202,6 @@ def _strips(job: Job, block: Block, reading: list[float]) -> Iterator[tuple[Stri
     for strip in block.strips:
         rows = slice(strip.start - block.start, strip.stop - block.start)
         yield StripViews(job, values, valid, first_row, strip), rows
-
-
-def _packed(name: str, moments: Moments) -> Arrays:
-    parts = {"count": np.array(moments.count), "mean": moments.mean, "scatter": moments.scatter}
-    return {f"{name}/{key}": value for key, value in parts.items()}
-
-
-def _unpacked(name: str, arrays: Arrays) -> Moments:
-    return Moments(int(arrays[f"{name}/count"]), arrays[f"{name}/mean"], arrays[f"{name}/scatter"])
 
 
 def combine_maps(maps: np.ndarray) -> np.ndarray:
@@ -336,4 +245,4 @@ def robust_keep(keep: Keep, score: np.ndarray, share: float) -> tuple[Keep, int]
 
 def without_network(job: Job) -> Job:
     """A job that needs no range: RX on the values as they are. Where there is no data any number will do."""
-    return replace(job, fill=np.zeros(job.channels))
+    return replace(job, fill=np.zeros(job.bands.count))

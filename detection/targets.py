@@ -97,7 +97,9 @@ def threshold_for_count(score: np.ndarray, count: int, **bounds) -> float:
         pixels = pixels + max(1, pixels // 4)
 
 
-def background_ring(shape: tuple[int, int], row: int, column: int, inner: int = 5, outer: int = 12) -> tuple[slice, slice, np.ndarray]:
+def background_ring(
+    shape: tuple[int, int], row: int, column: int, inner: int = 5, outer: int = 12
+) -> tuple[slice, slice, np.ndarray]:
     """The surroundings of a pixel.
 
     Args:

@@ -71,9 +71,8 @@ class Tail:
         count = len(self.scores)
         probability = np.maximum(count - np.searchsorted(self.scores, score, side="left"), 0.5) / count
         if self.shape is not None:
-            above = score > self.start
-            excess = score[above] - self.start
-            probability[above] = self.share * stats.genpareto.sf(excess, self.shape, scale=self.scale)
+            fitted = self.share * stats.genpareto.sf(score - self.start, self.shape, scale=self.scale)
+            probability = np.where(score > self.start, fitted, probability)
         probability = np.maximum(probability, LEAST)
         return np.where(np.isnan(score), np.nan, probability)
 

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from data.bands import BandChoice
 from data.errors import FersError
 from detection.blocks import PlanError, make_plan, parse_size
 from detection.executors import thread_pool
 from detection.maps import METHODS, Job, Network
 from detection.moments import Moments, Tree
-from detection.streaming import Statistics, Store, Stream, combine_maps, robust_keep
+from detection.store import Statistics, Store
+from detection.streaming import Stream, combine_maps, robust_keep
 from detectors import rx
 from models import SpeFEN
 
@@ -50,14 +52,24 @@ def scene(height=61, width=17, bands=6, seed=0) -> np.ndarray:
     return cube.astype(np.float32)
 
 
-def run(cube, tmp_path, method="rx-spectral", block_strips=1, workers=1, keep=None, strip_rows=10, segment_strips=None, **job):
+def run(
+    cube,
+    tmp_path,
+    method="rx-spectral",
+    block_strips=1,
+    workers=1,
+    keep=None,
+    strip_rows=10,
+    segment_strips=None,
+    **job,
+):
     reader = cube if isinstance(cube, ArrayReader) else ArrayReader(cube)
     bands = reader.shape[2]
     plan = make_plan(reader.shape, 4 * bands, MEMORY, workers)
     strips = -(-plan.height // strip_rows)
     plan = replace(plan, strip_rows=strip_rows, block_strips=block_strips, segment_strips=segment_strips or strips)
     network = Network(bands) if "spectral" in METHODS[method] else None
-    made = Job(reader, np.arange(bands), METHODS[method], network=network, **job)
+    made = Job(reader, BandChoice("all", bands, tuple(range(bands))), METHODS[method], network=network, **job)
     keep = keep or (lambda rows: np.ones((rows.stop - rows.start, reader.shape[1]), bool))
     with thread_pool(workers) as pool:
         stream = Stream(made, plan, pool, Store(tmp_path / "work", {}), keep)
@@ -156,7 +168,9 @@ def test_a_background_comes_back_from_its_file(tmp_path):
     statistics.save(tmp_path / "background.npz", {"method": "x"})
     read, about = Statistics.load(tmp_path / "background.npz")
     assert about == {"method": "x"} and (read.low, read.high) == (statistics.low, statistics.high)
-    np.testing.assert_array_equal(read.backgrounds["spectral"][0].scatter, statistics.backgrounds["spectral"][0].scatter)
+    np.testing.assert_array_equal(
+        read.backgrounds["spectral"][0].scatter, statistics.backgrounds["spectral"][0].scatter
+    )
     (tmp_path / "other.npz").write_bytes(b"text")
     with pytest.raises(FersError, match=r"other\.npz: not a background"):
         Statistics.load(tmp_path / "other.npz")

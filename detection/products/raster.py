@@ -44,10 +44,18 @@ def write_geotiff(path: Path, score: np.ndarray, probability: np.ndarray, place:
     with atomic_path(path) as temporary, _quiet():
         plain = temporary.with_name(f"{temporary.stem}-plain.tif")
         try:
-            with rasterio.open(plain, "w", driver="GTiff", BIGTIFF="IF_SAFER", **_profile(maps, place), **profile) as raster:
+            with rasterio.open(
+                plain, "w", driver="GTiff", BIGTIFF="IF_SAFER", **_profile(maps, place), **profile
+            ) as raster:
                 _fill(raster, maps, place, about)
             shutil.copy(
-                plain, temporary, driver="COG", compress="deflate", predictor=3, overview_resampling="rms", bigtiff="if_safer"
+                plain,
+                temporary,
+                driver="COG",
+                compress="deflate",
+                predictor=3,
+                overview_resampling="rms",
+                bigtiff="if_safer",
             )
         except rasterio.errors.RasterioError as error:
             raise _cannot_write(path, error) from error
@@ -94,7 +102,9 @@ def style(values: np.ndarray, band: int = 2) -> str:
         classificationMin=f"{low:g}",
         classificationMax=f"{high:g}",
     )
-    shader = ET.SubElement(ET.SubElement(renderer, "rastershader"), "colorrampshader", colorRampType="INTERPOLATED", clip="0")
+    shader = ET.SubElement(
+        ET.SubElement(renderer, "rastershader"), "colorrampshader", colorRampType="INTERPOLATED", clip="0"
+    )
     for value, colour in zip(np.linspace(low, high, len(RAMP)), RAMP, strict=True):
         ET.SubElement(shader, "item", value=f"{value:g}", color=colour, alpha="255", label=f"{value:.3g}")
     ET.SubElement(pipe, "rasterresampler", maxOversampling="2")
@@ -125,11 +135,15 @@ def _fill(raster, maps: list[np.ndarray], place: Place, about: dict[str, str]) -
 def _control_points(place: Place) -> list[GroundControlPoint]:
     rows, columns = (np.unique(np.linspace(0, side - 1, _CONTROL_POINTS).round().astype(int)) for side in place.shape)
     points = [(row, column, place.lonlat(int(row), int(column))) for row in rows for column in columns]
-    return [GroundControlPoint(r + 0.5, c + 0.5, *where) for r, c, where in points if where and np.isfinite(where).all()]
+    return [
+        GroundControlPoint(r + 0.5, c + 0.5, *where) for r, c, where in points if where and np.isfinite(where).all()
+    ]
 
 
 def _cannot_write(path: Path, error: Exception) -> FersError:
-    return FersError(f"{path}: cannot be written ({error}). Is the disk full? Make room and run the same command again.")
+    return FersError(
+        f"{path}: cannot be written ({error}). Is the disk full? Make room and run the same command again."
+    )
 
 
 class _quiet(warnings.catch_warnings):

@@ -1,0 +1,153 @@
+"""What a detection gives: maps, targets, and where they came from."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from data.errors import FersError
+from data.files import atomic_path
+from detection.blocks import Plan
+from detection.products.place import Place
+from detection.products.raster import write_envi, write_geotiff
+from detection.products.report import stretched, write_report
+from detection.products.vector import Record, write_csv, write_geojson, write_geopackage
+from detection.store import Statistics
+from detection.targets import Target
+from detection.thresholds import Tail, Threshold
+
+FORMATS = ("tif", "envi")
+_PREVIEW = 600  # px, the longer side of the picture in a notebook
+
+
+@dataclass(eq=False)
+class DetectResult:
+    """Anomalies in one scene.
+
+    Attributes:
+        name: Of the scene.
+        score: ``(H, W)`` float64, higher is more anomalous, NaN where nothing is scored.
+        threshold: Which scores are detections, and how often background exceeds it.
+        targets: Connected pixels above it, the highest score first.
+        labels: ``(H, W)`` int32, ``Target.label`` or 0.
+        records: One a target; keys that begin with _ are not written.
+        tail: Of the scores.
+        colours: The scene in three bands, every ``thinning``-th row and column, NaN without data.
+        thinning: See ``colours``.
+        place: The georeference.
+        statistics: Range and background.
+        plan: How the scene was cut.
+        about: Provenance, as run.json has it.
+    """
+
+    name: str
+    score: np.ndarray
+    threshold: Threshold
+    targets: list[Target]
+    labels: np.ndarray
+    records: list[Record]
+    tail: Tail
+    colours: np.ndarray
+    thinning: int
+    place: Place
+    statistics: Statistics
+    plan: Plan
+    about: dict[str, Any]
+
+    @property
+    def detections(self) -> list[Record]:
+        """The targets as plain dictionaries: position, score, false-alarm rate, area, spectrum, wavelengths that contribute."""
+        return [{k: v for k, v in record.items() if not k.startswith("_")} for record in self.records]
+
+    @property
+    def probability(self) -> np.ndarray:
+        """``(H, W)`` how probable a background pixel's score is at least as high; NaN where nothing is scored."""
+        return np.stack([self.tail.probability(row) for row in self.score])
+
+    def geodataframe(self):
+        """The detections as a geopandas.GeoDataFrame in WGS84.
+
+        Raises:
+            FersError: geopandas is not installed, or the scene has no georeference.
+        """
+        try:
+            import geopandas
+        except ImportError as error:
+            raise FersError(
+                "a GeoDataFrame needs geopandas: pip install geopandas. detections is a plain list."
+            ) from error
+        if not self.place.known:
+            raise FersError(f"{self.name}: has no georeference. detections is a plain list.")
+        outlines = self.place.polygons(self.labels)
+        features = [
+            {"type": "Feature", "geometry": outlines.get(target.label), "properties": record}
+            for target, record in zip(self.targets, self.detections, strict=True)
+        ]
+        return geopandas.GeoDataFrame.from_features(features, crs="EPSG:4326")
+
+    def write(self, folder: str | Path, formats: tuple[str, ...] = ("tif",), gpkg: bool = False) -> Path:
+        """Write all products into a folder, each whole or not at all, and run.json last.
+
+        Args:
+            folder: Created if need be.
+            formats: Of the score map: ``tif``, ``envi``, or both.
+            gpkg: Write the targets as a GeoPackage too.
+
+        Returns:
+            The folder.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        probability = self.probability
+        tags = {"source": str(self.about["source"]), "method": self.about["options"]["method"]}
+        if "tif" in formats:
+            write_geotiff(folder / "score.tif", self.score, probability, self.place, tags)
+        if "envi" in formats:
+            write_envi(folder / "score.img", self.score, probability, self.place, tags)
+        write_geojson(folder / "detections.geojson", self.records, self.place.polygons(self.labels))
+        write_csv(folder / "detections.csv", self.records)
+        if gpkg:
+            write_geopackage(folder / "detections.gpkg", folder / "detections.geojson")
+        self.statistics.save(folder / "background.npz", {k: self.about[k] for k in ("source", "options", "bands")})
+        write_report(folder / "report.html", self, probability)
+        with atomic_path(folder / "run.json") as temporary:
+            temporary.write_text(json.dumps(self.about, indent=1, allow_nan=False) + "\n")
+        return folder
+
+    def picture(self, size: int = _PREVIEW) -> Image.Image:
+        """The scene in false colour with the targets' peaks ringed in yellow.
+
+        Args:
+            size: Of the longer side, in pixels.
+        """
+        image = Image.fromarray(stretched(self.colours, self.colours))
+        scale = size / max(image.size)
+        image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BILINEAR)
+        pixels = np.array(image)
+        rows, columns = np.indices(pixels.shape[:2])
+        for target in self.targets:
+            row, column = (v / self.thinning * scale for v in (target.row, target.column))
+            distance = np.hypot(rows - row, columns - column)
+            pixels[(distance > 5) & (distance < 7.5)] = (255, 220, 0)
+        return Image.fromarray(pixels)
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.picture().save(buffer, "png")
+        return buffer.getvalue()
+
+    def _repr_html_(self) -> str:
+        picture = base64.b64encode(self._repr_png_()).decode()
+        return f'<p>{self}</p><img src="data:image/png;base64,{picture}" alt="scene and targets">'
+
+    def __str__(self) -> str:
+        return f"{self.name}: {len(self.targets)} targets. {self.threshold.sentence}"
+
+    __repr__ = __str__
