@@ -15,7 +15,6 @@ from detection.targets import Target, background_ring
 from detection.thresholds import Tail
 
 WITH_SPECTRA = 200  # targets, from the highest score; reading spectra takes whole rows of the file for each
-REACH = 12  # px around a target that are read: its picture, and the ring of its background
 TOP_BANDS = 5
 _ROWS = 64  # to read at a time, for targets near each other
 
@@ -52,7 +51,7 @@ def read_surroundings(job: Job, targets: list[Target], labels: np.ndarray) -> di
     found: dict[int, Surroundings] = {}
     rows, values, valid = slice(0, 0), np.empty(0), np.empty(0)
     for target in sorted(targets[:WITH_SPECTRA], key=lambda target: target.row):
-        top, left, ring = background_ring(labels.shape, target.row, target.column, outer=REACH)
+        top, left, ring = background_ring(labels.shape, target.row, target.column)
         if not (rows.start <= top.start and top.stop <= rows.stop):
             rows = slice(top.start, min(max(top.stop, top.start + _ROWS), labels.shape[0]))
             values, valid = job.read(rows)

@@ -148,6 +148,8 @@ class DetectResult:
         return f'<p>{self}</p><img src="data:image/png;base64,{picture}" alt="scene and targets">'
 
     def __str__(self) -> str:
-        return f"{self.name}: {len(self.targets)} targets. {self.threshold.sentence}"
+        return (
+            f"{self.name}: {len(self.targets)} target{'' if len(self.targets) == 1 else 's'}. {self.threshold.sentence}"
+        )
 
     __repr__ = __str__

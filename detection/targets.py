@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+REACH = 12  # px around a target that are looked at: its picture, and the ring of its background
 EIGHT = np.ones((3, 3), bool)  # neighbours, diagonal ones too
 
 
@@ -98,7 +99,7 @@ def threshold_for_count(score: np.ndarray, count: int, **bounds) -> float:
 
 
 def background_ring(
-    shape: tuple[int, int], row: int, column: int, inner: int = 5, outer: int = 12
+    shape: tuple[int, int], row: int, column: int, inner: int = 5, outer: int = REACH
 ) -> tuple[slice, slice, np.ndarray]:
     """The surroundings of a pixel.
 

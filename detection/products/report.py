@@ -16,6 +16,7 @@ from scipy import stats
 
 from data.files import atomic_path
 from detection.products.vector import Record
+from detection.targets import REACH
 
 if TYPE_CHECKING:
     from detection.result import DetectResult
@@ -53,7 +54,8 @@ def write_report(path: Path, result: DetectResult, probability: np.ndarray) -> N
             "targets": [_target(result, record) for record in result.records[:SHOWN]],
             "rest": [[record["row"], record["column"]] for record in result.records[SHOWN:]],
             "curve": threshold_curve(result),
-            "threshold": result.threshold.value,
+            "scored": result.threshold.pixels,
+            "reach": REACH,
         },
         facts=_facts(result),
     )
@@ -106,11 +108,15 @@ def overlay(probability: np.ndarray, thinning: int) -> np.ndarray:
 
 
 def threshold_curve(result: DetectResult) -> dict[str, Any]:
-    """How often scores exceed a value: as counted, by the fitted tail, and by the chi-square law where it has a meaning."""
+    """How often scores exceed a value: as counted, by the fitted tail, and by the chi-square law where it has a meaning.
+
+    The scores are logarithms where they span more than a factor of 100.
+    """
     tail = result.tail
     ordered = tail.scores
-    low, high = float(np.quantile(ordered, 0.5)), float(ordered[-1])
-    score = np.linspace(low, max(high, result.threshold.value, low + 1e-12), _CURVE_POINTS)
+    low, high = float(np.quantile(ordered, 0.5)), max(float(ordered[-1]), result.threshold.value)
+    logarithmic = low > 0 and high > 100 * low
+    score = np.geomspace(low, high, _CURVE_POINTS) if logarithmic else np.linspace(low, high, _CURVE_POINTS)
     counted = (len(ordered) - np.searchsorted(ordered, score, side="left")) / len(ordered)
     lines = {"counted": _logarithms(counted)}
     if tail.shape is not None:
@@ -118,7 +124,13 @@ def threshold_curve(result: DetectResult) -> dict[str, Any]:
     if result.about["options"]["method"] == "rx":
         rank = result.statistics.backgrounds["original"][0].rank()
         lines["chi-square (nominal)"] = _logarithms(stats.chi2.sf(score, rank))
-    return {"score": [float(f"{v:.5g}") for v in score], "lines": lines}
+    shown = (lambda v: np.log10(np.maximum(v, low))) if logarithmic else np.asarray
+    return {
+        "score": [float(f"{v:.5g}") for v in shown(score)],
+        "threshold": float(shown(result.threshold.value)),
+        "logarithmic": logarithmic,
+        "lines": lines,
+    }
 
 
 def _logarithms(probability: np.ndarray) -> list[float | None]:
