@@ -220,7 +220,7 @@ class SceneRun:
                 rule=f"top {options.top}",
             )
         else:
-            rank = statistics.backgrounds["original"][0].rank() if options.method == "rx" else None
+            rank = statistics.backgrounds[self.job.views[0]][0].rank() if options.chi2 is not None else None
             rules = {name: getattr(options, name) for name in ("far", "quantile", "score", "chi2")}
             threshold = choose_threshold(tail, **rules, rank=rank)
         targets, labels = find_targets(score, threshold.value, **bounds)
@@ -230,8 +230,10 @@ class SceneRun:
         surroundings = read_surroundings(job, targets, labels)
         originals = statistics.backgrounds["original"]
         centres = self.plan.segment_centres
-        source = str(self.reader.path)
-        records = make_records(targets, surroundings, tail, self.place, originals, centres, self.wavelengths, source)
+        source, own = str(self.reader.path), self.bands.count - self.bands.padded
+        records = make_records(
+            targets, surroundings, tail, self.place, originals, centres, self.wavelengths, own, source
+        )
         masked = 0 if self.left_out is None else int(self.left_out.sum())
         scored = len(tail.scores)
         counts = {

@@ -13,6 +13,8 @@ import torch
 from data.errors import FersError
 from detection.blocks import Block
 
+TIMEOUT = 20  # seconds to find a scheduler
+
 
 class SchedulerError(FersError):
     """A cluster that cannot be used."""
@@ -55,7 +57,9 @@ def cluster(scheduler: str | None = None, scheduler_file: str | Path | None = No
             "a Dask cluster needs the package distributed: pip install 'fers-had[cluster]'."
         ) from error
     try:
-        client = Client(scheduler, scheduler_file=None if scheduler_file is None else str(scheduler_file), timeout=20)
+        client = Client(
+            scheduler, scheduler_file=None if scheduler_file is None else str(scheduler_file), timeout=TIMEOUT
+        )
     except (OSError, ValueError, TimeoutError) as error:
         where = scheduler or scheduler_file
         raise SchedulerError(f"{where}: no Dask scheduler answers there ({error}). Is it running?") from error

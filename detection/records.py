@@ -78,6 +78,7 @@ def make_records(
     background: list[Moments],
     centres: np.ndarray,
     wavelengths: np.ndarray | None,
+    bands: int,
     source: str,
 ) -> list[Record]:
     """One record a target.
@@ -89,7 +90,8 @@ def make_records(
         place: The georeference.
         background: Moments of the original cube, of each segment.
         centres: Middle row of each segment.
-        wavelengths: ``(C,)`` nm, or None.
+        wavelengths: nm, or None.
+        bands: How many of the bands are the file's: zero-valued ones may have been appended.
         source: The scene's file.
     """
     records = []
@@ -122,21 +124,21 @@ def make_records(
         if target.rank in surroundings:
             around = surroundings[target.rank]
             moments = background[int(np.abs(centres - target.row).argmin())]
-            record |= _explained(around, moments, wavelengths)
+            record |= _explained(around, moments, wavelengths, bands)
         records.append(record)
     return records
 
 
-def _explained(around: Surroundings, moments: Moments, wavelengths: np.ndarray | None) -> Record:
-    terms = moments.contributions(around.spectrum)[: len(wavelengths) if wavelengths is not None else None]
+def _explained(around: Surroundings, moments: Moments, wavelengths: np.ndarray | None, bands: int) -> Record:
+    terms = moments.contributions(around.spectrum)[:bands]
     shares = terms / terms.sum() if terms.sum() > 0 else terms
     x = np.arange(1, len(shares) + 1) if wavelengths is None else wavelengths
     top = np.argsort(-shares, kind="stable")[:TOP_BANDS]
     return {
         "top_wavelengths": [_short(x[band]) for band in top],
         "top_shares": [float(f"{shares[band]:.3g}") for band in top],
-        "spectrum": profile(x, around.spectrum[: len(x)], wavelengths is not None),
-        "background": profile(x, around.mean[: len(x)], wavelengths is not None),
+        "spectrum": profile(x, around.spectrum[:bands], wavelengths is not None),
+        "background": profile(x, around.mean[:bands], wavelengths is not None),
         "_shares": shares,
     }
 

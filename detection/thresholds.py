@@ -131,21 +131,14 @@ def choose_threshold(
         quantile: Share of the pixels below the threshold.
         score: The threshold itself.
         chi2: Nominal false-alarm rate if the scores were chi-square distributed.
-        rank: Degrees of freedom of that; None where the scores are no Mahalanobis distances.
-
-    Raises:
-        FersError: A rate is not between 0 and 1, or chi-square does not fit the scores.
+        rank: Degrees of freedom of that.
     """
-    for name, rate in (("far", far), ("quantile", quantile), ("chi2", chi2)):
-        if rate is not None and not 0 < rate < 1:
-            raise FersError(f"--{name} {rate:g}: give a number between 0 and 1.")
     if score is not None:
         value, rule, nominal = score, "score", None
     elif quantile is not None:
         value, rule, nominal = float(np.quantile(tail.scores, quantile)), f"quantile {quantile:g}", None
     elif chi2 is not None:
-        if rank is None:
-            raise FersError("--chi2: a product of several maps has no chi-square law. Use --far, or --method rx.")
+        assert rank is not None, "chi-square needs the rank"
         value, rule, nominal = float(stats.chi2.isf(chi2, rank)), f"chi-square with {rank} degrees, nominal only", chi2
     else:
         assert far is not None

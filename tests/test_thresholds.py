@@ -53,12 +53,7 @@ def test_each_rule_says_what_it_is():
     assert "realised" in far.sentence and "50 expected" in far.sentence and far.rule == "generalised Pareto tail"
 
 
-def test_rates_and_laws_that_do_not_fit_are_refused():
-    tail = Tail.fit(np.arange(1000.0))
-    with pytest.raises(FersError, match="between 0 and 1"):
-        choose_threshold(tail, far=2.0)
-    with pytest.raises(FersError, match="no chi-square law"):
-        choose_threshold(tail, chi2=1e-3)
+def test_no_score_is_no_tail():
     with pytest.raises(FersError, match="no pixel has a score"):
         Tail.fit(np.array([np.nan]))
 

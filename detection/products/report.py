@@ -118,12 +118,13 @@ def threshold_curve(result: DetectResult) -> dict[str, Any]:
     logarithmic = low > 0 and high > 100 * low
     score = np.geomspace(low, high, _CURVE_POINTS) if logarithmic else np.linspace(low, high, _CURVE_POINTS)
     counted = (len(ordered) - np.searchsorted(ordered, score, side="left")) / len(ordered)
-    lines = {"counted": _logarithms(counted)}
+    lines = [{"name": "counted", "y": _logarithms(counted)}]
     if tail.shape is not None:
-        lines["fitted tail"] = _logarithms(np.where(score > tail.start, tail.probability(score), np.nan))
+        fitted = np.where(score > tail.start, tail.probability(score), np.nan)
+        lines.append({"name": "fitted tail", "y": _logarithms(fitted), "dash": "6 4"})
     if result.about["options"]["method"] == "rx":
         rank = result.statistics.backgrounds["original"][0].rank()
-        lines["chi-square (nominal)"] = _logarithms(stats.chi2.sf(score, rank))
+        lines.append({"name": "chi-square (nominal)", "y": _logarithms(stats.chi2.sf(score, rank)), "dash": "2 3"})
     shown = (lambda v: np.log10(np.maximum(v, low))) if logarithmic else np.asarray
     return {
         "score": [float(f"{v:.5g}") for v in shown(score)],

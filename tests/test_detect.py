@@ -1,0 +1,242 @@
+"""detect.py as its users run it: files and folders in, products out, and every error named."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from threading import Timer
+
+import numpy as np
+import pytest
+import rasterio
+
+from data.errors import FersError
+from detection import store
+from detection.detect import detect
+from detection.options import DetectOptions
+from detection.several import Products, detect_all, find_scenes
+
+ROOT = Path(__file__).resolve().parent.parent
+_specification = importlib.util.spec_from_file_location("detect_script", ROOT / "detect.py")
+script = importlib.util.module_from_spec(_specification)
+_specification.loader.exec_module(script)
+
+
+def cube(seed=0, height=44, width=31, bands=7) -> np.ndarray:
+    rng = np.random.RandomState(seed)
+    values = 500 + rng.normal(size=(height, width, bands)) @ np.random.RandomState(9).normal(size=(bands, bands))
+    values[20, 11 + seed] += 80
+    return values.astype(np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / "scenes").mkdir()
+    for seed in range(3):
+        np.save(tmp_path / "scenes" / f"line{seed}.npy", cube(seed))
+    (tmp_path / "scenes" / "notes.txt").write_text("not a scene")
+    return tmp_path / "scenes"
+
+
+def run(*arguments) -> int:
+    return script.main(["--quiet", *map(str, arguments)])
+
+
+def products_of(folder: Path) -> dict[str, bytes]:
+    """All files but the report and run.json, which hold times."""
+    return {
+        p.name: p.read_bytes() for p in folder.iterdir() if p.is_file() and p.name not in ("report.html", "run.json")
+    }
+
+
+def test_a_folder_of_scenes_gives_each_its_products(folder, tmp_path, capsys):
+    assert run(folder, "--out", tmp_path / "out", "--far", "1e-3") == 0
+    for seed in range(3):
+        out = tmp_path / "out" / f"line{seed}"
+        assert {"score.tif", "score.qml", "detections.geojson", "detections.csv", "report.html", "run.json"} <= {
+            p.name for p in out.iterdir()
+        }
+        feature = json.loads((out / "detections.geojson").read_text())["features"][0]["properties"]
+        assert (feature["row"], feature["column"]) == (20, 11 + seed)
+        assert not (out / ".work").exists()
+    assert capsys.readouterr().out.count("realised") == 3
+
+
+def test_finished_scenes_are_not_computed_again_unless_asked(folder, tmp_path, capsys):
+    arguments = (folder / "line0.npy", "--out", tmp_path / "out", "--method", "rx")
+    assert run(*arguments) == 0
+    written = (tmp_path / "out" / "line0" / "run.json").stat().st_mtime_ns
+    assert run(*arguments) == 0 and "finished before" in capsys.readouterr().out
+    assert (tmp_path / "out" / "line0" / "run.json").stat().st_mtime_ns == written
+    assert run(*arguments, "--far", "1e-2") == 0
+    assert (tmp_path / "out" / "line0" / "run.json").stat().st_mtime_ns != written
+
+
+def test_a_common_background_is_that_of_all_scenes(folder, tmp_path):
+    assert run(folder, "--out", tmp_path / "out", "--method", "rx", "--common_background") == 0
+    whole = np.concatenate([cube(seed) for seed in range(3)]).reshape(-1, 7).astype(float)
+    difference = cube(1).reshape(-1, 7) - whole.mean(axis=0)
+    expected = np.einsum("pi,ij,pj->p", difference, np.linalg.inv(np.cov(whole.T)), difference)
+    with rasterio.open(tmp_path / "out" / "line1" / "score.tif") as raster:
+        np.testing.assert_allclose(raster.read(1).ravel(), expected, rtol=1e-5)
+    background, _ = store.Statistics.load(tmp_path / "out" / "line2" / "background.npz")
+    assert background.backgrounds["original"][0].count == 3 * 44 * 31
+
+
+def test_a_saved_background_scores_another_scene(folder, tmp_path):
+    assert run(folder / "line0.npy", "--out", tmp_path / "a") == 0
+    saved = tmp_path / "a" / "line0" / "background.npz"
+    assert run(folder / "line0.npy", "--out", tmp_path / "b", "--background", saved) == 0
+    first, second = (products_of(tmp_path / x / "line0")["score.tif"] for x in "ab")
+    assert first == second
+    assert run(folder / "line1.npy", "--out", tmp_path / "b", "--background", saved, "--seed", "1") == 2
+
+
+def test_the_plan_computes_nothing(folder, tmp_path, capsys):
+    assert run(folder, "--plan", "--out", tmp_path / "out") == 0
+    text = capsys.readouterr().out
+    assert text.count("passes: range, background, scores") == 3 and "memory: about" in text and "time: about" in text
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bands", "first:2"], r"2 band\(s\) are left"),
+        (["--mask", "all.npy"], "no pixel is left"),
+        (["--mask", "wrong.npy"], "the mask is 4 x 4 and its scene is 44 x 31"),
+        (["--mask", "auto"], "no EMIT mask file beside it"),
+        (["--mask", "nowhere.png"], "nowhere.png: no such file"),
+        (["--memory", "500MB"], "Give more --memory"),
+        (["--far", "1e-3", "--top", "4"], "one rule for the threshold"),
+        (["--far", "2"], "between 0 and 1"),
+        (["--chi2", "1e-3"], "no chi-square law"),
+        (["--background", "segment:x"], "rows of a segment"),
+        (["--background", "robust:2"], "share to leave out"),
+        (["--background", "nowhere.npz"], "no such file"),
+        (["--checkpoint", "nowhere"], "holds no spe_fen.safetensors"),
+        (["--range", "2,1"], "the first must be the lower"),
+        (["--scheduler", "tcp://127.0.0.1:1"], "no Dask scheduler answers|distributed"),
+    ],
+)
+def test_what_cannot_be_done_is_named_and_leaves_nothing(folder, tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("detection.executors.TIMEOUT", 1)
+    np.save("all.npy", np.ones((44, 31), bool))
+    np.save("wrong.npy", np.ones((4, 4), bool))
+    assert run(folder / "line0.npy", "--out", "out", *arguments) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+    assert not [path for path in Path("out").glob("*/*") if path.is_file()]
+
+
+def test_one_bad_scene_does_not_stop_the_others(folder, tmp_path, capsys):
+    np.save(folder / "flat.npy", np.full((20, 20, 5), 3.0))
+    assert run(folder, "--out", tmp_path / "out", "--method", "rx") == 2
+    assert "1 of 4 scenes failed" in capsys.readouterr().err
+    assert (tmp_path / "out" / "line2" / "run.json").is_file() and not (tmp_path / "out" / "flat" / "run.json").exists()
+
+
+def test_a_full_disk_is_named_and_the_next_run_goes_on(folder, tmp_path, capsys, monkeypatch):
+    write, calls = np.savez, []
+
+    def full(*arguments, **arrays):
+        calls.append(1)
+        if len(calls) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(*arguments, **arrays)
+
+    monkeypatch.setattr(np, "savez", full)
+    arguments = (folder / "line0.npy", "--out", tmp_path / "out")
+    assert run(*arguments) == 2
+    assert "No space left" in (error := capsys.readouterr().err) and "run the same command again" in error
+    assert not [path for path in (tmp_path / "out" / "line0").iterdir() if path.is_file()]
+    assert run(*arguments) == 0
+
+
+def test_masked_pixels_and_those_of_a_robust_background_are_counted(tmp_path):
+    values = cube()
+    mask = np.zeros((44, 31), bool)
+    mask[:5] = True
+    np.save(tmp_path / "mask.npy", mask)
+    result = detect(values, mask=str(tmp_path / "mask.npy"))
+    assert result.about["counts"]["masked"] == 155 and result.about["counts"]["background"] == [39 * 31]
+    assert np.isnan(result.score[:5]).all()
+    robust = detect(values, background="robust:0.02", method="rx")
+    left_out = robust.about["counts"]["left_out_of_robust_background"]
+    assert left_out == pytest.approx(0.02 * 44 * 31, abs=1) and robust.about["counts"]["background"] == [
+        44 * 31 - left_out
+    ]
+    assert robust.detections[0]["score"] > detect(values, method="rx").detections[0]["score"]
+
+
+def test_segments_are_backgrounds_of_their_own():
+    values = cube(height=1300, width=40)
+    result = detect(values, background="segment:600", method="rx")
+    assert len(result.about["counts"]["background"]) == 2
+
+
+def test_a_trained_network_is_used_where_its_bands_fit(checkpoints):
+    values = cube(bands=12)
+    result = detect(values, checkpoint=str(checkpoints), method="spectral")
+    assert len(result.about["bands"]["used"]) == 10 and result.about["networks"]["spe_fen"]["sha256"]
+    padded = detect(values, checkpoint=str(checkpoints), method="spectral", bands="first:8")
+    assert padded.about["bands"]["padded"] == 2 and len(padded.detections[0]["spectrum"]["y"]) == 8
+
+
+def test_files_that_are_no_scenes_are_told(folder):
+    (folder / "broken.npy").write_bytes(b"\x93NUMPY")
+    told = []
+    assert len(find_scenes([folder, folder / "line0.npy"], say=told.append)) == 3
+    assert len(told) == 1 and "broken.npy" in told[0]
+    (folder / "empty").mkdir()
+    with pytest.raises(FersError, match="no scene in this folder"):
+        find_scenes([folder / "empty"])
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_leaves_equal_products(tmp_path):
+    np.save(tmp_path / "line.npy", cube(height=400, width=200, bands=20))
+    command = [sys.executable, str(ROOT / "detect.py"), str(tmp_path / "line.npy"), "--quiet", "--workers", "1"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, env=environment)
+    killed = 0
+    for blocks in (1, 3):
+        process = subprocess.Popen([*command, "--out", str(tmp_path / "cut")], env=environment)
+        work = tmp_path / "cut" / "line" / ".work"
+        while process.poll() is None and len(list(work.glob("[!.s]*.npz"))) < blocks:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+    assert killed == 2
+    subprocess.run([*command, "--out", str(tmp_path / "cut")], check=True, env=environment)
+    assert products_of(tmp_path / "cut" / "line") == products_of(tmp_path / "whole" / "line")
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_gives_the_same_bits_even_when_a_worker_dies(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    np.save(tmp_path / "line.npy", cube(height=400, width=200, bands=12))
+    readers = find_scenes([tmp_path / "line.npy"])
+    options = DetectOptions()
+
+    def products(name: str, scheduler: str | None) -> dict[str, bytes]:
+        detect_all(readers, options, Products(tmp_path / name), scheduler, say=lambda text: None)
+        return products_of(tmp_path / name / "line")
+
+    threads = products("threads", None)
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        for workers in (1, 2, 3):
+            cluster.scale(workers)
+            assert products(f"dask{workers}", cluster.scheduler_address) == threads
+        victim = next(iter(cluster.workers.values()))
+        Timer(0.3, os.kill, (victim.pid, signal.SIGKILL)).start()
+        assert products("killed", cluster.scheduler_address) == threads
