@@ -22,6 +22,7 @@ from detection.maps import DEFAULT_METHOD, METHODS
 from detection.options import DEFAULT_FAR, DetectOptions
 from detection.result import FORMATS
 from detection.several import Products, describe_plan, detect_all, find_scenes
+from detection.spatial import MODES
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     group.add_argument("--checkpoint", help="folder of trained weights; without it the network is untrained")
     group.add_argument("--backbone", help="frozen layers: imagenet, random[:SEED], or a path")
     group.add_argument("--seed", type=natural, default=0, help="of the untrained network (%(default)s)")
+    group.add_argument("--spatial", choices=MODES, help="how the spatial branch sees a scene above 256 px")
     group.add_argument(
         "--bands", default="good", help="good, all, first:N, 400-900nm, or several with commas (%(default)s)"
     )

@@ -28,10 +28,12 @@ from detection.options import DetectOptions
 from detection.products.place import Place
 from detection.records import make_records, read_surroundings
 from detection.result import DetectResult
+from detection.spatial import MODES, WITHOUT_ASKING
 from detection.store import Statistics, Store
 from detection.streaming import Stream, combine_maps, robust_keep, without_network
 from detection.targets import find_targets, threshold_for_count
 from detection.thresholds import Tail, choose_threshold
+from detection.views import VIEWS
 
 _SHOWN_PIXELS, _SHOWN_SIDE = 1.5e6, 8000  # of the picture in the report
 VERSION = 1  # of what a work folder holds
@@ -114,9 +116,13 @@ class SceneRun:
                 f"{reader.path}: {self.bands.count} band(s) are left. RX on features needs 3 or more; widen --bands."
             )
         self.network = None
-        if "spectral" in views:
-            self.network = Network(self.bands.count, options.checkpoint, options.backbone, options.seed, device)
+        branches = tuple(dict.fromkeys(branch for view in views for branch in VIEWS[view].needs))
+        if branches:
+            self.network = Network(
+                self.bands.count, branches, options.checkpoint, options.backbone, options.seed, device
+            )
             networks(self.network)  # here, so that missing weights are told before anything is read
+        self.spatial_mode = self._spatial_mode(max(height, width)) if "spa_fen" in branches else None
         self.wavelengths = used_wavelengths(reader, self.bands)
         thinning = max((height * width / _SHOWN_PIXELS) ** 0.5, max(height, width) / _SHOWN_SIDE, 1)
         self.job = Job(
@@ -187,6 +193,7 @@ class SceneRun:
             statistics = stream.moments(job)
         else:
             job = self.job.with_range(statistics.low, statistics.high, statistics.fill)
+            job = job if self.spatial_mode is None else stream.spatial(job, self.spatial_mode)
         maps, colours = stream.scores(job, statistics)
         score = combine_maps(maps)
         if options.robust_share is not None:
@@ -201,10 +208,10 @@ class SceneRun:
         if self.network is None:
             return without_network(self.job)
         job = stream.range()
-        if self.options.value_range is None:
-            return job
-        assert job.fill is not None
-        return job.with_range(*self.options.value_range, job.fill)
+        if self.options.value_range is not None:
+            assert job.fill is not None
+            job = job.with_range(*self.options.value_range, job.fill)
+        return job if self.spatial_mode is None else stream.spatial(job, self.spatial_mode)
 
     def _result(
         self, stream: Stream, job: Job, score: np.ndarray, colours: np.ndarray, statistics: Statistics, robust: int
@@ -248,6 +255,7 @@ class SceneRun:
             **self.identity,
             "options": asdict(options),
             "shape": list(self.reader.shape),
+            "spatial_mode": self.spatial_mode,
             "sensor": self.reader.sensor,
             "notes": list(self.reader.notes),
             "bands_described": self.bands.describe(),
@@ -293,7 +301,7 @@ class SceneRun:
                     workers,
                     reader.native_chunks[0],
                     options.segment_rows,
-                    len(self.job.views),
+                    len(self.job.views) + 2 * (self.spatial_mode is not None),  # the false RGB and layer3's map
                     self.job.halo,
                 )
             except PlanError as error:
@@ -302,6 +310,23 @@ class SceneRun:
             else:
                 break
         return replace(plan, workers=cluster_workers or plan.workers)
+
+    def _spatial_mode(self, side: int) -> str:
+        """How Spa-FEN sees the scene.
+
+        Raises:
+            FersError: The scene is larger than those it was made for, and no mode was asked for.
+        """
+        if self.options.checkpoint is None:
+            raise FersError(
+                f"--method {self.options.method}: the spatial branch needs trained weights. Give --checkpoint."
+            )
+        if self.options.spatial is None and side > WITHOUT_ASKING:
+            raise FersError(
+                f"{self.reader.path}: {side} px on the longer side. On so large a scene the spatial branch fades to a constant. "
+                "Ask for it with --spatial scene or window, or use --method spectral."
+            )
+        return self.options.spatial or MODES[0]
 
     def _mask(self) -> np.ndarray | None:
         path = self.options.mask

@@ -50,7 +50,7 @@ def open_source(
 
 def trained_on(options: DetectOptions) -> tuple[np.ndarray | None, int | None]:
     """Wavelengths of the bands that trained weights take, where these record them, and their number."""
-    if options.checkpoint is None or "spectral" not in METHODS[options.method]:
+    if options.checkpoint is None or METHODS[options.method] == ("original",):
         return None, None
     path = Path(options.checkpoint) / "spe_fen.safetensors"
     if not path.is_file():

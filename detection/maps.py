@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +18,30 @@ from data.normalise import SCALE
 from detection.blocks import Block, Strip
 from detection.moments import Moments
 from detection.networks import Networks, load_networks
+from detection.spatial import SpatialState, false_rgb
+from detection.views import VIEWS, Features
 from detectors import rx
+from fast.deploy import DeployedSpaFEN
 
 HALO = 3  # px: Spe-FEN's three 3x3 convolutions
 METHODS: dict[str, tuple[str, ...]] = {  # name -> views; several views: the product of their min-max scaled maps
     "rx": ("original",),
     "spectral": ("spectral",),
     "rx-spectral": ("original", "spectral"),
+    "spatial": ("spatial",),  # eq. 18
+    "fused-A": ("spatial", "spectral"),  # eqs. 18-22
+    "fused-B": ("fused-B",),  # eq. 23
 }
 DEFAULT_METHOD = "rx-spectral"
 
 
 @dataclass(frozen=True)
 class Network:
-    """Which Spe-FEN. It is built once in each process.
+    """Which networks. They are built once in each process.
 
     Attributes:
         bands: C.
+        branches: Among ``spe_fen`` and ``spa_fen``.
         checkpoint: Folder of its weights; None for the untrained control, on random frozen layers.
         backbone: Source of the frozen layers; None for what the checkpoint says, or for ``random``.
         seed: Of the untrained control.
@@ -42,6 +49,7 @@ class Network:
     """
 
     bands: int
+    branches: tuple[str, ...] = ("spe_fen",)
     checkpoint: str | None = None
     backbone: str | None = None
     seed: int = 0
@@ -50,10 +58,10 @@ class Network:
 
 @lru_cache(maxsize=4)
 def networks(network: Network) -> Networks:
-    """The network, deployed, with its caveats and provenance."""
+    """The networks, deployed, with their caveats and provenance."""
     untrained = network.checkpoint is None
     return load_networks(
-        ("spe_fen",),
+        network.branches,
         network.bands,
         Path(network.checkpoint or ""),
         torch.device(network.device),
@@ -71,6 +79,7 @@ class Job:
         bands: Which bands are read, and how they become the C computed with.
         views: Names of the cubes that are scored.
         network: For the views that need one.
+        spatial: What F_spa depends on, once it is known.
         low, high: The range of the values, for the network's input.
         fill: ``(C,)`` what a network is given where there is no data.
         score_masked: Whether pixels that a mask leaves out of the statistics are scored.
@@ -83,6 +92,7 @@ class Job:
     bands: BandChoice
     views: tuple[str, ...]
     network: Network | None = None
+    spatial: SpatialState | None = None
     low: float = 0.0
     high: float = 1.0
     fill: np.ndarray | None = None
@@ -102,7 +112,7 @@ class Job:
     @property
     def halo(self) -> int:
         """Rows needed beyond a strip."""
-        return HALO if self.network is not None else 0
+        return HALO if self.network is not None and "spe_fen" in self.network.branches else 0
 
     def with_range(self, low: float, high: float, fill: np.ndarray) -> Job:
         """The same job once the range is known.
@@ -140,7 +150,7 @@ class StripViews:
     """
 
     def __init__(self, job: Job, values: np.ndarray, valid: np.ndarray, first_row: int, strip: Strip):
-        self.job = job
+        self.job, self.strip = job, strip
         index = _reflected(strip.start - job.halo, strip.stop + job.halo, job.reader.shape[0]) - first_row
         self.has_data = valid[index]
         outer = values[index]
@@ -162,21 +172,53 @@ class StripViews:
         return self.outer[self.inner][..., list(self.job.colours)].astype(np.float32)
 
     def cube(self, view: str) -> torch.Tensor:
-        """``(1, C, rows, W)``: the values as read for ``original``, H + F_spe for ``spectral``."""
+        """``(1, C, rows, W)``: the values as read for ``original``, else the cube of ``VIEWS``."""
         if view == "original":
             return _tensor(self.outer[self.inner]).to(self.job.device)
+        needs = VIEWS[view].needs
+        features = Features(self.f_spe if "spe_fen" in needs else None, self.f_spa if "spa_fen" in needs else None)
+        return VIEWS[view].cubes(self.h[:, :, self.inner], features)[0].to(self.job.device)
+
+    @cached_property
+    def h(self) -> torch.Tensor:
+        """The normalised cube with its halo."""
         job = self.job
         assert job.network is not None
         h = np.empty(self.outer.shape, np.float32)
         for row, values in zip(h, self.outer, strict=True):  # row by row: float64 needs twice the memory
             row[:] = SCALE * (2 * (values.astype(np.float64) - job.low) / (job.high - job.low) - 1)
-        cube = _tensor(h).to(job.network.device)
+        return _tensor(h).to(job.network.device)
+
+    @cached_property
+    def f_spe(self) -> torch.Tensor:
+        """F_spe of the strip; the rows of the halo are cut off."""
+        assert self.job.network is not None
+        spe = networks(self.job.network).spe
+        assert spe is not None
         with torch.no_grad():
-            return (cube + networks(job.network).spe(cube))[:, :, self.inner].to(job.device)
+            return spe(self.h)[:, :, self.inner]
+
+    @cached_property
+    def f_spa(self) -> torch.Tensor:
+        """F_spa of the strip."""
+        assert self.job.spatial is not None
+        return self.job.spatial.features(self._spa, np.arange(self.strip.start, self.strip.stop))
+
+    @property
+    def false_rgb(self) -> np.ndarray:
+        """``(3, rows, W)``: what the ResNet of Spa-FEN sees."""
+        return false_rgb(self._spa, self.h[:, :, self.inner])[0].cpu().numpy()
+
+    @property
+    def _spa(self) -> DeployedSpaFEN:
+        assert self.job.network is not None
+        spa = networks(self.job.network).spa
+        assert isinstance(spa, DeployedSpaFEN)
+        return spa
 
     def usable(self, view: str) -> np.ndarray:
         """``(rows, W)``: whose values do not depend on a pixel without data."""
-        if view == "original" or self.has_data.all():
+        if self.job.halo == 0 or view == "original" or self.has_data.all():
             return self.valid
         reach = np.ones((2 * HALO + 1, 2 * HALO + 1), bool)
         return ~ndimage.binary_dilation(~self.has_data, reach)[self.inner]

@@ -23,6 +23,7 @@ class DetectOptions:
         checkpoint: Folder of trained weights; None for the network that was never trained, for any number of bands.
         backbone: Frozen layers, ``imagenet``, ``random[:SEED]`` or a path; None for what the checkpoint says, or random.
         seed: Of the untrained network.
+        spatial: How the spatial branch sees the scene, ``scene`` or ``window``; None for ``scene``, up to 256 px.
         bands: ``good``, ``all``, ``first:N``, ``400-900nm``, or several with commas.
         background: ``scene``, ``segment:ROWS``, ``robust`` or ``robust:SHARE``, or a background.npz of another run.
         mask: A file of pixels to leave out of range and statistics; ``auto`` for the EMIT mask beside the scene.
@@ -44,6 +45,7 @@ class DetectOptions:
     checkpoint: str | None = None
     backbone: str | None = None
     seed: int = 0
+    spatial: str | None = None
     bands: str = "good"
     background: str = "scene"
     mask: str | None = None

@@ -200,8 +200,8 @@ def _common(runs: list[tuple[SceneRun, Path]], pool: Executor | None, progress: 
             raise FersError(
                 f"{run.reader.path}: has other bands than {first.reader.path}. A common background needs the same."
             )
-        if run.options.background != "scene":
-            raise FersError(f"--common_background: goes with --background scene, not {run.options.background}.")
+        if run.options.background != "scene" or run.spatial_mode is not None:
+            raise FersError("--common_background: goes with --background scene, and without the spatial branch.")
     ranged = []
     for run, folder in runs:
         with _pool_of(run, pool) as executor:

@@ -18,9 +18,11 @@ from tqdm import tqdm
 from data.errors import FersError
 from detection.blocks import Block, Plan
 from detection.executors import computed
-from detection.maps import Job, StripViews, read_block, strip_moments, strip_range, strip_scores
+from detection.maps import Job, StripViews, networks, read_block, strip_moments, strip_range, strip_scores
 from detection.moments import Moments, Tree
+from detection.spatial import spatial_state
 from detection.store import Arrays, Statistics, Store, packed, unpacked
+from fast.deploy import DeployedSpaFEN
 
 Keep = Callable[[slice], np.ndarray]  # rows -> (rows, W) bool: which pixels count for range and statistics
 
@@ -65,6 +67,22 @@ class Stream:
         total = np.sum([part["sum"] for part in parts], axis=0)
         low, high = min(part["low"].min() for part in parts), max(part["high"].max() for part in parts)
         return self.job.with_range(float(low), float(high), total / count)
+
+    def spatial(self, job: Job, mode: str) -> Job:
+        """Before the background, if F_spa is asked for: the job with what F_spa depends on."""
+        assert job.network is not None
+        rgb = np.empty((3, self.plan.height, self.plan.width), np.float32)
+        for block, arrays in self._pass("false RGB", rgb_block, lambda block: (job,)):
+            rgb[:, block.start : block.stop] = arrays["rgb"]
+        network = networks(job.network).spa
+        assert isinstance(network, DeployedSpaFEN)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            device = torch.device(job.network.device)
+            return replace(job, spatial=spatial_state(network, torch.from_numpy(rgb).to(device), mode))
+        finally:
+            torch.set_num_threads(threads)
 
     def moments(self, job: Job, stage: str = "background", keep: Keep | None = None) -> Statistics:
         """Second pass: the backgrounds."""
@@ -153,6 +171,13 @@ def range_block(block: Block, job: Job, keep: np.ndarray) -> tuple[Arrays, float
     for strip, rows in _strips(job, block, reading):
         results.append(strip_range(job, strip, keep[rows]))
     return {key: np.stack([r[key] for r in results]) for key in results[0]}, time.perf_counter() - began, reading[0]
+
+
+def rgb_block(block: Block, job: Job) -> tuple[Arrays, float, float]:
+    """What Spa-FEN's ResNet sees of a block, ``(3, rows, W)``."""
+    began, reading = _start()
+    parts = [strip.false_rgb for strip, _ in _strips(job, block, reading)]
+    return {"rgb": np.concatenate(parts, axis=1)}, time.perf_counter() - began, reading[0]
 
 
 def moments_block(block: Block, job: Job, keep: np.ndarray, lengths: list[int]) -> tuple[Arrays, float, float]:

@@ -19,10 +19,14 @@ import pytest
 import rasterio
 
 from data.errors import FersError
+from data.normalise import normalise
+from data.scene import read_scene
 from detection import store
 from detection.detect import detect
 from detection.options import DetectOptions
+from detection.pipeline import DetectConfig, Pipeline
 from detection.several import Products, detect_all, find_scenes
+from detection.spatial import MODES
 
 ROOT = Path(__file__).resolve().parent.parent
 _specification = importlib.util.spec_from_file_location("detect_script", ROOT / "detect.py")
@@ -190,6 +194,33 @@ def test_a_trained_network_is_used_where_its_bands_fit(checkpoints):
     assert len(result.about["bands"]["used"]) == 10 and result.about["networks"]["spe_fen"]["sha256"]
     padded = detect(values, checkpoint=str(checkpoints), method="spectral", bands="first:8")
     assert padded.about["bands"]["padded"] == 2 and len(padded.detections[0]["spectrum"]["y"]) == 8
+
+
+@pytest.mark.parametrize("method", ["spatial", "fused-A", "fused-B"])
+def test_the_spatial_branch_by_blocks_is_the_pipeline_on_the_whole_scene(checkpoints, tmp_path, method):
+    values = cube(bands=10)
+    result = detect(values, checkpoint=str(checkpoints), method=method, memory="4GB")
+    config = DetectConfig(
+        10,
+        "aviris_ng",
+        features=method.partition("-")[0],
+        fusion=method.partition("-")[2] or None,
+        checkpoint_dir=checkpoints,
+    )
+    np.save(tmp_path / "a.npy", values)
+    expected = Pipeline(config).score(normalise(read_scene(tmp_path / "a.npy"), 10))
+    assert np.abs(result.score - expected).max() <= 2e-4 * expected.max()
+
+
+def test_the_spatial_branch_is_off_on_large_scenes_unless_asked(checkpoints):
+    values = cube(height=300, width=20, bands=10)
+    with pytest.raises(FersError, match="fades to a constant"):
+        detect(values, checkpoint=str(checkpoints), method="spatial")
+    results = {mode: detect(values, checkpoint=str(checkpoints), method="spatial", spatial=mode) for mode in MODES}
+    assert results["window"].about["spatial_mode"] == "window"
+    assert not np.allclose(results["window"].score, results["scene"].score)
+    with pytest.raises(FersError, match="needs trained weights"):
+        detect(values, method="fused-B", spatial="scene")
 
 
 def test_files_that_are_no_scenes_are_told(folder):
