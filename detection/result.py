@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,6 @@ import numpy as np
 from PIL import Image
 
 from data.errors import FersError
-from data.files import atomic_path
 from detection.blocks import Plan
 from detection.products.place import Place
 from detection.products.raster import write_envi, write_geotiff
@@ -24,6 +25,8 @@ from detection.targets import Target
 from detection.thresholds import Tail, Threshold
 
 FORMATS = ("tif", "envi")
+RUN = "run.json"
+PRODUCTS = {f"score.{kind}" for kind in ("tif", "qml", "img", "hdr")} | {"detections.gpkg"}  # that only some runs have
 _PREVIEW = 600  # px, the longer side of the picture in a notebook
 
 
@@ -93,7 +96,7 @@ class DetectResult:
         return geopandas.GeoDataFrame.from_features(features, crs="EPSG:4326")
 
     def write(self, folder: str | Path, formats: tuple[str, ...] = ("tif",), gpkg: bool = False) -> Path:
-        """Write all products into a folder, each whole or not at all, and run.json last.
+        """Write all products into a folder. They are made in a hidden folder and moved when all are there, run.json last.
 
         Args:
             folder: Created if need be.
@@ -104,21 +107,23 @@ class DetectResult:
             The folder.
         """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / ".part"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
         probability = self.probability
         tags = {"source": str(self.about["source"]), "method": self.about["options"]["method"]}
         if "tif" in formats:
-            write_geotiff(folder / "score.tif", self.score, probability, self.place, tags)
+            write_geotiff(part / "score.tif", self.score, probability, self.place, tags)
         if "envi" in formats:
-            write_envi(folder / "score.img", self.score, probability, self.place, tags)
-        write_geojson(folder / "detections.geojson", self.records, self.place.polygons(self.labels))
-        write_csv(folder / "detections.csv", self.records)
+            write_envi(part / "score.img", self.score, probability, self.place, tags)
+        write_geojson(part / "detections.geojson", self.records, self.place.polygons(self.labels))
+        write_csv(part / "detections.csv", self.records)
         if gpkg:
-            write_geopackage(folder / "detections.gpkg", folder / "detections.geojson")
-        self.statistics.save(folder / "background.npz", {k: self.about[k] for k in ("source", "options", "bands")})
-        write_report(folder / "report.html", self, probability)
-        with atomic_path(folder / "run.json") as temporary:
-            temporary.write_text(json.dumps(self.about, indent=1, allow_nan=False) + "\n")
+            write_geopackage(part / "detections.gpkg", part / "detections.geojson")
+        self.statistics.save(part / "background.npz", {k: self.about[k] for k in ("source", "options", "bands")})
+        write_report(part / "report.html", self, probability)
+        (part / RUN).write_text(json.dumps(self.about, indent=1, allow_nan=False) + "\n")
+        _move(part, folder)
         return folder
 
     def picture(self, size: int = _PREVIEW) -> Image.Image:
@@ -153,3 +158,14 @@ class DetectResult:
         )
 
     __repr__ = __str__
+
+
+def _move(part: Path, folder: Path) -> None:
+    """Put finished products in their place. What an earlier run left of other products goes."""
+    made = {path.name for path in part.iterdir()}
+    (folder / RUN).unlink(missing_ok=True)  # until all are in place, this folder holds no finished run
+    for old in PRODUCTS - made:
+        (folder / old).unlink(missing_ok=True)
+    for name in sorted(made, key=lambda name: name == RUN):
+        os.replace(part / name, folder / name)
+    part.rmdir()
