@@ -191,7 +191,7 @@ class Pipeline:
         takes_mask = "mask" in inspect.signature(detector.__call__).parameters
 
         def masked(cube: torch.Tensor) -> torch.Tensor:
-            scores = detector(cube, mask=mask) if takes_mask else detector(cube)
+            scores = detector(cube, mask=mask) if takes_mask else detector(cube)  # type: ignore[call-arg]
             return scores.masked_fill(mask, float(scores[~mask].min()))
 
         return masked

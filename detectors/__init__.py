@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Callable
 
 from detectors.ae import AE
 from detectors.base import Detector, Entry, minmax
@@ -45,7 +46,8 @@ def find_detector(name: str) -> Entry:
         ) from error
     if not callable(found):
         raise ValueError(f"--detect {name}: is not callable. It takes a cube (N, C, H, W) and returns (N, H, W).")
-    return Entry(found if inspect.isclass(found) else lambda **_: found, trains_on="scene", fusion="B", cite=name)
+    make: Callable[..., Detector] = found if inspect.isclass(found) else lambda **_: found
+    return Entry(make, trains_on="scene", fusion="B", cite=name)
 
 
 def make_detector(name: str, seed: int = 0, options: dict[str, str] | None = None) -> Detector:
