@@ -46,7 +46,7 @@ def find_detector(name: str) -> Entry:
         ) from error
     if not callable(found):
         raise ValueError(f"--detect {name}: is not callable. It takes a cube (N, C, H, W) and returns (N, H, W).")
-    make: Callable[..., Detector] = found if inspect.isclass(found) else lambda **_: found
+    make: Callable[..., Detector] = found if inspect.isclass(found) else lambda **_: found  # type: ignore[assignment]
     return Entry(make, trains_on="scene", fusion="B", cite=name)
 
 
