@@ -79,9 +79,8 @@ def server(monkeypatch):
 def published(server, monkeypatch):
     """A small file in HAD100.zip's place."""
     server.files["/file"] = CONTENT
-    facts = Published(
-        "HAD100.zip", len(CONTENT), hashlib.sha256(CONTENT).hexdigest(), f"{server.url}/file", "http://page.example"
-    )
+    sha256 = hashlib.sha256(CONTENT).hexdigest()
+    facts = Published("HAD100.zip", f"{server.url}/file", "http://page.example", len(CONTENT), sha256)
     monkeypatch.setattr(had100, "ARCHIVE", facts)
     return facts
 
@@ -186,7 +185,12 @@ def test_a_disk_that_fills_up_keeps_what_has_come(published, server, tmp_path):
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
-    assert run.returncode == 2 and "no room left" in run.stderr and "Traceback" not in run.stderr
+    assert (
+        run.returncode == 2
+        and "File too large" in run.stderr
+        and str(tmp_path) in run.stderr
+        and "Traceback" not in run.stderr
+    )
     [part] = names(tmp_path)
     assert part.endswith(".part")
     assert download.main(["had100", "--out", str(tmp_path)]) == 0
@@ -312,7 +316,7 @@ def test_a_full_disk_leaves_the_abu_folder_as_it_was(scenes, tmp_path, monkeypat
 
     monkeypatch.setattr(archive.shutil, "copyfileobj", fill)
     assert download.main(["abu", "--out", str(out), "--archive", str(path)]) == 2
-    assert "no room left" in capsys.readouterr().err
+    assert "No space left" in capsys.readouterr().err
     assert names(out) == ["abu-urban-3.mat"]
 
 
