@@ -187,6 +187,15 @@ class Progress:
             self.files |= manifest["files"]
         self._saved = time.monotonic()
 
+    def drop_other_settings(self) -> None:
+        """Forget what was written with other facts than these, and remove its manifest."""
+        said = json.loads(json.dumps(self.facts))
+        for name in (MANIFEST, _UNFINISHED):
+            before = read_manifest(self.folder, name)
+            if before is not None and {k: v for k, v in before.items() if k not in ("format", "files")} != said:
+                self.files = {file: known for file, known in self.files.items() if file not in before["files"]}
+                (self.folder / name).unlink()
+
     def intact(self, files: list[str]) -> dict[str, dict] | None:
         """The entries of these files if every one is there with the checksum on record, else None."""
         for file in files:
