@@ -26,7 +26,6 @@ from gdown.exceptions import DownloadError
 from data import had100
 from data.archive import ArchiveError, Published, check_sum, copy_member, free_bytes, open_zip
 from data.commandline import run
-from data.errors import FersError
 from data.files import sha256_of
 from data.scene import SceneError, read_scene
 
@@ -315,7 +314,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("".join(f"Note: {note}\n" for note in notes), end="")
             print(f"Next: python FERS_ABU/test.py --data_path {out}")
 
-    return run(work, (FersError,), go_on="run the same command again")
+    return run(work, how_to_resume="run the same command again")
 
 
 if __name__ == "__main__":

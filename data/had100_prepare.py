@@ -32,7 +32,6 @@ from tqdm import tqdm
 from data import had100
 from data.archive import ArchiveError, check_sum, free_bytes
 from data.commandline import positive, run
-from data.errors import FersError
 from data.files import sha256_of, visible, write_whole
 from data.had100 import GROUPS, MASKS, RAW_200, SENSORS, SIDE
 from data.had100_archive import UNPACK, Source, chosen_bands, count_bands, crops, list_scenes
@@ -392,4 +391,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ArchiveError(f"{args.out}: {len(problems):,} problems, {shown} shown. Make these files again.")
         print(f"{args.out}: right")
 
-    return run(work, (FersError,), go_on="run the same command again; finished scenes are kept")
+    return run(work, how_to_resume="run the same command again; finished scenes are kept")

@@ -8,8 +8,9 @@ folder that has none.
 
 ENTRY says ``sha256`` and ``bytes`` of the file, ``values_sha256`` (see there), ``shape``, ``dtype``, ``scene`` (the source;
 patches of one scene overlap, so a split is by scene), and where it is known the crop's ``row`` and ``column``. A cube's
-says ``nodata_pixels``, and two lists of band ranges [first, last + 1): ``nodata_bands``, in which some pixel has no data,
-and ``constant_bands``, over each of which all values are one value. A mask's says ``anomalous_pixels``.
+says ``nodata_pixels``, and three lists of band ranges [first, last + 1): ``nodata_bands``, in which some pixel has no
+data, ``nonfinite_bands``, in which that is NaN or infinity, and ``constant_bands``, over each of which all values are one
+value. A mask's says ``anomalous_pixels``.
 """
 
 from __future__ import annotations
@@ -61,18 +62,17 @@ def entry(content: bytes, values: np.ndarray, scene: str, nodata: tuple[float, .
 
 
 def band_facts(cube: np.ndarray, nodata: tuple[float, ...]) -> dict:
-    """What training asks of a cube ``(H, W, B)``: ``nodata_pixels``, ``nodata_bands`` and ``constant_bands``."""
+    """What training asks of a cube ``(H, W, B)``: ``nodata_pixels`` and the three lists of band ranges."""
     scene = Scene("", cube, Path(), nodata=nodata)
     missing = nodata_pixels(scene)
-    holes = np.zeros(cube.shape[2], bool)
+    facts: dict = {"nodata_pixels": int(missing.sum()), "nodata_bands": [], "nonfinite_bands": []}
     if missing.any():
-        holes = np.array([nodata_pixels(scene, slice(band, band + 1)).any() for band in range(cube.shape[2])])
+        pixels = cube[missing][None]  # only these can lack data
+        for name, values in (("nodata_bands", nodata), ("nonfinite_bands", ())):
+            bands = [Scene("", pixels[:, :, band : band + 1], Path(), nodata=values) for band in range(cube.shape[2])]
+            facts[name] = _ranges(np.array([nodata_pixels(band).any() for band in bands]), np.zeros(len(bands)))
     flat = (cube == cube[:1, :1]).all(axis=(0, 1))
-    return {
-        "nodata_pixels": int(missing.sum()),
-        "nodata_bands": _ranges(holes, np.zeros(len(holes))),
-        "constant_bands": _ranges(flat, cube[0, 0]),
-    }
+    return facts | {"constant_bands": _ranges(flat, cube[0, 0])}
 
 
 def _ranges(chosen: np.ndarray, value: np.ndarray) -> list[list[int]]:
@@ -142,8 +142,8 @@ def read_manifest(folder: str | Path, name: str = MANIFEST) -> dict | None:
 def _is_entry(facts: dict) -> bool:
     kinds = {"sha256": str, "bytes": int, "values_sha256": str, "shape": list, "dtype": str, "scene": str}
     if len(facts["shape"]) == 3:
-        kinds |= {"nodata_pixels": int, "nodata_bands": list, "constant_bands": list}
-        ranges = [*facts["nodata_bands"], *facts["constant_bands"]]
+        kinds |= {"nodata_pixels": int, "nodata_bands": list, "nonfinite_bands": list, "constant_bands": list}
+        ranges = [*facts["nodata_bands"], *facts["nonfinite_bands"], *facts["constant_bands"]]
         if not all(len(pair) == 2 and all(type(band) is int for band in pair) for pair in ranges):
             return False
     return all(type(facts[key]) is kind for key, kind in kinds.items()) and all(type(n) is int for n in facts["shape"])

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from data.commandline import natural, run
-from data.errors import FersError
 from data.synthetic.benchmark import DEFAULT_DIFFICULTY, FULL_TEST, FULL_TRAIN, write_benchmark
 
 
@@ -39,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         write_benchmark(args.out, n_train=n_train, n_test=n_test, **settings)
         print(f"{args.out}: {n_train:,} training patches and {n_test:,} test scenes written")
 
-    return run(work, (FersError,), go_on="run the same command again")
+    return run(work, how_to_resume="run the same command again")
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def make_scene(
             (`data.synthetic.objects`). A pixel is an anomaly where an object fills at least `MASK_FRACTION` of it,
             after the sensor's blur.
         difficulty: 0 to 1. At 0 every object shows its pure material; above, it is more and more hidden:
-            its share of a pixel is multiplied by ``least ** difficulty**2``, ``least`` from 0.014 to 0.36.
+            its share of a pixel is multiplied by ``least ** difficulty**2``, ``least`` from 0.016 to 0.37.
 
     Returns:
         The scene: cube ``(size, size, 276)``, mask ``(size, size)``, wavelengths.

@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
         write_whole(options.out, "\n".join([HEADER, *rows, ""]).encode())
         print(f"{options.out}: {len(rows)} objects")
 
-    return run(work, (FersError,))
+    return run(work)
 
 
 if __name__ == "__main__":

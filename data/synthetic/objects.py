@@ -20,7 +20,7 @@ from data.synthetic.spectra import MATERIALS, object_materials, spectral_modes, 
 
 MASK_FRACTION = 0.3  # an anomaly: an object fills at least this share of what the sensor sees
 _FINE = 5  # samples across a pixel, to draw an outline
-_VARIATION = 0.1 + step(1020, 30)  # of objects of one material: by dust and binder, beyond 1 um; pigments are alike
+_VARIATION = 0.15 + step(1020, 30)  # of objects of one material: by dust and binder, beyond 1 um; pigments are alike
 _TRIES = 80  # places and directions that are tried for an object
 _LEAST_SHARE = 0.02  # of a pixel; less than this of an object is left out
 _MARGIN = 4  # px around an object's outline, for the blur
@@ -125,7 +125,7 @@ def place_objects(
             cy, cx = ny, nx
             taken |= ndimage.binary_dilation(fraction > 0, _EIGHT)
             mask |= here
-            hidden = 0.44 + 0.6 * scene_cover + 0.8 * rng.uniform()  # by dust, growth, netting; in decades
+            hidden = 0.43 + 0.58 * scene_cover + 0.78 * rng.uniform()  # by dust, growth, netting; in decades
             least = 10**-hidden
             shares.append(fraction.ravel() * least**difficulty**2)
             materials.append(spectra[rng.choice(palette)] * rng.uniform(0.85, 1.15))
