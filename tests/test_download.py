@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
-import re
 import subprocess
 import sys
-import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -22,57 +18,9 @@ from conftest import shared_file
 from data import archive, download, had100
 from data.archive import Published
 
+pytest_plugins = ("file_server",)
 ROOT = Path(__file__).resolve().parents[1]
 CONTENT = np.random.RandomState(0).bytes(3_000_000)  # more than one block of the downloader
-
-
-class FileServer:
-    """Files over HTTP with Range; a response may break off."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-        self.break_after: int | None = None  # bytes of each response's body
-        self.requests: list[str | None] = []  # the Range header of each
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.requests.append(self.headers.get("Range"))
-                body = outer.files.get(self.path)
-                if body is None:
-                    self.send_error(404)
-                    return
-                match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
-                start = int(match[1]) if match else 0
-                if match and start >= len(body):
-                    self.send_error(416)
-                    return
-                self.send_response(206 if match else 200)
-                if match:
-                    self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-                self.send_header("Content-Length", str(len(body) - start))
-                self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
-                self.end_headers()
-                # the client that goes on reads the headers of the whole file, hangs up, and asks for the rest
-                with contextlib.suppress(OSError):
-                    self.wfile.write(body[start:][: outer.break_after])
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(download, "RETRIES", 0)
-    server = FileServer()
-    yield server
-    server.server.shutdown()
-    server.server.server_close()
 
 
 @pytest.fixture
@@ -136,7 +84,7 @@ def test_a_flipped_byte_is_found_and_the_file_removed(published, server, tmp_pat
 
 def test_offline_it_says_what_to_fetch_where_to_put_it_and_how_to_go_on(tmp_path, server, capsys):
     closed = server.url
-    server.server.server_close()
+    server.close()
     assert download.main(["had100", "--out", str(tmp_path), "--url", f"{closed}/file"]) == 2
     error = capsys.readouterr().err
     for fact in (
