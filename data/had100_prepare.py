@@ -39,7 +39,8 @@ from data.manifest import MANIFEST, ManifestError, Progress, read_manifest, valu
 from data.scene import SceneError, read_mask, read_scene
 
 _SHOWN = 10  # names in a message
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def prepare(
@@ -71,7 +72,7 @@ def prepare(
     origin = _check_archive(archive, any_archive)
     everything = list_scenes(archive, bands, any_archive)
     sources = [source for source in everything if sensor in ("all", source.sensor)]
-    facts = {
+    facts: dict = {
         "dataset": "HAD100",
         "archive": origin,
         "published_archive": not any_archive or origin["sha256"] == had100.ARCHIVE.sha256,
@@ -173,7 +174,7 @@ def _check_room(out: Path, pending: list[Source]) -> None:
 
 def _each(function: Callable[[T], R], items: Sequence[T], workers: int | None, what: str) -> Iterator[R]:
     """Results of a function over items, as they come, in threads: unpacking, hashing and writing let others run."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpucount_bands() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with ThreadPoolExecutor(workers or cores) as pool:
         try:
             futures = [pool.submit(function, item) for item in items]

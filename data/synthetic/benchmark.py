@@ -182,7 +182,7 @@ def write_benchmark(
         for file, (values, place) in files.items():
             content = npy_bytes(values) if file.endswith(".npy") else mask_png_bytes(values)
             write_whole(out / file, content)
-            progress.add({file: entry(content, values, scene, **place)})
+            progress.add({file: entry(content, values, scene, (), **place)})
 
     try:
         with tqdm(total=len(backgrounds) + n_test, desc="synthetic scenes", unit="scene") as bar:
@@ -199,7 +199,9 @@ def write_benchmark(
             for scene in tests:
                 if not progress.intact(pair(scene)):
                     made = make_scene(seed, scene, size=size, difficulty=difficulty)
-                    files = dict(zip(pair(scene), ((made.cube, {}), (made.mask, {})), strict=True))
+                    files: dict[str, tuple[np.ndarray, dict[str, int]]] = dict(
+                        zip(pair(scene), ((made.cube, {}), (made.mask, {})), strict=True)
+                    )
                     write(files, f"synthetic_t{scene:04d}")
                 bar.update()
     except BaseException:
