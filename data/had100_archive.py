@@ -14,8 +14,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from data.archive import ArchiveError, copy_member, open_zip
-from data.files import mask_png_bytes, npy_bytes
+from data import had100
+from data.archive import ArchiveError, check_sum, copy_member, open_zip
+from data.files import mask_png_bytes, npy_bytes, sha256_of
 from data.had100 import GROUPS, MASK_SOURCE, MASKS, NODATA, RAW_200, SENSORS, SIDE, TEST_CROPS
 from data.manifest import entry
 from data.scene import SceneError, read_mask, read_scene
@@ -82,6 +83,23 @@ def chosen_bands(sensor: str, bands: str) -> tuple[tuple[int, int], ...]:
 
 def count_bands(ranges: tuple[tuple[int, int], ...]) -> int:
     return sum(stop - start for start, stop in ranges)
+
+
+def check_archive(archive: Path, any_archive: bool) -> dict:
+    """What the manifest says about the archive.
+
+    Raises:
+        ArchiveError: It has to be the published one and is not.
+    """
+    if not archive.is_file():
+        raise ArchiveError(
+            f"{archive}: no such file. Fetch it with python -m data.download had100, then give its path."
+        )
+    if any_archive:
+        return {"name": archive.name, "bytes": archive.stat().st_size, "sha256": sha256_of(archive)}
+    advice = "Fetch it again with python -m data.download had100; --any_archive takes another archive of its structure."
+    check_sum(archive, had100.ARCHIVE, advice)
+    return {"name": had100.ARCHIVE.name, "bytes": had100.ARCHIVE.size, "sha256": had100.ARCHIVE.sha256}
 
 
 def list_scenes(archive: Path, bands: str = "kept", any_archive: bool = False) -> list[Source]:

@@ -104,7 +104,7 @@ def values_sha256(values: np.ndarray) -> str:
         True
     """
     digest = hashlib.sha256("x".join(map(str, values.shape)).encode())
-    digest.update(np.ascontiguousarray(values, dtype="<f4"))
+    digest.update(np.ascontiguousarray(values, dtype="<f4").data)
     return digest.hexdigest()
 
 

@@ -199,10 +199,8 @@ def write_benchmark(
             for scene in tests:
                 if not progress.intact(pair(scene)):
                     made = make_scene(seed, scene, size=size, difficulty=difficulty)
-                    files: dict[str, tuple[np.ndarray, dict[str, int]]] = dict(
-                        zip(pair(scene), ((made.cube, {}), (made.mask, {})), strict=True)
-                    )
-                    write(files, f"synthetic_t{scene:04d}")
+                    cube_file, mask_file = pair(scene)
+                    write({cube_file: (made.cube, {}), mask_file: (made.mask, {})}, f"synthetic_t{scene:04d}")
                 bar.update()
     except BaseException:
         if out.is_dir():
