@@ -41,7 +41,7 @@ def scenes(folder: str | Path, sensor: str | None = None, names: str = "paper") 
         SceneError: There is no ABU scene in the folder, or one that was named is missing.
     """
     folder = Path(folder)
-    found = [LabelledScene(scene_name(p.stem), p, lambda p=p: _load(p)) for p in visible(folder, f"{_PREFIX}*.mat")]  # type: ignore[misc]
+    found = [_labelled(path) for path in visible(folder, f"{_PREFIX}*.mat")]
     if found:
         names = TABLE_SCENES if names == "paper" else names
     else:
@@ -74,6 +74,10 @@ def scene_name(stem: str) -> str:
     """
     stem = stem.removeprefix(_PREFIX)
     return _SHORT_NAMES.get(stem, stem)
+
+
+def _labelled(path: Path) -> LabelledScene:
+    return LabelledScene(scene_name(path.stem), path, lambda: _load(path))
 
 
 def _load(path: Path) -> tuple[Scene, np.ndarray]:

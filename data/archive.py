@@ -30,7 +30,7 @@ class Published:
         page: The page that links to it.
         size: Bytes, where they are known.
         sha256: 64 hexadecimal digits, where they are known.
-        git_blob: The file's id in a git repository, 40 hexadecimal digits: the SHA-1 of ``blob SIZE``, a zero byte, and the content.
+        git_blob: The file's id in a git repository: the SHA-1 of ``blob SIZE``, a zero byte, and the content.
     """
 
     name: str

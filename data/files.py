@@ -6,6 +6,8 @@ import errno
 import hashlib
 import io
 import os
+import re
+import shutil
 import socket
 import zlib
 from collections.abc import Iterator
@@ -46,8 +48,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # a digest: the name of the file itself may be as long as the file system allows
-    prefix = f".tmp-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}-{_HOST}-"
-    _remove_leftovers(path.parent, prefix)
+    prefix = leftover_prefix(f"tmp-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}")
+    remove_leftovers(path.parent, prefix)
     temporary = path.with_name(f"{prefix}{os.getpid()}{path.suffix}")
     try:
         temporary.touch()
@@ -66,11 +68,23 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _remove_leftovers(folder: Path, prefix: str) -> None:
+def remove_leftovers(folder: Path, prefix: str) -> None:
+    """Remove what processes of this machine that have ended left in a folder.
+
+    Args:
+        folder: The folder.
+        prefix: Of the names, which go on with the number of the process. ``leftover_prefix`` makes one.
+    """
     for name in [entry.name for entry in os.scandir(folder) if entry.name.startswith(prefix)]:
-        process = name.removeprefix(prefix).partition(".")[0]
-        if process.isdigit() and not _alive(int(process)):
-            (folder / name).unlink(missing_ok=True)
+        process = re.match(r"\d+", name.removeprefix(prefix))
+        if process and not _alive(int(process[0])):
+            path = folder / name
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def leftover_prefix(purpose: str) -> str:
+    """How the temporary names of this machine for some purpose begin: a dot, the purpose, the machine."""
+    return f".{purpose}-{_HOST}-"
 
 
 def _alive(process: int) -> bool:

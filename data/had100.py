@@ -189,7 +189,7 @@ def dataset_name(folder: str | Path) -> str:
     """What to call a folder in HAD100's layout: ``synthetic`` where its manifest says that it is made up."""
     try:
         synthetic = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8")).get("synthetic", False)
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         synthetic = False
     return "synthetic" if synthetic else "HAD100"
 

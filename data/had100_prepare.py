@@ -19,14 +19,13 @@ An interrupted run goes on: what is there with the right checksum is not made ag
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from data import had100
 from data.archive import ArchiveError, free_bytes
 from data.commandline import positive, run
-from data.files import write_whole
+from data.files import remove_leftovers, write_whole
 from data.had100 import GROUPS, SENSORS, SIDE
 from data.had100_archive import UNPACK, Source, check_archive, count_bands, crops, list_scenes
 from data.had100_verify import against_the_published, files_in, in_threads, made_from, verify
@@ -87,8 +86,8 @@ def prepare(
             f"{strangers[0]}. Choose another --out, or check what is there with --verify."
         )
     _check_room(out, [source for source in sources if not all((out / file).is_file() for file in source.files())])
-    for stale in out.glob(f"{UNPACK}*"):  # of a run that was killed
-        shutil.rmtree(stale, ignore_errors=True)
+    if out.is_dir():
+        remove_leftovers(out, UNPACK)  # of a run that was killed
     try:
         for entries in in_threads(
             lambda source: progress.intact(source.files()) or _write(source, out), sources, workers, "scenes"

@@ -81,7 +81,7 @@ def verify(
             expected |= entries
         reference = Path(archive)
     elif manifest is not None:
-        expected = {file: facts for file, facts in manifest["files"].items() if file.split("/")[1] in wanted}
+        expected = {file: facts for file, facts in manifest["files"].items() if wanted & {*file.split("/")[1:2]}}
         reference = out / MANIFEST
         if not manifest.get("published_archive"):
             remarks.append(f"made from {made_from(manifest)}: not the published archive")
@@ -122,7 +122,7 @@ def _compare(expected: dict[str, dict], found: dict[str, dict], reference: Path)
     problems, renamed = [], 0
     for file, facts in sorted(expected.items(), key=lambda item: item[0] not in found):  # equal names first
         same = left[str(PurePosixPath(file).parent), facts["values_sha256"]]
-        crop = f"crop at row {facts['row']}, column {facts['column']} of {facts['scene']}"
+        crop = f"crop at row {facts.get('row')}, column {facts.get('column')} of {facts['scene']}"
         if file in same:
             same.remove(file)
         elif same and file.startswith("train/"):

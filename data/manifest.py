@@ -132,9 +132,12 @@ def read_manifest(folder: str | Path, name: str = MANIFEST) -> dict | None:
         wrong = [file for file, facts in manifest["files"].items() if not _is_entry(facts)]
         if wrong:
             raise ValueError(f"the entry of {wrong[0]!r} is incomplete")
+        if not all(isinstance(manifest.get(key, {}), dict) for key in ("archive", "bands")):
+            raise ValueError("archive or bands is no table")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ManifestError(
-            f"{path}: not a manifest of this project ({type(error).__name__}: {error}). Remove it: what needs one makes it anew."
+            f"{path}: not a manifest of this project ({type(error).__name__}: {error}). "
+            "Remove it: what needs one makes it anew."
         ) from error
     return manifest
 

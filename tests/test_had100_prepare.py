@@ -203,7 +203,7 @@ def test_the_published_numbers_of_scenes_give_the_published_numbers_of_crops(tmp
 
 
 def count_scenes(monkeypatch, stop_after: int | None = None) -> list[str]:
-    """The scenes that are unpacked from now on; Ctrl-C in place of the one after ``stop_after``."""
+    """The scenes that are unpacked from now on; Ctrl-C instead of the one after ``stop_after``."""
     made: list[str] = []
     crops = had100_prepare.crops
 

@@ -184,11 +184,9 @@ def test_length_and_width_of_rectangles_are_their_sides():
 
 
 def test_larger_and_smaller_scenes_hold_objects_in_proportion_to_their_area():
-    counts = {
-        size: np.mean([ndimage.label(synthetic.make_scene(2, i, size=size).mask, EIGHT)[1] for i in range(6)])
-        for size in (32, 96)
-    }
-    assert counts[32] < 4 < 6 < counts[96]
+    count = {size: ndimage.label(synthetic.make_scene(2, 0, size=size).mask, EIGHT)[1] for size in (32, 64, 96)}
+    assert count[64] >= 3
+    assert (count[32], count[96]) == (round(count[64] / 4), round(count[64] * 2.25))
 
 
 def test_difficulty_changes_neither_place_nor_background(scenes):
@@ -205,9 +203,11 @@ def test_rx_finds_less_the_harder_it_is(scenes):
 
 
 def test_rx_at_the_default_is_about_as_good_as_on_had100(scenes):
-    found = [auc(s.mask, mahalanobis(s.cube[..., :50])) for s in scenes]
-    assert 0.95 < np.mean(found) < 0.99
-    assert min(found) > 0.7 and np.ptp(found) > 0.02
+    """Published: 0.980, 0.971 and 0.965. Twelve scenes tell it to about 0.015."""
+    found = np.array([[auc(s.mask, mahalanobis(s.cube[..., :bands])) for s in scenes] for bands in (50, 100, 200)])
+    assert np.allclose(found.mean(axis=1), (0.980, 0.971, 0.965), atol=0.02)
+    assert found[0].mean() > found[2].mean()
+    assert found[0].min() > 0.7 and np.ptp(found[0]) > 0.02
 
 
 @pytest.mark.parametrize(

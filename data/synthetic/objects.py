@@ -23,6 +23,7 @@ _FINE = 5  # samples across a pixel, to draw an outline
 _VARIATION = 0.15 + step(1020, 30)  # of objects of one material: by dust and binder, beyond 1 um; pigments are alike
 _TRIES = 80  # places and directions that are tried for an object
 _LEAST_SHARE = 0.02  # of a pixel; less than this of an object is left out
+_BLUR = 0.55  # px by which the blur makes a mask longer and wider than its object
 _MARGIN = 4  # px around an object's outline, for the blur
 _EIGHT = np.ones((3, 3))  # pixels that touch across corners are one object
 
@@ -58,12 +59,13 @@ def _footprint(rng: np.random.Generator, area: int, length: float, width: float,
     angle = rng.uniform(0, np.pi)
     u, v = np.cos(angle) * x + np.sin(angle) * y, -np.sin(angle) * x + np.cos(angle) * y
     kind = rng.uniform()
+    slim = (length - _BLUR) / (width - _BLUR)
     if area >= 10 and area < 0.75 * length * width:  # an aircraft: most of the rectangle is empty
         outline = np.minimum(np.maximum(abs(u), 3 * abs(v)), np.maximum(abs(v), 3 * abs(u - 0.1 * length)))
     elif afloat or kind < 0.3:  # a boat, a tank
-        outline = np.hypot(u, v * length / width)
+        outline = np.hypot(u, v * slim)
     else:  # a vehicle, a roof
-        outline = np.maximum(abs(u), abs(v) * length / width)
+        outline = np.maximum(abs(u), abs(v) * slim)
 
     def seen(reach: float) -> np.ndarray:
         share = (outline < reach).reshape(2 * half + 1, _FINE, 2 * half + 1, _FINE).mean(axis=(1, 3))
