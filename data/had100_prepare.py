@@ -73,7 +73,9 @@ def prepare(
     progress = Progress(out, facts)
     for before in progress.before:
         bands_before = before.get("bands", {})
-        if before.get("archive") != origin or any(bands_before.get(s, b) != b for s, b in facts["bands"].items()):
+        if before.get("archive", {}).get("sha256") != origin["sha256"] or any(
+            bands_before.get(s, b) != b for s, b in facts["bands"].items()
+        ):
             raise ArchiveError(
                 f"{out}: made from another archive or with other bands ({made_from(before)}; now {made_from(facts)}). "
                 "Choose another --out."
@@ -88,15 +90,10 @@ def prepare(
     _check_room(out, [source for source in sources if not all((out / file).is_file() for file in source.files())])
     if out.is_dir():
         remove_leftovers(out, UNPACK)  # of a run that was killed
-    try:
-        for entries in in_threads(
-            lambda source: progress.intact(source.files()) or _write(source, out), sources, workers, "scenes"
-        ):
+    with progress:
+        made = in_threads(lambda s: progress.intact(s.files()) or _write(s, out), sources, workers, "scenes")
+        for entries in made:
             progress.add(entries)
-    except BaseException:
-        if out.is_dir():
-            progress.save()
-        raise
     problems = [] if any_archive else against_the_published(progress.files)
     if problems:
         raise ArchiveError(

@@ -15,6 +15,7 @@ value. A mask's says ``anomalous_pixels``.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
@@ -172,6 +173,8 @@ def write_manifest(folder: str | Path, facts: dict, files: dict[str, dict], name
 class Progress:
     """The files of a dataset that is being written, on record so that an interrupted run goes on.
 
+    It is a context manager: what is on record is saved when its block ends with an error.
+
     Args:
         folder: The dataset.
         facts: What its manifest says besides the files.
@@ -220,8 +223,18 @@ class Progress:
         write_manifest(self.folder, self.facts, self.files, _UNFINISHED)
         self._saved = time.monotonic()
 
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Save what was done before an error, unless the error is a full disk that takes the record neither."""
+        if kind is not None and self.folder.is_dir():
+            with contextlib.suppress(OSError):
+                self.save()
+
     def finish(self) -> dict:
-        """Write the manifest of the whole dataset, which it returns."""
+        """Write the manifest of the whole dataset, which it returns; files that are gone are not in it."""
+        self.files = {file: facts for file, facts in self.files.items() if (self.folder / file).is_file()}
         manifest = write_manifest(self.folder, self.facts, self.files)
         (self.folder / _UNFINISHED).unlink(missing_ok=True)
         return manifest

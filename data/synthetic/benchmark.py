@@ -184,27 +184,22 @@ def write_benchmark(
             write_whole(out / file, content)
             progress.add({file: entry(content, values, scene, (), **place)})
 
-    try:
-        with tqdm(total=len(backgrounds) + n_test, desc="synthetic scenes", unit="scene") as bar:
-            for scene in backgrounds:
-                if not progress.intact(crops(scene)):
-                    cube = make_scene(seed, FIRST_TRAIN_INDEX + scene, size=size + CROP_MARGIN, anomalies=False).cube
-                    corners = [(row, column) for row in (0, CROP_MARGIN) for column in (0, CROP_MARGIN)]
-                    cut = {
-                        file: (cube[row : row + size, column : column + size], {"row": row, "column": column})
-                        for file, (row, column) in zip(crops(scene), corners, strict=False)
-                    }
-                    write(cut, f"synthetic_b{scene:04d}")
-                bar.update()
-            for scene in tests:
-                if not progress.intact(pair(scene)):
-                    made = make_scene(seed, scene, size=size, difficulty=difficulty)
-                    cube_file, mask_file = pair(scene)
-                    write({cube_file: (made.cube, {}), mask_file: (made.mask, {})}, f"synthetic_t{scene:04d}")
-                bar.update()
-    except BaseException:
-        if out.is_dir():
-            progress.save()
-        raise
+    with progress, tqdm(total=len(backgrounds) + n_test, desc="synthetic scenes", unit="scene") as bar:
+        for scene in backgrounds:
+            if not progress.intact(crops(scene)):
+                cube = make_scene(seed, FIRST_TRAIN_INDEX + scene, size=size + CROP_MARGIN, anomalies=False).cube
+                corners = [(row, column) for row in (0, CROP_MARGIN) for column in (0, CROP_MARGIN)]
+                cut = {
+                    file: (cube[row : row + size, column : column + size], {"row": row, "column": column})
+                    for file, (row, column) in zip(crops(scene), corners, strict=False)
+                }
+                write(cut, f"synthetic_b{scene:04d}")
+            bar.update()
+        for scene in tests:
+            if not progress.intact(pair(scene)):
+                made = make_scene(seed, scene, size=size, difficulty=difficulty)
+                cube_file, mask_file = pair(scene)
+                write({cube_file: (made.cube, {}), mask_file: (made.mask, {})}, f"synthetic_t{scene:04d}")
+            bar.update()
     progress.finish()
     return out
