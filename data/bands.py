@@ -260,10 +260,8 @@ def select(scene: Scene, choice: BandChoice) -> Scene:
     if choice.matrix is None:
         neighbours = len(used) == used[-1] - used[0] + 1 and (np.diff(used) == 1).all()
         cube = scene.cube[:, :, used[0] : used[-1] + 1] if neighbours else scene.cube[:, :, used]
-        cut = {
-            name: None if (v := getattr(scene, name)) is None else v[used] for name in ("wavelengths", "fwhm", "good")
-        }
-        return replace(scene, cube=cube, **cut)
+        wavelengths, fwhm, good = (None if v is None else v[used] for v in (scene.wavelengths, scene.fwhm, scene.good))
+        return replace(scene, cube=cube, wavelengths=wavelengths, fwhm=fwhm, good=good)
     cube = np.empty((*scene.cube.shape[:2], choice.count), np.float32)
     for rows in row_blocks(scene.cube.shape):
         block = replace(scene, cube=np.asarray(scene.cube[rows][:, :, used]))

@@ -54,7 +54,7 @@ def normalise(
         >>> h.dtype.name, float(h.min()), float(h.max())
         ('float32', -0.10000000149011612, 0.10000000149011612)
     """
-    height, width, available = scene.cube.shape
+    height, width = scene.cube.shape[:2]
     if value_range is None and min(height, width) < MIN_SIDE:
         raise SceneError(
             f"{scene.path}: {height} x {width} px; at least {MIN_SIDE} px on each side are needed. Give a larger cut of "

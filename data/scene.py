@@ -198,10 +198,7 @@ def row_blocks(shape: tuple[int, ...], samples: int = 1 << 24) -> list[slice]:
 
 def _read_png_mask(path: Path) -> np.ndarray:
     with refusing(path, "PNG image"), Image.open(path, formats=["PNG"]) as image:  # others start external programs
-        image.load()
-        if image.mode in ("P", "PA", "RGBA", "LA"):
-            image = image.convert("RGB")
-        pixels = np.asarray(image)
+        pixels = np.asarray(image.convert("RGB") if image.mode in ("P", "PA", "RGBA", "LA") else image)
     if pixels.ndim == 3:
         return pixels[:, :, 1] == 255  # SPEC 8: anomaly where the green channel is 255
     return pixels

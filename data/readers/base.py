@@ -117,8 +117,8 @@ class Reader(ABC):
         good: ``(B,)`` bool, False for bands that the provider marks as unusable; None where nobody says.
         good_source: Who says so, such as "bbl of the header"; empty where nobody does.
         declared_nodata: Values of stored samples that mark missing data.
-        missing_if: "any" if one marked sample makes a pixel missing, "all" if each sample must be marked (a single 0 can be
-            a measurement).
+        missing_if: "any" if one marked sample makes a pixel missing, "all" if each sample that is read must be marked
+            (a single 0 can be a measurement).
         scale: ``(B,)`` factors from stored to physical values, or None.
         offset: ``(B,)`` what is added after that, or None.
         native_chunks: Rows, columns and bands that the file stores together: read multiples of these rows.

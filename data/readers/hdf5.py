@@ -178,8 +178,8 @@ def text(item: h5py.Group | h5py.Dataset, name: str) -> str:
 
 def plain_text(value: object) -> str:
     """Text as HDF5 files hold it: bytes, str, or an array of one."""
-    value = np.asarray(value).reshape(-1)[0] if np.size(value) else ""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    first = next(iter(np.asarray(value).reshape(-1)), "")
+    return first.decode("utf-8", "replace") if isinstance(first, bytes) else str(first)
 
 
 def numbers(item: h5py.Group | h5py.Dataset, name: str) -> np.ndarray | None:
