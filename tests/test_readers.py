@@ -274,6 +274,7 @@ def test_formats_that_cannot_be_read_say_what_to_do(tmp_path):
         open_scene(tmp_path / "a.nc")
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize(
     "name, shape, first, last",
     [
