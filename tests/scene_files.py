@@ -152,7 +152,7 @@ def emit_file(folder: Path, level: str = "L2A_RFL", stem: str = "001_20220827T09
         location["glt_x"], location["glt_y"] = glt_x.astype("i4"), glt_y.astype("i4")
         location["lat"], location["lon"] = np.full((HEIGHT, WIDTH), 40.0), np.full((HEIGHT, WIDTH), 15.0)
         file.attrs["geotransform"] = np.array([15.0, 0.0005, 0, 40.0, 0, -0.0005])
-        file.attrs["spatial_ref"] = CRS.from_epsg(4326).to_wkt()
+        file.attrs["spatial_ref"] = np.bytes_(CRS.from_epsg(4326).to_wkt())
     return Written(path, cube, centres, np.full(bands, 8.5), good if "RFL" in level else None, (15.0, 40.0))
 
 
@@ -300,10 +300,12 @@ def aviris_file(folder: Path, unit: str = "units") -> Written:
         )
         data.attrs["_FillValue"] = np.float32(-9999)
         file["reflectance/wavelength"], file["reflectance/fwhm"] = centres, np.full(7, 7.4)
-        file["reflectance/wavelength"].attrs[unit] = "nanometers"
+        file["reflectance/wavelength"].attrs[unit] = np.bytes_("nanometers")
         projection = file.create_dataset("transverse_mercator", data=np.bytes_(b""))
-        projection.attrs["spatial_ref"] = CRS.from_string(UTM).to_wkt()
-        projection.attrs["GeoTransform"] = "500000 20 0 4000000 0 -20"
+        projection.attrs["spatial_ref"] = np.bytes_(CRS.from_string(UTM).to_wkt())
+        # netCDF writes text of fixed length, h5py text of variable length: both occur
+        place = "500000 20 0 4000000 0 -20"
+        projection.attrs["GeoTransform"] = np.bytes_(place) if unit == "units" else place
     return Written(path, cube, centres, np.full(7, 7.4), None, (500000.0, 4000000.0), (500010.0, 3999990.0))
 
 
@@ -324,7 +326,7 @@ def tanager_file(folder: Path, kind: str = "GRIDS") -> Written:
         if kind == "GRIDS":
             file["HDFEOS/GRIDS/HYP"].attrs["epsg_code"] = 32633
             right, bottom = 500000 + 30 * WIDTH, 4000000 - 30 * HEIGHT
-            file["HDFEOS INFORMATION/StructMetadata.0"] = (
+            file["HDFEOS INFORMATION/StructMetadata.0"] = np.bytes_(
                 f"GROUP=GridStructure\n\t\tUpperLeftPointMtrs=(500000.000000,4000000.000000)\n"
                 f"\t\tLowerRightMtrs=({right:.6f},{bottom:.6f})\n"
             )
@@ -348,10 +350,10 @@ def neon_file(folder: Path) -> Written:
         base.attrs["Band_Window_1_Nanometers"] = np.array([1340, 1445])
         base.attrs["Band_Window_2_Nanometers"] = np.array([1790, 1955])
         base["Metadata/Spectral_Data/Wavelength"], base["Metadata/Spectral_Data/FWHM"] = centres, np.full(6, 5.9)
-        base["Metadata/Coordinate_System/Map_Info"] = (
+        base["Metadata/Coordinate_System/Map_Info"] = np.bytes_(
             "UTM,  1.000,  1.000,       500000.000,      4000000.000,       1.000,  1.000, 33, North, WGS-84, units=Meters, 0"
         )
-        base["Metadata/Coordinate_System/EPSG Code"] = "32633"
+        base["Metadata/Coordinate_System/EPSG Code"] = np.bytes_("32633")
     cube = stored / 10000
     cube[MISSING] = np.nan
     good = np.array([True, True, False, True, False, True])

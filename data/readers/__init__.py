@@ -50,13 +50,16 @@ def open_scene(path: str | Path, variable: str | None = None) -> Reader:
         (2, 30, 2)
     """
     path = Path(path)
-    if not path.exists():
-        raise SceneError(f"{path}: no such file. Check the path of the scene.")
-    if path.is_dir():
-        return geotiff.open_hyperion(path)
     with refusing(path, "scene"):
-        with open(path, "rb") as file:
-            head = file.read(128)
+        try:
+            with open(path, "rb") as file:
+                head = file.read(128)
+        except FileNotFoundError as error:
+            raise SceneError(f"{path}: no such file. Check the path of the scene.") from error
+        except OSError:
+            if path.is_dir():
+                return geotiff.open_hyperion(path)
+            raise
         return _opened(path, head, variable)
 
 
@@ -70,7 +73,7 @@ def _opened(path: Path, head: bytes, variable: str | None) -> Reader:
         return geotiff.open_geotiff(path)
     if _is_hdf5(path, head):
         with _hdf5(path, head) as (file, matlab):
-            for product in _PRODUCTS:
+            for product in () if matlab else _PRODUCTS:
                 reader = product(path, file, variable)
                 if reader is not None:
                     return reader
@@ -113,7 +116,9 @@ def read_array(
             with _hdf5(path, head) as (file, matlab):
                 key = arrays.pick(path, hdf5.variables(file, matlab), variable, ndim, shape)
                 return hdf5.load_variable(path, file, key, matlab)
-        return arrays.load_variable(path, arrays.pick(path, arrays.variables(path), variable, ndim, shape))
+        found = arrays.variables(path)
+        key = arrays.pick(path, found, variable, ndim, shape)
+        return arrays.load_variable(path, key, found[key])
 
 
 def _is_hdf5(path: Path, head: bytes) -> bool:

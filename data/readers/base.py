@@ -222,7 +222,8 @@ class Reader(ABC):
         start, stop, step = rows.indices(self.shape[0])
         if step != 1:
             raise ValueError(f"rows of step {step}: whole rows are read one after the other")
-        index = np.arange(self.bands)[slice(None) if bands is None else bands]
+        everything = np.arange(self.bands)
+        index = everything if bands is None else everything[bands if isinstance(bands, slice) else list(bands)]
         height = max(0, stop - start)
         check_memory(self.path, height * self.shape[1] * len(index) * self.dtype.itemsize)
         if height == 0 or len(index) == 0:
