@@ -12,7 +12,7 @@ import h5py
 from affine import Affine
 
 from data.readers.base import MapGrid, Reader, SceneError
-from data.readers.hdf5 import Hdf5Reader, checked, dataset, find, nodata_of, numbers, stack, text, texts
+from data.readers.hdf5 import Hdf5Reader, checked, dataset, find, nodata_of, numbers, stack, texts
 from data.readers.projection import crs_wkt
 from data.readers.wavelengths import to_nm
 
