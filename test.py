@@ -4,51 +4,22 @@
     python test.py --input_channel 200 --fusion B --detect RX
     python test.py --input_channel 50 --features original      RX on the cube itself
     python test.py --detect AE                                 the autoencoder detector
+    python test.py --detect my_module:MyDetector               a detector of your own
 
 The dataset's folder holds test/<sensor>/*.npy (H x W x B) and ground_truth/<sensor>/*.png (anomaly where green is 255).
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Sequence
 
-from data import had100
-from evaluation.cli import add_test_options, build, run_script
-from evaluation.evaluate import evaluate
-
-SENSOR, BANDS = "aviris_ng", 50
+from evaluation import cli
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_test_options(
-        parser,
-        bands=BANDS,
-        data_path="data/HAD100Dataset",
-        sensor=SENSOR,
-        scenes="all",
-        scenes_help="all, or names separated by commas",
-    )
-    options = parser.parse_args(arguments)
-
-    def script() -> None:
-        scenes = had100.test_scenes(options.data_path, options.sensor or SENSOR, options.scenes)
-        dataset = had100.dataset_name(options.data_path)
-        pipeline, save_dir = build(options, SENSOR, dataset)
-        evaluate(
-            scenes,
-            pipeline,
-            save_dir,
-            dataset=dataset,
-            start_band=options.start_band,
-            batch_size=options.batch_size,
-            maps=not options.no_maps,
-            config={"layout": "had100", "data_path": str(options.data_path), "scenes": options.scenes},
-        )
-
-    return run_script(script)
+    return cli.main("HAD100", __doc__ or "", arguments)
 
 
 if __name__ == "__main__":

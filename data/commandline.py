@@ -5,31 +5,49 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 
 INTERRUPTED = 130
+BUG = 1
 
 
-def run(work: Callable[[], None], errors: tuple[type[Exception], ...], go_on: str = "") -> int:
+def run(work: Callable[[], None], errors: tuple[type[Exception], ...] = (), how_to_resume: str = "") -> int:
     """Do a command's work; what the user can mend becomes a message on stderr and exit code 2, without a traceback.
 
     Args:
-        work: The command.
-        errors: What it raises for input that cannot be used; each message names the file and the remedy.
-        go_on: How to go on after an interruption or a full disk, such as "run the same command again".
+        work: The command. It raises ValueError (such as ``FersError``) for input that cannot be used; each message
+            names the file and the remedy.
+        errors: Further exceptions of that kind.
+        how_to_resume: How to go on after an interruption or a full disk, such as "run the same command again".
 
     Returns:
-        The exit code: 0, 2 for an error, 130 for Ctrl-C.
+        The exit code: 0, 2 for an error, 130 for Ctrl-C, 1 for a mistake of this program's.
     """
-    hint = f" To go on: {go_on}." if go_on else ""
+    hint = f" To go on: {how_to_resume}." if how_to_resume else ""
     try:
         work()
-    except errors as error:
+    except (ValueError, *errors) as error:  # type: ignore[misc]
         message, code = f"error: {error}", 2
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
     except OSError as error:  # a full disk, a folder that may not be written
         message, code = f"error: {error}. What was finished is kept.{hint}", 2
+    except MemoryError as error:
+        message, code = f"error: not enough memory ({error}). Use smaller scenes or fewer at a time.{hint}", 2
     except KeyboardInterrupt:
         message, code = f"\nstopped.{hint}", INTERRUPTED
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        message = (
+            f"unexpected error: {type(error).__name__}: {error} (in {os.path.basename(where.filename)}, line {where.lineno}). "
+            "This is a mistake of the program. Please report the command, this line, and the output of pip freeze. "
+            f"FERS_DEBUG=1 shows all of it. What was finished is kept.{hint}"
+        )
+        code = BUG
+        if os.environ.get("FERS_DEBUG"):
+            traceback.print_exc()
     else:
         return 0
     if os.environ.get("RANK", "0") == "0":  # of several processes, each meets the same error
@@ -39,14 +57,14 @@ def run(work: Callable[[], None], errors: tuple[type[Exception], ...], go_on: st
 
 def natural(text: str) -> int:
     """A whole number from 0 to 2^32 - 1, as seeds and counts are."""
-    if not text.isdigit() or int(text) >= 2**32:
+    if not (text.isascii() and text.isdigit()) or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0 to 2^32 - 1")
     return int(text)
 
 
 def positive(text: str) -> int:
     """A whole number from 1 up."""
-    if not text.isdigit() or int(text) == 0:
+    if not (text.isascii() and text.isdigit()) or int(text) == 0:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number >= 1")
     return int(text)
 

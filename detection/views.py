@@ -1,27 +1,82 @@
-"""The two ways to bring spectral and spatial features to a detector: fusion A (eqs. 18-22) and B (eq. 23)."""
+"""The cubes that a detector sees: what is added to H, and how several score maps become one.
+
+A new kind of features is one row of ``VIEWS``.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
 import torch
 
-from detectors.base import Detector, minmax
+from detectors import Detector, minmax
 
-FUSION_A_BANDS = 50  # the paper's choice for RX: fusion A up to this many bands, B above (SPEC 6)
+FUSION_A_BANDS = 50  # the paper's choice for RX: fusion A up to this many bands, B above (section IV-C)
 
 
-def fusion_a(detector: Detector, h: torch.Tensor, f_spe: torch.Tensor, f_spa: torch.Tensor) -> torch.Tensor:
-    """Fusion A: the product of the two branches' score maps, each scaled to [0, 1] (eqs. 18-22).
+@dataclass(frozen=True)
+class Features:
+    """What the networks make of H, each ``(N, C, H, W)``; empty where the view needs none of it.
+
+    Attributes:
+        spe: F_spe (eq. 4).
+        spa: F_spa (eq. 8).
+    """
+
+    spe: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    spa: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+
+
+@dataclass(frozen=True)
+class View:
+    """A row of ``VIEWS``.
+
+    Attributes:
+        cubes: From H and its features to the cubes that the detector scores.
+        needs: The branches whose features it takes: ``spe_fen``, ``spa_fen``.
+        ours: Why it stands in no row of the paper; empty for what the paper has.
+    """
+
+    cubes: Callable[[torch.Tensor, Features], list[torch.Tensor]]
+    needs: tuple[str, ...] = ()
+    ours: str = ""
+
+
+VIEWS: dict[str, View] = {
+    "original": View(lambda h, f: [h]),
+    "spectral": View(lambda h, f: [h + f.spe], ("spe_fen",)),  # eq. 19
+    "spatial": View(lambda h, f: [h + f.spa], ("spa_fen",)),  # eq. 18
+    "fused-A": View(lambda h, f: [h + f.spa, h + f.spe], ("spe_fen", "spa_fen")),  # eqs. 18-22
+    "fused-B": View(lambda h, f: [h + f.spa + f.spe], ("spe_fen", "spa_fen")),  # eq. 23
+}
+
+
+def score(detector: Detector, cubes: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The score map of some cubes of the same scenes.
+
+    One cube's map is the detector's. Several cubes' maps are each scaled to [0, 1] and multiplied (eqs. 20-22).
 
     Args:
-        detector: RX, or any other of the same form.
-        h, f_spe, f_spa: ``(N, C, H, W)``.
+        detector: See ``detectors.Detector``.
+        cubes: Of a row of ``VIEWS``, each ``(N, C, H, W)``.
 
     Returns:
-        ``(N, H, W)`` in [0, 1].
+        ``(N, H, W)``.
     """
-    return minmax(detector(h + f_spa)) * minmax(detector(h + f_spe))
+    if len(cubes) == 1:
+        return detector(cubes[0])
+    return math.prod((minmax(detector(cube)) for cube in cubes[1:]), start=minmax(detector(cubes[0])))
 
 
-def fusion_b(detector: Detector, h: torch.Tensor, f_spe: torch.Tensor, f_spa: torch.Tensor) -> torch.Tensor:
-    """Fusion B: one detection on the cube with both features added (eq. 23). Arguments and result as ``fusion_a``."""
-    return detector(h + f_spa + f_spe)
+def view_name(features: str, fusion: str | None) -> str:
+    """The key of ``VIEWS`` for the options ``--features`` and ``--fusion``; the untrained control is ``spectral``."""
+    if features == "fused":
+        return f"fused-{fusion}"
+    return "spectral" if features == "untrained" else features
+
+
+def default_fusion(by: str, bands: int) -> str:
+    """The fusion of a detector for so many bands; ``by`` as ``detectors.Entry.fusion`` has it."""
+    return "A" if by == "by bands" and bands <= FUSION_A_BANDS else "B"

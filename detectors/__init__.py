@@ -1,7 +1,86 @@
-"""Cube in, score map out. Nothing here knows a network or a file."""
+"""Cube in, score map out. Nothing here knows a network's weights or a file.
 
-from detectors.ae import ae, ae_iterations
+A new detector is one file and one row of ``DETECTORS``. One of your own needs neither: ``--detect my_module:MyDetector``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+
+from detectors.ae import AE
 from detectors.base import Detector, Entry, minmax
-from detectors.rx import Background, estimate_background, rx
+from detectors.rx import RX, Background, rx
 
-__all__ = ["Background", "Detector", "Entry", "ae", "ae_iterations", "estimate_background", "minmax", "rx"]
+DETECTORS: dict[str, Entry] = {
+    "RX": Entry(RX, cite="Reed and Yu, IEEE Trans. ASSP 38(10), 1990"),
+    "AE": Entry(AE, trains_on="scene", fusion="B", cite="Jin, Zhu and Guo, arXiv 2510.18781, section IV-B"),
+}
+"""The detectors by their names in the paper's tables."""
+
+
+def find_detector(name: str) -> Entry:
+    """The row of a detector, or one made for a class or function of the user's.
+
+    Args:
+        name: A key of ``DETECTORS`` in any case, or ``module:Name`` of something callable that follows ``Detector``. A
+            class is made first, with ``seed`` if it takes one; a function is used as it is.
+
+    Raises:
+        ValueError: There is no such detector.
+    """
+    by_lower = {key.lower(): entry for key, entry in DETECTORS.items()}
+    if name.lower() in by_lower:
+        return by_lower[name.lower()]
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        raise ValueError(
+            f"--detect {name}: no such detector. Choose among {', '.join(DETECTORS)}, or give module:Name of your own."
+        )
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"--detect {name}: cannot be imported ({error}). Give module:Name, as Python finds it."
+        ) from error
+    if not callable(found):
+        raise ValueError(f"--detect {name}: is not callable. It takes a cube (N, C, H, W) and returns (N, H, W).")
+    make: Callable[..., Detector] = found if inspect.isclass(found) else lambda **_: found  # type: ignore[assignment]
+    return Entry(make, trains_on="scene", fusion="B", cite=name)
+
+
+def make_detector(name: str, seed: int = 0, options: dict[str, str] | None = None) -> Detector:
+    """Make a detector from what a command line gives.
+
+    Args:
+        name: As ``find_detector`` takes it.
+        seed: Of its random weights, if it has any.
+        options: Its own options by name, as text; each is read as the type of the option's default.
+
+    Raises:
+        ValueError: An option is unknown or of the wrong type; the message lists those there are.
+
+    Example:
+        >>> make_detector("AE", options={"iterations": "3"}).iterations
+        3
+    """
+    make = find_detector(name).make
+    known = {p.name: p for p in inspect.signature(make).parameters.values() if p.kind is not p.VAR_KEYWORD}
+    arguments: dict[str, object] = {"seed": seed} if "seed" in known or not inspect.isclass(make) else {}
+    choices = {key: p.default for key, p in known.items() if key != "seed" and p.default is not p.empty}
+    for key, text in (options or {}).items():
+        if key not in choices:
+            has = ", ".join(f"{k}={v}" for k, v in choices.items()) or "none"
+            raise ValueError(f"--option {key}={text}: {name} has no such option. It has: {has}.")
+        kind = type(choices[key])
+        try:
+            arguments[key] = (
+                text.lower() in ("1", "true", "yes") if kind is bool else text if kind is type(None) else kind(text)
+            )
+        except ValueError as error:
+            raise ValueError(f"--option {key}={text}: {name} needs a value such as {choices[key]}.") from error
+    return make(**arguments)
+
+
+__all__ = ["AE", "DETECTORS", "RX", "Background", "Detector", "Entry", "find_detector", "make_detector", "minmax", "rx"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import nn
 
 from detectors.base import minmax
 
-ITERATIONS = 50
 LEARNING_RATE = 1e-3
 
 
@@ -30,49 +30,62 @@ class PixelAutoencoder(nn.Sequential):
         super().__init__(nn.Sigmoid(), *encoder, nn.Tanh(), *decoder, nn.Sigmoid())
 
 
-def ae_iterations(cube: torch.Tensor, iterations: int = ITERATIONS, seed: int = 0) -> Iterator[torch.Tensor]:
-    """The AE's score map after each of its training steps.
+class AE:
+    """The paper's lightweight autoencoder baseline, trained on each image anew.
+
+    Adam with learning rate 1e-3 on the mean squared error of the whole image, which is scaled to [0, 1] by its own
+    minimum and maximum. The score is the mean over bands of the squared error.
 
     Args:
-        cube: ``(1, C, H, W)``: the autoencoder is trained on one image. Scaled to [0, 1] here by its minimum and maximum.
-        iterations: Training steps: Adam, learning rate 1e-3, on the mean squared error of the whole image.
-        seed: For the initial weights.
-
-    Yields:
-        ``(1, H, W)`` float32, >= 0: the mean over bands of the squared error, after 1, 2, ... steps.
-
-    Source: SPEC 6.
-    """
-    if cube.ndim != 4 or len(cube) != 1:
-        raise ValueError(f"the AE detector takes one image, 1 x C x H x W; got {tuple(cube.shape)}.")
-    target = minmax(cube.float().flatten(2)).view_as(cube)
-    with torch.enable_grad():
-        network = PixelAutoencoder(cube.shape[1], seed).to(cube.device)
-        optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
-        for step in range(iterations + 1):
-            error = (network(target) - target).square()
-            if step:  # the forward pass before the first step is that of the random network
-                yield error.detach().mean(1)
-            if step < iterations:
-                optimiser.zero_grad()
-                error.mean().backward()
-                optimiser.step()
-
-
-def ae(cube: torch.Tensor, iterations: int = ITERATIONS, seed: int = 0) -> torch.Tensor:
-    """The AE's score map after its last training step; see ``ae_iterations``.
-
-    Args:
-        cube: ``(N, C, H, W)``; one autoencoder is trained for each image.
-        iterations: Training steps.
         seed: For the initial weights, the same for each image.
+        iterations: Training steps.
+        scored: ``after`` each step: the scores of steps 1 to 50. ``before`` each step, as the released code does:
+            of iterations 0 to 49, so the last one has had one step less.
 
-    Returns:
-        ``(N, H, W)`` float32, >= 0. Higher is more anomalous.
+    Raises:
+        ValueError: ``iterations`` is below 1, or ``scored`` is neither.
+
+    Source: Jin, Zhu and Guo, section IV-B; docs/fidelity.md#ae.
+
+    Example:
+        >>> cube = torch.rand(1, 8, 12, 12, generator=torch.Generator().manual_seed(0))
+        >>> AE(iterations=3)(cube).shape
+        torch.Size([1, 12, 12])
     """
-    maps = []
-    for image in cube.split(1):
-        for score in ae_iterations(image, iterations, seed):  # noqa: B007  (the last one is wanted)
-            pass
-        maps.append(score)
-    return torch.cat(maps)
+
+    def __init__(self, seed: int = 0, iterations: int = 50, scored: Literal["after", "before"] = "after"):
+        if iterations < 1 or scored not in ("after", "before"):
+            raise ValueError(f"AE needs iterations >= 1 and scored 'after' or 'before'; got {iterations}, '{scored}'.")
+        self.seed, self.iterations, self.scored = seed, iterations, scored
+
+    def steps(self, cube: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The score map of every iteration.
+
+        Args:
+            cube: ``(1, C, H, W)``: the autoencoder is trained on one image.
+
+        Yields:
+            ``(1, H, W)`` float32, >= 0.
+        """
+        if cube.ndim != 4 or len(cube) != 1:
+            raise ValueError(f"the AE detector takes one image, 1 x C x H x W; got {tuple(cube.shape)}.")
+        target = minmax(cube.float().flatten(2)).view_as(cube)
+        with torch.enable_grad():
+            network = PixelAutoencoder(cube.shape[1], self.seed).to(cube.device)
+            optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+            for step in range(self.iterations + 1):
+                error = (network(target) - target).square()
+                if step > 0 if self.scored == "after" else step < self.iterations:
+                    yield error.detach().mean(1)
+                if step < self.iterations:
+                    optimiser.zero_grad()
+                    error.mean().backward()
+                    optimiser.step()
+
+    def __call__(self, cube: torch.Tensor) -> torch.Tensor:
+        """The last iteration's score map of each image: ``(N, C, H, W)`` to ``(N, H, W)`` float32, >= 0."""
+        maps = []
+        for image in cube.split(1):
+            *_, last = self.steps(image)
+            maps.append(last)
+        return torch.cat(maps)

@@ -247,3 +247,14 @@ def _given(background: Background | tuple, pixels: torch.Tensor) -> Background:
             f"the background is of {mean.shape[-1]} bands (covariance {tuple(covariance.shape)}); the cube has {bands}."
         )
     return Background(mean.expand(n, bands), covariance.expand(n, bands, bands))
+
+
+class RX:
+    """``rx`` as a row of ``DETECTORS``; ``seed`` is ignored."""
+
+    def __init__(self, seed: int = 0):
+        pass
+
+    def __call__(self, cube: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """See ``rx``."""
+        return rx(cube, mask=mask)

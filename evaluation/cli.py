@@ -1,81 +1,199 @@
-"""What the two test scripts share: their options, and how they end."""
+"""The command line of both test scripts: a benchmark's row decides what they differ in."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import difflib
+from collections.abc import Sequence
 from pathlib import Path
 
-from data import SceneError
+from data.benchmarks import BENCHMARKS, Benchmark
 from data.commandline import natural, positive, run
-from detection.pipeline import DETECTORS, FEATURES, FUSIONS, PRECISIONS, USER_ERRORS, Pipeline, Settings
-from models.checkpoint import ROOT
+from data.errors import FersError
+from data.paths import ROOT
+from detection.networks import PRECISIONS
+from detection.pipeline import FEATURES, FUSIONS, DetectConfig, Pipeline
+from detectors import DETECTORS
+from evaluation.evaluate import config_hash, evaluate, full_config
+from evaluation.published import published_aucs
 
 
-def add_test_options(
-    parser: argparse.ArgumentParser, *, bands: int, data_path: str, sensor: str, scenes: str, scenes_help: str
-) -> None:
-    """Add the options of a test script, grouped by concern; the arguments are the defaults."""
-    group = parser.add_argument_group("data")
+class Parser(argparse.ArgumentParser):
+    """An argument parser that answers a wrong choice with the nearest right one."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        """One line instead of the whole usage; exit code 2."""
+        wrong, _, choices = message.partition(" (choose from ")
+        if choices:
+            given = wrong.rpartition("'")[0].rpartition("'")[2]
+            near = difflib.get_close_matches(given, [c.strip("' )") for c in choices.split(",")], 1, 0.4)
+            wrong += f"; did you mean {near[0]}?" if near else ""
+            message = f"{wrong} Choose from {choices.rstrip(')')}."
+        self.exit(2, f"error: {message} See {self.prog} --help.\n")
+
+
+def parser(name: str, description: str) -> argparse.ArgumentParser:
+    """The options of a benchmark's test script, grouped by concern."""
+    benchmark = BENCHMARKS[name]
+    found = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    group = found.add_argument_group("data")
     group.add_argument(
-        "--data_path", type=Path, default=ROOT / data_path, help=f"the dataset's folder (default: {data_path})"
+        "--data_path",
+        type=Path,
+        default=benchmark.default_folder(),
+        help=f"the dataset's folder (default: {benchmark.folders[0]})",
     )
-    group.add_argument("--sensor", default=None, help=f"sensor of data and checkpoint (default: {sensor})")
+    group.add_argument("--sensor", type=_sensor, help=f"sensor of data and checkpoint (default: {benchmark.sensor})")
     group.add_argument(
-        "--input_channel", type=positive, default=bands, help="bands given to the networks (default: %(default)s)"
+        "--input_channel",
+        type=positive,
+        default=benchmark.bands,
+        help="bands given to the networks (default: %(default)s)",
     )
-    group.add_argument("--start_band", type=natural, default=0, help="the first of them (default: 0)")
-    group.add_argument("--scenes", default=scenes, help=f"{scenes_help} (default: {scenes})")
+    group.add_argument(
+        "--start_band", "--start_channel_id", type=natural, default=0, help="the first of them (default: 0)"
+    )
+    group.add_argument("--scenes", default=benchmark.names, help=f"{benchmark.names_help} (default: {benchmark.names})")
+    group.add_argument(
+        "--nodata",
+        choices=("refuse", "keep", "mask"),
+        default="refuse",
+        help="pixels without data: refuse the scene; keep them, as the released code does; or mask them, so that they count nowhere (default: refuse)",
+    )
 
-    group = parser.add_argument_group("method")
-    group.add_argument("--detect", choices=DETECTORS, default="RX", type=str.upper, help="detector (default: RX)")
+    group = found.add_argument_group("method")
+    group.add_argument(
+        "--detect", default="RX", help=f"{', '.join(DETECTORS)}, or module:Name of your own (default: RX)"
+    )
+    group.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the detector, as often as needed, such as --option iterations=50",
+    )
+    group.add_argument(
+        "--rx",
+        choices=("float64", "released"),
+        help="RX by eq. 17, or as inside the released code's fusion A: float32 of truncated rank; marked (default: float64)",
+    )
     group.add_argument(
         "--features", choices=FEATURES, default="fused", help="what is added to the cube (default: fused)"
     )
     group.add_argument(
-        "--fusion", choices=FUSIONS, type=str.upper, help="default: A up to 50 bands, B above; B with AE"
+        "--fusion",
+        choices=FUSIONS,
+        type=str.upper,
+        help="of fused features (default: A up to 50 bands and B above with RX; B with detectors that are trained on the scene)",
     )
-    group.add_argument("--seed", type=natural, default=0, help="of the untrained control and of AE (default: 0)")
     group.add_argument(
+        "--seed",
+        type=natural,
+        default=0,
+        help="of the untrained control and of detectors with random weights (default: 0)",
+    )
+    group.add_argument(
+        "--select",
         "--ae_select",
         choices=("last", "oracle"),
         default="last",
-        help="AE's iteration: the last, or the one with the best AUC against the ground truth, as published tables have "
-        "it; that is marked in the output (default: last)",
+        help="iteration of AE: the last, or the one with the best AUC against the ground truth, as published tables have it; marked (default: last)",
     )
 
-    group = parser.add_argument_group("weights")
+    group = found.add_argument_group("weights")
     group.add_argument("--checkpoint_dir", type=Path, help="default: checkpoints/<sensor>_<input_channel>")
     group.add_argument(
         "--backbone",
         help="frozen layers: imagenet, random[:SEED] or a path (default: what the checkpoint says; else imagenet)",
     )
 
-    group = parser.add_argument_group("run")
-    group.add_argument("--save_dir", type=Path, help="default: results/<dataset>/<setting>")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    group = found.add_argument_group("run")
+    group.add_argument(
+        "--save_dir", type=Path, help="default: a folder of its own for each configuration, below results/<dataset>"
+    )
+    group.add_argument(
+        "--device",
+        "--device_ids",
+        type=_device,
+        default="auto",
+        help="auto (a GPU if there is one), gpu, cpu, cuda, cuda:1, mps (default: auto)",
+    )
+    group.add_argument("--threads", type=positive, help="CPU threads (default: PyTorch's choice)")
     group.add_argument(
         "--precision",
         choices=tuple(PRECISIONS),
         default="fp32",
-        help="of the networks; bf16 is faster on hardware made for it and changes the result (default: fp32)",
+        help="of the networks; bf16 is faster on hardware made for it and changes the result; marked (default: fp32)",
     )
     group.add_argument("--compile", action="store_true", help="compile the networks with torch.compile")
-    group.add_argument(
-        "--batch_size", type=positive, help="scenes of one size at a time (default: as many as are fastest)"
-    )
+    group.add_argument("--batch_size", type=positive, default=8, help="scenes of one size at a time (default: 8)")
     group.add_argument("--no_maps", action="store_true", help="do not draw the maps, which takes longer than scoring")
+    return found
 
 
-def build(options: argparse.Namespace, sensor: str, dataset: str) -> tuple[Pipeline, Path]:
-    """The pipeline and the results folder that the options ask for."""
-    settings = Settings(
+def main(name: str, description: str, arguments: Sequence[str] | None = None) -> int:
+    """Run a benchmark's test script; returns the exit code."""
+    options = parser(name, description).parse_args(arguments)
+    return run(lambda: work(name, options), how_to_resume="run the same command again")
+
+
+def work(name: str, options: argparse.Namespace) -> None:
+    """Score the scenes as the options say.
+
+    Raises:
+        FersError: An option, a scene or a checkpoint cannot be used.
+    """
+    import torch
+
+    from fast.process import prepare
+
+    prepare()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    benchmark = BENCHMARKS[name]
+    scenes = benchmark.scenes(options.data_path, options.sensor, options.scenes)
+    dataset = benchmark.title(options.data_path)
+    pipeline = Pipeline(config_of(options, benchmark))
+    settings = pipeline.config
+    extra = {
+        "benchmark": name,
+        "dataset": dataset,
+        "data_path": str(options.data_path.resolve()),
+        "scenes": options.scenes,
+    }
+    readable = "_".join([settings.detect.replace(":", "."), settings.view, f"{settings.bands}bands"])
+    folder = ROOT / "results" / dataset / f"{readable}-{config_hash({**full_config(pipeline), **extra})}"
+    paper = dataset == name and settings.start_band == 0 and not settings.options and settings.features != "untrained"
+    evaluate(
+        scenes,
+        pipeline,
+        options.save_dir or folder,
+        dataset=dataset,
+        published=published_aucs(name, settings.detect, settings.view, settings.bands) or None if paper else None,
+        batch_size=options.batch_size,
+        maps=not options.no_maps,
+        config=extra,
+    )
+
+
+def config_of(options: argparse.Namespace, benchmark: Benchmark) -> DetectConfig:
+    """The configuration that the options ask for."""
+    pairs = [text.partition("=") for text in options.option]
+    if wrong := [name for name, equals, _ in pairs if not equals]:
+        raise FersError(f"--option {wrong[0]}: expected NAME=VALUE, such as --option iterations=50.")
+    chosen = {name: value for name, _, value in pairs}
+    if options.rx:
+        chosen["solver"] = options.rx
+    return DetectConfig(
         bands=options.input_channel,
-        sensor=options.sensor or sensor,
-        detect=options.detect,
+        sensor=options.sensor or benchmark.sensor,
+        detect=next((key for key in DETECTORS if key.lower() == options.detect.lower()), options.detect),
+        options=chosen,
         features=options.features,
         fusion=options.fusion,
-        ae_select=options.ae_select,
+        select=options.select,
+        nodata=options.nodata,
+        start_band=options.start_band,
         checkpoint_dir=options.checkpoint_dir,
         backbone=options.backbone,
         seed=options.seed,
@@ -83,16 +201,14 @@ def build(options: argparse.Namespace, sensor: str, dataset: str) -> tuple[Pipel
         precision=options.precision,
         compile=options.compile,
     )
-    parts = [settings.detect, settings.features, settings.chosen_fusion, f"{settings.bands}bands"]
-    if settings.detect == "AE" and settings.ae_select == "oracle":
-        parts.insert(1, "oracle")
-    if settings.features == "untrained" or settings.detect == "AE":
-        parts.append(f"seed{settings.seed}")
-    if settings.precision != "fp32":
-        parts.append(settings.precision)
-    return Pipeline(settings), options.save_dir or ROOT / "results" / dataset / "_".join(filter(None, parts))
 
 
-def run_script(script: Callable[[], None]) -> int:
-    """Run a test script's work; returns the exit code."""
-    return run(script, (SceneError, *USER_ERRORS), go_on="run the same command again")
+def _sensor(text: str) -> str:
+    if not text or Path(text).name != text or text.startswith("."):
+        raise argparse.ArgumentTypeError(f"'{text}' is not the name of a folder, such as aviris_ng")
+    return text
+
+
+def _device(text: str) -> str:
+    """``--device_ids 0``, as the released scripts have it, is ``--device cuda:0``."""
+    return f"cuda:{text}" if text.isdigit() else text

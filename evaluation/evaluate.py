@@ -4,35 +4,36 @@
     save_dir/scores/<scene>.npy  the score map, (H, W)
     save_dir/maps/<scene>.png    false colour, score map, ground truth and ROC
 
-Numbers first: all scenes are scored before the first map is drawn, as a map takes longer. results.json is renewed after
-each batch, so an interrupted run goes on where it stopped when it is started again with the same configuration; a
-finished one is run anew.
+Numbers first: all scenes are scored before the first map is drawn. An interrupted run goes on where it stopped when it
+is started again with the same configuration; a finished one is run anew.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import scipy
-import sklearn
 import torch
-import torchvision
 from tqdm import tqdm
 
 from data import LabelledScene, SceneError, normalise
 from data.files import atomic_path
-from detection.pipeline import Pipeline
+from detection.pipeline import DetectConfig, Pipeline
 from evaluation.figures import scene_figure
+from evaluation.folder import locked
 from evaluation.metrics import auc
 from evaluation.tables import header_line, mean_line, scene_line
 from models.checkpoint import git_revision
+
+RESULTS_FILE = "results.json"
+FORMAT = 2  # of results.json
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,14 @@ class Results:
 
     Attributes:
         scenes: By name: ``auc`` (None without both classes), ``seconds``, ``height``, ``width``, ``bands``,
-            ``anomalous_pixels``, ``note``.
+            ``anomalous_pixels``, ``left_out_pixels``, ``mask_sha256``, ``note``, ``cut`` (a part of the paper's scene).
         config: The full configuration, checkpoints and versions.
-        marks: Sentences that belong under the table.
+        caveats: Sentences that belong under the table.
     """
 
     scenes: dict[str, dict]
     config: dict
-    marks: list[str]
+    caveats: list[str]
 
     @property
     def aucs(self) -> dict[str, float]:
@@ -62,20 +63,34 @@ class Results:
 
     @property
     def mean_seconds(self) -> float:
-        """Mean seconds per scene, features and detector; the next scenes are read at the same time."""
+        """Mean seconds per scene, features and detector, without reading; of scenes scored together each has its share."""
         return float(np.mean([scene["seconds"] for scene in self.scenes.values()]))
 
     def to_json(self, complete: bool) -> dict:
         """As results.json stores it."""
         return {
+            "format": FORMAT,
+            "complete": complete,
             "scenes": self.scenes,
             "mean_auc": self.mean_auc,
-            "mean_seconds": self.mean_seconds,
+            "mean_seconds": self.mean_seconds if self.scenes else None,
             "scenes_without_auc": sorted(self.scenes.keys() - self.aucs.keys()),
-            "marks": self.marks,
+            "caveats": self.caveats,
             "config": self.config,
-            "complete": complete,
         }
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A scene, read and normalised; without the raw cube, which would be kept for nothing."""
+
+    labelled: LabelledScene
+    notes: tuple[str, ...]
+    bands: int
+    h: np.ndarray
+    left_out: np.ndarray | None
+    mask: np.ndarray
+    cut: bool
 
 
 def evaluate(
@@ -84,10 +99,9 @@ def evaluate(
     save_dir: str | Path,
     *,
     dataset: str,
-    start_band: int = 0,
     published: dict[str, float] | None = None,
     config: dict | None = None,
-    batch_size: int | None = None,
+    batch_size: int = 8,
     maps: bool = True,
 ) -> Results:
     """Score every scene, print a table, write results and score maps; then draw the maps.
@@ -97,11 +111,9 @@ def evaluate(
         pipeline: What scores them.
         save_dir: Folder for the results.
         dataset: Its name, for the table's head.
-        start_band: First band given to the networks.
         published: AUC by scene from the paper, for a column beside the measured one.
         config: Further entries for the configuration in results.json.
-        batch_size: Scenes of one size that are scored together, where they follow each other; None: as many as are
-            fastest.
+        batch_size: Scenes of one size that are scored together, where they follow each other.
         maps: Draw maps/<scene>.png.
 
     Returns:
@@ -109,95 +121,98 @@ def evaluate(
 
     Raises:
         SceneError: A scene cannot be used. Those before it are saved, and a second call goes on there.
+        FersError: Another run is writing to the folder.
     """
     save_dir = Path(save_dir)
-    settings = pipeline.settings
-    config = {
-        **{key: str(value) if isinstance(value, Path) else value for key, value in vars(settings).items()},
-        "fusion": settings.chosen_fusion,
-        "dataset": dataset,
-        "start_band": start_band,
-        "checkpoints": pipeline.provenance,
-        **(config or {}),
-        **_environment(pipeline.device),
-    }
-    done = _resumable(save_dir, config, scenes)
-    results = Results(done, config, pipeline.marks)
+    config = {**full_config(pipeline), "dataset": dataset, **(config or {})}
+    with locked(save_dir):
+        return _evaluate(scenes, pipeline, save_dir, config, published, batch_size, maps)
 
-    tqdm.write(f"{dataset}: {settings.title}, {settings.bands} bands, on {pipeline.device}")
+
+def _evaluate(
+    scenes: list[LabelledScene],
+    pipeline: Pipeline,
+    save_dir: Path,
+    config: dict,
+    published: dict[str, float] | None,
+    batch_size: int,
+    maps: bool,
+) -> Results:
+    began = time.perf_counter()
+    settings = pipeline.config
+    done = _resumable(save_dir, config, scenes)
+    results = Results(done, config, pipeline.caveats)
+    write_json(save_dir / RESULTS_FILE, results.to_json(complete=False))  # what else lies there is no result any more
+
+    tqdm.write(f"{config['dataset']}: {settings.title}, {settings.bands} bands, on {pipeline.device}")
     if done:
         tqdm.write(f"Going on with an interrupted run: {len(done)} of {len(scenes)} scenes were done.")
     tqdm.write(header_line(published is not None))
-    if settings.ae_select == "oracle":
-        batch_size = 1  # it looks at each scene's own mask
-
-    def together(sample: _Sample) -> int:
-        return batch_size or max(pipeline.batch_pixels // sample.mask.size, 1)
-
     for labelled in scenes:
         if labelled.name in done:
             tqdm.write(scene_line(labelled.name, done[labelled.name], published))
     remaining = [labelled for labelled in scenes if labelled.name not in done]
+    alone = settings.select == "oracle"  # it looks at each scene's own mask
     with tqdm(total=len(remaining), unit="scene", leave=False, dynamic_ncols=True, disable=None) as bar:
-        for batch in _batches(_read_ahead(remaining, settings.bands, start_band, together), together):
+        for batch in _batches(map(partial(_read, settings), remaining), 1 if alone else batch_size):
             for name, found in _evaluate_batch(batch, pipeline, save_dir).items():
                 done[name] = found
                 tqdm.write(scene_line(name, found, published))
-            _write_json(save_dir / "results.json", results.to_json(complete=False))
+            write_json(save_dir / RESULTS_FILE, results.to_json(complete=False))
             bar.update(len(batch))
     _print_summary(results, published)
     if maps:
         _draw_maps(scenes, save_dir, settings.title, anew={labelled.name for labelled in remaining})
-    _write_json(save_dir / "results.json", results.to_json(complete=True))
-    print(f"Results, score maps{' and figures' if maps else ''}: {save_dir}")
+    write_json(save_dir / RESULTS_FILE, results.to_json(complete=True))
+    drawn = " and figures" if maps else ""
+    print(f"Results, score maps{drawn}: {save_dir} ({time.perf_counter() - began:.1f} s in all)")
     return results
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """A scene, read and normalised; without the raw cube, which would be kept for nothing."""
+def full_config(pipeline: Pipeline) -> dict:
+    """Everything a result may depend on: the settings, the checkpoints by their bytes, versions, device."""
+    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(pipeline.config).items()}
+    device = pipeline.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        **settings,
+        "title": pipeline.config.title,
+        "view": pipeline.config.view,
+        "fusion": pipeline.config.chosen_fusion,
+        "checkpoints": pipeline.provenance,
+        "device": str(device),
+        "device_name": name,
+        "threads": torch.get_num_threads(),
+        "git_revision": git_revision(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+    }
 
-    name: str
-    path: Path
-    notes: tuple[str, ...]
-    bands: int
-    h: np.ndarray
-    mask: np.ndarray
+
+def config_hash(config: dict) -> str:
+    """Eight hexadecimal digits of what makes a configuration: two that differ in a result's meaning differ in it."""
+    skip = ("device", "device_name", "threads", "git_revision", "versions", "compile")
+    text = json.dumps({key: value for key, value in config.items() if key not in skip}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _read(labelled: LabelledScene, bands: int, start_band: int) -> _Sample:
+def write_json(path: Path, content: dict) -> None:
+    """Write a file of JSON, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _read(settings: DetectConfig, labelled: LabelledScene) -> Sample:
     scene, mask = labelled.load()
-    return _Sample(scene.name, scene.path, tuple(scene.notes), scene.bands, normalise(scene, bands, start_band), mask)
+    h = normalise(scene, settings.bands, settings.start_band)
+    return Sample(labelled, tuple(scene.notes), scene.bands, h, None, mask, "cut" in " ".join(scene.notes))
 
 
-def _read_ahead(
-    scenes: list[LabelledScene], bands: int, start_band: int, together: Callable[[_Sample], int]
-) -> Iterator[_Sample]:
-    """The scenes in their order; a batch of the next ones is read while one is used."""
-    rest = list(reversed(scenes))
-    waiting: list[Future] = []
-    with ThreadPoolExecutor(1) as reader:
-
-        def read(ahead: int) -> None:
-            while rest and len(waiting) < ahead:
-                waiting.append(reader.submit(_read, rest.pop(), bands, start_band))
-
-        try:
-            read(1)
-            while waiting:
-                sample = waiting.pop(0).result()
-                read(together(sample))
-                yield sample
-        finally:
-            reader.shutdown(wait=False, cancel_futures=True)
-
-
-def _batches(samples: Iterator[_Sample], together: Callable[[_Sample], int]) -> Iterator[list[_Sample]]:
+def _batches(samples: Iterator[Sample], together: int) -> Iterator[list[Sample]]:
     """Scenes of one size that follow each other, at most so many at a time."""
-    batch: list[_Sample] = []
+    batch: list[Sample] = []
     try:
         for sample in samples:
-            if batch and (len(batch) >= together(sample) or sample.h.shape != batch[0].h.shape):
+            if batch and (len(batch) >= together or sample.h.shape != batch[0].h.shape):
                 yield batch
                 batch = []
             batch.append(sample)
@@ -209,37 +224,65 @@ def _batches(samples: Iterator[_Sample], together: Callable[[_Sample], int]) -> 
         yield batch
 
 
-def _evaluate_batch(batch: list[_Sample], pipeline: Pipeline, save_dir: Path) -> dict[str, dict]:
+def _evaluate_batch(batch: list[Sample], pipeline: Pipeline, save_dir: Path) -> dict[str, dict]:
+    choice = partial(_best_by, batch[0].mask) if pipeline.config.select == "oracle" else None
+    left_out = None if all(sample.left_out is None for sample in batch) else np.stack([_left_out(s) for s in batch])
     started = time.perf_counter()
     try:
         # ends with a copy to the host, so a GPU has finished
-        scores = pipeline.score_batch(np.stack([sample.h for sample in batch]), batch[0].mask)
+        scores = pipeline.score(np.stack([sample.h for sample in batch]), left_out, choice)
     except ValueError as error:  # what a detector says of its input, with the file it was
         if len(batch) == 1:
-            raise SceneError(f"{batch[0].path}: {error}") from error
-        return {
-            name: found for sample in batch for name, found in _evaluate_batch([sample], pipeline, save_dir).items()
-        }
+            raise SceneError(f"{batch[0].labelled.path}: {error}") from error
+        return {k: v for sample in batch for k, v in _evaluate_batch([sample], pipeline, save_dir).items()}
     seconds = (time.perf_counter() - started) / len(batch)
     found = {}
     for sample, score in zip(batch, scores, strict=True):
-        with atomic_path(save_dir / "scores" / f"{sample.name}.npy") as temporary:
+        name = sample.labelled.name
+        if not np.isfinite(score).all():
+            raise SceneError(f"{sample.labelled.path}: {pipeline.config.detect} gives NaN or infinite scores here.")
+        with atomic_path(save_dir / "scores" / f"{name}.npy") as temporary:
             np.save(temporary, score)
-        mask = sample.mask
-        value = auc(score, mask)
-        notes = list(sample.notes)
-        if value is None:
-            notes.append("no AUC: the mask is all background" if not mask.any() else "no AUC: the mask is all anomaly")
-        found[sample.name] = {
-            "auc": value,
-            "seconds": seconds,
-            "height": mask.shape[0],
-            "width": mask.shape[1],
-            "bands": sample.bands,
-            "anomalous_pixels": int(mask.sum()),
-            "note": "; ".join(notes),
-        }
+        found[name] = {**scene_result(score, sample), "seconds": seconds}
     return found
+
+
+def _left_out(sample: Sample) -> np.ndarray:
+    return np.zeros(sample.mask.shape, dtype=bool) if sample.left_out is None else sample.left_out
+
+
+def scene_result(score: np.ndarray, sample: Sample) -> dict:
+    """What results.json has of one scene, but for the time it took; pixels left out have no part in the AUC."""
+    used = ~_left_out(sample)
+    mask = sample.mask
+    value = auc(score[used][None], mask[used][None])
+    notes = list(sample.notes)
+    if value is None:
+        notes.append(
+            "no AUC: the mask is all background" if not mask[used].any() else "no AUC: the mask is all anomaly"
+        )
+    if not used.all():
+        notes.append(f"{int((~used).sum())} pixels without data left out")
+    return {
+        "auc": value,
+        "height": mask.shape[0],
+        "width": mask.shape[1],
+        "bands": sample.bands,
+        "anomalous_pixels": int(mask.sum()),
+        "left_out_pixels": int((~used).sum()),
+        "mask_sha256": mask_sha256(mask),
+        "cut": sample.cut,
+        "note": "; ".join(notes),
+    }
+
+
+def mask_sha256(mask: np.ndarray) -> str:
+    """Of a mask's shape and values."""
+    return hashlib.sha256(f"{mask.shape}".encode() + np.packbits(mask).tobytes()).hexdigest()
+
+
+def _best_by(mask: np.ndarray, maps: Iterable[torch.Tensor]) -> torch.Tensor:
+    return max(maps, key=lambda score: auc(score[0].cpu().numpy(), mask) or 0.0)
 
 
 def _draw_maps(scenes: list[LabelledScene], save_dir: Path, title: str, anew: set[str]) -> None:
@@ -255,49 +298,36 @@ def _draw_maps(scenes: list[LabelledScene], save_dir: Path, title: str, anew: se
 def _print_summary(results: Results, published: dict[str, float] | None) -> None:
     aucs = results.aucs
     print(mean_line(f"mean of {len(aucs)}", results.mean_auc, results.mean_seconds, published, aucs))
-    cut = [name for name in aucs if "cut" in results.scenes[name]["note"]]
+    cut = [name for name in aucs if results.scenes[name]["cut"]]
     if cut and len(cut) < len(aucs):
         whole = {name: value for name, value in aucs.items() if name not in cut}
         mean = float(np.mean(list(whole.values())))
         print(mean_line(f"without {', '.join(cut)}", mean, None, published, whole))
     if len(aucs) < len(results.scenes):
         print(f"{len(results.scenes) - len(aucs)} of {len(results.scenes)} scenes have no AUC and are not in the mean.")
-    for mark in results.marks:
-        print(f"Note: {mark}")
+    for caveat in results.caveats:
+        print(f"Note: {caveat}")
 
 
 def _resumable(save_dir: Path, config: dict, scenes: list[LabelledScene]) -> dict[str, dict]:
-    """The scenes that an interrupted run of the same configuration finished, if their files have not changed since."""
-    path = save_dir / "results.json"
+    """The scenes that an interrupted run of the same configuration finished, if their files are still the same."""
+    path = save_dir / RESULTS_FILE
     try:
-        earlier = json.loads(path.read_text())
-        if earlier["complete"] or earlier["config"] != json.loads(json.dumps(config)):
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        if earlier["format"] != FORMAT or earlier["complete"] or earlier["config"] != json.loads(json.dumps(config)):
             return {}
-        written = path.stat().st_mtime
+        written, found = path.stat().st_mtime, earlier["scenes"]
         return {
-            scene.name: earlier["scenes"][scene.name]
-            for scene in scenes
-            if scene.name in earlier["scenes"] and scene.path.stat().st_mtime < written
+            s.name: found[s.name] for s in scenes if s.name in found and _unchanged(s, found[s.name], save_dir, written)
         }
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
-def _write_json(path: Path, content: dict) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
-
-
-def _environment(device: torch.device) -> dict:
-    """What a result may depend on beside its options."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {
-        "device": str(device),
-        "device_name": name,
-        "threads": torch.get_num_threads(),
-        "git_revision": git_revision(),
-        "versions": {
-            "python": platform.python_version(),
-            **{module.__name__: module.__version__ for module in (torch, torchvision, np, scipy, sklearn)},
-        },
-    }
+def _unchanged(labelled: LabelledScene, found: dict, save_dir: Path, written: float) -> bool:
+    """Whether a scene's cube is older than its result, its mask the same, and its score map there and whole."""
+    if labelled.path.stat().st_mtime >= written or not isinstance(found["seconds"], float):
+        return False
+    score = np.load(save_dir / "scores" / f"{labelled.name}.npy")
+    mask = labelled.load()[1]
+    return score.shape == mask.shape and found["mask_sha256"] == mask_sha256(mask)

@@ -21,15 +21,16 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from data import SceneError, abu, commandline, had100
+from data import SceneError, commandline
+from data.benchmarks import BENCHMARKS
 from data.files import atomic_path
 from data.scene import LabelledScene, Scene
-from detection.pipeline import FEATURES
+from detection.views import VIEWS
+from detectors import DETECTORS
 from evaluation.figures import false_colour
 from evaluation.metrics import auc, has_both_classes, roc
 
 _COLOURS = ("#4d4d4d", "#8c6bb1", "#2166ac", "#1b9e77", "#b2182b", "#e08214", "#7f3b08", "#542788")
-_READERS = {"had100": had100.test_scenes, "abu": abu.test_scenes}
 _PANELS_IN_A_ROW = 5
 _LOG_FROM = 100  # curves that span more than this factor are drawn on a logarithmic axis
 
@@ -50,7 +51,7 @@ tbody tr:hover { background: #f6f6f8; }
 tfoot td { border-top: 1px solid #1c1c1e; font-weight: 600; }
 tfoot tr + tr td { border-top: 0; font-weight: 400; color: #555; padding-top: 0; }
 .best { font-weight: 700; color: #b2182b; }
-ul.marks { padding-left: 1.2rem; color: #7a4b00; }
+ul.caveats { padding-left: 1.2rem; color: #7a4b00; }
 figure { margin: 0 0 1.2rem; }
 img { max-width: 100%; height: auto; display: block; }
 details { margin: .5rem 0; } summary { cursor: pointer; }
@@ -78,17 +79,17 @@ class Run:
     @property
     def title(self) -> str:
         """Column head, such as ``RX, fusion B``."""
-        config = self.results["config"]
-        what = f"fusion {config['fusion']}" if config["fusion"] else config["features"]
-        oracle = " (oracle)" if config["detect"] == "AE" and config["ae_select"] == "oracle" else ""
-        seed = f", seed {config['seed']}" if config["features"] == "untrained" and config["seed"] else ""
-        return f"{config['detect']}{oracle}, {what}{seed}"
+        return self.results["config"]["title"]
 
     @property
     def order(self) -> tuple:
-        """Columns go from the plain cube to what is added to it."""
+        """Columns go from the plain cube to what is added to it, detector by detector."""
         config = self.results["config"]
-        return (config["detect"] != "RX", FEATURES.index(config["features"]), config["fusion"] or "", config["seed"])
+        return (
+            list(DETECTORS).index(config["detect"]) if config["detect"] in DETECTORS else 99,
+            list(VIEWS).index(config["view"]),
+            self.title,
+        )
 
 
 def find_runs(folder: str | Path) -> list[Run]:
@@ -135,7 +136,7 @@ def build_report(folder: str | Path, out: str | Path, title: str = "", note: str
         f'<p class="lead">{html.escape(note)}</p>' if note else "",
         "<h2>Area under the ROC curve</h2>",
         _table(runs, [scene.name for scene in scenes]),
-        _marks(runs),
+        _caveats(runs),
     ]
     if curves := _training(Path(folder)):
         parts += ["<h2>Training</h2>", *curves]
@@ -171,10 +172,8 @@ def _scenes(config: dict, runs: list[Run]) -> list[LabelledScene]:
     common = [name for name in runs[0].results["scenes"] if all(name in run.results["scenes"] for run in runs)]
     if not common:
         raise ReportError("the results have no scene in common and cannot stand in one table.")
-    sensor = config["sensor"]
-    if config["layout"] == "abu":
-        sensor = None  # there it names the checkpoint; a folder in HAD100's layout has only one
-    return _READERS[config["layout"]](config["data_path"], sensor, ",".join(common))
+    benchmark = BENCHMARKS[config["benchmark"]]
+    return benchmark.scenes(Path(config["data_path"]), None, ",".join(common))
 
 
 def _table(runs: list[Run], names: list[str]) -> str:
@@ -199,14 +198,16 @@ def _table(runs: list[Run], names: list[str]) -> str:
     )
 
 
-def _marks(runs: list[Run]) -> str:
+def _caveats(runs: list[Run]) -> str:
     """Each mark once, with the settings it belongs to."""
     settings: dict[str, list[str]] = {}
     for run in runs:
-        for mark in run.results["marks"]:
-            settings.setdefault(mark, []).append(run.title)
-    lines = [f"<li>{html.escape(mark)} ({html.escape('; '.join(titles))})</li>" for mark, titles in settings.items()]
-    return f'<ul class="marks">{"".join(lines)}</ul>' if lines else ""
+        for caveat in run.results["caveats"]:
+            settings.setdefault(caveat, []).append(run.title)
+    lines = [
+        f"<li>{html.escape(caveat)} ({html.escape('; '.join(titles))})</li>" for caveat, titles in settings.items()
+    ]
+    return f'<ul class="caveats">{"".join(lines)}</ul>' if lines else ""
 
 
 def _scene(labelled: LabelledScene, runs: list[Run]) -> str:

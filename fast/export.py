@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
         network, _ = load_checkpoint(options.checkpoint, backbone=options.backbone)
         print(f"wrote {export(network, options.out)}")
 
-    return run(script, (CheckpointError, BackboneError, ExportError), go_on="the same command again")
+    return run(script, (CheckpointError, BackboneError, ExportError), how_to_resume="the same command again")
 
 
 if __name__ == "__main__":

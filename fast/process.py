@@ -14,3 +14,8 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def prepare() -> None:
+    """What a command does first, for its whole process."""
+    keep_freed_memory()

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from data import abu, normalise
 from detectors import rx
-from evaluation import auc
+from evaluation.metrics import auc
 from fast.deploy import ChannelBounds, _active, _extremes, deploy, pooling_weights, resizing_weights
 from fast.export import ExportError, export, main
 from fast.winograd import convolve, transform_filters

@@ -9,8 +9,9 @@ import pytest
 import sklearn.metrics
 
 from data import Scene
-from evaluation import Settings, auc, roc
+from detection.pipeline import DetectConfig
 from evaluation.figures import false_colour, rgb_bands
+from evaluation.metrics import auc, roc
 
 
 def test_auc_is_the_chance_that_an_anomaly_scores_higher():
@@ -48,6 +49,6 @@ def test_false_colour_takes_the_bands_nearest_to_red_green_and_blue():
     "bands, detect, expected", [(50, "RX", "A"), (51, "RX", "B"), (200, "RX", "B"), (50, "AE", "B")]
 )
 def test_default_fusion(bands, detect, expected):
-    assert Settings(bands, "s", detect=detect).chosen_fusion == expected
-    assert Settings(bands, "s", detect=detect, fusion="A").chosen_fusion == "A"
-    assert Settings(bands, "s", detect=detect, features="spectral").chosen_fusion is None
+    assert DetectConfig(bands, "s", detect=detect).chosen_fusion == expected
+    assert DetectConfig(bands, "s", detect=detect, fusion="A").chosen_fusion == "A"
+    assert DetectConfig(bands, "s", detect=detect, features="spectral").chosen_fusion is None

@@ -13,7 +13,7 @@ from conftest import ROOT, run_had100, shared_file
 from PIL import Image
 
 import FERS_ABU.test
-from evaluation import Results
+from evaluation.evaluate import Results
 from models.import_released import import_released
 
 # SPEC 10
@@ -51,7 +51,7 @@ def released(tmp_path_factory) -> Path:
 def test_released_spe_fen_gives_the_published_numbers(tmp_path, released, capsys):
     results = run_abu(tmp_path, "--features", "spectral", "--checkpoint_dir", str(released), "--scenes", FIVE)
     assert aucs(results) == pytest.approx(SPECTRAL, abs=0.0002)
-    assert any("test set" in mark for mark in results["marks"])
+    assert any("test set" in mark for mark in results["caveats"])
     assert "Note: Spe-FEN: its epoch or seed was chosen by AUC on a test set" in capsys.readouterr().out
     assert results["config"]["checkpoints"]["spe_fen"]["selection"] == "test-auc"
 
@@ -64,7 +64,7 @@ def test_untrained_control_is_within_its_known_spread(tmp_path, released, backbo
         arguments = ["--features", "untrained", "--scenes", FIVE, "--backbone", source, "--seed", str(seed)]
         results = run_abu(tmp_path / str(seed), *arguments)
         means.append(results["mean_auc"])
-        assert any("random" in mark for mark in results["marks"]) == (backbone == "random")
+        assert any("random" in mark for mark in results["caveats"]) == (backbone == "random")
     # SPEC 10: 0.965 with ImageNet layer1, 0.963 with a random one; one seed scatters by 0.0024 (docs/fidelity.md)
     assert np.mean(means) == pytest.approx({"imagenet": 0.965, "random": 0.963}[backbone], abs=0.005)
     assert len(set(means)) == 3
@@ -72,11 +72,11 @@ def test_untrained_control_is_within_its_known_spread(tmp_path, released, backbo
 
 def test_ae_by_ground_truth_is_marked_and_never_the_default(tmp_path, capsys):
     last = run_abu(tmp_path / "last", "--features", "original", "--detect", "AE", "--scenes", "airport-3")
-    assert last["marks"] == [] and "oracle" not in capsys.readouterr().out
+    assert last["caveats"] == [] and "oracle" not in capsys.readouterr().out
     arguments = ["--features", "original", "--detect", "AE", "--scenes", "airport-3", "--ae_select", "oracle"]
     oracle = run_abu(tmp_path / "oracle", *arguments)
     output = capsys.readouterr().out
-    assert "chosen by the ground truth" in oracle["marks"][0] and oracle["marks"][0] in output
+    assert "chosen by the ground truth" in oracle["caveats"][0] and oracle["caveats"][0] in output
     assert "AE (oracle iteration)" in output
     # SPEC 10, one of three seeds: best 0.942, last 0.874
     assert oracle["scenes"]["airport-3"]["auc"] == pytest.approx(0.942, abs=0.01)

@@ -29,7 +29,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from data.files import atomic_path
-from detection.views import FUSION_A_BANDS, fusion_a, fusion_b
+from detection.views import VIEWS, Features, default_fusion, score, view_name
 from detectors import rx
 from evaluation.metrics import auc
 from fast.training import fold_batch_norms
@@ -207,12 +207,13 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> Path:
         )
         save_checkpoint(spa_fen, product, info)
 
-    score = None
+    scorer = None
     if options.select == "test-auc":
         spe_fen.to(accelerator.device)
-        fusion = fusion_a if bands <= FUSION_A_BANDS else fusion_b
-        score = test_auc(options, lambda h: fusion(rx, h, spe_fen(h), spa_fen(h)), auc, accelerator.device)
-    fit(task, Subset(cache, run.train), Subset(cache, run.held_out), run.settings, accelerator, save, score)
+        view = VIEWS[view_name("fused", default_fusion("by bands", bands))]
+        score_map = lambda h: score(rx, view.cubes(h, Features(spe_fen(h), spa_fen(h))))  # noqa: E731
+        scorer = test_auc(options, score_map, auc, accelerator.device)
+    fit(task, Subset(cache, run.train), Subset(cache, run.held_out), run.settings, accelerator, save, scorer)
 
     if accelerator.is_main_process:
         kept = frozen if backbone.startswith("file:") else None

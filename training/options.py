@@ -263,7 +263,7 @@ def test_auc(
 
 def run_script(script: Callable[[], None]) -> int:
     """Run a training script's work; returns the exit code."""
-    return run(script, USER_ERRORS, go_on="the same command with --resume")
+    return run(script, USER_ERRORS, how_to_resume="the same command with --resume")
 
 
 def _number(text: str) -> float:

@@ -1,0 +1,1 @@
+"""What was measured, what was published, and the tables that the documents show of both."""
