@@ -372,9 +372,15 @@ def pace_l1b_file(folder: Path) -> Written:
             data.attrs["_FillValue"] = np.float32(-32767)
             file[f"sensor_band_parameters/{name}_wavelength"] = np.array(one, "f4")
             first += len(one)
+        file["sensor_band_parameters/SWIR_bandpass"] = np.array([45.0, 30.0], "f4")
         file["geolocation_data/latitude"] = np.full((HEIGHT, WIDTH), 40.0, "f4")
         file["geolocation_data/longitude"] = np.full((HEIGHT, WIDTH), 15.0, "f4")
-    return Written(path, cube[:, :, [0, 1, 3, 4, 5, 6]], np.array([400.0, 500, 600, 700, 940, 1250]))
+    return Written(
+        path,
+        cube[:, :, [0, 1, 3, 4, 5, 6]],
+        np.array([400.0, 500, 600, 700, 940, 1250]),
+        np.array([5.0, 5, 5, 5, 45, 30]),
+    )
 
 
 def pace_l2_file(folder: Path) -> Written:

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import scene_files as files
 import scipy.io
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from data import SceneError, read_mask, read_scene
@@ -299,6 +301,39 @@ def test_envi_header_faults_are_named(tmp_path, entry, value, message):
     (tmp_path / "s.hdr").write_text("\n".join(["ENVI", *lines]))
     with pytest.raises(SceneError, match=rf"s\.(hdr|img): .*{message}"):
         read_scene(tmp_path / "s.hdr")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            [
+                *GOOD,
+                "wavelength",
+                "fwhm",
+                "bbl",
+                "map info",
+                "data ignore value",
+                "data gain values",
+                "wavelength units",
+            ]
+        ),
+        st.one_of(
+            st.text(max_size=20), st.lists(st.floats().map(str), max_size=4).map(lambda v: "{" + ", ".join(v) + "}")
+        ),
+        max_size=3,
+    )
+)
+def test_any_text_in_a_header_is_read_or_refused(tmp_path, entries):
+    files.values(3).tofile(tmp_path / "s.img")
+    lines = [f"{key} = {value}" for key, value in (GOOD | entries).items()]
+    (tmp_path / "s.hdr").write_text("\n".join(["ENVI", *lines]), encoding="utf-8", errors="replace")
+    try:
+        reader = open_scene(tmp_path / "s.hdr")
+    except SceneError as error:
+        assert "s.hdr" in str(error) or "s.img" in str(error)
+    else:
+        assert reader.read().shape == reader.shape
 
 
 def test_envi_map_info_that_makes_no_sense_is_a_note(tmp_path):
