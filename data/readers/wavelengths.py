@@ -1,0 +1,68 @@
+"""Units of wavelength, and what band names say about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+_UNITS = {
+    "nanometer": 1.0,
+    "nanometre": 1.0,
+    "nm": 1.0,
+    "micrometer": 1e3,
+    "micrometre": 1e3,
+    "micron": 1e3,
+    "um": 1e3,
+    "µm": 1e3,  # the micro sign
+    "μm": 1e3,  # the Greek letter
+    "millimeter": 1e6,
+    "mm": 1e6,
+    "centimeter": 1e7,
+    "cm": 1e7,
+}
+_WAVENUMBER = ("wavenumber", "cm-1", "1/cm")
+_NAMED = re.compile(r"(\d+(?:\.\d+)?)\s*(nanometers?|nm|micrometers?|um|µm|μm)\b", re.IGNORECASE)
+
+
+def to_nm(
+    centres: np.ndarray, unit: str, fwhm: np.ndarray | None = None
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Band centres and widths in nm.
+
+    Args:
+        centres: ``(B,)`` in the file's unit.
+        unit: The unit as the file spells it. Without a usable one, centres below 100 are taken as micrometres.
+        fwhm: ``(B,)`` widths in the same unit.
+
+    Returns:
+        Centres and widths in nm; None where the unit is "Index", or there are no widths.
+
+    Example:
+        >>> to_nm(np.array([0.55, 2.2]), "Micrometers")[0].tolist()
+        [550.0, 2200.0]
+        >>> to_nm(np.array([10000.0]), "Wavenumber")[0].tolist()
+        [1000.0]
+    """
+    unit = unit.strip().lower()
+    if unit == "index":
+        return None, None
+    if unit.removesuffix("s") in _WAVENUMBER:
+        return 1e7 / centres, None if fwhm is None else 1e7 * fwhm / centres**2
+    # reflected light lies below 100 if it is in micrometres, and above if in nanometres
+    factor = _UNITS.get(unit if unit in _UNITS else unit.removesuffix("s"), 1e3 if centres.max() < 100 else 1.0)
+    return centres * factor, None if fwhm is None else fwhm * factor
+
+
+def from_names(names: Sequence[str | None]) -> np.ndarray | None:
+    """Band centres in nm from names such as "376.44 Nanometers" or "band 12 (550.5 nm)"; None unless every band has one.
+
+    Example:
+        >>> from_names(["376.44 Nanometers", "band 2 (0.5 um)"]).tolist()
+        [376.44, 500.0]
+    """
+    found = [_NAMED.search(name or "") for name in names]
+    if not found or not all(found):
+        return None
+    return np.array([float(m[1]) * (1.0 if m[2].lower().startswith("n") else 1e3) for m in found if m])
