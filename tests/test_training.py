@@ -346,7 +346,8 @@ def test_two_processes_have_the_loss_curve_of_one_and_end_with_the_same_weights(
     runpy.run_path(str(script))
     torch.set_num_threads(threads)
     one, two = (
-        [entry["terms"] | {"loss": entry["loss"]} for entry in log(tmp_path / name / "plain")] for name in ("one", "two")
+        [entry["terms"] | {"loss": entry["loss"]} for entry in log(tmp_path / name / "plain")]
+        for name in ("one", "two")
     )
     assert len(one) == 3
     for a, b in zip(one, two, strict=True):
@@ -490,7 +491,7 @@ def test_the_defaults_are_the_papers_and_old_spellings_keep_working():
 
 
 def test_scripts_run_from_their_own_folder():
-    scripts = [ROOT / "train.py", ROOT / "train_FERD" / "train.py", ROOT / "train_FERS" / "train.py"]
+    scripts = [ROOT / "train.py", ROOT / "train_FERD" / "train.py"]
     command = [sys.executable, "train.py", "--help"]
     running = [subprocess.Popen(command, cwd=path.parent, stdout=subprocess.PIPE, text=True) for path in scripts]
     for process in running:
