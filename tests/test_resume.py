@@ -11,7 +11,7 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_training import background, log, options, run_line, teacher  # noqa: F401  (fixtures)
+from test_training import background, log, one_thread, options, run_line, teacher  # noqa: F401  (fixtures)
 
 import train_FERS.train as stage2
 from training.config import TrainConfig, TrainingError

@@ -32,6 +32,15 @@ from training.stage import Stage
 BANDS = 8
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The networks here are so small that a second thread costs more than it gives."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def count(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
@@ -342,9 +351,7 @@ def test_two_processes_have_the_loss_curve_of_one_and_end_with_the_same_weights(
     done = subprocess.run([*launch, str(tmp_path / "two")], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     monkeypatch.setattr(sys, "argv", ["two.py", str(tmp_path / "one")])
-    threads = torch.get_num_threads()
     runpy.run_path(str(script))
-    torch.set_num_threads(threads)
     one, two = (
         [entry["terms"] | {"loss": entry["loss"]} for entry in log(tmp_path / name / "plain")]
         for name in ("one", "two")
