@@ -172,7 +172,8 @@ class Trainer:
         """What the device and the number of processes ask for. The result of training stays the same."""
         stage, accelerator = self.stage, self.accelerator
         for layers in stage.fixed_layers():
-            fold_batch_norms(layers)
+            if any(isinstance(module, nn.BatchNorm2d) for module in layers.modules()):  # else it is done already
+                fold_batch_norms(layers)
         if accelerator.device.type == "cpu" and self.config.precision == "fp32":
             use_matrix_products(stage)
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
