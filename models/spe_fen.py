@@ -52,7 +52,7 @@ class SpeFEN(Branch):
 
     def backbone_layers(self) -> nn.Sequential:
         """layer1 under its torchvision name."""
-        return nn.Sequential(OrderedDict(layer1=self.layer1))
+        return nn.Sequential(OrderedDict(layer1=self.layer1)).eval()
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
         """F_spe of a normalised cube.
