@@ -64,6 +64,7 @@ class RunFolder:
                 f"{self.path}: this run is finished after {epochs} epochs and has no resume file any more; --epochs is "
                 f"{self.config.epochs}. Start anew with --overwrite, or give another --save_dir."
             )
+        self.resume_file.unlink(missing_ok=True)  # a kill may have come between the two steps of finish
         return True
 
     def sweep(self) -> None:
@@ -104,8 +105,11 @@ class RunFolder:
             "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else {},
             "generators": generators,
         }
-        with atomic_path(self.resume_file) as temporary:
-            torch.save(state, temporary)
+        try:
+            with atomic_path(self.resume_file) as temporary:
+                torch.save(state, temporary)
+        except RuntimeError as error:  # what PyTorch makes of a full disk
+            raise OSError(f"{self.resume_file}: cannot be written ({str(error).splitlines()[0]})") from error
 
     def restore(self, stage: Stage, optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> tuple[int, float]:
         """Read ``last.pt`` into everything, once all of it is known to fit.
@@ -156,10 +160,14 @@ class RunFolder:
             )
 
 
+def holds_run(folder: Path) -> bool:
+    """Whether a folder has anything of a run in it."""
+    return any((folder / name).is_file() for name in (RESUME_FILE, FINISHED_FILE, LOG_FILE))
+
+
 def refuse_to_overwrite(folder: Path, allowed: bool) -> None:
     """Raise a ``TrainingError`` if a folder holds a run, unless that is allowed."""
-    held = [name for name in (RESUME_FILE, FINISHED_FILE, LOG_FILE) if (folder / name).is_file()]
-    if held and not allowed:
+    if holds_run(folder) and not allowed:
         entries, _ = read_log(folder / LOG_FILE)
         raise TrainingError(
             f"{folder}: holds a run already ({len(entries)} epochs in its log). Go on with it by --resume, start anew over "

@@ -21,7 +21,7 @@ from models.checkpoint import git_revision, home, install_checkpoint
 from training.config import TrainConfig, TrainingError
 from training.loop import Patches, Trainer
 from training.recipe import RECIPES, Recipe
-from training.resume import RunFolder, refuse_to_overwrite
+from training.resume import RunFolder, holds_run, refuse_to_overwrite
 from training.stage import Stage
 
 _NAMED_SCENES = 20
@@ -196,14 +196,14 @@ def places(options: argparse.Namespace, stage: int, checkpoint: str) -> tuple[Pa
     setting = f"{options.sensor}_{options.input_channel}"
     save_dir = options.save_dir or home() / "runs" / f"{setting}_{options.recipe}_seed{options.seed}"
     target = (options.checkpoint_dir or home() / "checkpoints" / setting) / checkpoint
-    again = options.resume or options.overwrite
-    refuse_to_overwrite(save_dir / f"stage{stage}", again)
-    if target.is_file() and not again:
+    folder = save_dir / f"stage{stage}"
+    refuse_to_overwrite(folder, options.resume or options.overwrite)
+    if target.is_file() and not (options.overwrite or (options.resume and holds_run(folder))):
         raise TrainingError(
             f"{target}: there is a checkpoint already. Give another --checkpoint_dir, replace it by --overwrite, or go on with "
             "an interrupted run by --resume."
         )
-    return save_dir / f"stage{stage}", target
+    return folder, target
 
 
 def scene_scorer(
