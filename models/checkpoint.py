@@ -51,9 +51,12 @@ def save_checkpoint(network: Branch, path: str | Path, info: CheckpointInfo) -> 
     Returns:
         ``path``.
     """
-    with atomic_path(path) as temporary:
-        tensors = {key: value.detach().cpu().contiguous() for key, value in network.trained_state().items()}
-        save_file(tensors, temporary, metadata=info.to_metadata())
+    tensors = {key: value.detach().cpu().contiguous() for key, value in network.trained_state().items()}
+    try:
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary, metadata=info.to_metadata())
+    except SafetensorError as error:  # such as of a full disk
+        raise OSError(f"{path}: cannot be written ({error})") from error
     return Path(path)
 
 

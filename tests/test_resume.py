@@ -116,6 +116,20 @@ def test_a_damaged_resume_file_is_refused_and_stays(tmp_path, name):
     assert (tmp_path / RESUME_FILE).read_bytes() == before and len(log(tmp_path)) == 2
 
 
+def test_a_disk_that_fills_up_names_the_file_and_the_last_good_one_stays(tmp_path, monkeypatch):
+    run_line(tmp_path, 1)
+    before = (tmp_path / RESUME_FILE).read_bytes()
+
+    def full(state, path):
+        path.write_bytes(b"half")
+        raise RuntimeError("PytorchStreamWriter failed writing file: 10000 requested and 2544 written")
+
+    monkeypatch.setattr("training.resume.torch.save", full)
+    with pytest.raises(OSError, match=r"last\.pt: cannot be written \(.*2544 written\)"):
+        run_line(tmp_path, 2, resume=True)
+    assert (tmp_path / RESUME_FILE).read_bytes() == before and not list(tmp_path.glob(".*"))
+
+
 def test_temporary_files_of_dead_processes_are_swept_and_others_stay(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
