@@ -97,6 +97,7 @@ class DualWindow:
             )
 
     def blocks(self, height: int, width: int, block: int, device: torch.device) -> Iterator[Neighbourhoods]:
+        """Of some pixels at a time, where their surroundings are, in the order of the scene's pixels."""
         for centre in torch.arange(height * width, device=device).split(block):
             row, column = centre // width, centre % width
             rows, columns = (self._start(at, self.outer, size) for at, size in ((row, height), (column, width)))
