@@ -26,7 +26,7 @@ class KRX:
 
     Args:
         samples: M.
-        bandwidth: s, in the cube's units; None takes the median distance between two different background pixels.
+        bandwidth: s, in the cube's units; 0 takes the median distance between two different background pixels.
         rtol: Eigenvalues of K below ``rtol`` of the largest are dropped. It bounds the rank. If all of them stayed,
             every background pixel would have the same score.
         seed: For the draw; the same for each image.
@@ -48,15 +48,15 @@ class KRX:
     """
 
     samples: int = 1000
-    bandwidth: float | None = None
+    bandwidth: float = 0.0
     rtol: float = 1e-5
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.samples < 2:
             raise ValueError(f"{self.samples} background pixels have no covariance. Give 2 or more.")
-        if self.bandwidth is not None and not self.bandwidth > 0:
-            raise ValueError(f"the bandwidth is {self.bandwidth:g}. Give one above 0, or None for the median distance.")
+        if not self.bandwidth >= 0:
+            raise ValueError(f"the bandwidth is {self.bandwidth:g}. Give one above 0, or 0 for the median distance.")
         if not 0 < self.rtol < 1:
             raise ValueError(f"rtol is {self.rtol:g}. Give a fraction between 0 and 1.")
 

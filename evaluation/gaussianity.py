@@ -18,8 +18,7 @@ from scipy import stats
 from sklearn.covariance import oas
 
 from data.files import atomic_path
-from detectors import estimate_background
-from detectors.rx import whitening
+from detectors.rx import estimate_background, whitening
 
 _BLOCK = 1 << 11  # pixels on each side of a product: 32 MiB
 

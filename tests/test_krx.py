@@ -11,13 +11,13 @@ from detectors import rx
 from detectors.krx import KRX
 
 
-def loop(cube: np.ndarray, samples: int, seed: int, rtol: float, bandwidth: float | None = None) -> np.ndarray:
+def loop(cube: np.ndarray, samples: int, seed: int, rtol: float) -> np.ndarray:
     """RX in feature space, every kernel and every centring written out."""
     pixels = cube.reshape(len(cube), -1).T
     background = pixels[torch.randperm(len(pixels), generator=torch.Generator().manual_seed(seed)).numpy()[:samples]]
     m = len(background)
     distances = [np.linalg.norm(a - b) for i, a in enumerate(background) for b in background[i + 1 :]]
-    s = bandwidth or np.sort(distances)[(len(distances) - 1) // 2]
+    s = np.sort(distances)[(len(distances) - 1) // 2]
     gram = np.array([[np.exp(-((a - b) ** 2).sum() / (2 * s**2)) for b in background] for a in background])
     centring = np.eye(m) - 1 / m
     inverse = np.linalg.pinv(centring @ gram @ centring, rcond=rtol, hermitian=True)
@@ -60,7 +60,7 @@ def test_krx_blocks_make_no_difference(monkeypatch):
     assert torch.allclose(KRX(50)(cubes), whole, rtol=1e-9)
 
 
-@pytest.mark.parametrize("settings", [{"samples": 1}, {"bandwidth": 0.0}, {"rtol": 1.0}])
+@pytest.mark.parametrize("settings", [{"samples": 1}, {"bandwidth": -1.0}, {"rtol": 1.0}])
 def test_krx_refuses_settings_without_meaning(settings):
     with pytest.raises(ValueError, match="Give"):
         KRX(**settings)
