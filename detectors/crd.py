@@ -30,8 +30,8 @@ class CRD:
         ValueError: On making it, an even window, inner >= outer, or a ridge that is not positive. On calling it, a
             scene smaller than the outer window, or NaN.
 
-    Cost: per pixel, with n = outer^2 - inner^2, n^2 C + n^3 / 3 multiplications; memory stays near 128 MiB beside the
-    cube in float64.
+    Cost: per pixel, with n = outer^2 - inner^2, n^2 C + n^3 / 3 multiplications; memory stays near 256 MiB beside two
+    copies of the cube in float64.
 
     Source: W. Li and Q. Du, Collaborative Representation for Hyperspectral Anomaly Detection, IEEE TGRS 53(3), 2015.
 

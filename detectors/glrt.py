@@ -33,8 +33,8 @@ class TwoStepGLRT:
         ValueError: On making it, an even window, or inner >= outer. On calling it, a scene smaller than the outer
             window, NaN, a cube in which no band varies, or a ring of zeros.
 
-    Cost: per pixel, outer^2 C^2 + C^3 + inner^2 C^2 multiplications; memory stays near 128 MiB beside the cube in
-    float64.
+    Cost: per pixel, outer^2 C^2 + C^3 + inner^2 C^2 multiplications; memory stays near 256 MiB beside two copies
+    of the cube in float64.
 
     Source: J. Liu, Z. Hou, W. Li, R. Tao, D. Orlando and H. Li, Multipixel Anomaly Detection With Unknown Patterns
     for Hyperspectral Imagery, IEEE TNNLS 33(10), 2022.

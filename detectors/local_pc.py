@@ -34,7 +34,7 @@ class LRXPC:
             calling it, a scene smaller than the outer window, NaN, or a cube in which no band varies.
 
     Cost: per image, H W C^2 for the components, and per pixel some p^2 + p^3 / 3 with p components, whatever the
-    windows. Memory stays near 128 MiB beside the cube in float64.
+    windows. Memory stays near 256 MiB beside two copies of the cube in float64.
 
     Source: this project's own combination of local RX (see ``LRX``) with principal components; no paper.
 
@@ -69,7 +69,7 @@ class LRXPC:
         padded = F.pad(z[None], (half, half, half, half), mode="reflect")[0]
         first, second = torch.triu_indices(p, p, device=z.device)
         rows = max(1, _ROWS_BYTES // (8 * len(first) * (width + 2 * half)) - 2 * half)
-        scores = []
+        scores = z.new_empty(height, width)
         for start in range(0, height, rows):
             stop = min(start + rows, height)
             part = padded[:, start : stop + 2 * half]
@@ -82,8 +82,8 @@ class LRXPC:
             variance += self.ridge * variance.mean(-1, keepdim=True).clamp_min(0) + _FLOOR
             centred = (z[:, start:stop].movedim(0, -1) - mean)[..., None]
             solved = torch.cholesky_solve(centred, torch.linalg.cholesky(covariance))
-            scores.append((centred * solved).sum((-2, -1)))
-        return torch.cat(scores)
+            scores[start:stop] = (centred * solved).sum((-2, -1))
+        return scores
 
     def _ring_mean(self, values: torch.Tensor) -> torch.Tensor:
         cut = (self.outer - self.inner) // 2

@@ -29,7 +29,8 @@ class LRX:
         ValueError: On making it, an even window, or inner >= outer. On calling it, a scene smaller than the outer
             window, NaN, or a ring in which no band varies.
 
-    Cost: per pixel, outer^2 C^2 + C^3 multiplications; memory stays near 128 MiB beside the cube in float64.
+    Cost: per pixel, outer^2 C^2 + C^3 multiplications; memory stays near 256 MiB beside two copies
+    of the cube in float64.
 
     Source: I. S. Reed and X. Yu, IEEE Trans. ASSP 38(10), 1990; the dual window: H. Kwon, S. Z. Der and N. M.
     Nasrabadi, Optical Engineering 42(11), 2003.

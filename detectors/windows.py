@@ -81,12 +81,12 @@ class DualWindow:
         n, bands, height, width = cube.shape
         self.check_scene(height, width)
         block = max(1, _BLOCK_BYTES // (bytes_per_pixel + self.outer**2 * (8 * bands + 24)))
-        maps = []
-        for image in cube:
+        scores = cube.new_empty(n, height * width)
+        for image, out in zip(cube, scores, strict=True):
             pixels = image.flatten(1).T.contiguous()
-            blocks = self.blocks(height, width, block, cube.device)
-            maps.append(torch.cat([score(pixels, where) for where in blocks]))
-        return torch.stack(maps).view(n, height, width)
+            for where in self.blocks(height, width, block, cube.device):
+                out[where.centre] = score(pixels, where)
+        return scores.view(n, height, width)
 
     def check_scene(self, height: int, width: int) -> None:
         """Raise ValueError where the outer window is larger than the scene."""
