@@ -61,10 +61,6 @@ def scenes(folder: str | Path, sensor: str | None = None, names: str = "paper") 
     return select_scenes(found, names, folder)
 
 
-test_scenes = scenes  # the former name
-test_scenes.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test
-
-
 def scene_name(stem: str) -> str:
     """The name of a scene in the paper's table, from the name of its file.
 

@@ -171,10 +171,6 @@ def scenes(folder: str | Path, sensor: str | None = "aviris_ng", names: str = "a
     return select_scenes([labelled(p, masks / f"{p.stem}.png") for p in cubes], names, tests / sensor)
 
 
-test_scenes = scenes  # the former name
-test_scenes.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test
-
-
 def renamed(labelled: LabelledScene, name: str) -> LabelledScene:
     """The same scene under another name."""
 

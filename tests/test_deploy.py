@@ -202,7 +202,7 @@ def test_imagenets_dead_channels_are_cut(released):
 
 def test_every_abu_scene_has_the_same_auc(released):
     deployed = deploy(released)
-    for labelled in abu.test_scenes(shared_file("abu"), names="all"):
+    for labelled in abu.scenes(shared_file("abu"), names="all"):
         scene, mask = labelled.load()
         h = torch.from_numpy(normalise(scene, 200).transpose(2, 0, 1).copy())[None]
         assert difference(released, deployed, h) < 1e-5

@@ -40,7 +40,7 @@ def test_rx_is_the_mahalanobis_distance(dtype):
 
 @pytest.mark.parametrize("scene", ["airport-1", "beach-4"])
 def test_rx_agrees_with_pinv_on_real_scenes(scene):
-    (labelled,) = abu.test_scenes(shared_file("abu"), names=scene)
+    (labelled,) = abu.scenes(shared_file("abu"), names=scene)
     cube = normalise(labelled.load()[0], 200)[:60]
     varying = cube[:, :, np.ptp(cube.reshape(-1, 200), axis=0) > 0]
     expected = mahalanobis(varying)

@@ -229,7 +229,7 @@ def scene_scorer(
     if options.select != "test-auc":
         return None
     folder = options.test_path or options.data_path
-    scenes = abu.test_scenes(folder, options.sensor if options.test_path is None else None, "paper")
+    scenes = abu.scenes(folder, options.sensor if options.test_path is None else None, "paper")
 
     @torch.no_grad()
     def mean_auc() -> float:

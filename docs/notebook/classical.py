@@ -38,7 +38,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     done = read()
-    scenes = abu.test_scenes(options.data_path, names="all")
+    scenes = abu.scenes(options.data_path, names="all")
     for name in options.detectors:
         detector = (DETECTORS | VARIANTS)[name]
         for labelled in scenes:
