@@ -1,6 +1,8 @@
-# make setup   the virtual environment, once          make test   lint and tests
-# make demo    scenes, training, detection, report     make lint   ruff alone
+# make setup   the virtual environment, once          make test   lint and all tests, at most 15 minutes on 2 cores
+# make demo    scenes, training, detection, report     make check  lint and the fast tests, under 2 minutes
+# make docs    tables of the documents, from the CSVs  make lint   ruff and mypy
 # make bench   how fast it is, against a plain reference (docs/performance.md); BENCH="--quick" for its options
+# make paper-demo   every table and figure of the paper, on a small synthetic HAD100
 #
 # PYTHON=python3.12 chooses the interpreter (3.10 or later), VENV=/path another environment.
 PYTHON ?= python3
@@ -13,8 +15,9 @@ DEMO_TEST = $(BIN)/python test.py --data_path $(DEMO)/dataset --input_channel 50
 DEMO_NOTE = Made by make demo: $(DEMO_EPOCHS) epochs of both stages on 48 patches of 32 x 32 px, on frozen layers with random \
 weights, tested on 12 synthetic scenes. It shows that every part works together. What it gains or loses against the untrained \
 control and the plain cube says nothing about real scenes.
+export OMP_WAIT_POLICY ?= PASSIVE# threads that wait must not take time from those that work
 
-.PHONY: setup test lint demo bench clean
+.PHONY: setup test check lint demo docs bench clean
 .DEFAULT_GOAL := test
 
 # An environment that exists is used as it is, and renewed when the requirements change.
@@ -22,7 +25,7 @@ $(VENV)/.installed: pyproject.toml requirements.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else f"Python {v[0]}.{v[1]} is too old: 3.10 or later is needed. Choose one: make PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV): PyTorch is large, this takes some minutes the first time."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,export]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,export,cluster]"
 	@touch $@
 
 setup: $(VENV)/.installed
@@ -30,15 +33,19 @@ setup: $(VENV)/.installed
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
 
 test: lint
 	$(BIN)/python -m pytest
+
+check: lint
+	$(BIN)/python -m pytest -m "not slow"
 
 # The main job from nothing: scenes, both stages of training, detection in five settings, a report.
 demo: setup
 	$(BIN)/python -m data.synthetic $(DEMO)/background --train 48 --test 0 --size 32
 	$(BIN)/python -m data.synthetic $(DEMO)/dataset --train 0 --test 12
-	$(BIN)/python train.py --stage all --data_path $(DEMO)/background --input_channel 50 --backbone random \
+	$(BIN)/python train.py --stage all --data_path $(DEMO)/background --input_channel 50 --backbone random --overwrite \
 		--epochs $(DEMO_EPOCHS) --batch_size 8 --checkpoint_dir $(DEMO)/checkpoints --save_dir $(DEMO)/training
 	$(DEMO_TEST) --features original --save_dir $(DEMO)/tests/original
 	$(DEMO_TEST) --features untrained --backbone random --save_dir $(DEMO)/tests/untrained
@@ -47,8 +54,12 @@ demo: setup
 	$(DEMO_TEST) --fusion B --save_dir $(DEMO)/tests/fusion_b
 	@$(BIN)/python -m evaluation.report $(DEMO) --title "FERS on a synthetic benchmark" --note "$(DEMO_NOTE)"
 
-bench: setup
-	$(BIN)/python -m benchmarks.bench --out results/bench.json $(BENCH)
+docs: setup
+	$(BIN)/python -m experiments.render
 
+bench: setup
+	$(BIN)/python -m benchmarks.bench $(BENCH)
+
+# What tests, demo and tools leave; the environment stays.
 clean:
-	rm -rf $(VENV) results/demo .pytest_cache .ruff_cache
+	rm -rf results/demo .pytest_cache .ruff_cache .mypy_cache

@@ -6,6 +6,7 @@ A choice is made from the wavelengths and flags that the file has. It says what 
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -72,8 +73,9 @@ class BandChoice:
         padded: Zero-valued bands to append, as the authors do for scenes with too few.
         targets: ``(C,)`` wavelengths in nm of the model's bands that ``matrix`` makes.
         matrix: ``(C, len(used))`` weights from used bands to the model's; None where bands are taken as they are.
-        coverage: Share of the model's bands that the used ones overlap with; None without a model's wavelengths.
-        filled: The model's bands, 0-based, that nothing overlaps with; each is a copy of the nearest used band.
+        coverage: Share of the model's bands that the scene's sensor has; None without a model's wavelengths.
+        filled: The model's bands, 0-based, that no used band overlaps with, because the sensor lacks them or they are bad;
+            each is a copy of the nearest used band.
     """
 
     asked: str
@@ -223,23 +225,25 @@ def choose_bands(
     if isinstance(request, str):
         request = parse_bands(request)
     good, who = good_bands(source)
-    keep = good.copy() if request.good else np.ones(source.bands, bool)
     by_wavelength = centres is not None and request.first is None
     if source.wavelengths is None and (request.ranges or by_wavelength):
         raise SceneError(
             f"{source.path}: the file has no wavelengths, and {'the model' if by_wavelength else '--bands'} goes by them. "
             "Add them to the file, or choose bands by position: --bands first:N."
         )
+    inside = np.ones(source.bands, bool)
     if request.ranges and source.wavelengths is not None:
-        inside = [(source.wavelengths >= low) & (source.wavelengths <= high) for low, high in request.ranges]
-        keep &= np.any(inside, axis=0)
-    used = np.flatnonzero(keep)[: request.first]
+        within = [(source.wavelengths >= low) & (source.wavelengths <= high) for low, high in request.ranges]
+        inside = np.any(within, axis=0)
+    used = np.flatnonzero(inside & good if request.good else inside)[: request.first]
     if len(used) == 0:
         raise SceneError(f"{source.path}: --bands {request.text} leaves none of its {source.bands} bands. Widen it.")
     choice = BandChoice(request.text, source.bands, tuple(used.tolist()), tuple(np.flatnonzero(~good).tolist()), who)
     if by_wavelength:
         assert centres is not None
-        return _resampled(source, choice, np.asarray(centres, float), fwhm)
+        targets = np.asarray(centres, float)
+        widths = _spacing(targets) if fwhm is None else np.asarray(fwhm, float)
+        return _resampled(source, choice, inside, targets, widths)
     wanted = request.first if count is None else count
     if wanted is None:
         return choice
@@ -260,10 +264,8 @@ def select(scene: Scene, choice: BandChoice) -> Scene:
     if choice.matrix is None:
         neighbours = len(used) == used[-1] - used[0] + 1 and (np.diff(used) == 1).all()
         cube = scene.cube[:, :, used[0] : used[-1] + 1] if neighbours else scene.cube[:, :, used]
-        cut = {
-            name: None if (v := getattr(scene, name)) is None else v[used] for name in ("wavelengths", "fwhm", "good")
-        }
-        return replace(scene, cube=cube, **cut)
+        wavelengths, fwhm, good = (None if v is None else v[used] for v in (scene.wavelengths, scene.fwhm, scene.good))
+        return replace(scene, cube=cube, wavelengths=wavelengths, fwhm=fwhm, good=good)
     cube = np.empty((*scene.cube.shape[:2], choice.count), np.float32)
     for rows in row_blocks(scene.cube.shape):
         block = replace(scene, cube=np.asarray(scene.cube[rows][:, :, used]))
@@ -273,8 +275,13 @@ def select(scene: Scene, choice: BandChoice) -> Scene:
     )
 
 
-def _resampled(source: Banded, choice: BandChoice, centres: np.ndarray, fwhm: np.ndarray | None) -> BandChoice:
-    """The choice with the weights to the model's wavelengths."""
+def _resampled(
+    source: Banded, choice: BandChoice, present: np.ndarray, centres: np.ndarray, fwhm: np.ndarray
+) -> BandChoice:
+    """The choice with the weights to the model's wavelengths.
+
+    Bad bands count as covered: the scene's sensor has them. They are filled from the nearest band like those it lacks.
+    """
     assert source.wavelengths is not None
     used = np.array(choice.used)
     own = source.wavelengths[used]
@@ -285,31 +292,32 @@ def _resampled(source: Banded, choice: BandChoice, centres: np.ndarray, fwhm: np
         return replace(choice, used=tuple(used[nearest].tolist()), targets=targets, coverage=1.0)
     # widths of the whole sensor: a gap where bands were left out must not make their neighbours look wide
     widths = source.fwhm if source.fwhm is not None else _spacing(source.wavelengths)
+    reach = (widths[present][None, :] + fwhm[:, None]) / 2
+    covered = (np.abs(source.wavelengths[present][None, :] - centres[:, None]) <= reach).any(axis=1)
+    if covered.mean() < MIN_COVERAGE:
+        raise SceneError(
+            f"{source.path}: its bands ({own.min():.0f}-{own.max():.0f} nm) cover {covered.mean():.0%} of the model's "
+            f"{len(centres)} ({centres.min():.0f}-{centres.max():.0f} nm); {MIN_COVERAGE:.0%} are needed. Use a model trained "
+            "on such wavelengths, or none: --features untrained."
+        )
     order = np.argsort(own, kind="stable")
     matrix = np.zeros((len(centres), len(used)))
-    matrix[:, order] = _weights(own[order], widths[used][order], centres, _spacing(centres) if fwhm is None else fwhm)
+    matrix[:, order] = _weights(own[order], widths[used][order], centres, fwhm)
     empty = np.isnan(matrix).any(axis=1) & ~same
     alike = same | empty
     matrix[alike] = 0
     matrix[alike, nearest[alike]] = 1
-    coverage = 1 - float(empty.mean())
-    if coverage < MIN_COVERAGE:
-        raise SceneError(
-            f"{source.path}: its bands ({own.min():.0f}-{own.max():.0f} nm) cover {coverage:.0%} of the model's "
-            f"{len(centres)} ({centres.min():.0f}-{centres.max():.0f} nm); {MIN_COVERAGE:.0%} are needed. Use a model trained "
-            "on such wavelengths, or none: --features untrained."
-        )
-    return replace(
-        choice, targets=targets, matrix=matrix, coverage=coverage, filled=tuple(np.flatnonzero(empty).tolist())
-    )
+    filled = tuple(np.flatnonzero(empty).tolist())
+    return replace(choice, targets=targets, matrix=matrix, coverage=float(covered.mean()), filled=filled)
 
 
 def _weights(own: np.ndarray, own_fwhm: np.ndarray, centres: np.ndarray, fwhm: np.ndarray) -> np.ndarray:
     from spectral import BandResampler
 
+    logging.getLogger("spectral").setLevel(logging.WARNING)  # it reports each band without overlap
     order = np.argsort(centres, kind="stable")
     matrix = np.empty((len(centres), len(own)))
-    matrix[order] = BandResampler(own, centres[order], own_fwhm, np.asarray(fwhm)[order]).matrix
+    matrix[order] = BandResampler(own, centres[order], own_fwhm, fwhm[order]).matrix
     return matrix
 
 

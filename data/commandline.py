@@ -27,7 +27,7 @@ def run(work: Callable[[], None], errors: tuple[type[Exception], ...] = (), how_
     hint = f" To go on: {how_to_resume}." if how_to_resume else ""
     try:
         work()
-    except (ValueError, *errors) as error:
+    except (ValueError, *errors) as error:  # type: ignore[misc]
         message, code = f"error: {error}", 2
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""From a raw scene to the cube the networks and detectors see: band choice, zero bands, range [-0.1, 0.1] (SPEC 1).
+"""From a raw scene to the cube the networks and detectors see: band choice, zero bands, range [-0.1, 0.1].
 
 Pixels without data are refused by default. ``nodata="keep"`` uses them as they are, as the released code does.
 ``nodata="mask"`` leaves them out of the range and fills them; ``usable_pixels`` says which they are, so that statistics can
@@ -45,7 +45,7 @@ def normalise(
         SceneError: The scene is smaller than 9 px on a side, lacks data where that is refused, is constant, or has no band
             at ``start``.
 
-    Source: SPEC 1.
+    Source: the authors' released implementation; the paper does not give the range.
 
     Example:
         >>> from pathlib import Path
@@ -54,7 +54,7 @@ def normalise(
         >>> h.dtype.name, float(h.min()), float(h.max())
         ('float32', -0.10000000149011612, 0.10000000149011612)
     """
-    height, width, available = scene.cube.shape
+    height, width = scene.cube.shape[:2]
     if value_range is None and min(height, width) < MIN_SIDE:
         raise SceneError(
             f"{scene.path}: {height} x {width} px; at least {MIN_SIDE} px on each side are needed. Give a larger cut of "

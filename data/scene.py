@@ -18,8 +18,7 @@ from data.readers.base import UNDECLARED_NODATA, missing_pixels, refusing
 
 __all__ = ["LabelledScene", "Scene", "SceneError", "nodata_pixels", "read_mask", "read_scene", "row_blocks"]
 
-MIN_SIDE = 9  # SPEC 1: reflect padding of 4 px, and enough pixels for RX
-CUBE_SUFFIXES = (".mat", ".npy", ".npz", ".hdr", ".img", ".dat", ".raw")
+MIN_SIDE = 9  # px: reflect padding of 4, and enough pixels for RX
 MASK_SUFFIXES = (".png", ".mat", ".npy", ".npz")
 
 
@@ -77,7 +76,7 @@ class LabelledScene:
     load: Callable[[], tuple[Scene, np.ndarray]]
 
 
-def choose(found: list[LabelledScene], names: str, folder: Path) -> list[LabelledScene]:
+def select_scenes(found: list[LabelledScene], names: str, folder: Path) -> list[LabelledScene]:
     """The scenes of a comma-separated list of names, in that order; every one for ``all``.
 
     Raises:
@@ -198,10 +197,7 @@ def row_blocks(shape: tuple[int, ...], samples: int = 1 << 24) -> list[slice]:
 
 def _read_png_mask(path: Path) -> np.ndarray:
     with refusing(path, "PNG image"), Image.open(path, formats=["PNG"]) as image:  # others start external programs
-        image.load()
-        if image.mode in ("P", "PA", "RGBA", "LA"):
-            image = image.convert("RGB")
-        pixels = np.asarray(image)
+        pixels = np.asarray(image.convert("RGB") if image.mode in ("P", "PA", "RGBA", "LA") else image)
     if pixels.ndim == 3:
-        return pixels[:, :, 1] == 255  # SPEC 8: anomaly where the green channel is 255
+        return pixels[:, :, 1] == 255  # as HAD100 marks anomalies
     return pixels

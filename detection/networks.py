@@ -52,10 +52,12 @@ class Networks:
             Some cubes and their features.
         """
         cubes = h.split(together)
-        spa = [None] * len(cubes) if self.spa is None else self.spa(h.to(self.precision)).float().split(together)
-        for cube, f_spa in zip(cubes, spa, strict=True):
-            f_spe = None if self.spe is None else self.spe(cube.to(self.precision)).float()
-            yield cube, Features(f_spe, f_spa)
+        spatial = None if self.spa is None else self.spa(h.to(self.precision)).float().split(together)
+        for i, cube in enumerate(cubes):
+            found = {} if spatial is None else {"spa": spatial[i]}
+            if self.spe is not None:
+                found["spe"] = self.spe(cube.to(self.precision)).float()
+            yield cube, Features(**found)
 
 
 def load_networks(
@@ -89,7 +91,7 @@ def load_networks(
     """
     found = Networks(precision=PRECISIONS[precision])
     paths = {branch: Path(checkpoint_dir) / f"{branch}.safetensors" for branch in needs}
-    loaded: dict[str, nn.Module] = {}
+    loaded: dict[str, SpeFEN | SpaFEN] = {}
     if untrained_seed is not None:
         loaded["spe_fen"] = _untrained(found, bands, backbone or "imagenet", untrained_seed)
     else:
@@ -130,7 +132,7 @@ def _untrained(found: Networks, bands: int, source: str, seed: int) -> SpeFEN:
 
 def _branch(found: Networks, branch: str, path: Path, bands: int, backbone: str | None) -> SpeFEN | SpaFEN:
     network, info = load_checkpoint(path, bands=bands, backbone=backbone)
-    if info.branch != branch:
+    if info.branch != branch or not isinstance(network, SpeFEN | SpaFEN):
         raise CheckpointError(f"{path}: holds a {info.branch}, not a {branch}. The file has the wrong name.")
     if info.selection != "last":
         found.caveats.append(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from data.errors import FersError
+from data.normalise import NoData
 from data.paths import ROOT
 from detection.networks import choose_device, load_networks
 from detection.views import VIEWS, default_fusion, score, view_name
@@ -57,7 +58,7 @@ class DetectConfig:
     features: str = "fused"
     fusion: str | None = None
     select: str = "last"
-    nodata: str = "refuse"
+    nodata: NoData = "refuse"
     start_band: int = 0
     checkpoint_dir: Path | None = None
     backbone: str | None = None
@@ -191,7 +192,7 @@ class Pipeline:
         takes_mask = "mask" in inspect.signature(detector.__call__).parameters
 
         def masked(cube: torch.Tensor) -> torch.Tensor:
-            scores = detector(cube, mask=mask) if takes_mask else detector(cube)
+            scores = detector(cube, mask=mask) if takes_mask else detector(cube)  # type: ignore[call-arg]
             return scores.masked_fill(mask, float(scores[~mask].min()))
 
         return masked

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -18,15 +18,15 @@ FUSION_A_BANDS = 50  # the paper's choice for RX: fusion A up to this many bands
 
 @dataclass(frozen=True)
 class Features:
-    """What the networks make of H, each ``(N, C, H, W)``.
+    """What the networks make of H, each ``(N, C, H, W)``; empty where the view needs none of it.
 
     Attributes:
         spe: F_spe (eq. 4).
         spa: F_spa (eq. 8).
     """
 
-    spe: torch.Tensor | None = None
-    spa: torch.Tensor | None = None
+    spe: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    spa: torch.Tensor = field(default_factory=lambda: torch.empty(0))
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class View:
     """A row of ``VIEWS``.
 
     Attributes:
-        cubes: From H and its features to the cubes that the detector scores.
+        cubes: From H and its features to the cubes that the detector scores (eqs. 18, 19, 23).
         needs: The branches whose features it takes: ``spe_fen``, ``spa_fen``.
         ours: Why it stands in no row of the paper; empty for what the paper has.
     """

@@ -10,9 +10,10 @@ import torch
 from conftest import shared_file
 
 from data import abu, normalise
-from detection.views import fusion_a, fusion_b
-from detectors import Background, ae, ae_iterations, estimate_background, minmax, rx
+from detection.views import VIEWS, Features, score
+from detectors import AE, DETECTORS, Background, make_detector, minmax, rx
 from detectors.ae import PixelAutoencoder
+from detectors.rx import estimate_background
 
 
 def mahalanobis(cube: np.ndarray, keep: np.ndarray | None = None) -> np.ndarray:
@@ -39,7 +40,7 @@ def test_rx_is_the_mahalanobis_distance(dtype):
 
 @pytest.mark.parametrize("scene", ["airport-1", "beach-4"])
 def test_rx_agrees_with_pinv_on_real_scenes(scene):
-    (labelled,) = abu.test_scenes(shared_file("abu"), names=scene)
+    (labelled,) = abu.scenes(shared_file("abu"), names=scene)
     cube = normalise(labelled.load()[0], 200)[:60]
     varying = cube[:, :, np.ptp(cube.reshape(-1, 200), axis=0) > 0]
     expected = mahalanobis(varying)
@@ -67,16 +68,16 @@ def test_blocks_make_no_difference(monkeypatch):
 def test_cholesky_and_eigen_decomposition_agree(monkeypatch):
     module = importlib.import_module("detectors.rx")
     cube = np.concatenate([random_cube(), np.ones((15, 17, 1))], axis=2)
-    assert module._whitening(estimate_background(cube).covariance)[2]  # the Cholesky factor is used
+    assert module.whitening(estimate_background(cube).covariance)[2]  # the Cholesky factor is used
     by_cholesky = rx(cube)
     monkeypatch.setattr(module, "_MARGIN", np.inf)
-    assert not module._whitening(estimate_background(cube).covariance)[2]
+    assert not module.whitening(estimate_background(cube).covariance)[2]
     assert rx(cube) == pytest.approx(by_cholesky, rel=1e-10)
 
 
 def test_cholesky_is_left_where_the_rank_rule_may_drop_something():
     """Eigenvalues on both sides of the cut and near it: the scores must follow the rule, whichever way they come."""
-    whitening = importlib.import_module("detectors.rx")._whitening
+    whitening = importlib.import_module("detectors.rx").whitening
     rotation = np.linalg.qr(np.random.RandomState(0).normal(size=(20, 20)))[0]
     for smallest, rank in ((1e-6, 20), (1e-13, 20), (1e-16, 19), (0.0, 19)):
         covariance = rotation * np.r_[np.linspace(1, 2, 19), smallest] @ rotation.T
@@ -180,8 +181,10 @@ def test_fusions_are_their_equations():
         low, high = x.amin((1, 2), keepdim=True), x.amax((1, 2), keepdim=True)
         return (x - low) / (high - low)
 
-    assert torch.equal(fusion_a(rx, h, f_spe, f_spa), scaled(rx(h + f_spa)) * scaled(rx(h + f_spe)))
-    assert torch.equal(fusion_b(rx, h, f_spe, f_spa), rx(h + f_spa + f_spe))
+    assert torch.equal(
+        score(rx, VIEWS["fused-A"].cubes(h, Features(f_spe, f_spa))), scaled(rx(h + f_spa)) * scaled(rx(h + f_spe))
+    )
+    assert torch.equal(score(rx, VIEWS["fused-B"].cubes(h, Features(f_spe, f_spa))), rx(h + f_spa + f_spe))
     assert minmax(torch.full((1, 3, 3), 7.0)).abs().max() == 0
 
 
@@ -195,11 +198,11 @@ def test_autoencoder_is_the_one_described():
 
 def test_ae_training_lowers_the_error_and_repeats_with_its_seed():
     cube = torch.from_numpy(random_cube(shape=(12, 12, 8))).float().permute(2, 0, 1)[None]
-    scores = list(ae_iterations(cube, iterations=30, seed=1))
+    scores = list(AE(1, 30).steps(cube))
     assert len(scores) == 30 and scores[-1].mean() < scores[0].mean()
     torch.rand(5)  # the global generator's state has no part in it
-    assert torch.equal(ae(cube, iterations=30, seed=1)[0], scores[-1][0])
-    assert not torch.equal(ae(cube, iterations=30, seed=2)[0], scores[-1][0])
+    assert torch.equal(AE(1, 30)(cube)[0], scores[-1][0])
+    assert not torch.equal(AE(2, 30)(cube)[0], scores[-1][0])
 
 
 def test_ae_score_is_the_mean_squared_error_of_the_scaled_cube_after_the_first_adam_step():
@@ -210,4 +213,38 @@ def test_ae_score_is_the_mean_squared_error_of_the_scaled_cube_after_the_first_a
     torch.nn.functional.mse_loss(network(target), target).backward()
     optimiser.step()
     expected = (network(target) - target).square().mean(1)
-    assert torch.allclose(next(ae_iterations(cube, seed=3)), expected, atol=1e-7)
+    assert torch.allclose(next(AE(3).steps(cube)), expected, atol=1e-7)
+
+
+def test_ae_as_the_released_code_scores_before_each_step():
+    cube = torch.rand(1, 6, 10, 10, generator=torch.Generator().manual_seed(0))
+    before, after = (list(AE(0, 4, scored).steps(cube)) for scored in ("before", "after"))
+    assert len(before) == len(after) == 4
+    assert all(torch.equal(b, a) for b, a in zip(before[1:], after, strict=False))
+    assert torch.equal(
+        before[0][0], (PixelAutoencoder(6, 0)(t := minmax(cube.flatten(2)).view_as(cube)) - t).square().mean(1)[0]
+    )
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_every_detector_keeps_the_protocol(name):
+    detector = make_detector(name)
+    cube = torch.rand(2, 8, 40, 36, generator=torch.Generator().manual_seed(0))
+    scores = detector(cube)
+    assert scores.shape == (2, 40, 36) and scores.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "name, options, message",
+    [
+        ("LOF", {}, "no such detector. Choose among RX, AE"),
+        ("no_module:X", {}, "cannot be imported"),
+        ("math:pi", {}, "is not callable"),
+        ("AE", {"steps": "3"}, "AE has no such option. It has: iterations=50, scored=after"),
+        ("AE", {"iterations": "many"}, "AE needs a value such as 50"),
+        ("AE", {"iterations": "0"}, "AE needs iterations >= 1"),
+    ],
+)
+def test_a_detector_that_cannot_be_made_says_why(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        make_detector(name, options=options)

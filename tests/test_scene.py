@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -12,6 +13,7 @@ from PIL import Image
 from spectral.io import envi
 
 from data import Scene, SceneError, nodata_pixels, normalise, read_mask, read_scene
+from data.normalise import scene_range, usable_pixels
 
 ENVI_TYPES = ["uint8", "int16", "int32", "float32", "float64", "uint16", "uint32", "int64", "uint64"]
 
@@ -291,3 +293,57 @@ def test_constant_small_and_out_of_range_are_refused():
         normalise(scene_of(np.arange(8 * 9 * 3).reshape(8, 9, 3)), bands=3)
     with pytest.raises(SceneError, match="no band 3; it has bands 0 to 2"):
         normalise(scene_of(np.arange(243).reshape(9, 9, 3)), bands=3, start=3)
+
+
+def holed() -> tuple[Scene, np.ndarray]:
+    """A scene with two pixels that lack data, and where it has data."""
+    cube = np.random.RandomState(3).uniform(1, 2, size=(10, 9, 4)).astype(np.float32)
+    cube[2, 3, 1], cube[5, 5, 2] = -9999, -50
+    usable = np.ones((10, 9), bool)
+    usable[2, 3] = usable[5, 5] = False
+    return scene_of(cube, nodata=(-9999.0, -50.0)), usable
+
+
+def test_pixels_without_data_are_left_out_of_the_range_and_filled_where_asked():
+    scene, usable = holed()
+    h = normalise(scene, bands=4, nodata="mask")
+    inside = scene.cube[usable].astype(np.float64)
+    expected = 0.1 * (2 * (inside - inside.min()) / (inside.max() - inside.min()) - 1)
+    assert np.array_equal(h[usable], expected.astype(np.float32))
+    assert np.array_equal(h[~usable], np.full((2, 4), np.float32(-0.1)))
+    assert np.array_equal(usable_pixels(scene, bands=4), usable)
+    assert usable_pixels(scene, bands=1).all()  # a band that is not used does no harm
+
+
+def test_pixels_without_data_keep_their_values_where_asked():
+    scene, _ = holed()
+    assert np.array_equal(normalise(scene, 4, nodata="keep"), normalise(scene_of(scene.cube, nodata=()), 4))
+    scene.cube[0, 0, 0] = np.nan
+    with pytest.raises(SceneError, match=r"3 of 90 pixels .*NaN and infinity cannot be kept"):
+        normalise(scene, 4, nodata="keep")
+    assert np.isfinite(normalise(scene, 4, nodata="mask")).all()
+
+
+def test_a_scene_without_any_data_is_refused_even_where_holes_are_allowed():
+    with pytest.raises(SceneError, match="no pixel has data"):
+        normalise(scene_of(np.full((9, 9, 3), np.nan)), bands=3, nodata="mask")
+
+
+@pytest.mark.parametrize("bands", [3, 4, 6])  # fewer, as many, and more than the scene has
+@pytest.mark.parametrize("nodata", ["keep", "mask"])
+def test_blocks_with_the_scenes_range_are_the_scene(bands, nodata):
+    scene, _ = holed()
+    blocks = [replace(scene, cube=scene.cube[rows]) for rows in (slice(0, 1), slice(1, 6), slice(6, 10))]
+    ranges = [scene_range(block, bands, nodata=nodata) for block in blocks]
+    whole = scene_range(scene, bands, nodata=nodata)
+    assert (min(low for low, _ in ranges), max(high for _, high in ranges)) == whole
+    joined = np.concatenate([normalise(block, bands, value_range=whole, nodata=nodata) for block in blocks])
+    assert np.array_equal(joined, normalise(scene, bands, nodata=nodata))
+
+
+def test_a_block_without_data_changes_no_range():
+    scene = scene_of(np.full((1, 9, 3), np.nan, np.float32))
+    assert scene_range(scene, 3, nodata="mask") == (np.inf, -np.inf)
+    assert np.array_equal(normalise(scene, 3, value_range=(0, 1), nodata="mask"), np.full((1, 9, 3), np.float32(-0.1)))
+    with pytest.raises(SceneError, match="9 of 9 pixels"):
+        normalise(scene, 3, value_range=(0, 1))

@@ -50,13 +50,17 @@ def open_scene(path: str | Path, variable: str | None = None) -> Reader:
         (2, 30, 2)
     """
     path = Path(path)
-    if path.is_dir():
-        return geotiff.open_hyperion(path)
-    if not path.exists():
-        raise SceneError(f"{path}: no such file. Check the path of the scene.")
-    with refusing(path, "scene"), open(path, "rb") as file:
-        head = file.read(128)
-    return _opened(path, head, variable)
+    with refusing(path, "scene"):
+        try:
+            with open(path, "rb") as file:
+                head = file.read(128)
+        except FileNotFoundError as error:
+            raise SceneError(f"{path}: no such file. Check the path of the scene.") from error
+        except OSError:
+            if path.is_dir():
+                return geotiff.open_hyperion(path)
+            raise
+        return _opened(path, head, variable)
 
 
 def _opened(path: Path, head: bytes, variable: str | None) -> Reader:
@@ -69,7 +73,7 @@ def _opened(path: Path, head: bytes, variable: str | None) -> Reader:
         return geotiff.open_geotiff(path)
     if _is_hdf5(path, head):
         with _hdf5(path, head) as (file, matlab):
-            for product in _PRODUCTS:
+            for product in () if matlab else _PRODUCTS:
                 reader = product(path, file, variable)
                 if reader is not None:
                     return reader
@@ -103,15 +107,18 @@ def read_array(
     Raises:
         SceneError: The file is damaged, or holds no (or more than one) such array.
     """
-    with refusing(path, "file"), open(path, "rb") as opened:
-        head = opened.read(128)
-    if path.suffix.lower() == ".npy":
-        return arrays.read_npy(path)
-    if _is_hdf5(path, head):
-        with _hdf5(path, head) as (file, matlab):
-            key = arrays.pick(path, hdf5.variables(file, matlab), variable, ndim, shape)
-            return hdf5.load_variable(path, file, key, matlab)
-    return arrays.load_variable(path, arrays.pick(path, arrays.variables(path), variable, ndim, shape))
+    with refusing(path, "file"):
+        with open(path, "rb") as opened:
+            head = opened.read(128)
+        if path.suffix.lower() == ".npy":
+            return arrays.read_npy(path)
+        if _is_hdf5(path, head):
+            with _hdf5(path, head) as (file, matlab):
+                key = arrays.pick(path, hdf5.variables(file, matlab), variable, ndim, shape)
+                return hdf5.load_variable(path, file, key, matlab)
+        found = arrays.variables(path)
+        key = arrays.pick(path, found, variable, ndim, shape)
+        return arrays.load_variable(path, key, found[key])
 
 
 def _is_hdf5(path: Path, head: bytes) -> bool:

@@ -15,7 +15,7 @@ import scipy.io
 
 from data.readers.base import Reader, SceneError, check_declared, refusing, windowed
 
-_PEEK = 1 << 16  # bytes of a MATLAB variable that surely hold its name and dimensions
+_PEEK = 1 << 12  # bytes of a MATLAB variable that surely hold its name and dimensions
 _MI_INT8, _MI_INT32, _MI_UINT32, _MI_MATRIX, _MI_COMPRESSED, _MI_UTF8 = 1, 5, 6, 14, 15, 16
 _MI_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _MX_NUMERIC = range(6, 16)  # double, single, and eight kinds of integers
@@ -132,11 +132,12 @@ class VariableReader(Reader):
     """A variable of a .npz or of a .mat file before version 7.3. It is loaded whole, once a process."""
 
     variable: str
+    declared: Variable
     _array: np.ndarray | None = field(default=None, repr=False)
 
     def memory_map(self) -> np.ndarray:
         if self._array is None:
-            self._array = load_variable(self.path, self.variable)
+            self._array = load_variable(self.path, self.variable, self.declared)
         return self._array
 
     def __getstate__(self) -> dict[str, Any]:
@@ -152,7 +153,7 @@ def open_variable(path: Path, variable: str | None) -> Reader:
     found = variables(path)
     name = pick(path, found, variable, ndim=3)
     shape, dtype = found[name].shape, found[name].dtype
-    return VariableReader(path=path, shape=shape, stored=dtype, variable=name)  # type: ignore[arg-type]
+    return VariableReader(path=path, shape=shape, stored=dtype, variable=name, declared=found[name])  # type: ignore[arg-type]
 
 
 def variables(path: Path) -> dict[str, Variable]:
@@ -173,13 +174,17 @@ def variables(path: Path) -> dict[str, Variable]:
         return {name: Variable(shape, np.dtype("f8"), size) for name, shape, _ in found}
 
 
-def load_variable(path: Path, name: str) -> np.ndarray:
+def load_variable(path: Path, name: str, declared: Variable) -> np.ndarray:
     """One array of a .npz or .mat file.
+
+    Args:
+        path: The file.
+        name: The variable.
+        declared: What ``variables`` says of it.
 
     Raises:
         SceneError: The file is damaged, or declares far more than it holds.
     """
-    declared = variables(path)[name]
     if declared.dtype.kind not in "biuf":
         raise SceneError(f"{path}: found values of type {declared.dtype}; real numbers are needed. Convert it first.")
     check_declared(path, declared.nbytes, declared.stored)

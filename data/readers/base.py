@@ -117,8 +117,8 @@ class Reader(ABC):
         good: ``(B,)`` bool, False for bands that the provider marks as unusable; None where nobody says.
         good_source: Who says so, such as "bbl of the header"; empty where nobody does.
         declared_nodata: Values of stored samples that mark missing data.
-        missing_if: "any" if one marked sample makes a pixel missing, "all" if each sample must be marked (a single 0 can be
-            a measurement).
+        missing_if: "any" if one marked sample makes a pixel missing, "all" if each sample that is read must be marked
+            (a single 0 can be a measurement).
         scale: ``(B,)`` factors from stored to physical values, or None.
         offset: ``(B,)`` what is added after that, or None.
         native_chunks: Rows, columns and bands that the file stores together: read multiples of these rows.
@@ -222,7 +222,8 @@ class Reader(ABC):
         start, stop, step = rows.indices(self.shape[0])
         if step != 1:
             raise ValueError(f"rows of step {step}: whole rows are read one after the other")
-        index = np.arange(self.bands)[slice(None) if bands is None else bands]
+        everything = np.arange(self.bands)
+        index = everything if bands is None else everything[bands if isinstance(bands, slice) else list(bands)]
         height = max(0, stop - start)
         check_memory(self.path, height * self.shape[1] * len(index) * self.dtype.itemsize)
         if height == 0 or len(index) == 0:

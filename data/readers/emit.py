@@ -19,9 +19,9 @@ from data.readers.hdf5 import (
     find,
     nodata_of,
     numbers,
-    plain_text,
     stack,
     text,
+    texts,
     vector,
 )
 from data.readers.projection import crs_wkt
@@ -87,7 +87,7 @@ def read_emit_mask(path: str | Path) -> dict[str, np.ndarray]:
     path = Path(path)
     with refusing(path, "EMIT mask file"), h5py.File(path, "r") as file:
         cube = dataset(file, "mask")
-        names = [plain_text(name) for name in dataset(file, "sensor_band_parameters/mask_bands")[()]]
+        names = texts(file, "sensor_band_parameters/mask_bands")
         if cube.ndim != 3 or cube.shape[2] != len(names):
             raise SceneError(f"{path}: {len(names)} names for a mask of shape {cube.shape}.")
         return {name: cube[:, :, layer] == 1 for layer, name in enumerate(names) if "flag" in name.lower()}

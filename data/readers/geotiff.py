@@ -152,11 +152,11 @@ def _tagged(tags: list[dict[str, str]], key: str) -> np.ndarray | None:
 
 
 def _xml_beside(path: Path) -> Path | None:
-    """The metadata file of an EnMAP or DESIS raster: of the same product's name, else the only one in the folder."""
-    product = path.name.upper().partition("-SPECTRAL_IMAGE")[0]
+    """The metadata file of an EnMAP or DESIS raster: of the same product's name, else, for a renamed one, the only one."""
+    product, image, _ = path.name.upper().partition("SPECTRAL_IMAGE")
     found = [p for p in sorted(path.parent.iterdir()) if p.name.upper().endswith("METADATA.XML") and p.is_file()]
-    named = [p for p in found if p.name.upper().startswith(product)]
-    return named[0] if named else found[0] if len(found) == 1 else None
+    named = [p for p in found if image and p.name.upper().startswith(product)]
+    return named[0] if named else found[0] if image and len(found) == 1 else None
 
 
 def _product(path: Path, xml: str, root: ElementTree.Element, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,10 @@ The products differ in where the cube lies and in the order of its axes. Each pr
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +32,14 @@ from data.readers.base import (
 )
 from data.readers.wavelengths import to_nm
 
+_TEXT_SECONDS = 15
+_READ_TEXT = """
+import h5py, json, numpy, sys
+with h5py.File(sys.argv[1], "r") as file:
+    item = file[sys.argv[2]]
+    found = item.attrs[sys.argv[3]] if len(sys.argv) > 3 else item[()]
+    print(json.dumps([v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in numpy.ravel(found)]))
+"""
 _SPELLINGS = ("wavelengths", "wavelength", "Wavelength", "Wavelengths", "WAVELENGTH")
 
 
@@ -56,12 +67,22 @@ class Hdf5Reader(Reader):
         order: ``(B,)`` which of all bands of the parts, one after the other, is the scene's band; as stored by default.
         glt: Paths of the tables of columns and rows (GLT) for the map grid ``grid``; None where there are none.
         latlon: Paths of latitude and longitude.
+        start: Byte at which the samples of the only part lie one after the other; None where they are in chunks.
     """
 
     parts: tuple[Part, ...]
     order: np.ndarray | None = None
     glt: tuple[str, str] | None = None
     latlon: tuple[str, str] | None = None
+    start: int | None = None
+
+    def memory_map(self) -> np.ndarray | None:
+        if self.start is None or self.order is not None:
+            return None
+        axes = self.parts[0].axes
+        sides = tuple(self.shape["yxb".index(axis)] for axis in axes)
+        with refusing(self.path, "HDF5 file"):
+            return np.memmap(self.path, self.stored, "r", self.start, sides).transpose([axes.index(a) for a in "yxb"])
 
     @property
     def geometry(self) -> Geometry | None:
@@ -77,6 +98,9 @@ class Hdf5Reader(Reader):
         return self.grid
 
     def _read(self, start: int, stop: int, index: np.ndarray) -> np.ndarray:
+        if (mapped := self.memory_map()) is not None:
+            window, chosen = windowed(index)
+            return np.array(mapped[start:stop, :, window][:, :, chosen])
         source = index if self.order is None else self.order[index]
         out: np.ndarray | None = None
         first = 0
@@ -104,14 +128,14 @@ def _read_part(file: h5py.File, part: Part, start: int, stop: int, bands: np.nda
 
 
 def stack(path: Path, file: h5py.File, parts: Sequence[tuple[str, str, Sequence[int] | None]]) -> dict:
-    """The arguments of an ``Hdf5Reader`` that the datasets themselves say: parts, shape, type, chunks.
+    """The arguments of an ``Hdf5Reader`` that the datasets themselves say: parts, shape, type, chunks, place.
 
     Args:
         path: The file, for messages.
         file: The open file.
         parts: Key, axes and bands (all: None) of each dataset.
     """
-    made, sides, types, chunks = [], set(), set(), (1, 1, 1)
+    made, sides, types, chunks, start = [], set(), set(), (1, 1, 1), None
     for key, axes, bands in parts:
         found = dataset(file, key)
         if found.ndim != 3:
@@ -123,11 +147,20 @@ def stack(path: Path, file: h5py.File, parts: Sequence[tuple[str, str, Sequence[
         if found.chunks:
             chunk = dict(zip(axes, found.chunks, strict=True))
             chunks = (chunk["y"], chunk["x"], chunk["b"])
+        start = found.id.get_offset() if len(parts) == 1 and bands is None else None
     if len(sides) != 1 or len(types) != 1:
         raise SceneError(f"{path}: its parts differ in size or type: {sides}, {types}.")
     height, width = sides.pop()
     shape = (height, width, sum(len(part.bands) for part in made))
-    return {"path": path, "parts": tuple(made), "shape": shape, "stored": types.pop(), "native_chunks": chunks}
+    stored = types.pop()
+    return {
+        "path": path,
+        "parts": tuple(made),
+        "shape": shape,
+        "stored": stored,
+        "native_chunks": chunks,
+        "start": start,
+    }
 
 
 def find(file: h5py.Group, key: str) -> h5py.Group | h5py.Dataset | None:
@@ -171,25 +204,44 @@ def dataset(file: h5py.Group, key: str) -> h5py.Dataset:
 
 def text(item: h5py.Group | h5py.Dataset, name: str) -> str:
     """An attribute as text; empty where it is missing."""
-    if name not in item.attrs:
-        return ""
-    return plain_text(item.attrs[name])
+    return next(iter(_strings(item, name)), "") if name in item.attrs else ""
 
 
-def plain_text(value: object) -> str:
-    """Text as HDF5 files hold it: bytes, str, or an array of one."""
-    value = np.asarray(value).reshape(-1)[0] if np.size(value) else ""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+def texts(file: h5py.Group, key: str) -> list[str]:
+    """A dataset of text; empty where it is missing."""
+    item = find(file, key)
+    return _strings(item) if isinstance(item, h5py.Dataset) else []
 
 
 def numbers(item: h5py.Group | h5py.Dataset, name: str) -> np.ndarray | None:
-    """An attribute as ``(n,)`` float64; None where it is missing. Numbers in a string may stand apart by blanks or commas."""
+    """An attribute as ``(n,)`` float64; None where it is missing. Numbers in a text may stand apart by blanks or commas."""
     if name not in item.attrs:
         return None
-    value = item.attrs[name]
-    if np.asarray(value).dtype.kind in "biuf":
-        return np.asarray(value, np.float64).reshape(-1)
-    return np.array([float(part) for part in re.split(r"[\s,]+", plain_text(value).strip("[](){} \n"))])
+    if item.attrs.get_id(name).dtype.kind in "biuf":
+        return np.asarray(item.attrs[name], np.float64).reshape(-1)
+    return np.array([float(part) for part in re.split(r"[\s,]+", text(item, name).strip("[](){} \n"))])
+
+
+def _strings(item: h5py.Group | h5py.Dataset, name: str | None = None) -> list[str]:
+    """The text of an attribute, or of the dataset itself.
+
+    Text of variable length is read by another process, within a time: HDF5's library never returns from some damaged heaps.
+    """
+    dtype = item.dtype if name is None else item.attrs.get_id(name).dtype
+    if dtype.kind != "O":
+        found = item[()] if name is None else item.attrs[name]
+        return [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in np.ravel(found)]
+    if h5py.check_string_dtype(dtype) is None:
+        raise ValueError(f"{item.name} {name or ''} is not text")
+    command = [sys.executable, "-I", "-c", _READ_TEXT, item.file.filename, item.name, *([] if name is None else [name])]
+    try:
+        ended = subprocess.run(command, capture_output=True, timeout=_TEXT_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"the text of {item.name} {name or ''} takes more than {_TEXT_SECONDS} s to read") from None
+    if ended.returncode:
+        last = ended.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise ValueError(f"the text of {item.name} {name or ''}: {last or 'damaged'}")
+    return json.loads(ended.stdout)
 
 
 def vector(file: h5py.Group, key: str) -> np.ndarray | None:
@@ -256,7 +308,8 @@ def open_other(path: Path, file: h5py.File, variable: str | None, matlab: bool) 
     for name, one in found.items():
         if name.rsplit("/", 1)[-1] in _SPELLINGS and max(one.shape) == np.prod(one.shape, dtype=np.int64) > 1:
             item = dataset(file, name)
-            values, _ = to_nm(np.asarray(item[()], np.float64).reshape(-1), text(item, "units") or text(item, "unit"))
+            unit = "" if matlab else text(item, "units") or text(item, "unit")
+            values, _ = to_nm(np.asarray(item[()], np.float64).reshape(-1), unit)
             if not matlab and values is not None and len(values) in shape:
                 axes, notes = {0: "byx", 1: "ybx", 2: "yxb"}[max(a for a in range(3) if shape[a] == len(values))], ()
                 centres = values
@@ -265,7 +318,7 @@ def open_other(path: Path, file: h5py.File, variable: str | None, matlab: bool) 
     if len(shape) != 3:
         raise SceneError(f"{path}: found an array of shape {shape}; a cube has three axes, H x W x B.")
     arguments = stack(path, file, [(key, axes, None)])
-    nodata = nodata_of(dataset(file, key))
+    nodata = () if matlab else nodata_of(dataset(file, key))
     if nodata:
         arguments["declared_nodata"] = nodata
     return Hdf5Reader(variable=key, wavelengths=centres, notes=notes, **arguments)

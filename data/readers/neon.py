@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from data.readers.base import Reader
-from data.readers.hdf5 import Hdf5Reader, checked, dataset, find, nodata_of, numbers, plain_text, stack, vector
+from data.readers.hdf5 import Hdf5Reader, checked, dataset, find, nodata_of, numbers, stack, texts, vector
 from data.readers.projection import map_grid
 
 
@@ -35,11 +35,10 @@ def open_neon(path: Path, file: h5py.File, variable: str | None) -> Reader | Non
     factor = numbers(item, "Scale_Factor")
     notes: tuple[str, ...] = ()
     system = f"{site}/Reflectance/Metadata/Coordinate_System/"
-    info = find(file, system + "Map_Info")
-    if isinstance(info, h5py.Dataset):
-        parts = tuple(part.strip() for part in plain_text(info[()]).split(","))
-        code = find(file, system + "EPSG Code")
-        epsg = f"EPSG:{plain_text(code[()]).strip()}" if isinstance(code, h5py.Dataset) else None
+    info, code = texts(file, system + "Map_Info"), texts(file, system + "EPSG Code")
+    if info:
+        parts = tuple(part.strip() for part in info[0].split(","))
+        epsg = f"EPSG:{code[0].strip()}" if code else None
         arguments["grid"], note = map_grid(parts, epsg)
         notes += (note,) if note else ()
     return Hdf5Reader(

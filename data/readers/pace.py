@@ -12,6 +12,7 @@ from data.readers.hdf5 import Hdf5Reader, checked, dataset, find, nodata_of, num
 
 _DETECTORS = ("blue", "red", "SWIR")
 _NODATA = (-32767.0,)
+_NOMINAL_FWHM = 5.0  # nm, of the blue and red detectors
 
 
 def open_pace(path: Path, file: h5py.File, variable: str | None) -> Reader | None:
@@ -44,9 +45,12 @@ def _open_l1b(path: Path, file: h5py.File) -> Reader:
     order = np.flatnonzero(keep)[np.argsort(joined[keep], kind="stable")]
     arguments["shape"] = (*arguments["shape"][:2], len(order))
     left_out = len(joined) - len(order)
+    bandpass = checked(path, "SWIR_bandpass", vector(file, "sensor_band_parameters/SWIR_bandpass"), len(swir))
+    widths = None if bandpass is None else np.concatenate([np.full(len(blue) + len(red), _NOMINAL_FWHM), bandpass])
     return Hdf5Reader(
         order=order,
         wavelengths=joined[order],
+        fwhm=None if widths is None else widths[order],
         declared_nodata=nodata_of(dataset(file, keys[0]), default=_NODATA),
         latlon=_places(file, "geolocation_data"),
         sensor="PACE OCI L1B",

@@ -41,7 +41,7 @@ def open_prisma(path: Path, file: h5py.File, variable: str | None) -> Reader | N
         bands = np.flatnonzero(acquired)
         empty += count - len(bands)
         scale, offset = _scale(path, file, level, arm)
-        parts.append((key, "ybx", bands))
+        parts.append((key, "ybx", bands.tolist()))
         centres.append(centre[bands])
         widths.append(width[bands])
         scales.append(np.full(len(bands), scale))

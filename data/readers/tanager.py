@@ -12,7 +12,7 @@ import h5py
 from affine import Affine
 
 from data.readers.base import MapGrid, Reader, SceneError
-from data.readers.hdf5 import Hdf5Reader, checked, dataset, find, nodata_of, numbers, plain_text, stack, text
+from data.readers.hdf5 import Hdf5Reader, checked, dataset, find, nodata_of, numbers, stack, texts
 from data.readers.projection import crs_wkt
 from data.readers.wavelengths import to_nm
 
@@ -54,18 +54,16 @@ def open_tanager(path: Path, file: h5py.File, variable: str | None) -> Reader | 
 
 def _grid(file: h5py.File, shape: tuple[int, int, int]) -> MapGrid | None:
     group = find(file, "HDFEOS/GRIDS/HYP")
-    structure = find(file, "HDFEOS INFORMATION/StructMetadata.0")
-    if group is None or not isinstance(structure, h5py.Dataset):
+    structure = texts(file, "HDFEOS INFORMATION/StructMetadata.0")
+    if group is None or not structure:
         return None
-    words = plain_text(structure[()])
     corners = []
     for corner in ("UpperLeftPointMtrs", "LowerRightMtrs"):
-        found = re.search(rf"{corner}\s*=\s*\(\s*([-+.\deE]+)\s*,\s*([-+.\deE]+)\s*\)", words)
+        found = re.search(rf"{corner}\s*=\s*\(\s*([-+.\deE]+)\s*,\s*([-+.\deE]+)\s*\)", structure[0])
         if found is None:
             return None
         corners += [float(found[1]), float(found[2])]
     left, top, right, bottom = corners
     transform = Affine((right - left) / shape[1], 0, left, 0, (bottom - top) / shape[0], top)
-    return MapGrid(
-        transform, crs_wkt(f"EPSG:{int(float(text(group, 'epsg_code')))}") if text(group, "epsg_code") else None
-    )
+    code = numbers(group, "epsg_code")
+    return MapGrid(transform, None if code is None else crs_wkt(f"EPSG:{int(code[0])}"))

@@ -1,0 +1,110 @@
+"""FERS as a library: the names that notebooks and other programs use.
+
+    import fers
+
+    scene = fers.read_scene("scene.mat")            # or .npy, .npz, ENVI, GeoTIFF, ...
+    score = fers.score(scene, features="untrained", backbone="random")   # (H, W), higher is more anomalous
+
+Works from any folder, also from one that has a ``data`` or ``models`` of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+_HERE = Path(__file__).resolve().parent
+
+
+def _import_ours() -> None:
+    """Import this project's packages from beside this file, whatever folders of the same names lie where one works.
+
+    Raises:
+        ImportError: Another package of one of these names was imported before.
+    """
+    path = list(sys.path)
+    sys.path.insert(0, str(_HERE))
+    try:
+        import data
+        import detection
+        import detectors
+        import evaluation
+        import fast
+        import models
+        import training
+    finally:
+        sys.path[:] = path
+    for package in (data, detection, detectors, evaluation, fast, models, training):
+        if _HERE not in Path(str(package.__file__)).resolve().parents:
+            raise ImportError(
+                f"import fers: a package named '{package.__name__}' was imported before, from {package.__file__}. "
+                "Import fers first, or rename the other package."
+            )
+
+
+_import_ours()
+
+from data import LabelledScene, Scene, SceneError, normalise, read_mask, read_scene  # noqa: E402
+from data.benchmarks import BENCHMARKS  # noqa: E402
+from data.errors import FersError  # noqa: E402
+from detection.pipeline import DetectConfig, Pipeline  # noqa: E402
+from detection.views import VIEWS  # noqa: E402
+from detectors import DETECTORS, Background, rx  # noqa: E402
+from evaluation.metrics import auc  # noqa: E402
+from models import SpaFEN, SpeFEN, load_checkpoint  # noqa: E402
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def score(scene: Scene | np.ndarray, bands: int | None = None, **settings: object) -> np.ndarray:
+    """Score one scene.
+
+    Args:
+        scene: From ``read_scene``, or an array ``(H, W, B)`` of any real type.
+        bands: C, the number of bands to use; all by default. Trained weights want the number they were trained for.
+        **settings: As ``DetectConfig`` has them: ``detect``, ``features``, ``fusion``, ``checkpoint_dir``,
+            ``backbone``, ``seed``, ``device``, ...
+
+    Returns:
+        ``(H, W)`` score map, higher is more anomalous.
+
+    Raises:
+        FersError: The scene, a checkpoint or a setting cannot be used; the message says why and what to do.
+
+    Example:
+        >>> import numpy as np
+        >>> cube = np.random.RandomState(0).normal(size=(20, 20, 8))
+        >>> cube[3, 4] += 10
+        >>> np.unravel_index(score(cube, features="original").argmax(), (20, 20)) == (3, 4)
+        True
+    """
+    if not isinstance(scene, Scene):
+        scene = Scene("array", scene, Path("array"))
+    bands = bands or scene.bands
+    pipeline = Pipeline(DetectConfig(bands=bands, **{"sensor": "unknown", **settings}))  # type: ignore[arg-type]
+    return pipeline.score(normalise(scene, bands, pipeline.config.start_band))
+
+
+__all__ = [
+    "BENCHMARKS",
+    "DETECTORS",
+    "VIEWS",
+    "Background",
+    "DetectConfig",
+    "FersError",
+    "LabelledScene",
+    "Pipeline",
+    "Scene",
+    "SceneError",
+    "SpaFEN",
+    "SpeFEN",
+    "auc",
+    "load_checkpoint",
+    "normalise",
+    "read_mask",
+    "read_scene",
+    "rx",
+    "score",
+]
