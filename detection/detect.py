@@ -108,7 +108,7 @@ class SceneRun:
         self.reader, self.options = reader, options
         height, width, _ = reader.shape
         views = METHODS[options.method]
-        device = str(choose_device(options.device))
+        device = str(choose_device(options.device)) if cluster_workers is None else options.device
         centres, count = trained_on(options)
         self.bands = choose_bands(reader, options.bands, count, centres)
         if self.bands.count < 3:
@@ -135,7 +135,7 @@ class SceneRun:
             thinning=int(np.ceil(thinning)),
             device=device,
         )
-        self.plan = self._plan(cluster_workers, gpu=device != "cpu")
+        self.plan = self._plan(cluster_workers, gpu=device not in ("cpu", "auto"))
         self.left_out = self._mask()
         self.place = Place(reader.geometry, (height, width))
 

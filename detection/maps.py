@@ -17,7 +17,7 @@ from data.errors import FersError
 from data.normalise import SCALE
 from detection.blocks import Block, Strip
 from detection.moments import Moments
-from detection.networks import Networks, load_networks
+from detection.networks import Networks, choose_device, load_networks
 from detection.spatial import SpatialState, false_rgb
 from detection.views import VIEWS, Features
 from detectors import rx
@@ -45,7 +45,7 @@ class Network:
         checkpoint: Folder of its weights; None for the untrained control, on random frozen layers.
         backbone: Source of the frozen layers; None for what the checkpoint says, or for ``random``.
         seed: Of the untrained control.
-        device: As torch names it.
+        device: As ``choose_device`` takes it; chosen by each process for itself.
     """
 
     bands: int
@@ -56,6 +56,9 @@ class Network:
     device: str = "cpu"
 
 
+_device = lru_cache(choose_device)
+
+
 @lru_cache(maxsize=4)
 def networks(network: Network) -> Networks:
     """The networks, deployed, with their caveats and provenance."""
@@ -64,7 +67,7 @@ def networks(network: Network) -> Networks:
         network.branches,
         network.bands,
         Path(network.checkpoint or ""),
-        torch.device(network.device),
+        choose_device(network.device),
         backbone=network.backbone or ("random" if untrained else None),
         untrained_seed=network.seed if untrained else None,
     )
@@ -85,7 +88,7 @@ class Job:
         score_masked: Whether pixels that a mask leaves out of the statistics are scored.
         colours: The three of the C bands that are shown as red, green, blue.
         thinning: Every n-th row and column is kept of these.
-        device: Where detectors compute.
+        device: Where detectors compute, likewise.
     """
 
     reader: Any
@@ -174,10 +177,10 @@ class StripViews:
     def cube(self, view: str) -> torch.Tensor:
         """``(1, C, rows, W)``: the values as read for ``original``, else the cube of ``VIEWS``."""
         if view == "original":
-            return _tensor(self.outer[self.inner]).to(self.job.device)
+            return _tensor(self.outer[self.inner]).to(_device(self.job.device))
         needs = VIEWS[view].needs
         features = Features(self.f_spe if "spe_fen" in needs else None, self.f_spa if "spa_fen" in needs else None)
-        return VIEWS[view].cubes(self.h[:, :, self.inner], features)[0].to(self.job.device)
+        return VIEWS[view].cubes(self.h[:, :, self.inner], features)[0].to(_device(self.job.device))
 
     @cached_property
     def h(self) -> torch.Tensor:
@@ -187,7 +190,7 @@ class StripViews:
         h = np.empty(self.outer.shape, np.float32)
         for row, values in zip(h, self.outer, strict=True):  # row by row: float64 needs twice the memory
             row[:] = SCALE * (2 * (values.astype(np.float64) - job.low) / (job.high - job.low) - 1)
-        return _tensor(h).to(job.network.device)
+        return _tensor(h).to(_device(job.network.device))
 
     @cached_property
     def f_spe(self) -> torch.Tensor:

@@ -207,7 +207,7 @@ def _common(runs: list[tuple[SceneRun, Path]], pool: Executor | None, progress: 
         with _pool_of(run, pool) as executor:
             ranged.append(run.ranged(run.stream(executor, folder / ".work", progress)))
     low, high = min(job.low for job in ranged), max(job.high for job in ranged)
-    fill = np.mean([job.fill for job in ranged], axis=0)
+    fill = np.mean([job.fill for job in ranged if job.fill is not None], axis=0)
     parts = []
     for (run, folder), job in zip(runs, ranged, strict=True):
         with _pool_of(run, pool) as executor:

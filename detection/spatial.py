@@ -46,10 +46,12 @@ class SpatialState:
     @torch.no_grad()
     def features(self, network: DeployedSpaFEN, rows: np.ndarray) -> torch.Tensor:
         """F_spa of some rows: ``(1, C, rows, W)``."""
-        return self._before_gate(network, rows) * _resized(self.gate, self.gate_span, rows, self.width)[None]
+        gate = self.gate.to(network.expand.weight)
+        return self._before_gate(network, rows) * _resized(gate, self.gate_span, rows, self.width)[None]
 
     def _before_gate(self, network: DeployedSpaFEN, rows: np.ndarray) -> torch.Tensor:
-        fused = sum(_resized(k, span, rows, self.width) for k, span in zip(self.knots, self.spans, strict=True))
+        levels = zip(self.knots, self.spans, strict=True)
+        fused = sum(_resized(knots.to(network.expand.weight), span, rows, self.width) for knots, span in levels)
         assert isinstance(fused, torch.Tensor)
         return network.expand(fused[None].relu_()).relu_()
 
@@ -110,11 +112,12 @@ def spatial_state(network: DeployedSpaFEN, rgb: torch.Tensor, mode: str) -> Spat
         knots.append(F.conv2d(pooled[None], part)[0])
         spans.append(span)
     one = torch.ones(network.bands, 1, 1)
+    knots = [level.cpu() for level in knots]
     state = SpatialState(height, width, tuple(knots), tuple(spans), one, (height, width))
     means = _scene_mean(network, state) if mode == "scene" else _window_means(network, state)
     gate = network.excite(network.squeeze(means[None]).relu_()).sigmoid_()[0]
     span = (height, width) if mode == "scene" else (gate.shape[1] * PATCH, gate.shape[2] * PATCH)
-    return SpatialState(height, width, tuple(knots), tuple(spans), gate, span)
+    return SpatialState(height, width, tuple(knots), tuple(spans), gate.cpu(), span)
 
 
 def _scene_mean(network: DeployedSpaFEN, state: SpatialState) -> torch.Tensor:
@@ -122,8 +125,8 @@ def _scene_mean(network: DeployedSpaFEN, state: SpatialState) -> torch.Tensor:
     total = torch.zeros(network.bands, dtype=torch.float64)
     for start in range(0, state.height, _ROWS):
         rows = np.arange(start, min(start + _ROWS, state.height))
-        total += state._before_gate(network, rows).double().sum((0, 2, 3))
-    return (total / (state.height * state.width)).float()[:, None, None]
+        total += state._before_gate(network, rows).cpu().double().sum((0, 2, 3))
+    return (total / (state.height * state.width)).to(network.expand.weight)[:, None, None]
 
 
 def _window_means(network: DeployedSpaFEN, state: SpatialState) -> torch.Tensor:

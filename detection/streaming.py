@@ -79,8 +79,8 @@ class Stream:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            device = torch.device(job.network.device)
-            return replace(job, spatial=spatial_state(network, torch.from_numpy(rgb).to(device), mode))
+            whole = torch.from_numpy(rgb).to(network.expand.weight)
+            return replace(job, spatial=spatial_state(network, whole, mode))
         finally:
             torch.set_num_threads(threads)
 

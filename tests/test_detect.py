@@ -166,6 +166,20 @@ def test_a_full_disk_is_named_and_the_next_run_goes_on(folder, tmp_path, capsys,
     assert run(*arguments) == 0
 
 
+def test_ctrl_c_keeps_what_is_finished(folder, tmp_path, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    arguments = (folder / "line0.npy", "--out", tmp_path / "out")
+    with monkeypatch.context() as patched:
+        patched.setattr("detection.streaming.scores_block", interrupted)
+        assert run(*arguments) == 130
+    assert "run the same command again" in capsys.readouterr().err
+    kept = sorted(path.name for path in (tmp_path / "out" / "line0" / ".work").glob("*.npz"))
+    assert kept == ["background-00000.npz", "range-00000.npz"]
+    assert run(*arguments) == 0 and not (tmp_path / "out" / "line0" / ".work").exists()
+
+
 def test_masked_pixels_and_those_of_a_robust_background_are_counted(tmp_path):
     values = cube()
     mask = np.zeros((44, 31), bool)

@@ -1,6 +1,6 @@
 """A flight line larger than the memory: write it, detect in it, and measure memory and time.
 
-    python docs/notebook/own_scenes_large.py write /tmp/line.img --lines 20000 --samples 600 --bands 425
+    python docs/notebook/own_scenes_large.py write /tmp/line.img --lines 20000 --samples 600 --channels 425
     python docs/notebook/own_scenes_large.py detect /tmp/line.hdr --method rx --memory 2GB
 """
 
@@ -77,10 +77,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("write", "detect"))
     parser.add_argument("path", type=Path)
-    for side, default in (("lines", 20_000), ("samples", 600), ("bands", 425)):
+    for side, default in (("lines", 20_000), ("samples", 600), ("channels", 425)):
         parser.add_argument(f"--{side}", type=int, default=default)
     options, rest = parser.parse_known_args()
     if options.what == "write":
-        write(options.path, options.lines, options.samples, options.bands)
+        write(options.path, options.lines, options.samples, options.channels)
     else:
         detect(options.path, rest)
