@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -113,6 +112,11 @@ class Job:
         return values, valid
 
     @property
+    def background_views(self) -> tuple[str, ...]:
+        """The views whose moments are needed."""
+        return tuple(dict.fromkeys(("original", *self.views)))
+
+    @property
     def halo(self) -> int:
         """Rows needed beyond a strip."""
         return HALO if self.network is not None and "spe_fen" in self.network.branches else 0
@@ -149,20 +153,28 @@ class StripViews:
     Args:
         job: The job.
         values, valid, first_row: As ``read_block`` gives them.
+        keep: For the same rows, which pixels count for range and statistics.
         strip: Which rows.
     """
 
-    def __init__(self, job: Job, values: np.ndarray, valid: np.ndarray, first_row: int, strip: Strip):
+    def __init__(self, job: Job, values: np.ndarray, valid: np.ndarray, first_row: int, keep: np.ndarray, strip: Strip):
         self.job, self.strip = job, strip
         index = _reflected(strip.start - job.halo, strip.stop + job.halo, job.reader.shape[0]) - first_row
-        self.has_data = valid[index]
-        outer = values[index]
-        if job.fill is not None and not self.has_data.all():
-            outer = np.where(self.has_data[..., None], outer, job.fill.astype(outer.dtype))
-        elif not self.has_data.all():
-            outer = np.where(self.has_data[..., None], outer, outer.dtype.type(0))
-        self.outer = outer
+        self.has_data, self.outer_keep, self.outer = valid[index], keep[index], values[index]
+        if not self.has_data.all():
+            fill = 0 if job.fill is None else job.fill.astype(self.outer.dtype)
+            self.outer = np.where(self.has_data[..., None], self.outer, fill).astype(self.outer.dtype, copy=False)
         self.inner = slice(job.halo, len(index) - job.halo)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Numbers of the strip's rows in the scene."""
+        return np.arange(self.strip.start, self.strip.stop)
+
+    @property
+    def keep(self) -> np.ndarray:
+        """``(rows, W)``: which pixels count for range and statistics."""
+        return self.outer_keep[self.inner]
 
     @property
     def valid(self) -> np.ndarray:
@@ -205,7 +217,7 @@ class StripViews:
     def f_spa(self) -> torch.Tensor:
         """F_spa of the strip."""
         assert self.job.spatial is not None
-        return self.job.spatial.features(self._spa, np.arange(self.strip.start, self.strip.stop))
+        return self.job.spatial.features(self._spa, self.rows)
 
     @property
     def false_rgb(self) -> np.ndarray:
@@ -227,56 +239,52 @@ class StripViews:
         return ~ndimage.binary_dilation(~self.has_data, reach)[self.inner]
 
 
-def strip_range(job: Job, strip: StripViews, keep: np.ndarray) -> dict[str, np.ndarray]:
-    """Count, sum, minimum and maximum of each band over some pixels."""
-    pixels = strip.outer[strip.inner][keep & strip.valid]
+def strip_range(strip: StripViews) -> dict[str, np.ndarray]:
+    """Count, sum, minimum and maximum of each band over the pixels that count."""
+    pixels = strip.outer[strip.inner][strip.keep & strip.valid]
     if not len(pixels):
-        empty = np.zeros(job.bands.count)
+        empty = np.zeros(strip.outer.shape[2])
         return {"count": np.array(0), "sum": empty, "low": empty + np.inf, "high": empty - np.inf}
     total = pixels.sum(axis=0, dtype=np.float64)
     return {"count": np.array(len(pixels)), "sum": total, "low": pixels.min(axis=0), "high": pixels.max(axis=0)}
 
 
-def strip_moments(job: Job, strip: StripViews, keep: np.ndarray) -> dict[str, Moments]:
+def strip_moments(strip: StripViews) -> dict[str, Moments]:
     """Moments of every view, and of the original cube in any case: it explains the detections."""
-    views = dict.fromkeys(("original", *job.views))
-    return {view: Moments.of(strip.cube(view), keep & strip.usable(view)) for view in views}
+    views = strip.job.background_views
+    return {view: Moments.of(strip.cube(view), strip.keep & strip.usable(view)) for view in views}
 
 
-def strip_scores(
-    job: Job,
-    strip: StripViews,
-    rows: np.ndarray,
-    backgrounds: dict[str, Sequence[Moments]],
-    centres: np.ndarray,
-) -> np.ndarray:
+def strip_scores(strip: StripViews, backgrounds: dict[str, list[Moments]], centres: np.ndarray) -> np.ndarray:
     """The maps of one strip.
 
     Args:
-        job: The job.
         strip: Its views.
-        rows: Row numbers of the strip.
         backgrounds: For each view the moments of some neighbouring segments.
         centres: The middle row of each of these. Between two the scores are blended linearly.
 
     Returns:
         ``(views, rows, W)`` float64, NaN where there is no data.
     """
-    weights = np.stack([np.interp(rows, centres, unit) for unit in np.eye(len(centres))])  # segments x rows
-    maps = np.empty((len(job.views), *strip.valid.shape))
-    for out, view in zip(maps, job.views, strict=True):
-        cube = strip.cube(view)
-        out[:] = 0.0
-        for weight, moments in zip(weights, backgrounds[view], strict=True):
-            if weight.any():
-                out += weight[:, None] * rx(cube, background=moments.background())[0].cpu().numpy()
+    maps = np.zeros((len(strip.job.views), *strip.valid.shape))
+    for segment, unit in enumerate(np.eye(len(centres))):
+        weight = np.interp(strip.rows, centres, unit)
+        if weight.any():
+            moments = {view: segments[segment] for view, segments in backgrounds.items()}
+            for out, view in zip(maps, strip.job.views, strict=True):
+                out += weight[:, None] * _score(strip, view, moments)
     maps[:, ~strip.valid] = np.nan
     return maps
 
 
+def _score(strip: StripViews, view: str, moments: dict[str, Moments]) -> np.ndarray:
+    """``(rows, W)``: one view's map against one background."""
+    return rx(strip.cube(view), background=moments[view].background())[0].cpu().numpy()
+
+
 def _reflected(start: int, stop: int, size: int) -> np.ndarray:
     """Row numbers from ``start`` up to ``stop``, reflected at the scene's first and last row (which are not repeated)."""
-    rows = np.abs(np.arange(start, stop))
+    rows = np.abs(np.arange(start, stop)) % (2 * (size - 1))
     return np.where(rows >= size, 2 * (size - 1) - rows, rows)
 
 

@@ -142,10 +142,10 @@ def describe_plan(run: SceneRun) -> str:
     strip = strips[len(strips) // 2]
     trial = Block(0, (strip,))
     job = job.with_range(0.0, 1.0, np.zeros(job.bands.count))
-    rows = np.ones((strip.stop - strip.start, plan.width), bool)
-    _, ranging, reading = range_block(trial, job, rows)
+    keep = run.keep(trial.outer_rows(plan.height, job.halo))
+    _, ranging, reading = range_block(trial, job, keep)
     began = time.perf_counter()
-    moments_block(trial, job, rows, plan.segment_lengths)
+    moments_block(trial, job, keep, plan.segment_lengths)
     computing = time.perf_counter() - began
     passes = (["range"] if run.network is not None else []) + ["background", "scores"]
     if run.options.robust_share is not None:

@@ -72,7 +72,7 @@ class Stream:
         """Before the background, if F_spa is asked for: the job with what F_spa depends on."""
         assert job.network is not None
         rgb = np.empty((3, self.plan.height, self.plan.width), np.float32)
-        for block, arrays in self._pass("false RGB", rgb_block, lambda block: (job,)):
+        for block, arrays in self._pass("false RGB", rgb_block, lambda block: (job, self._kept(block))):
             rgb[:, block.start : block.stop] = arrays["rgb"]
         network = networks(job.network).spa
         assert isinstance(network, DeployedSpaFEN)
@@ -87,7 +87,7 @@ class Stream:
     def moments(self, job: Job, stage: str = "background", keep: Keep | None = None) -> Statistics:
         """Second pass: the backgrounds."""
         lengths = self.plan.segment_lengths
-        trees = {view: [Tree(n) for n in lengths] for view in dict.fromkeys(("original", *job.views))}
+        trees = {view: [Tree(n) for n in lengths] for view in job.background_views}
         calls = lambda block: (job, self._kept(block, keep), lengths)  # noqa: E731
         for _, arrays in self._pass(stage, moments_block, calls):
             for key in [key for key in arrays if key.endswith("/count")]:
@@ -136,7 +136,7 @@ class Stream:
         self.timing.wall[stage] = time.perf_counter() - began
 
     def _kept(self, block: Block, keep: Keep | None = None) -> np.ndarray:
-        return (keep or self.keep)(slice(block.start, block.stop))
+        return (keep or self.keep)(block.outer_rows(self.plan.height, self.job.halo))
 
     def _neighbours(
         self, job: Job, statistics: Statistics, block: Block
@@ -145,7 +145,7 @@ class Stream:
         segments = len(self.plan.segment_lengths)
         first = max(block.strips[0].segment - 1, 0)
         last = min(block.strips[-1].segment + 2, segments)
-        chosen = {view: statistics.backgrounds[view][first:last] for view in job.views}
+        chosen = {view: statistics.backgrounds[view][first:last] for view in job.background_views}
         return chosen, self.plan.segment_centres[first:last]
 
     def _check(self, backgrounds: dict[str, list[Moments]]) -> None:
@@ -167,16 +167,15 @@ class Stream:
 
 def range_block(block: Block, job: Job, keep: np.ndarray) -> tuple[Arrays, float, float]:
     """The ``strip_range`` of each strip, stacked; with the seconds of work and of reading, as all block functions."""
-    results, began, reading = [], *_start()
-    for strip, rows in _strips(job, block, reading):
-        results.append(strip_range(job, strip, keep[rows]))
+    began, reading = _start()
+    results = [strip_range(strip) for strip in _strips(job, block, keep, reading)]
     return {key: np.stack([r[key] for r in results]) for key in results[0]}, time.perf_counter() - began, reading[0]
 
 
-def rgb_block(block: Block, job: Job) -> tuple[Arrays, float, float]:
+def rgb_block(block: Block, job: Job, keep: np.ndarray) -> tuple[Arrays, float, float]:
     """What Spa-FEN's ResNet sees of a block, ``(3, rows, W)``."""
     began, reading = _start()
-    parts = [strip.false_rgb for strip, _ in _strips(job, block, reading)]
+    parts = [strip.false_rgb for strip in _strips(job, block, keep, reading)]
     return {"rgb": np.concatenate(parts, axis=1)}, time.perf_counter() - began, reading[0]
 
 
@@ -184,10 +183,10 @@ def moments_block(block: Block, job: Job, keep: np.ndarray, lengths: list[int]) 
     """The moments of a block, added up as far as the tree of each segment allows."""
     trees: dict[tuple[str, int], Tree] = {}
     began, reading = _start()
-    for (strip, rows), place in zip(_strips(job, block, reading), block.strips, strict=True):
-        for view, moments in strip_moments(job, strip, keep[rows]).items():
-            tree = trees.setdefault((view, place.segment), Tree(lengths[place.segment]))
-            tree.add(0, place.number, moments)
+    for strip in _strips(job, block, keep, reading):
+        for view, moments in strip_moments(strip).items():
+            segment = strip.strip.segment
+            trees.setdefault((view, segment), Tree(lengths[segment])).add(0, strip.strip.number, moments)
     arrays: Arrays = {}
     for (view, segment), tree in trees.items():
         for level, number, node in tree.nodes():
@@ -201,14 +200,14 @@ def scores_block(
     """The maps of a block ``(views, rows, W)``, and its thinned colours."""
     maps, colours = [], []
     began, reading = _start()
-    for (strip, rows), place in zip(_strips(job, block, reading), block.strips, strict=True):
-        scores = strip_scores(job, strip, np.arange(place.start, place.stop), backgrounds, centres)
+    for strip in _strips(job, block, keep, reading):
+        scores = strip_scores(strip, backgrounds, centres)
         if not job.score_masked:
-            scores[:, ~keep[rows]] = np.nan
+            scores[:, ~strip.keep] = np.nan
         maps.append(scores)
         thinned = strip.colours.copy()
         thinned[~strip.valid] = np.nan
-        colours.append(thinned[-place.start % job.thinning :: job.thinning, :: job.thinning])
+        colours.append(thinned[-strip.strip.start % job.thinning :: job.thinning, :: job.thinning])
     arrays = {"maps": np.concatenate(maps, axis=1), "colours": np.concatenate(colours)}
     return arrays, time.perf_counter() - began, reading[0]
 
@@ -219,14 +218,13 @@ def _start() -> tuple[float, list[float]]:
     return time.perf_counter(), [0.0]
 
 
-def _strips(job: Job, block: Block, reading: list[float]) -> Iterator[tuple[StripViews, slice]]:
-    """The strips of a block, and which of its rows each is."""
+def _strips(job: Job, block: Block, keep: np.ndarray, reading: list[float]) -> Iterator[StripViews]:
+    """The strips of a block; the seconds of reading are added."""
     began = time.perf_counter()
     values, valid, first_row = read_block(job, block)
     reading[0] += time.perf_counter() - began
     for strip in block.strips:
-        rows = slice(strip.start - block.start, strip.stop - block.start)
-        yield StripViews(job, values, valid, first_row, strip), rows
+        yield StripViews(job, values, valid, first_row, keep, strip)
 
 
 def combine_maps(maps: np.ndarray) -> np.ndarray:
