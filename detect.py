@@ -17,10 +17,10 @@ import sys
 from pathlib import Path
 
 from data.commandline import list_of, natural, positive, run
-from detection.detect import SceneRun
 from detection.maps import DEFAULT_METHOD, METHODS
 from detection.options import DEFAULT_FAR, DetectOptions
 from detection.result import FORMATS
+from detection.scene_run import SceneRun
 from detection.several import Products, describe_plan, detect_all, find_scenes
 from detection.spatial import MODES
 

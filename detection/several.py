@@ -15,9 +15,9 @@ import numpy as np
 from data.errors import FersError
 from data.readers import Reader, SceneError, open_scene
 from detection.blocks import Block
-from detection.detect import SceneRun
 from detection.executors import cluster, thread_pool
 from detection.options import DetectOptions
+from detection.scene_run import SceneRun
 from detection.store import Statistics, merged
 from detection.streaming import moments_block, range_block
 
