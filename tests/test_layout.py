@@ -14,7 +14,8 @@ LAYERS = [
     {"models", "detectors"},
     {"fast"},
     {"detection"},
-    {"evaluation", "training"},
+    {"training"},
+    {"evaluation"},
     {"train_FERD", "train_FERS", "FERS_ABU"},
     {"train", "test", "detect", "reproduce", "fers", "benchmarks", "experiments"},
 ]
