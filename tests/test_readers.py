@@ -103,6 +103,12 @@ def test_glt_counts_from_one_and_negative_means_a_neighbour(tmp_path):
     assert ortho[HEIGHT, 1] == score[HEIGHT - 1, 0]
 
 
+def test_aviris_lookup_table_puts_the_swath_on_the_map(tmp_path):
+    geometry = open_scene(files.aviris_swath_file(tmp_path).path).geometry
+    score = np.arange(HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
+    assert np.array_equal(geometry.orthorectify(score), score[::-1, ::-1])
+
+
 def test_emit_l1b_takes_its_bad_bands_from_the_reflectance_beside_it(tmp_path):
     radiance = files.emit_file(tmp_path, "L1B_RAD").path
     assert open_scene(radiance).good is None

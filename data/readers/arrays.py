@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import scipy.io
 
-from data.readers.base import Reader, SceneError, check_declared, refusing, windowed
+from data.readers.base import Reader, SceneError, check_declared, copied, refusing
 
 _PEEK = 1 << 12  # bytes of a MATLAB variable that surely hold its name and dimensions
 _MI_INT8, _MI_INT32, _MI_UINT32, _MI_MATRIX, _MI_COMPRESSED, _MI_UTF8 = 1, 5, 6, 14, 15, 16
@@ -84,7 +84,7 @@ class NpyReader(Reader):
             return np.memmap(self.path, self.stored, "r", self.start, self.shape, self.order)  # type: ignore[call-overload]
 
     def _read(self, start: int, stop: int, index: np.ndarray) -> np.ndarray:
-        return np.array(self.memory_map()[start:stop, :, index if len(index) < self.bands else slice(None)])
+        return copied(self.memory_map(), start, stop, index)
 
 
 def _npy_header(file: BinaryIO) -> tuple[tuple[int, ...], str, np.dtype]:
@@ -144,8 +144,7 @@ class VariableReader(Reader):
         return self.__dict__ | {"_array": None}
 
     def _read(self, start: int, stop: int, index: np.ndarray) -> np.ndarray:
-        window, chosen = windowed(index)
-        return np.array(self.memory_map()[start:stop, :, window][:, :, chosen])
+        return copied(self.memory_map(), start, stop, index)
 
 
 def open_variable(path: Path, variable: str | None) -> Reader:

@@ -7,6 +7,7 @@ The products differ in where the cube lies and in the order of its axes. Each pr
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from data.readers.base import (
     Reader,
     SceneError,
     check_declared,
+    copied,
     free_memory,
     refusing,
     windowed,
@@ -34,10 +36,12 @@ from data.readers.wavelengths import to_nm
 
 _TEXT_SECONDS = 15
 _READ_TEXT = """
-import h5py, json, numpy, sys
-with h5py.File(sys.argv[1], "r") as file:
-    item = file[sys.argv[2]]
-    found = item.attrs[sys.argv[3]] if len(sys.argv) > 3 else item[()]
+import os, sys
+sys.path[:] = sys.argv[1].split(os.pathsep)
+import h5py, json, numpy
+with h5py.File(sys.argv[2], "r") as file:
+    item = file[sys.argv[3]]
+    found = item.attrs[sys.argv[4]] if len(sys.argv) > 4 else item[()]
     print(json.dumps([v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in numpy.ravel(found)]))
 """
 _SPELLINGS = ("wavelengths", "wavelength", "Wavelength", "Wavelengths", "WAVELENGTH")
@@ -99,8 +103,7 @@ class Hdf5Reader(Reader):
 
     def _read(self, start: int, stop: int, index: np.ndarray) -> np.ndarray:
         if (mapped := self.memory_map()) is not None:
-            window, chosen = windowed(index)
-            return np.array(mapped[start:stop, :, window][:, :, chosen])
+            return copied(mapped, start, stop, index)
         source = index if self.order is None else self.order[index]
         out: np.ndarray | None = None
         first = 0
@@ -233,7 +236,8 @@ def _strings(item: h5py.Group | h5py.Dataset, name: str | None = None) -> list[s
         return [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in np.ravel(found)]
     if h5py.check_string_dtype(dtype) is None:
         raise ValueError(f"{item.name} {name or ''} is not text")
-    command = [sys.executable, "-I", "-c", _READ_TEXT, item.file.filename, item.name, *([] if name is None else [name])]
+    places = os.pathsep.join(sys.path)
+    command = [sys.executable, "-I", "-c", _READ_TEXT, places, item.file.filename, item.name, *([name] if name else [])]
     try:
         ended = subprocess.run(command, capture_output=True, timeout=_TEXT_SECONDS)
     except subprocess.TimeoutExpired:
