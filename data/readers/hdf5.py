@@ -32,7 +32,7 @@ from data.readers.base import (
     refusing,
     windowed,
 )
-from data.readers.wavelengths import to_nm
+from data.readers.wavelengths import SPELLINGS, to_nm
 
 _TEXT_SECONDS = 15
 _READ_TEXT = """
@@ -44,7 +44,6 @@ with h5py.File(sys.argv[2], "r") as file:
     found = item.attrs[sys.argv[4]] if len(sys.argv) > 4 else item[()]
     print(json.dumps([v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in numpy.ravel(found)]))
 """
-_SPELLINGS = ("wavelengths", "wavelength", "Wavelength", "Wavelengths", "WAVELENGTH")
 
 
 @dataclass(frozen=True)
@@ -310,7 +309,7 @@ def open_other(path: Path, file: h5py.File, variable: str | None, matlab: bool) 
     axes, notes = ("bxy", ()) if matlab else ("yxb", (f"the axes of {key} are taken as rows, columns, bands",))
     centres = None
     for name, one in found.items():
-        if name.rsplit("/", 1)[-1] in _SPELLINGS and max(one.shape) == np.prod(one.shape, dtype=np.int64) > 1:
+        if name.rsplit("/", 1)[-1] in SPELLINGS and max(one.shape) == np.prod(one.shape, dtype=np.int64) > 1:
             item = dataset(file, name)
             unit = "" if matlab else text(item, "units") or text(item, "unit")
             values, _ = to_nm(np.asarray(item[()], np.float64).reshape(-1), unit)
