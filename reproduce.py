@@ -1,6 +1,7 @@
 """Measure what a table shows, and render it.
 
     python reproduce.py abu --data data/ABU      the ABU scenes with RX: the README's table
+    python reproduce.py picture --data data/ABU  the README's picture
 
 What is done with the same code, weights and data is not done again, and an interrupted run goes on. The rows go to
 experiments/results/<name>.csv; make docs renders the documents from them.
@@ -20,7 +21,7 @@ from data.paths import ROOT
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    names = sorted(path.stem for path in (ROOT / "experiments").glob("*.toml"))
+    names = [*sorted(path.stem for path in (ROOT / "experiments").glob("*.toml")), "picture"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=names, help="what to measure")
     parser.add_argument("--data", type=Path, help="the benchmark's folder (default: where its test script looks)")
@@ -28,8 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def work() -> None:
-        from experiments import render, runner
+        from experiments import picture, render, runner
 
+        if options.name == "picture":
+            print(f"wrote {picture.draw(options.data or BENCHMARKS['ABU'].default_folder())}")
+            return
         experiment = runner.Experiment.read(options.name)
         data = options.data or BENCHMARKS[experiment.benchmark].default_folder()
         print(f"wrote {runner.run(options.name, data, options.device)}")

@@ -15,8 +15,11 @@ import sys
 
 import train_FERD.train as stage1
 import train_FERS.train as stage2
+from training.options import run_script
+from training.run import places
 
 STAGES = {"1": (stage1,), "2": (stage2,), "all": (stage1, stage2)}
+CHECKPOINTS = {1: stage1.Stage1.checkpoint, 2: stage2.Stage2.checkpoint}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,8 +30,13 @@ def main(arguments: list[str] | None = None) -> int:
     if {"-h", "--help"} & set(rest):
         print(__doc__)
     stages = STAGES[options.stage]
-    for stage in stages:  # a wrong option of the second stage should not show after hours of the first
-        stage.parser().parse_args(rest)
+
+    def check() -> None:  # what is wrong with the second stage should not show after hours of the first
+        for stage in stages:
+            places(stage.parser().parse_args(rest), stage.STAGE, CHECKPOINTS[stage.STAGE])
+
+    if code := run_script(check):
+        return code
     for stage in stages:
         if code := stage.main(rest):
             return code

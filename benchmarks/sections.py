@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import itertools
 import json
 import shutil
 import time
@@ -27,15 +28,17 @@ from detection.pipeline import PRECISIONS, Pipeline, Settings
 from detection.views import FUSION_A_BANDS, fusion_a, fusion_b
 from detectors import rx
 from evaluation.metrics import auc
-from fast.training import fold_batch_norms
 from models import SpeFEN
 from tests import reference
 from train_FERD.network import FERD
 from train_FERD.train import Stage1
 from train_FERS.network import FRN
 from train_FERS.train import Stage2, cache_features
-from training.loop import LOG_FILE, Task, fit, make_accelerator
-from training.loop import Settings as TrainSettings
+from training.config import TrainConfig
+from training.device import make_accelerator
+from training.log import LOG_FILE
+from training.loop import Patches, Trainer
+from training.stage import Stage
 
 SIDE = 64  # px: HAD100's scenes
 BANDS = (50, 100, 200)
@@ -409,19 +412,21 @@ def _training(subjects: Subjects, options: Options, device: torch.device, stage:
     turn = _SETTLING_EPOCHS + 1
     rounds = int(np.clip((options.budget - first) / (2 * turn * first), 1, options.repeats))
     theirs: list[float] = []
+    epochs = itertools.count(1)
 
-    def reference_turn(epoch: int, _: dict) -> None:
-        if epoch % turn == 0:
+    def reference_turn() -> float:  # after each epoch of the product's
+        if next(epochs) % turn == 0:
             with measure.default_allocation():
                 theirs.append([plain_epoch() for _ in range(turn)][-1])
+        return 0.0
 
     extra: dict[str, object] = {"bands": bands, "patch": options.patch}
     folder = subjects.temporary / "training"
-    settings = TrainSettings(folder, epochs=turn * rounds, batch_size=TRAINING_BATCH)
-    accelerator = make_accelerator("fp32", cpu=device.type == "cpu")
+    config = TrainConfig(folder, epochs=turn * rounds, batch_size=TRAINING_BATCH)
+    accelerator = make_accelerator("fp32", device.type)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        task, data, teacher = _task(stage, networks, patches, accelerator, folder)
-        fit(task, data, None, settings, accelerator, reference_turn)
+        trained, data, teacher = _stage(stage, networks, patches, accelerator, folder)
+        Trainer(trained, config, accelerator, score=reference_turn).fit(data)
     if teacher is not None:
         extra["teacher_once"] = teacher / steps
     log = (folder / LOG_FILE).read_text().splitlines()[_SETTLING_EPOCHS::turn]
@@ -436,16 +441,12 @@ def _training(subjects: Subjects, options: Options, device: torch.device, stage:
     return [_row(f"Stage {stage}", timing, device, "fp32", extra)]
 
 
-def _task(
-    stage: int, networks: dict[str, nn.Module], patches: Dataset, accelerator: Accelerator, folder: Path
-) -> tuple[Task, Dataset, float | None]:
-    """A stage as its ``train.py`` prepares it: the task, what it trains on, and how long its teacher took, once."""
+def _stage(
+    stage: int, networks: dict[str, nn.Module], patches: Patches, accelerator: Accelerator, folder: Path
+) -> tuple[Stage, Patches, float | None]:
+    """A stage as its ``train.py`` prepares it: the stage, what it trains on, and how long its teacher took, once."""
     if stage == 1:
-        network = networks["network"]
-        fold_batch_norms(network.spe_fen.backbone)
-        fold_batch_norms(network.deeper)
-        return Stage1(network), patches, None
-    fold_batch_norms(networks["student"].backbone)
+        return Stage1(networks["network"]), patches, None
     began = time.perf_counter()
     data = cache_features(networks["teacher"], patches, TRAINING_BATCH, accelerator, folder / "f_spe.npy")
     return Stage2(networks["student"], networks["frn"]), data, time.perf_counter() - began

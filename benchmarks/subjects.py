@@ -103,7 +103,7 @@ class Subjects:
         folder = self.temporary / f"bands_{bands}"
         if not folder.is_dir():
             networks = dict(zip(("spe_fen", "spa_fen"), self.networks(bands), strict=True))
-            frozen = {network.ARCHITECTURE: network.backbone.state_dict() for network in networks.values()}
+            frozen = {network.ARCHITECTURE: network.backbone_layers().state_dict() for network in networks.values()}
             for branch, network in networks.items():
                 sha256 = state_hash(frozen[network.ARCHITECTURE])
                 info = CheckpointInfo(branch, bands, "benchmark", "paper", f"file:{BACKBONE_FILE}", sha256)

@@ -1,8 +1,7 @@
-"""Archives that came over a network: known by size and sha256, opened only where every name stays inside the folder."""
+"""Files that came over a network: known by size and checksum, zip files opened only where every name stays inside."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import shutil
 import zipfile
@@ -12,11 +11,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from tqdm import tqdm
 
+from data.errors import FersError
+
 _BLOCK = 1 << 20  # bytes read at a time
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class ArchiveError(Exception):
+class ArchiveError(FersError):
     """An archive that cannot be used. The message names the file, what was found, what was expected and what to do."""
 
 
@@ -26,54 +26,19 @@ class Published:
 
     Attributes:
         name: File name.
-        size: Bytes.
-        sha256: 64 hexadecimal digits.
         url: Where it is fetched from.
         page: The page that links to it.
+        size: Bytes, where they are known.
+        sha256: 64 hexadecimal digits, where they are known.
+        git_blob: The file's id in a git repository: the SHA-1 of ``blob SIZE``, a zero byte, and the content.
     """
 
     name: str
-    size: int
-    sha256: str
     url: str
     page: str
-
-
-def sha256_of(path: str | Path, progress: bool = False) -> str:
-    """The sha256 of a file, as sha256sum prints it.
-
-    Args:
-        path: The file.
-        progress: Show a progress bar, for files of gigabytes.
-
-    Returns:
-        64 hexadecimal digits.
-
-    Raises:
-        OSError: The file cannot be read.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.NamedTemporaryFile() as file:
-        ...     sha256_of(file.name)[:16]
-        'e3b0c44298fc1c14'
-    """
-    path = Path(path)
-    digest = hashlib.sha256()
-    with (
-        path.open("rb") as file,
-        tqdm(
-            total=path.stat().st_size,
-            desc=f"checking {path.name}",
-            unit="B",
-            unit_scale=True,
-            disable=not progress,
-        ) as bar,
-    ):
-        while block := file.read(_BLOCK):
-            digest.update(block)
-            bar.update(len(block))
-    return digest.hexdigest()
+    size: int | None = None
+    sha256: str | None = None
+    git_blob: str | None = None
 
 
 def check_sum(path: str | Path, published: Published, advice: str) -> None:
@@ -85,19 +50,30 @@ def check_sum(path: str | Path, published: Published, advice: str) -> None:
         advice: What to do if it is another file; the end of the message.
 
     Raises:
-        ArchiveError: Its size or its sha256 is another.
+        ArchiveError: Its size or a checksum is another.
         OSError: The file cannot be read.
     """
     path = Path(path)
-    found = path.stat().st_size
-    if found != published.size:
-        cause = "it is incomplete" if found < published.size else "it is another file"
-        raise ArchiveError(f"{path}: {found:,} bytes, expected {published.size:,}: {cause}. {advice}")
-    found = sha256_of(path, progress=True)
-    if found != published.sha256:
-        raise ArchiveError(
-            f"{path}: sha256 {found}, expected {published.sha256}: it is damaged or another file. {advice}"
-        )
+    size = path.stat().st_size
+    if published.size not in (None, size):
+        cause = "it is incomplete" if size < (published.size or 0) else "it is another file"
+        raise ArchiveError(f"{path}: {size:,} bytes, expected {published.size:,}: {cause}. {advice}")
+    sha256, git_blob = hashlib.sha256(), hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+    with (
+        path.open("rb") as file,
+        tqdm(total=size, desc=f"checking {path.name}", unit="B", unit_scale=True, leave=False) as bar,
+    ):
+        while block := file.read(_BLOCK):
+            sha256.update(block)
+            if published.git_blob:
+                git_blob.update(block)
+            bar.update(len(block))
+    for kind, found, expected in (
+        ("sha256", sha256.hexdigest(), published.sha256),
+        ("git blob id", git_blob.hexdigest(), published.git_blob),
+    ):
+        if expected not in (None, found):
+            raise ArchiveError(f"{path}: {kind} {found}, expected {expected}: it is damaged or another file. {advice}")
 
 
 def open_zip(path: str | Path) -> zipfile.ZipFile:
@@ -153,22 +129,8 @@ def copy_member(archive: zipfile.ZipFile, name: str, target: Path) -> None:
         raise ArchiveError(
             f"{archive.filename}: {name} cannot be unpacked ({error}). The archive is damaged; fetch it again."
         ) from error
-
-
-def explain(error: OSError, folder: Path) -> str:
-    """What a failed write means and what to do about it, in one sentence or two.
-
-    Args:
-        error: The error; a full disk, an exceeded quota and a file-size limit are told from the others.
-        folder: The folder that was written to; it need not exist.
-
-    Returns:
-        The message.
-    """
-    if error.errno not in _NO_ROOM:
-        named = f"{error.filename}: " if error.filename else f"{folder}: "
-        return f"{named}{error.strerror or error}."
-    return f"{folder}: no room left to write to ({error.strerror}; {free_bytes(folder):,} bytes free on this disk)."
+    except OSError as error:  # of a full disk, which names no file
+        raise OSError(error.errno, error.strerror, error.filename or str(target)) from error
 
 
 def free_bytes(folder: Path) -> int:

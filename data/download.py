@@ -24,7 +24,9 @@ import requests
 from gdown.exceptions import DownloadError
 
 from data import had100
-from data.archive import ArchiveError, check_sum, copy_member, explain, free_bytes, open_zip, sha256_of
+from data.archive import ArchiveError, Published, check_sum, copy_member, free_bytes, open_zip
+from data.commandline import run
+from data.files import sha256_of
 from data.scene import SceneError, read_scene
 
 HERE = Path(__file__).resolve().parent
@@ -80,10 +82,42 @@ def fetch(url: str, target: Path, size: int | None = None) -> None:
         gdown.download(url=url, output=str(target), resume=True, retries=RETRIES, timeout=TIMEOUT)
     except (requests.RequestException, DownloadError) as error:
         raise ArchiveError(f"{url} could not be fetched ({' '.join(str(error).split())}).") from error
-    except OSError as error:
-        raise ArchiveError(
-            f"{explain(error, target.parent)} What has come so far is kept; free some space and run the command again."
-        ) from error
+    except OSError as error:  # of a full disk, which names no file
+        raise OSError(error.errno, error.strerror or str(error), error.filename or str(target)) from error
+
+
+def fetch_published(published: Published, final: Path, by_hand: str, url: str | None = None) -> Path:
+    """Make sure that a published file is there and whole. It gets its name when its checksum is right.
+
+    Args:
+        published: The file.
+        final: Where it is to be.
+        by_hand: What to do without a connection: the end of the message.
+        url: Another address of the same file.
+
+    Returns:
+        ``final``.
+
+    Raises:
+        ArchiveError: It could not be fetched, or it is not the published file.
+        OSError: A file cannot be read or written.
+    """
+    if final.is_file():
+        check_sum(final, published, "Remove it and run the command again.")
+        return final
+    unchecked = final.with_name(f"{final.name}.unchecked")
+    if not unchecked.is_file():
+        try:
+            fetch(url or published.url, unchecked, published.size)
+        except ArchiveError as error:
+            raise ArchiveError(f"{error}\n\n{by_hand}") from error
+    try:
+        check_sum(unchecked, published, "It was removed; run the command again.")
+    except ArchiveError:
+        unchecked.unlink()
+        raise
+    unchecked.replace(final)
+    return final
 
 
 def fetch_had100(out: Path, archive: Path | None = None, url: str | None = None) -> Path:
@@ -101,28 +135,13 @@ def fetch_had100(out: Path, archive: Path | None = None, url: str | None = None)
         ArchiveError: It could not be fetched, or it is not the published file.
         OSError: A file cannot be read or written.
     """
-    if archive is not None:
-        if not archive.is_file():
-            raise ArchiveError(f"{archive}: no such file. Give the HAD100.zip that you fetched.")
-        check_sum(archive, had100.ARCHIVE, "Fetch it again.")
-        return archive
-    final = out / had100.ARCHIVE.name
-    if final.is_file():
-        check_sum(final, had100.ARCHIVE, "Remove it and run the command again.")
-        return final
-    unchecked = out / f"{had100.ARCHIVE.name}.unchecked"  # it gets its name when its sha256 is right
-    if not unchecked.is_file():
-        try:
-            fetch(url or had100.ARCHIVE.url, unchecked, had100.ARCHIVE.size)
-        except ArchiveError as error:
-            raise ArchiveError(f"{error}\n\n{_had100_by_hand(final)}") from error
-    try:
-        check_sum(unchecked, had100.ARCHIVE, "It was removed; run the command again.")
-    except ArchiveError:
-        unchecked.unlink()
-        raise
-    unchecked.replace(final)
-    return final
+    if archive is None:
+        final = out / had100.ARCHIVE.name
+        return fetch_published(had100.ARCHIVE, final, _had100_by_hand(final), url)
+    if not archive.is_file():
+        raise ArchiveError(f"{archive}: no such file. Give the HAD100.zip that you fetched.")
+    check_sum(archive, had100.ARCHIVE, "Fetch it again.")
+    return archive
 
 
 def _had100_by_hand(final: Path) -> str:
@@ -258,14 +277,7 @@ def _abu_by_hand(out: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line.
-
-    Args:
-        arguments: The arguments; those of the process by default.
-
-    Returns:
-        0 if the data is there and whole, 2 if not, 130 if interrupted.
-    """
+    """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m data.download",
         description="Fetch a dataset and check it. Interrupted, it goes on where it stopped.",
@@ -289,7 +301,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--archive takes one file for had100")
     if args.archive and args.url:
         parser.error("--archive and --url exclude each other")
-    try:
+
+    def work() -> None:
         if args.dataset == "had100":
             path = fetch_had100(out, args.archive[0] if args.archive else None, args.url)
             print(f"{path}: complete, {had100.ARCHIVE.size:,} bytes, sha256 as published")
@@ -300,16 +313,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{out}: {there} of {len(ABU_SHA256)} ABU scenes, checked")
             print("".join(f"Note: {note}\n" for note in notes), end="")
             print(f"Next: python FERS_ABU/test.py --data_path {out}")
-    except ArchiveError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {explain(error, out)} Nothing was left half-written; run the command again.", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
-        return 130
-    return 0
+
+    return run(work, how_to_resume="run the same command again")
 
 
 if __name__ == "__main__":

@@ -1,22 +1,41 @@
-"""Writing files so that an interrupted run leaves the old file or the new one, never half of one."""
+"""Writing files so that a crash leaves the old file or the new one, never half of one; and finding them again."""
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import io
 import os
+import re
+import shutil
+import socket
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+_BLOCK = 1 << 20  # bytes read at a time
+_HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary name beside ``path``, renamed to it when the block ends and removed if it fails.
 
+    File and folder are synchronised to the disk, so a power cut loses the new file or keeps it whole. What a killed
+    process of this machine left of an earlier attempt at the same file is removed.
+
     Args:
         path: The file to write; its folder is created.
 
     Yields:
-        The name to write to, with the suffix of ``path``.
+        The name to write to: a dotfile, with the suffix of ``path``.
+
+    Raises:
+        OSError: It cannot be written; the error names ``path``.
 
     Example:
         >>> import tempfile
@@ -28,13 +47,123 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    temporary.touch()
-    mode = temporary.stat().st_mode  # safetensors would make files that their owner alone can read
-    temporary.unlink()
+    # a digest: the name of the file itself may be as long as the file system allows
+    prefix = leftover_prefix(f"tmp-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}")
+    remove_leftovers(path.parent, prefix)
+    temporary = path.with_name(f"{prefix}{os.getpid()}{path.suffix}")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # safetensors would make files that only their owner can read
+        temporary.unlink()
         yield temporary
         temporary.chmod(mode)
+        _synchronise(temporary)
         os.replace(temporary, path)
+        _synchronise(path.parent)
+    except OSError as error:  # on a full disk, Python's and numpy's own errors name no file
+        if error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path, prefix: str) -> None:
+    """Remove what processes of this machine that have ended left in a folder.
+
+    Args:
+        folder: The folder.
+        prefix: Of the names, which go on with the number of the process. ``leftover_prefix`` makes one.
+    """
+    for name in [entry.name for entry in os.scandir(folder) if entry.name.startswith(prefix)]:
+        process = re.match(r"\d+", name.removeprefix(prefix))
+        if process and not _alive(int(process[0])):
+            path = folder / name
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def leftover_prefix(purpose: str) -> str:
+    """How the temporary names of this machine for some purpose begin: a dot, the purpose, the machine."""
+    return f".{purpose}-{_HOST}-"
+
+
+def _alive(process: int) -> bool:
+    if os.name == "nt":  # there, os.kill would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
+def _synchronise(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return  # Windows has no such call for folders
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file by ``atomic_path``."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def visible(folder: str | Path, pattern: str) -> list[Path]:
+    """The files of a folder that match a pattern, sorted, without dotfiles: those are leftovers and never data.
+
+    Args:
+        folder: The folder; it may be missing.
+        pattern: Such as ``*.npy``.
+
+    Returns:
+        Their paths.
+    """
+    return sorted(path for path in Path(folder).glob(pattern) if not path.name.startswith("."))
+
+
+def sha256_of(path: str | Path) -> str:
+    """The sha256 of a file, as sha256sum prints it.
+
+    Args:
+        path: The file.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Raises:
+        OSError: The file cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile() as file:
+        ...     sha256_of(file.name)[:16]
+        'e3b0c44298fc1c14'
+    """
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def npy_bytes(cube: np.ndarray) -> bytes:
+    """An array as the content of a .npy file, in C order and native byte order."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(cube, dtype=cube.dtype.newbyteorder("=")), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def mask_png_bytes(mask: np.ndarray) -> bytes:
+    """A mask ``(H, W)`` as HAD100 has it: an RGB .png whose green channel is 255 at anomalies."""
+    pixels = np.zeros((*mask.shape, 3), dtype=np.uint8)
+    pixels[mask, 1] = 255
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -4,14 +4,14 @@
     python train.py --stage all --data_path data/Mine --sensor custom --input_channel 100
 
 writes ``data/Mine/train/custom/<scene>_r<row>_c<column>.npy`` (H x W x B, raw values) and ``manifest.json``, which says
-where each was cut. That is HAD100's layout (SPEC 8), so training needs to know of one layout only.
+where each was cut. That is HAD100's layout, so training needs to know of one layout only.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
-import json
 import re
 import shutil
 import sys
@@ -24,65 +24,98 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from data.commandline import run
+from data.files import npy_bytes, visible, write_whole
 from data.had100 import NODATA
+from data.manifest import MANIFEST, entry, read_manifest, write_manifest
 from data.normalise import normalise
 from data.scene import MIN_SIDE, Scene, SceneError, nodata_pixels, read_mask, read_scene, row_blocks
 
-MANIFEST = "manifest.json"
+NODATA_CHOICES = ("refuse", "keep", "mask")
 REASONS = ("masked", "no data", "constant")
 _NO_MASK = "-"
-_CROP_NUMBER = re.compile(r"_[1-4]$")  # HAD100: the four corner crops of a scene
+_CROP = re.compile(r"(_[1-4]|_r\d{4,}_c\d{4,})$")  # HAD100's four corner crops of a scene, and those cut here
 
 
 class BackgroundPatches(Dataset):
     """The training patches of a folder, memory-mapped: a patch is read when it is asked for, and not kept.
 
     Each patch is an image of its own: its bands ``[start : start + bands]`` are scaled to [-0.1, 0.1] by their own
-    minimum and maximum (SPEC 1), as the test scenes are.
+    minimum and maximum, as the test scenes are. What the patches hold is taken from the manifest of the folder or of the
+    dataset (``data.manifest``). Files that it does not know, or that are newer, are read, and the folder gets a manifest
+    of its own where it can be written.
 
     Args:
-        folder: The dataset, with ``train/<sensor>/*.npy`` (H x W x B), and ``manifest.json`` there if this project cut
-            the patches.
+        folder: The dataset, with ``train/<sensor>/*.npy`` (H x W x B).
         sensor: The sensor's folder.
         bands: C; patches with fewer get zero bands appended.
         start: The first band, 0-based.
+        nodata: What becomes of patches in which a pixel has no data in the chosen bands: ``refuse`` them, ``keep`` them
+            as they are (as the released code does; NaN and infinity are refused all the same), or ``mask``: leave them out.
 
     Attributes:
-        files: The patches, in the order of their names.
+        files: The patches that are used, in the order of their names.
         sources: The source scene of each.
         size: (H, W) of every patch.
-        left_out: Patches of the folder that are not used: some pixel has no data in the chosen bands, or all are alike.
+        left_out: How many patches of the folder are not used.
+        reasons: The same by reason: ``no data``, ``constant`` (one value in all the chosen bands).
+        kept_nodata: How many of ``files`` hold pixels without data.
 
     Raises:
-        SceneError: There are no usable patches, or they are not of one size.
+        SceneError: There are no usable patches, they are not of one size, or some lack data and that is refused.
+        ManifestError: A manifest is damaged.
     """
 
-    def __init__(self, folder: str | Path, sensor: str, bands: int, start: int = 0):
+    def __init__(self, folder: str | Path, sensor: str, bands: int, start: int = 0, nodata: str = "refuse"):
+        if nodata not in NODATA_CHOICES:
+            raise SceneError(f"nodata is '{nodata}'; expected {', '.join(NODATA_CHOICES)}.")
         self.folder = Path(folder) / "train" / sensor
-        self.bands, self.start = bands, start
-        self.files = sorted(self.folder.glob("*.npy"))
-        if not self.files:
+        self.bands, self.start, self.nodata = bands, start, nodata
+        files = visible(self.folder, "*.npy")
+        if not files:
             raise SceneError(
                 f"{self.folder}: no training patches (*.npy) here. Give the dataset's folder with --data_path and its "
                 "sensor with --sensor, or cut patches from your own scenes: python -m data.patches --help"
             )
-        self.size = read_scene(self.files[0]).cube.shape[:2]
-        usable = [
-            path for path in tqdm(self.files, "checking", unit="patch", disable=None, leave=False) if self._check(path)
-        ]
-        self.left_out = len(self.files) - len(usable)
-        self.files = usable
+        facts = _described(Path(folder), self.folder, files)
+        shapes = {path: facts[path.name]["shape"] for path in files}
+        self.size = (shapes[files[0]][0], shapes[files[0]][1])
+        for path, (height, width, available) in shapes.items():
+            if (height, width) != self.size:
+                raise SceneError(
+                    f"{path}: {(height, width)} px, the first patch has {self.size}. All patches of a training set are of "
+                    "one size; cut them again with data.patches."
+                )
+            if not 0 <= start < available:
+                raise SceneError(f"{path}: there is no band {start}; it has bands 0 to {available - 1}.")
+        constant = {path for path in files if self._within(facts[path.name]["constant_bands"], shapes[path][2])}
+        holed = {path for path in files if self._touches(facts[path.name]["nodata_bands"])} - constant
+        if nodata != "mask":
+            nonfinite = {path for path in holed if self._touches(facts[path.name]["nonfinite_bands"])}
+            self._refuse(nonfinite if nodata == "keep" else holed, len(files))
+        unused = constant | (holed if nodata == "mask" else set())
+        self.reasons = {"no data": len(holed & unused), "constant": len(constant)}
+        self.left_out = len(unused)
+        self.kept_nodata = len(holed - unused)
+        self.files = [path for path in files if path not in unused]
         if not self.files:
-            raise SceneError(f"{self.folder}: all {self.left_out} patches lack data or contrast in the chosen bands.")
-        self.sources = self._sources()
+            raise SceneError(f"{self.folder}: all {len(files)} patches lack data or contrast in the chosen bands.")
+        self.sources = [facts[path.name]["scene"] for path in self.files]
+        self._sums = [facts[path.name]["sha256"] for path in self.files]
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> torch.Tensor:
         """Patch ``index``, normalised: ``(C, H, W)`` float32 in [-0.1, 0.1]."""
-        scene = read_scene(self.files[index], nodata=NODATA)
+        scene = read_scene(self.files[index], nodata=() if self.nodata == "keep" else NODATA)
         return torch.from_numpy(np.ascontiguousarray(normalise(scene, self.bands, self.start).transpose(2, 0, 1)))
+
+    def describe(self) -> str:
+        """What is left out and what is kept in spite of missing data, in a sentence each; empty where there is neither."""
+        sentences = [f"{count} patches are left out: {reason}." for reason, count in self.reasons.items() if count]
+        if self.kept_nodata:
+            sentences.append(f"{self.kept_nodata} patches with no-data pixels are used as they are.")
+        return " ".join(sentences)
 
     def split(self, train_ratio: float, seed: int) -> tuple[list[int], list[int]]:
         """Training and held-out patches, by source scene: patches of one scene overlap, so they stay together.
@@ -111,36 +144,61 @@ class BackgroundPatches(Dataset):
         )
 
     def fingerprint(self) -> str:
-        """SHA-256 of the patches' names and sizes in bytes, and of the bands taken: which data a run was trained on."""
-        digest = hashlib.sha256(f"{self.start}:{self.bands}".encode())
-        for path in self.files:
-            digest.update(f"{path.name} {path.stat().st_size}".encode())
+        """SHA-256 of the patches' names and contents, of the bands taken, and of what becomes of missing data."""
+        digest = hashlib.sha256(f"{self.start}:{self.bands}:{self.nodata}".encode())
+        for path, sha256 in zip(self.files, self._sums, strict=True):
+            digest.update(f"{path.name} {sha256}".encode())
         return digest.hexdigest()
 
-    def _check(self, path: Path) -> bool:
-        """Whether a patch can be used: HAD100's corner crops may hold pixels without data (SPEC 8)."""
-        scene = read_scene(path, nodata=NODATA)
-        if scene.cube.shape[:2] != self.size:
-            raise SceneError(
-                f"{path}: {scene.cube.shape[:2]} px, the first patch has {self.size}. All patches of a training set are of "
-                "one size; cut them again with data.patches."
-            )
-        chosen = scene.cube[:, :, self.start : self.start + self.bands]
-        if not chosen.size:
-            raise SceneError(f"{path}: there is no band {self.start}; it has bands 0 to {scene.bands - 1}.")
-        return np.ptp(chosen) > 0 and not nodata_pixels(scene, slice(self.start, self.start + self.bands)).any()
+    def _touches(self, ranges: list[list[int]]) -> bool:
+        return any(first < self.start + self.bands and last > self.start for first, last in ranges)
 
-    def _sources(self) -> list[str]:
-        manifest = self.folder / MANIFEST
-        if not manifest.is_file():
-            return [_CROP_NUMBER.sub("", path.stem) for path in self.files]
-        try:
-            source = {entry["file"]: entry["scene"] for entry in json.loads(manifest.read_text())["patches"]}
-            return [source[path.name] for path in self.files]
-        except (ValueError, KeyError, TypeError) as error:
+    def _within(self, ranges: list[list[int]], available: int) -> bool:
+        last_chosen = min(self.start + self.bands, available)
+        return any(first <= self.start and last >= last_chosen for first, last in ranges)
+
+    def _refuse(self, patches: set[Path], of: int) -> None:
+        if patches:
+            kind = "NaN or infinity" if self.nodata == "keep" else "NaN, infinity or a no-data value"
+            keep = (
+                "" if self.nodata == "keep" else ", or --nodata keep uses them as they are, as the released code does"
+            )
             raise SceneError(
-                f"{manifest}: does not name the scene of every patch beside it ({error}). Cut the patches again."
-            ) from error
+                f"{min(patches)}: holds {kind} in the chosen bands, as {len(patches)} of {of} patches do. "
+                f"--nodata mask leaves these patches out{keep}."
+            )
+
+
+def _described(dataset: Path, folder: Path, files: list[Path]) -> dict[str, dict]:
+    """Manifest entries of the patches of a folder by file name; the manifest of the folder is written or renewed."""
+    facts: dict[str, dict] = {}
+    own = read_manifest(folder)
+    for place, manifest in ((dataset, read_manifest(dataset)), (folder, own)):
+        if manifest is not None:
+            written = (place / MANIFEST).stat().st_mtime_ns
+            for path in files:
+                known = manifest["files"].get(path.relative_to(place).as_posix())
+                found = path.stat()
+                if known is not None and known["bytes"] == found.st_size and found.st_mtime_ns <= written:
+                    facts[path.name] = known
+    unknown = [path for path in files if path.name not in facts]
+    for path in tqdm(unknown, "describing patches", unit="patch", disable=None, leave=False):
+        facts[path.name] = entry(path.read_bytes(), read_scene(path).cube, scene_of(path), NODATA)
+    if unknown:
+        said = {k: v for k, v in (own or {"dataset": "patches"}).items() if k not in ("format", "files")}
+        with contextlib.suppress(OSError):  # a folder that cannot be written is described at each launch
+            write_manifest(folder, said, facts)
+    return facts
+
+
+def scene_of(path: Path) -> str:
+    """The source scene of a patch, from its name: without the crop's number, or its row and column.
+
+    Example:
+        >>> scene_of(Path("ang20170821t183707_102_4.npy")), scene_of(Path("field_1_r0000_c0032.npy"))
+        ('ang20170821t183707_102', 'field_1')
+    """
+    return _CROP.sub("", path.stem)
 
 
 def cut_patches(
@@ -189,7 +247,8 @@ def write_patches(
         sensor: Name of the folder.
 
     Returns:
-        The manifest, as written to ``train/<sensor>/manifest.json``.
+        The manifest, as written to ``train/<sensor>/manifest.json`` (``data.manifest``); ``scenes`` in it says what was
+        kept and left out of each.
 
     Raises:
         SceneError: The folder exists, two scenes share a name, the sizes do not fit, or no patch is left.
@@ -216,15 +275,19 @@ def write_patches(
     temporary = folder.with_name(f".{sensor}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    manifest: dict = {"format": "fers-patches-1", "size": size, "stride": stride, "scenes": [], "patches": []}
+    facts: dict = {"dataset": "patches", "size": size, "stride": stride, "scenes": []}
+    files: dict[str, dict] = {}
     try:
         for scene, mask in tqdm(scenes, desc="scenes", unit="scene", disable=None, leave=False):
             kept, left_out = cut_patches(scene, size, stride, mask)
+            nodata = tuple({*scene.nodata, *NODATA})  # training takes both for missing
             for row, column in kept:
                 name = f"{scene.name}_r{row:04d}_c{column:04d}.npy"
-                np.save(temporary / name, scene.cube[row : row + size, column : column + size])
-                manifest["patches"].append({"file": name, "scene": scene.name, "row": row, "column": column})
-            manifest["scenes"].append(
+                cube = np.asarray(scene.cube[row : row + size, column : column + size])
+                content = npy_bytes(cube)
+                write_whole(temporary / name, content)
+                files[name] = entry(content, cube, scene.name, nodata, row=row, column=column)
+            facts["scenes"].append(
                 {
                     "scene": scene.name,
                     "file": scene.path.name,
@@ -234,11 +297,11 @@ def write_patches(
                     "left_out": dict(left_out),
                 }
             )
-        if not manifest["patches"]:
+        if not files:
             raise SceneError(
                 f"{folder}: no patch is left of {len(scenes)} scene(s). Give a smaller --size or --stride, or check the masks."
             )
-        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        manifest = write_manifest(temporary, facts, files)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -281,11 +344,11 @@ def main(arguments: list[str] | None = None) -> int:
             left_out = ", ".join(f"{count} {reason}" for reason, count in scene["left_out"].items() if count)
             print(f"{scene['scene']:24s} {scene['kept']:5d} patches" + (f"  left out: {left_out}" if left_out else ""))
         print(
-            f"{len(manifest['patches'])} patches of {options.size} x {options.size} px "
+            f"{len(manifest['files'])} patches of {options.size} x {options.size} px "
             f"in {options.out}/train/{options.sensor}"
         )
 
-    return run(work, (SceneError,))
+    return run(work)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ class LabelledScene:
     load: Callable[[], tuple[Scene, np.ndarray]]
 
 
-def choose(found: list[LabelledScene], names: str, folder: Path) -> list[LabelledScene]:
+def select_scenes(found: list[LabelledScene], names: str, folder: Path) -> list[LabelledScene]:
     """The scenes of a comma-separated list of names, in that order; every one for ``all``.
 
     Raises:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from data.errors import FersError
+from data.normalise import NoData
 from data.paths import ROOT
 from detection.networks import choose_device, load_networks
 from detection.views import VIEWS, default_fusion, score, view_name
@@ -57,7 +58,7 @@ class DetectConfig:
     features: str = "fused"
     fusion: str | None = None
     select: str = "last"
-    nodata: str = "refuse"
+    nodata: NoData = "refuse"
     start_band: int = 0
     checkpoint_dir: Path | None = None
     backbone: str | None = None

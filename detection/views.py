@@ -34,7 +34,7 @@ class View:
     """A row of ``VIEWS``.
 
     Attributes:
-        cubes: From H and its features to the cubes that the detector scores.
+        cubes: From H and its features to the cubes that the detector scores (eqs. 18, 19, 23).
         needs: The branches whose features it takes: ``spe_fen``, ``spa_fen``.
         ours: Why it stands in no row of the paper; empty for what the paper has.
     """

@@ -11,11 +11,23 @@ from collections.abc import Callable
 
 from detectors.ae import AE
 from detectors.base import Detector, Entry, minmax
+from detectors.crd import CRD
+from detectors.glrt import TwoStepGLRT
+from detectors.krx import KRX
+from detectors.local_pc import LRXPC
+from detectors.lrx import LRX
 from detectors.rx import RX, Background, rx
 
 DETECTORS: dict[str, Entry] = {
     "RX": Entry(RX, cite="Reed and Yu, IEEE Trans. ASSP 38(10), 1990"),
     "AE": Entry(AE, trains_on="scene", fusion="B", cite="Jin, Zhu and Guo, arXiv 2510.18781, section IV-B"),
+    "LRX": Entry(
+        LRX, cite="Reed and Yu, IEEE Trans. ASSP 38(10), 1990; Kwon, Der and Nasrabadi, Opt. Eng. 42(11), 2003"
+    ),
+    "KRX": Entry(KRX, cite="Kwon and Nasrabadi, IEEE TGRS 43(2), 2005"),
+    "CRD": Entry(CRD, cite="Li and Du, IEEE TGRS 53(3), 2015"),
+    "2S-GLRT": Entry(TwoStepGLRT, cite="Liu, Hou, Li, Tao, Orlando and Li, IEEE TNNLS 33(10), 2022"),
+    "LRX-PC": Entry(LRXPC, cite="this project"),
 }
 """The detectors by their names in the paper's tables."""
 
@@ -83,4 +95,20 @@ def make_detector(name: str, seed: int = 0, options: dict[str, str] | None = Non
     return make(**arguments)
 
 
-__all__ = ["AE", "DETECTORS", "RX", "Background", "Detector", "Entry", "find_detector", "make_detector", "minmax", "rx"]
+__all__ = [
+    "AE",
+    "CRD",
+    "DETECTORS",
+    "KRX",
+    "LRX",
+    "LRXPC",
+    "RX",
+    "Background",
+    "Detector",
+    "Entry",
+    "TwoStepGLRT",
+    "find_detector",
+    "make_detector",
+    "minmax",
+    "rx",
+]

@@ -97,7 +97,7 @@ def rx(
         )
     else:
         statistics = _given(background, pixels)
-    whitening, rank, triangular = _whitening(statistics.covariance)
+    whiten, rank, triangular = whitening(statistics.covariance)
     if statistics.samples is not None and bool((rank >= statistics.samples - 1).any()):
         raise ValueError(
             f"{int(statistics.samples.min())} pixels for {int(rank.max())} independent bands; every pixel would get the "
@@ -108,7 +108,7 @@ def rx(
         score = 0.0
         for rows in _row_blocks(pixels):
             columns = slice(rows.stop if triangular else None)
-            score = score + (whitening[:, rows, columns] @ centred[:, columns]).square_().sum(1)
+            score = score + (whiten[:, rows, columns] @ centred[:, columns]).square_().sum(1)
         scores.append(score)
     scores = torch.cat(scores, dim=1).view(shape)
     if isinstance(cube, torch.Tensor):
@@ -151,7 +151,7 @@ def _estimate(
     return Background(mean, covariance, n)
 
 
-def _whitening(covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, bool]:
+def whitening(covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, bool]:
     """``(N, B, B)`` matrices W with ``W^T W`` the pseudo-inverse by the rank rule, each one's rank ``(N,)``, and
     whether all are lower triangular."""
     std = covariance.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()

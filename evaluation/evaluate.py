@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from data import LabelledScene, SceneError, normalise
 from data.files import atomic_path
+from data.normalise import usable_pixels
 from detection.pipeline import DetectConfig, Pipeline
 from evaluation.figures import scene_figure
 from evaluation.folder import locked
@@ -203,8 +204,12 @@ def write_json(path: Path, content: dict) -> None:
 
 def _read(settings: DetectConfig, labelled: LabelledScene) -> Sample:
     scene, mask = labelled.load()
-    h = normalise(scene, settings.bands, settings.start_band)
-    return Sample(labelled, tuple(scene.notes), scene.bands, h, None, mask, "cut" in " ".join(scene.notes))
+    h = normalise(scene, settings.bands, settings.start_band, nodata=settings.nodata)
+    left_out = ~usable_pixels(scene, settings.bands, settings.start_band) if settings.nodata == "mask" else None
+    notes = list(scene.notes)
+    if (missing := settings.start_band + settings.bands - scene.bands) > 0:
+        notes.append(f"{missing} zero bands appended")
+    return Sample(labelled, tuple(notes), scene.bands, h, left_out, mask, "cut" in " ".join(scene.notes))
 
 
 def _batches(samples: Iterator[Sample], together: int) -> Iterator[list[Sample]]:

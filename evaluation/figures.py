@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.colors import FuncNorm
 from matplotlib.figure import Figure
+from scipy.stats import rankdata
 
 from data.files import atomic_path
 from data.scene import Scene
@@ -111,3 +115,66 @@ def scene_figure(scene: Scene, score: np.ndarray, mask: np.ndarray, path: str | 
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=160)
     return Path(path)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One scene of ``comparison_figure``.
+
+    Attributes:
+        scene: For its false colour and name.
+        mask: ``(H, W)`` bool, True at anomalies.
+        scores: Score maps ``(H, W)`` by the title of their column.
+    """
+
+    scene: Scene
+    mask: np.ndarray
+    scores: dict[str, np.ndarray]
+
+
+def comparison_figure(rows: Sequence[Row], path: str | Path, side: float = 2.2) -> Path:
+    """Draw scenes as rows: false colour, ground truth, and each method's score map with its AUC.
+
+    Every map is stretched over its own ranks, from the median to the 99.9th percentile. Score maps of different methods
+    have no common unit, so one colour bar says what the colours mean: the share of the scene's pixels below.
+
+    Args:
+        rows: The scenes; all have the same columns.
+        path: The file to write; its suffix chooses the format, such as .png or .pdf.
+        side: Inches of one map.
+
+    Returns:
+        ``path``.
+    """
+    titles = ["False colour", "Ground truth", *rows[0].scores]
+    figure = Figure(figsize=(side * len(titles) + 0.6, side * len(rows) + 0.5), layout="constrained")
+    axes = figure.subplots(len(rows), len(titles), squeeze=False)
+    image = None
+    for line, row in zip(axes, rows, strict=True):
+        line[0].imshow(false_colour(row.scene))
+        line[0].set_ylabel(row.scene.name)
+        line[1].imshow(row.mask, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        for panel, (title, score) in zip(line[2:], row.scores.items(), strict=True):
+            image = panel.imshow(_ranks(score), cmap="viridis", norm=_RANK_NORM, interpolation="nearest")
+            value = auc(score, row.mask)
+            panel.set_xlabel(f"AUC {value:.4f}" if value is not None else f"{title}: no AUC", fontsize=9)
+        for panel in line:
+            panel.set_xticks([])
+            panel.set_yticks([])
+    for panel, title in zip(axes[0], titles, strict=True):
+        panel.set_title(title, fontsize=10)
+    bar = figure.colorbar(image, ax=axes, fraction=0.02, pad=0.01, ticks=[0.5, 0.9, 0.99, 0.999])
+    bar.set_label("share of pixels that score lower", fontsize=8)
+    bar.ax.set_yticklabels(["≤ 50 %", "90 %", "99 %", "99.9 %"], fontsize=8)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=160)
+    return Path(path)
+
+
+def _ranks(score: np.ndarray) -> np.ndarray:
+    """The share of the scene's pixels that score lower, in [0, 1)."""
+    return (rankdata(score, method="average") - 1).reshape(score.shape) / score.size
+
+
+# few pixels matter: half the colours go to the last one in ten, a third to the last one in a hundred
+_RANK_NORM = FuncNorm((lambda r: -np.log10(1 - np.clip(r, 0.5, 0.999)), lambda v: 1 - 10**-v), vmin=0.5, vmax=0.999)

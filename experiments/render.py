@@ -81,7 +81,38 @@ def abu() -> str:
     return markdown(["scene", *settings, "paper: both branches"], table)
 
 
-TABLES: dict[str, Callable[[], str]] = {"abu": abu}
+def training_stage1() -> str:
+    """Means of Stage 1's runs, one a line."""
+    rows = [row for row in rows_of("training_stage1") if row["scene"] == "mean"]
+
+    def value(row: dict) -> str:
+        return f"{row['auc']} ± {row['standard_deviation']}" if row["standard_deviation"] else row["auc"]
+
+    return markdown(
+        ["run", "background", "seeds", "mean AUC"],
+        [[row["run"], row["background"] or "-", row["seeds"] or "-", value(row)] for row in rows],
+    )
+
+
+def training_stage2() -> str:
+    """Means of Stage 2's runs by what RX sees, over the seeds of a run."""
+    rows = rows_of("training_stage2")
+    views = list(dict.fromkeys(row["view"] for row in rows))
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        run = re.sub(r", seed \d", "", row["run"].partition(";")[0]).replace("on the ", "", 1)
+        found.setdefault(run, {}).setdefault(row["view"], []).append(float(row["auc"]))
+    return markdown(
+        ["the Spe-FEN that teaches", *views],
+        [[run, *(spread(values[view]) for view in views)] for run, values in found.items()],
+    )
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "abu": abu,
+    "training_stage1": training_stage1,
+    "training_stage2": training_stage2,
+}
 
 
 def rendered(text: str) -> str:

@@ -25,7 +25,7 @@ from data.files import atomic_path
 from data.paths import ROOT
 from data.scene import LabelledScene
 from detection.pipeline import DetectConfig, Pipeline
-from evaluation.evaluate import RESULTS_FILE, config_hash, evaluate, full_config
+from evaluation.evaluate import RESULTS_FILE, config_hash, evaluate, full_config, mask_sha256
 from models.checkpoint import git_revision
 
 try:
@@ -115,9 +115,9 @@ def data_hash(scenes: list[LabelledScene]) -> str:
     for scene in scenes:
         digest.update(scene.name.encode())
         with scene.path.open("rb") as file:
-            digest.update(
-                hashlib.file_digest(file, "sha256").digest() if hasattr(hashlib, "file_digest") else file.read()
-            )
+            while block := file.read(1 << 20):
+                digest.update(block)
+        digest.update(mask_sha256(scene.load()[1]).encode())
     return digest.hexdigest()[:8]
 
 

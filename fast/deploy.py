@@ -41,7 +41,7 @@ class DeployedSpeFEN(nn.Module):
         super().__init__()
         self.bands = network.bands
         self.cwl = _copy(network.cwl)
-        self.blocks = nn.ModuleList(ValidBottleneck(block) for block in network.backbone.layer1)
+        self.blocks = nn.ModuleList(ValidBottleneck(block) for block in network.layer1)
         self.fpl = nn.ModuleList(_copy(layer) for layer in network.fpl if isinstance(layer, nn.Conv2d))
         self.tile: int | None = TILE
         _freeze(self)

@@ -1,7 +1,8 @@
-"""What is deployed: the two feature extraction networks, their frozen backbones, their checkpoints."""
+"""What is deployed: the two feature enhancement networks, their frozen backbones, their checkpoints."""
 
 from models.backbones import BackboneError
-from models.checkpoint import CheckpointError, CheckpointInfo, load_checkpoint, save_checkpoint
+from models.checkpoint import load_checkpoint, save_checkpoint, shipped
+from models.info import CheckpointError, CheckpointInfo
 from models.spa_fen import SpaFEN
 from models.spe_fen import SpeFEN
 
@@ -13,4 +14,5 @@ __all__ = [
     "SpeFEN",
     "load_checkpoint",
     "save_checkpoint",
+    "shipped",
 ]

@@ -1,5 +1,7 @@
 """The frozen ImageNet layers: torchvision's residual stages, with weights from where the user has them.
 
+``Branch`` is what both deployed networks are: trained layers around such frozen ones.
+
 Three sources, written as one string everywhere (options, checkpoint metadata):
 
 - ``imagenet``: torchvision's IMAGENET1K_V1, from its cache (``$TORCH_HOME/hub/checkpoints``) or downloaded to it;
@@ -14,15 +16,17 @@ import hashlib
 import os
 import pickle
 import urllib.error
-import zlib
 from pathlib import Path
+from typing import ClassVar
 
-import numpy as np
 import torch
 import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+
+from data.errors import FersError
+from models.init import kaiming_std, normal
 
 WEIGHTS = {
     "wide_resnet101_2": torchvision.models.Wide_ResNet101_2_Weights.IMAGENET1K_V1,
@@ -32,8 +36,47 @@ BACKBONE_FILE = "backbone.safetensors"
 _SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
-class BackboneError(ValueError):
+MAX_WEIGHT = 1e6  # beyond it nothing that was trained has a value: the file is damaged
+
+
+class BackboneError(FersError):
     """Frozen layers that cannot be had. The message says what was looked for, where, and what to do."""
+
+
+class Branch(nn.Module):
+    """A network that is deployed: trained layers around frozen layers of torchvision.
+
+    Attributes:
+        ARCHITECTURE: torchvision's name of the network that the frozen layers are from.
+        FROZEN: The names of these layers there, in order.
+        PREFIX: What the keys of the frozen layers start with in the branch's own state dict.
+        bands: C.
+        adapt_batch_norm: Whether the running statistics of the frozen batch norms adapt in training.
+    """
+
+    ARCHITECTURE: ClassVar[str]
+    FROZEN: ClassVar[tuple[str, ...]]
+    PREFIX: ClassVar[str]
+    bands: int
+    adapt_batch_norm: bool = False
+
+    def backbone_layers(self) -> nn.Sequential:
+        """The branch's own frozen layers, under their torchvision names."""
+        raise NotImplementedError
+
+    def load_backbone(self, source: str) -> None:
+        """Fill the frozen layers from a source; see ``backbone_state``."""
+        load_frozen(self.backbone_layers(), backbone_state(self.ARCHITECTURE, self.FROZEN, source))
+
+    def is_trained(self, key: str) -> bool:
+        """Whether a tensor of the state dict is trained. Of the frozen layers only batch norms' statistics may be."""
+        if not key.startswith(self.PREFIX):
+            return True
+        return self.adapt_batch_norm and key.endswith(("running_mean", "running_var"))
+
+    def trained_state(self) -> dict[str, torch.Tensor]:
+        """The trained tensors of the state dict."""
+        return {key: value for key, value in self.state_dict().items() if self.is_trained(key)}
 
 
 def frozen_layers(architecture: str, layers: tuple[str, ...]) -> nn.Sequential:
@@ -91,7 +134,7 @@ def random_seed(source: str) -> int:
         BackboneError: What follows the colon is not a whole number >= 0.
     """
     seed = source.partition(":")[2] or "0"
-    if not seed.isdigit() or int(seed) >= 2**32:
+    if not (seed.isascii() and seed.isdigit() and len(seed) <= 10) or int(seed) >= 2**32:
         raise BackboneError(f"backbone '{source}': the seed is a whole number from 0 to 2^32 - 1, as in random:7.")
     return int(seed)
 
@@ -110,12 +153,24 @@ def state_hash(state: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def seeded(name: str, seed: int) -> np.random.RandomState:
-    """A generator for one tensor: its draws depend on the seed and its own name, not on what else is drawn.
+def weight_problem(value: torch.Tensor) -> str:
+    """What makes a tensor unfit to be a weight, as the end of a sentence; empty where nothing does."""
+    if not value.is_floating_point():
+        return f"is of type {str(value.dtype).removeprefix('torch.')}, not floating point"
+    if not value.isfinite().all():
+        return "holds values that are NaN or infinite"
+    if value.numel() and (largest := value.abs().max().item()) > MAX_WEIGHT:
+        return f"holds values up to {largest:.3g}, which no trained network has"
+    return ""
 
-    numpy's legacy ``RandomState`` is frozen by its makers, so a seed means the same weights on every version.
-    """
-    return np.random.RandomState([seed, zlib.crc32(name.encode())])
+
+def backbone_name(source: str) -> str:
+    """A backbone's source as checkpoints record it: ``imagenet``, ``random:SEED`` or ``file:NAME``."""
+    if source == "imagenet":
+        return source
+    if source == "random" or source.startswith("random:"):
+        return f"random:{random_seed(source)}"
+    return f"file:{Path(source).name}"
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
@@ -166,6 +221,8 @@ def _select(
                 f"{where}: {key} is {tuple(value.shape)}; {architecture} has {tuple(like.shape)}. These are another network's weights."
             )
         else:
+            if problem := weight_problem(value) if like.is_floating_point() else "":
+                raise BackboneError(f"{where}: {key} {problem}. The file is damaged; fetch or save it again.")
             chosen[key] = value.to(like.dtype)
     if missing:
         raise BackboneError(
@@ -180,9 +237,7 @@ def _random(expected: dict[str, torch.Tensor], architecture: str, seed: int) -> 
     state = {}
     for key, like in expected.items():
         if like.ndim == 4:
-            std = (2.0 / (like.shape[0] * like.shape[2] * like.shape[3])) ** 0.5
-            draw = seeded(f"{architecture}.{key}", seed).standard_normal(tuple(like.shape)) * std
-            state[key] = torch.from_numpy(draw.astype(np.float32))
+            state[key] = normal(f"{architecture}.{key}", seed, like.shape, kaiming_std(like)).float()
         else:
             one = key.endswith(("weight", "running_var"))
             state[key] = torch.full(like.shape, 1 if one else 0, dtype=like.dtype)

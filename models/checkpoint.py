@@ -4,6 +4,7 @@
     checkpoints/<sensor>_<bands>/spa_fen.safetensors   compression, LightSPP, SE; with the released recipe the statistics
                                                        of the frozen batch norms, which adapted in training
     checkpoints/<sensor>_<bands>/backbone.safetensors  optional: the frozen layers, ``<architecture>.<torchvision name>``
+    checkpoints/SHA256SUMS                             the files that are shipped; each is checked when it is loaded
 
 Without the third, the frozen layers are found as the metadata says (ImageNet from torchvision, or a random seed).
 """
@@ -11,100 +12,35 @@ Without the third, the frozen layers are found as the metadata says (ImageNet fr
 from __future__ import annotations
 
 import hashlib
-import json
+import shutil
 import subprocess
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
 
 from data.files import atomic_path
-from models.backbones import BACKBONE_FILE, BackboneError, backbone_state, load_frozen, read_state, state_hash
+from data.paths import ROOT
+from models.backbones import (
+    BACKBONE_FILE,
+    BackboneError,
+    Branch,
+    backbone_state,
+    load_frozen,
+    read_state,
+    state_hash,
+    weight_problem,
+)
+from models.info import CheckpointError, CheckpointInfo
 from models.spa_fen import SpaFEN
 from models.spe_fen import SpeFEN
 
-ROOT = Path(__file__).resolve().parent.parent
-BRANCHES: dict[str, type[nn.Module]] = {"spe_fen": SpeFEN, "spa_fen": SpaFEN}
-_FROZEN_PREFIX = "backbone."
-_STATISTICS = ("running_mean", "running_var")  # of batch norms
+BRANCHES: dict[str, type[SpeFEN] | type[SpaFEN]] = {"spe_fen": SpeFEN, "spa_fen": SpaFEN}
+SUMS_FILE = "SHA256SUMS"
 
 
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used. The message names the file, what is wrong and what to do."""
-
-
-@dataclass(frozen=True)
-class CheckpointInfo:
-    """A checkpoint's metadata.
-
-    Attributes:
-        branch: ``spe_fen`` or ``spa_fen``.
-        bands: C.
-        sensor: Sensor of the training data, such as ``aviris_ng``.
-        recipe: ``paper`` or ``released``.
-        backbone: Source of the frozen layers while it was trained: ``imagenet``, ``random:SEED`` or ``file:NAME``.
-        backbone_sha256: ``state_hash`` of those frozen layers.
-        seed: Training seed, None where it is not known.
-        epoch: Epochs trained, None where it is not known.
-        selection: How the epoch was chosen: ``last``, or ``test-auc`` where the test set's ground truth chose it.
-        origin: Who trained it and from what.
-        git_revision: Of the project that wrote the file.
-        metrics: What was measured with it.
-    """
-
-    branch: str
-    bands: int
-    sensor: str
-    recipe: str
-    backbone: str
-    backbone_sha256: str
-    seed: int | None = None
-    epoch: int | None = None
-    selection: str = "last"
-    origin: str = ""
-    git_revision: str = ""
-    metrics: dict[str, float] = field(default_factory=dict)
-
-    def to_metadata(self) -> dict[str, str]:
-        """As safetensors stores it: each value in JSON."""
-        return {"format": "fers-1", **{key: json.dumps(value) for key, value in vars(self).items()}}
-
-    @classmethod
-    def from_metadata(cls, metadata: dict[str, str] | None, path: Path) -> CheckpointInfo:
-        """Read back what ``to_metadata`` wrote.
-
-        Raises:
-            CheckpointError: The file was not written by this project, or by a later version of it.
-        """
-        if (metadata or {}).get("format") != "fers-1":
-            raise CheckpointError(
-                f"{path}: not a checkpoint of this project (no metadata of format fers-1). Released .pt folders are turned "
-                "into one with: python -m models.import_released FOLDER OUT.safetensors"
-            )
-        try:
-            return cls(**{key: json.loads(value) for key, value in metadata.items() if key != "format"})
-        except (TypeError, json.JSONDecodeError) as error:
-            raise CheckpointError(
-                f"{path}: its metadata is damaged or of a later version ({error}). Update, or train again."
-            ) from error
-
-
-def is_trained(network: nn.Module, key: str) -> bool:
-    """Whether a tensor of a branch is trained: all but the frozen backbone, of which only statistics may adapt."""
-    if not key.startswith(_FROZEN_PREFIX):
-        return True
-    return getattr(network, "adapt_batch_norm", False) and key.endswith(_STATISTICS)
-
-
-def trained_state(network: nn.Module) -> dict[str, torch.Tensor]:
-    """The tensors of a branch that are trained."""
-    return {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items() if is_trained(network, k)}
-
-
-def save_checkpoint(network: nn.Module, path: str | Path, info: CheckpointInfo) -> Path:
+def save_checkpoint(network: Branch, path: str | Path, info: CheckpointInfo) -> Path:
     """Write a branch's trained tensors, whole or not at all.
 
     Args:
@@ -115,8 +51,12 @@ def save_checkpoint(network: nn.Module, path: str | Path, info: CheckpointInfo) 
     Returns:
         ``path``.
     """
-    with atomic_path(path) as temporary:
-        save_file(trained_state(network), temporary, metadata=info.to_metadata())
+    tensors = {key: value.detach().cpu().contiguous() for key, value in network.trained_state().items()}
+    try:
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary, metadata=info.to_metadata())
+    except SafetensorError as error:  # such as of a full disk
+        raise OSError(f"{path}: cannot be written ({error})") from error
     return Path(path)
 
 
@@ -130,25 +70,26 @@ def save_backbones(path: str | Path, states: dict[str, dict[str, torch.Tensor]])
 
 def load_checkpoint(
     path: str | Path, bands: int | None = None, backbone: str | None = None
-) -> tuple[nn.Module, CheckpointInfo]:
+) -> tuple[SpeFEN | SpaFEN, CheckpointInfo]:
     """Rebuild a branch: trained tensors from the file, frozen layers from where the metadata says.
 
     Args:
         path: A ``spe_fen.safetensors`` or ``spa_fen.safetensors``.
         bands: The number of bands it must be for; None takes any.
-        backbone: Source of the frozen layers, in place of ``backbone.safetensors`` beside the file or the metadata's.
+        backbone: Source of the frozen layers, instead of ``backbone.safetensors`` beside the file or the metadata's.
 
     Returns:
         The network in eval mode on the CPU, and its metadata.
 
     Raises:
         CheckpointError: The file is missing, damaged, for other bands, of another key set, or was trained with other
-            frozen layers than those found.
+            frozen layers than those found; or it is a shipped one whose bytes have changed.
         BackboneError: The frozen layers cannot be had.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint. Train it, or name another folder with --checkpoint_dir.")
+    _check_sum(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
@@ -158,20 +99,90 @@ def load_checkpoint(
             f"{path}: cannot be read as safetensors ({error}). Is it complete? Train or import it again."
         ) from error
     info = CheckpointInfo.from_metadata(metadata, path)
-    if info.branch not in BRANCHES:
-        raise CheckpointError(f"{path}: holds a '{info.branch}'; expected one of {', '.join(BRANCHES)}.")
     if bands is not None and info.bands != bands:
         raise CheckpointError(
             f"{path}: trained for {info.bands} bands, asked for {bands}. Give --input_channel {info.bands}, or the "
             f"checkpoint for {bands} bands with --checkpoint_dir."
         )
     network = BRANCHES[info.branch](info.bands, backbone=None)
-    if info.branch == "spa_fen":
-        network.adapt_batch_norm = any(key.startswith(_FROZEN_PREFIX) for key in tensors)
-    _check_tensors(path, tensors, {k: v for k, v in network.state_dict().items() if is_trained(network, k)})
-    load_frozen(network.backbone, _frozen_state(network, path, info, backbone))
+    network.adapt_batch_norm = info.branch == "spa_fen" and any(key.startswith(network.PREFIX) for key in tensors)
+    _check_tensors(path, tensors, network.trained_state())
+    load_frozen(network.backbone_layers(), _frozen_state(network, path, info, backbone))
     network.load_state_dict(tensors, strict=False)
     return network.eval(), info
+
+
+def home() -> Path:
+    """Where data, runs and own checkpoints are by default: the checkout, or, for an installed copy, the current folder."""
+    return ROOT if (ROOT / "pyproject.toml").is_file() else Path.cwd()
+
+
+def checkpoint_folder(sensor: str, bands: int) -> Path:
+    """The default folder of a setting's checkpoints: one's own if there is one, else what is shipped."""
+    own = home() / "checkpoints" / f"{sensor}_{bands}"
+    return own if own.is_dir() else ROOT / "checkpoints" / own.name
+
+
+def shipped(name: str) -> Path:
+    """A checkpoint folder that comes with the project, in a checkout and in an installed copy.
+
+    Args:
+        name: Such as ``aviris_200``.
+
+    Raises:
+        CheckpointError: None of that name is shipped.
+
+    Example:
+        >>> sorted(path.name for path in shipped("aviris_200").glob("*.safetensors"))
+        ['spa_fen.safetensors', 'spe_fen.safetensors']
+    """
+    names = sorted({Path(file).parent.name for file in _sums(ROOT / "checkpoints")})
+    if name not in names:
+        raise CheckpointError(f"'{name}': no such checkpoint is shipped; there are {', '.join(names) or 'none'}.")
+    return ROOT / "checkpoints" / name
+
+
+def is_shipped(path: str | Path) -> bool:
+    """Whether a file is named in the ``SHA256SUMS`` of the folder above its own."""
+    path = Path(path).resolve()
+    return f"{path.parent.name}/{path.name}" in _sums(path.parent.parent)
+
+
+def install_checkpoint(trained: Path, folder: Path, architecture: str, frozen: dict[str, torch.Tensor] | None) -> Path:
+    """Copy a trained branch to its checkpoint folder, and see to it that it loads there.
+
+    A shipped file that is replaced is no longer shipped: its line in ``SHA256SUMS`` goes.
+
+    Args:
+        trained: The branch's .safetensors.
+        folder: The checkpoint folder. A ``backbone.safetensors`` in it must hold the frozen layers of this branch or none.
+        architecture: Of the frozen layers.
+        frozen: They themselves if they came from a file, to be kept beside the branch; None where the metadata is enough.
+
+    Returns:
+        The copy.
+    """
+    beside = folder / BACKBONE_FILE
+    states: dict[str, dict[str, torch.Tensor]] = {}
+    if beside.is_file():
+        for key, value in read_state(beside).items():
+            states.setdefault(key.partition(".")[0], {})[key.partition(".")[2]] = value
+    changed = states.pop(architecture, None) is not None or frozen is not None
+    if frozen is not None:
+        states[architecture] = frozen
+    if changed and states:
+        save_backbones(beside, states)
+    elif changed:
+        beside.unlink()
+    copy = folder / trained.name
+    if is_shipped(copy):
+        sums = _sums(folder.resolve().parent)
+        del sums[f"{folder.resolve().name}/{trained.name}"]
+        with atomic_path(folder.resolve().parent / SUMS_FILE) as temporary:
+            temporary.write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()))
+    with atomic_path(copy) as temporary:
+        shutil.copyfile(trained, temporary)
+    return copy
 
 
 def file_sha256(path: str | Path) -> str:
@@ -202,16 +213,37 @@ def _check_tensors(path: Path, found: dict[str, torch.Tensor], expected: dict[st
             raise CheckpointError(
                 f"{path}: {key} is {tuple(found[key].shape)}, its metadata makes it {tuple(value.shape)}. Train or import it again."
             )
+        if problem := weight_problem(found[key]):
+            raise CheckpointError(f"{path}: {key} {problem}. Train or import it again.")
 
 
-def _frozen_state(
-    network: nn.Module, path: Path, info: CheckpointInfo, backbone: str | None
-) -> dict[str, torch.Tensor]:
+def _sums(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file that a folder's ``SHA256SUMS`` names, as ``sha256sum`` writes it."""
+    try:
+        lines = (folder / SUMS_FILE).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines) if name}
+
+
+def _check_sum(path: Path) -> None:
+    path = path.resolve()
+    expected = _sums(path.parent.parent).get(f"{path.parent.name}/{path.name}")
+    if expected is not None and file_sha256(path) != expected:
+        raise CheckpointError(
+            f"{path}: is not the file that is shipped; {path.parent.parent / SUMS_FILE} has another sha256. Restore it with "
+            "git checkout, or install again."
+        )
+
+
+def _frozen_state(network: Branch, path: Path, info: CheckpointInfo, backbone: str | None) -> dict[str, torch.Tensor]:
     beside = path.parent / BACKBONE_FILE
     if backbone is not None:
         source = backbone
     elif beside.is_file() and any(key.startswith(f"{network.ARCHITECTURE}.") for key in read_state(beside)):
         source = str(beside)
+    elif info.backbone.startswith("file:") and (path.parent / info.backbone.removeprefix("file:")).is_file():
+        source = str(path.parent / info.backbone.removeprefix("file:"))
     elif info.backbone.startswith("file:"):
         raise BackboneError(
             f"{path}: was trained with frozen layers from a file, {info.backbone.removeprefix('file:')}, and there is no "

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from data.commandline import run
-from models.backbones import BACKBONE_FILE, BackboneError, load_frozen, read_state, state_hash
+from models.backbones import BACKBONE_FILE, BackboneError, Branch, load_frozen, read_state, state_hash, weight_problem
 from models.checkpoint import CheckpointError, CheckpointInfo, git_revision, save_backbones, save_checkpoint
 from models.spa_fen import SpaFEN
 from models.spe_fen import SpeFEN
@@ -76,9 +76,11 @@ def import_released(folder: str | Path, out: str | Path, sensor: str | None = No
     trained = _renamed(theirs, _SPE_KEYS, folder)
     spe_fen = SpeFEN(trained["cwl.weight"].shape[1], backbone=None)
     spe_frozen = _frozen(read_state(folder / "enc.pt"), spe_fen, folder / "enc.pt")
-    load_frozen(spe_fen.backbone, spe_frozen)
+    load_frozen(spe_fen.backbone_layers(), spe_frozen)
     _fill(spe_fen, trained, folder)
-    branches = [(spe_fen, out, "spe_fen", "imagenet", spe_frozen)]
+    branches: list[tuple[Branch, Path, str, str, dict[str, torch.Tensor]]] = [
+        (spe_fen, out, "spe_fen", "imagenet", spe_frozen)
+    ]
 
     if (folder / "spa_fen.pt").is_file():
         path = folder / "spa_fen.pt"
@@ -91,9 +93,9 @@ def import_released(folder: str | Path, out: str | Path, sensor: str | None = No
             )
         frozen = {k.removeprefix(_SPA_BACKBONE): v for k, v in theirs.items() if k.startswith(_SPA_BACKBONE)}
         frozen = _frozen(frozen, spa_fen, path)
-        load_frozen(spa_fen.backbone, frozen)
+        load_frozen(spa_fen.backbone_layers(), frozen)
         _fill(spa_fen, trained, path)
-        # the released training let the running statistics adapt (SPEC 7), so these are not ImageNet's any more
+        # the released training let the running statistics adapt, so these are not ImageNet's any more
         branches.append((spa_fen, out.with_name("spa_fen.safetensors"), "spa_fen", "file:spa_fen.pt", frozen))
 
     backbones = {network.ARCHITECTURE: frozen for network, _, _, _, frozen in branches}
@@ -106,7 +108,7 @@ def import_released(folder: str | Path, out: str | Path, sensor: str | None = No
             recipe="released",
             backbone=backbone,
             backbone_sha256=state_hash(frozen),
-            selection="test-auc",  # SPEC 7: the authors kept the epoch and the seed with the best mAUC on the test set
+            selection="test-auc",  # docs/fidelity.md#choices-by-the-test-set
             origin=f"the authors' released weights, {folder.parent.name}/{folder.name}",
             git_revision=git_revision(),
         )
@@ -120,10 +122,13 @@ def _renamed(theirs: dict[str, torch.Tensor], keys: dict[str, str], where: Path)
         raise CheckpointError(
             f"{where}: lacks {', '.join(missing)}. It does not have the layout of the released weights."
         )
+    for key in keys.values():
+        if problem := weight_problem(theirs[key]):
+            raise CheckpointError(f"{where}: {key} {problem}. The file is damaged; fetch it again.")
     return {ours: theirs[key].float() for ours, key in keys.items()}
 
 
-def _fill(network: torch.nn.Module, trained: dict[str, torch.Tensor], where: Path) -> None:
+def _fill(network: Branch, trained: dict[str, torch.Tensor], where: Path) -> None:
     try:
         network.load_state_dict(trained, strict=False)
     except RuntimeError as error:  # a shape that does not fit
@@ -132,7 +137,7 @@ def _fill(network: torch.nn.Module, trained: dict[str, torch.Tensor], where: Pat
         ) from error
 
 
-def _frozen(theirs: dict[str, torch.Tensor], network: torch.nn.Module, where: Path) -> dict[str, torch.Tensor]:
+def _frozen(theirs: dict[str, torch.Tensor], network: Branch, where: Path) -> dict[str, torch.Tensor]:
     """The frozen layers in torchvision's names, from those names or from the numbers of a Sequential of its children."""
     children = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
     named = {}
@@ -140,7 +145,7 @@ def _frozen(theirs: dict[str, torch.Tensor], network: torch.nn.Module, where: Pa
         head, _, tail = key.partition(".")
         named[f"{children[int(head)]}.{tail}" if head.isdigit() and int(head) < len(children) else key] = value
     chosen = {}
-    for key, like in network.backbone.state_dict().items():
+    for key, like in network.backbone_layers().state_dict().items():
         # a wrapper around the network puts its own name first
         found = next((v for k, v in named.items() if k == key or k.endswith(f".{key}")), None)
         if found is None and key.endswith("num_batches_tracked"):
@@ -149,6 +154,8 @@ def _frozen(theirs: dict[str, torch.Tensor], network: torch.nn.Module, where: Pa
             raise BackboneError(
                 f"{where}: {key} is missing or of another shape. It does not hold {network.ARCHITECTURE}."
             )
+        if problem := weight_problem(found) if like.is_floating_point() else "":
+            raise BackboneError(f"{where}: {key} {problem}. The file is damaged; fetch it again.")
         chosen[key] = found.to(like.dtype)
     return chosen
 

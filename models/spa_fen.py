@@ -1,4 +1,4 @@
-"""Spa-FEN, the spatial branch: the rebellious student (SPEC 4)."""
+"""Spa-FEN, the spatial branch (eqs. 5-8): the rebellious student."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.backbones import backbone_state, frozen_layers, load_frozen, seeded
+from models.backbones import Branch, frozen_layers
+from models.init import init_uniform
 
 
-class Compression(nn.Sequential):
-    """A cube to three channels in (0, 1), the "false RGB" (eq. 5): ``(N, C, H, W)`` -> ``(N, 3, H, W)``."""
+class SpectralCompression(nn.Sequential):
+    """A cube to the three channels H_3c in (0, 1) (eq. 5): ``(N, C, H, W)`` to ``(N, 3, H, W)``."""
 
     def __init__(self, bands: int):
         super().__init__(nn.Conv2d(bands, 256, 1), nn.ReLU(), nn.Conv2d(256, 3, 1), nn.Sigmoid())
 
 
 class LightSPP(nn.Module):
-    """Light spatial pyramid pooling (eq. 6): pooled to 1, 2 and 4 px, resized, fused to C channels."""
+    """Lightweight Spatial Pyramid Pooling (eq. 6): pooled to 1, 2 and 4 px, resized, fused to C channels.
+
+    W_fuse is the released code's 768-128-ReLU-C-ReLU, not one convolution: see docs/fidelity.md#w_fuse.
+    """
 
     LEVELS = (1, 2, 4)
 
@@ -30,18 +34,13 @@ class LightSPP(nn.Module):
             nn.ReLU(),
         )
 
-    def forward(self, features: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    def forward(self, features: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
         """``(N, 256, h, w)`` features to ``(N, C, H, W)`` with (H, W) = ``size``."""
         # the first 1x1 convolution commutes with resizing, so it need only see 1 + 4 + 16 pixels of the 768 channels
-        reduce, *rest = self.fuse
-        parts = reduce.weight.chunk(len(self.LEVELS), dim=1)
-        levels = [
-            F.conv2d(F.adaptive_avg_pool2d(features, level), w) for level, w in zip(self.LEVELS, parts, strict=True)
-        ]
-        fused = sum(F.interpolate(level, size, mode="bilinear", align_corners=False) for level in levels)
-        for layer in rest:
-            fused = layer(fused)
-        return fused
+        parts = self.fuse.get_parameter("0.weight").chunk(len(self.LEVELS), dim=1)
+        pooled = [F.conv2d(F.adaptive_avg_pool2d(features, s), w) for s, w in zip(self.LEVELS, parts, strict=True)]
+        one, two, four = (F.interpolate(f, size, mode="bilinear", align_corners=False) for f in pooled)
+        return self.fuse[1:](one + two + four)
 
 
 class ChannelAttention(nn.Module):
@@ -61,39 +60,42 @@ class ChannelAttention(nn.Module):
         return x * self.fc(F.adaptive_avg_pool2d(x, 1))
 
 
-class SpaFEN(nn.Module):
-    """Spatial feature extraction network: compression, ResNet-34 to layer3 (stride 16), LightSPP, SE.
+class SpaFEN(Branch):
+    """Spatial Feature Enhancement Network, F_spa = FEN_spa(H) (eq. 8).
+
+    Spectral compression to H_3c (eq. 5), ResNet-34 to layer3 (stride 16), LightSPP (eq. 6), SE block (eq. 7).
 
     Args:
         bands: C, at least 8.
         backbone: Where the frozen ResNet-34 comes from: ``imagenet``, ``random[:SEED]`` or a path; None leaves it
             without values, to be filled from a checkpoint.
         seed: For the initial compression, LightSPP and SE.
-        adapt_batch_norm: In training the backbone's batch norms use batch statistics and their running statistics adapt
-            (SPEC 7: the released recipe). These then count as trained: a checkpoint holds them.
+        adapt_batch_norm: In training the backbone's batch norms use batch statistics and their running statistics adapt,
+            as in the released recipe. These then count as trained: a checkpoint holds them.
 
-    Source: SPEC 4; Jin, Zhu and Guo, arXiv 2510.18781, section III-B.
+    Source: Jin, Zhu and Guo, arXiv 2510.18781, section III-B and Fig. 5; docs/fidelity.md#spa-fen.
     """
 
     ARCHITECTURE = "resnet34"
     FROZEN = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3")
+    PREFIX = "backbone."
 
     def __init__(self, bands: int, backbone: str | None = "imagenet", seed: int = 0, adapt_batch_norm: bool = False):
         super().__init__()
         self.bands = bands
         self.adapt_batch_norm = adapt_batch_norm
-        self.compression = Compression(bands)
+        self.compression = SpectralCompression(bands)
         self.backbone = frozen_layers(self.ARCHITECTURE, self.FROZEN)
         self.spp = LightSPP(bands)
         self.se = ChannelAttention(bands)
-        self.reset_parameters(seed)
-        if backbone is not None:
-            load_frozen(self.backbone, backbone_state(self.ARCHITECTURE, self.FROZEN, backbone))
-
-    def reset_parameters(self, seed: int) -> None:
-        """The initial weights of a seed, the same on every version of every library."""
         for name in ("compression", "spp", "se"):
             init_uniform(getattr(self, name), f"spa_fen.{name}", seed)
+        if backbone is not None:
+            self.load_backbone(backbone)
+
+    def backbone_layers(self) -> nn.Sequential:
+        """ResNet-34 to layer3."""
+        return self.backbone
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
         """F_spa of a normalised cube.
@@ -104,30 +106,11 @@ class SpaFEN(nn.Module):
         Returns:
             ``(N, C, H, W)``, >= 0.
         """
-        features = self.backbone(self.compression(h))
-        return self.se(self.spp(features, h.shape[-2:]))
+        h_3c = self.compression(h)
+        return self.se(self.spp(self.backbone(h_3c), h.shape[-2:]))
 
     def train(self, mode: bool = True) -> SpaFEN:
         """As ``nn.Module.train``, but the frozen layers stay in eval mode unless their batch norms adapt."""
         super().train(mode)
         self.backbone.train(mode and self.adapt_batch_norm)
         return self
-
-
-def init_uniform(module: nn.Module, name: str, seed: int) -> None:
-    """Convolution weights from U(-0.1, 0.1), biases from U(+-1 / sqrt(fan_in)) (SPEC 4); batch norms as they are.
-
-    Args:
-        module: What to initialise, in place.
-        name: Its name in the whole network: a tensor's draw depends on its full name and the seed alone.
-        seed: The seed.
-    """
-    with torch.no_grad():
-        for child_name, child in module.named_modules():
-            if isinstance(child, nn.Conv2d):
-                fan_in = child.in_channels * child.kernel_size[0] * child.kernel_size[1]
-                for kind, bound in (("weight", 0.1), ("bias", fan_in**-0.5)):
-                    parameter = getattr(child, kind)
-                    if parameter is not None:
-                        generator = seeded(f"{name}.{child_name}.{kind}", seed)
-                        parameter.copy_(torch.from_numpy(generator.uniform(-bound, bound, tuple(parameter.shape))))

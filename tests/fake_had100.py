@@ -1,4 +1,4 @@
-"""A small archive with HAD100.zip's structure, made by rule: every value can be computed again from its place (SPEC 8).
+"""A small archive with HAD100.zip's structure, made by rule: every value can be computed again from its place.
 
 python -m tests.fake_had100 FAKE.zip --ng 260 --classic 262 --targets 94 --side 66
 """
@@ -16,7 +16,7 @@ import numpy as np
 import scipy.io
 
 NODATA = (-9999.0, 1e-34)
-LISTED = {  # height, width of the scenes that SPEC 8 crops: rows and columns of its crops, 64 px, and a few odd ones more
+LISTED = {  # height, width of the scenes that the dataset crops: rows and columns of its crops, 64 px, and a few odd ones more
     "ang20170821t183707_102": (64, 81),
     "ang20170821t183707_124": (67, 73),
     "ang20170821t195229_21": (100, 100),
@@ -121,7 +121,7 @@ def scenes(ng: int, classic: int, targets: int, side: int = 81) -> list[FakeScen
     Args:
         ng: AVIRIS-NG background scenes.
         classic: AVIRIS-Classic background scenes, of four file types and odd sizes in turn.
-        targets: AVIRIS-NG scenes with anomalies: those that SPEC 8 crops first, then scenes of 64 x 64.
+        targets: AVIRIS-NG scenes with anomalies: those that the dataset crops first, then scenes of 64 x 64.
         side: Height and width of the AVIRIS-NG background scenes, at least 64.
 
     Returns:

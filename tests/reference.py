@@ -26,7 +26,7 @@ Detector = Callable[[torch.Tensor], torch.Tensor]
 
 def encode(network: SpeFEN, h: torch.Tensor) -> torch.Tensor:
     """f1, with its padding: reflect-pad, CWL, layer1 (SPEC 2). ``(N, C, H, W)`` to ``(N, 256, H + 8, W + 8)``."""
-    return network.backbone(network.cwl(F.pad(h, [PADDING] * 4, mode="reflect")))
+    return network.layer1(network.cwl(F.pad(h, [PADDING] * 4, mode="reflect")))
 
 
 def crop(features: torch.Tensor) -> torch.Tensor:
@@ -134,8 +134,8 @@ def stage1_loss(network: FERD, h: torch.Tensor) -> torch.Tensor:
     """``L_sim + 0.1 L_mse + 0.1 L_Z`` of a batch (SPEC 3, eqs. 1-3)."""
     spectral, mffm, decoder = network.spe_fen, network.mffm, network.decoder
     f1 = encode(spectral, h)
-    f2 = network.deeper.layer2(f1)
-    f3 = network.deeper.layer3(f2)
+    f2 = network.layer2_3.layer2(f1)
+    f3 = network.layer2_3.layer3(f2)
     phi = mffm.stage(torch.cat([mffm.reduce1(f1), mffm.reduce2(f2), f3], dim=1))
     g3 = decoder.stage3(phi)
     g2 = decoder.stage2(g3)

@@ -63,7 +63,7 @@ def test_training_losses_of_the_reference_are_the_products():
 
 def total(task: torch.nn.Module, *batch: torch.Tensor) -> float:
     with torch.no_grad():
-        return sum(task.weights[name] * term.item() for name, term in task(*batch).items())
+        return task(*batch)[0].item()
 
 
 def test_both_sides_take_turns(monkeypatch):

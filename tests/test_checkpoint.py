@@ -11,22 +11,35 @@ from safetensors.torch import load_file, save_file
 
 from models import BackboneError, CheckpointError, CheckpointInfo, SpaFEN, SpeFEN, load_checkpoint, save_checkpoint
 from models.backbones import backbone_state, state_hash
-from models.checkpoint import save_backbones
+from models.checkpoint import (
+    checkpoint_folder,
+    file_sha256,
+    install_checkpoint,
+    is_shipped,
+    save_backbones,
+    shipped,
+)
 from models.import_released import import_released, main
 
 BANDS = 12
 
 
-def info_for(network, branch, backbone="random:3") -> CheckpointInfo:
-    sha256 = state_hash(backbone_state(network.ARCHITECTURE, network.FROZEN, "random:3"))
-    return CheckpointInfo(branch, BANDS, "aviris", "paper", backbone, sha256, seed=5, epoch=60, metrics={"loss": 0.25})
+def info_for(network, branch) -> CheckpointInfo:
+    sha256 = state_hash(network.backbone_layers().state_dict())
+    return CheckpointInfo(
+        branch, BANDS, "aviris", "paper", "random:3", sha256, seed=5, epoch=60, metrics={"loss": 0.25}
+    )
 
 
-@pytest.fixture(params=["spe_fen", "spa_fen"])
-def saved(request, tmp_path):
-    network = {"spe_fen": SpeFEN, "spa_fen": SpaFEN}[request.param](BANDS, "random:3", seed=5).eval()
-    path = tmp_path / f"{request.param}.safetensors"
-    return save_checkpoint(network, path, info_for(network, request.param)), network
+@pytest.fixture(scope="module", params=["spe_fen", "spa_fen"])
+def network(request):
+    return {"spe_fen": SpeFEN, "spa_fen": SpaFEN}[request.param](BANDS, "random:3", seed=5).eval()
+
+
+@pytest.fixture
+def saved(network, tmp_path):
+    branch = "spe_fen" if isinstance(network, SpeFEN) else "spa_fen"
+    return save_checkpoint(network, tmp_path / f"{branch}.safetensors", info_for(network, branch)), network
 
 
 def test_a_checkpoint_gives_back_network_and_metadata(saved):
@@ -92,13 +105,13 @@ def test_frozen_layers_beside_it_are_found_first(saved):
     with pytest.raises(BackboneError, match=r"frozen layers from a file, theirs\.pth, .*--backbone PATH"):
         load_checkpoint(path)
     beside = path.with_name("backbone.safetensors")
-    save_backbones(beside, {network.ARCHITECTURE: network.backbone.state_dict()})
+    save_backbones(beside, {network.ARCHITECTURE: network.backbone_layers().state_dict()})
     h = torch.rand(1, BANDS, 12, 12)
     with torch.no_grad():
         assert torch.equal(load_checkpoint(path)[0](h), network(h))
     beside.unlink()
-    # a file with the other network's layers alone is passed over
-    save_backbones(beside, {"another": network.backbone.state_dict()})
+    # a file with only the other network's layers is passed over
+    save_backbones(beside, {"another": network.backbone_layers().state_dict()})
     rewrite(path, backbone="random:3")
     load_checkpoint(path)
 
@@ -118,6 +131,96 @@ def test_wrong_key_set_and_shapes_are_named(saved):
         load_checkpoint(path)
 
 
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda w: w.long(), "is of type int64, not floating point"),
+        (lambda w: w.to(torch.complex64), "is of type complex64"),
+        (lambda w: w * float("nan"), "holds values that are NaN or infinite"),
+        (lambda w: w + 1e30, "holds values up to 1e[+]30, which no trained network has"),
+    ],
+    ids=["integer", "complex", "NaN", "huge"],
+)
+def test_tensors_that_cannot_be_weights_are_refused(saved, tmp_path, change, message):
+    path, network = saved
+    tensors = load_file(path)
+    key = sorted(tensors)[0]
+    rewrite(path, {**tensors, key: change(tensors[key])})
+    with pytest.raises(CheckpointError, match=rf"{path.name}: {key} {message}"):
+        load_checkpoint(path)
+    state = network.backbone_layers().state_dict()
+    key = sorted(state)[0]
+    save_file({**state, key: change(state[key])}, tmp_path / "layers.safetensors")
+    with pytest.raises(BackboneError, match=rf"layers\.safetensors: {key} {message}"):
+        backbone_state(network.ARCHITECTURE, network.FROZEN, str(tmp_path / "layers.safetensors"))
+
+
+WRONG = [
+    ("branch", "another"),
+    ("bands", True),
+    ("bands", 10**9),
+    ("bands", "12"),
+    ("sensor", None),
+    ("backbone", "/etc/passwd"),
+    ("backbone", "file:../theirs.pth"),
+    ("backbone", "random:²"),
+    ("backbone_sha256", 5),
+    ("seed", -1),
+    ("epoch", 1.5),
+    ("selection", ["last"]),
+    ("metrics", {"loss": "low"}),
+    ("origin", {}),
+]
+
+
+def test_metadata_of_wrong_type_or_range_is_refused(saved):
+    original = saved[0].read_bytes()
+    for field, value in WRONG:
+        saved[0].write_bytes(original)
+        rewrite(saved[0], **{field: value})
+        with pytest.raises(CheckpointError, match=rf"its metadata is damaged: {field} is"):
+            load_checkpoint(saved[0])
+
+
+def test_a_file_that_the_metadata_names_is_taken_from_beside_the_checkpoint(saved):
+    path, network = saved
+    rewrite(path, backbone="file:theirs.pth")
+    torch.save(network.backbone_layers().state_dict(), path.with_name("theirs.pth"))
+    h = torch.rand(1, BANDS, 12, 12)
+    with torch.no_grad():
+        assert torch.equal(load_checkpoint(path)[0](h), network(h))
+
+
+def test_a_shipped_file_is_checked_by_its_sum_until_it_is_replaced_by_ones_own(saved, tmp_path):
+    path, network = saved
+    folder = tmp_path / "checkpoints" / "aviris_12"
+    copy = install_checkpoint(path, folder, network.ARCHITECTURE, None)
+    sums = folder.parent / "SHA256SUMS"
+    sums.write_text(f"{file_sha256(copy)}  aviris_12/{copy.name}\n{'0' * 64}  other/spe_fen.safetensors\n")
+    load_checkpoint(copy)
+    assert is_shipped(copy)
+    rewrite(copy, seed=6)
+    with pytest.raises(CheckpointError, match=r"is not the file that is shipped; .*SHA256SUMS has another sha256"):
+        load_checkpoint(copy)
+    install_checkpoint(path, folder, network.ARCHITECTURE, None)
+    assert load_checkpoint(copy)[1].seed == 5 and not is_shipped(copy)
+    assert sums.read_text() == f"{'0' * 64}  other/spe_fen.safetensors\n"
+
+
+def test_shipped_checkpoints_are_found_by_name():
+    names = {"aviris_200": ["spa_fen", "spe_fen"], "aviris_200_imagenet": ["spe_fen"]}
+    for name, branches in names.items():
+        files = sorted(file for file in shipped(name).glob("*.safetensors") if is_shipped(file))
+        assert [file.stem for file in files] == branches
+        sums = dict(
+            reversed(line.split("  ")) for line in (shipped(name).parent / "SHA256SUMS").read_text().splitlines()
+        )
+        assert all(file_sha256(file) == sums[f"{name}/{file.name}"] for file in files)
+    with pytest.raises(CheckpointError, match="'none': no such checkpoint is shipped; there are aviris_200, "):
+        shipped("none")
+    assert checkpoint_folder("aviris", 200) == shipped("aviris_200")
+
+
 def test_missing_damaged_and_foreign_files_are_named(tmp_path, saved):
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         load_checkpoint(tmp_path / "none.safetensors")
@@ -135,7 +238,7 @@ def released_folder(folder, spe_fen, spa_fen=None, spa_names="torchvision"):
     folder.mkdir()
     s = spe_fen.state_dict()
     torch.save({"state_dict": {"convh.weight": s["cwl.weight"]}}, folder / "convh.pt")
-    frozen = {k.removeprefix("backbone."): v for k, v in s.items() if k.startswith("backbone.")}
+    frozen = {k: v for k, v in s.items() if k.startswith("layer1.")}
     torch.save({"state_dict": frozen}, folder / "enc.pt")
     names = {"conv1": "fpl.0", "conv2": "fpl.2", "conv3": "zcl"}
     pc = {f"{theirs}.{k}": s[f"{ours}.{k}"] for theirs, ours in names.items() for k in ("weight", "bias")}
@@ -185,6 +288,10 @@ def test_import_says_what_is_wrong(tmp_path, capsys):
     assert "safetensors" in capsys.readouterr().err
     torch.save({"state_dict": {"conv1.weight": torch.zeros(1)}}, folder / "pc.pt")
     with pytest.raises(CheckpointError, match=r"theirs: lacks conv1\.bias"):
+        import_released(folder, tmp_path / "o.safetensors")
+    names = {f"conv{i}.{kind}": torch.full((1,), float("nan")) for i in (1, 2, 3) for kind in ("weight", "bias")}
+    torch.save({"state_dict": names}, folder / "pc.pt")
+    with pytest.raises(CheckpointError, match=r"theirs: conv1\.weight holds values that are NaN"):
         import_released(folder, tmp_path / "o.safetensors")
     (folder / "enc.pt").unlink()
     assert main([str(folder), str(tmp_path / "o.safetensors")]) == 2

@@ -83,7 +83,7 @@ def test_tiles_make_no_difference():
 
 def test_dead_channels_are_found_and_cut_without_a_difference():
     network = with_batch_norms_of_a_trained_network(SpeFEN(10, "random"))
-    block = network.backbone.layer1[1]
+    block = network.layer1[1]
     with torch.no_grad():
         block.bn1.weight[:40] = 0  # zero at every pixel: no weight, and a bias that ReLU ends
         block.bn1.bias[:38] = -0.1
@@ -134,7 +134,7 @@ def test_channels_are_left_out_where_a_scene_leaves_them_silent(monkeypatch):
     """The path by active channels is the plain one on scenes that need many channels and on ones that need few."""
     network = with_batch_norms_of_a_trained_network(SpeFEN(10, "random"))
     with torch.no_grad():
-        for block in network.backbone.layer1:  # biases decide, as with ImageNet's layer1
+        for block in network.layer1:  # biases decide, as with ImageNet's layer1
             for norm in (block.bn1, block.bn2, block.bn3):
                 norm.bias.uniform_(-3, 1, generator=torch.Generator().manual_seed(2))
     widths = []
@@ -202,7 +202,7 @@ def test_imagenets_dead_channels_are_cut(released):
 
 def test_every_abu_scene_has_the_same_auc(released):
     deployed = deploy(released)
-    for labelled in abu.test_scenes(shared_file("abu"), names="all"):
+    for labelled in abu.scenes(shared_file("abu"), names="all"):
         scene, mask = labelled.load()
         h = torch.from_numpy(normalise(scene, 200).transpose(2, 0, 1).copy())[None]
         assert difference(released, deployed, h) < 1e-5

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
-import re
 import subprocess
 import sys
-import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -22,66 +18,17 @@ from conftest import shared_file
 from data import archive, download, had100
 from data.archive import Published
 
+pytest_plugins = ("file_server",)
 ROOT = Path(__file__).resolve().parents[1]
 CONTENT = np.random.RandomState(0).bytes(3_000_000)  # more than one block of the downloader
-
-
-class FileServer:
-    """Files over HTTP with Range; a response may break off."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-        self.break_after: int | None = None  # bytes of each response's body
-        self.requests: list[str | None] = []  # the Range header of each
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.requests.append(self.headers.get("Range"))
-                body = outer.files.get(self.path)
-                if body is None:
-                    self.send_error(404)
-                    return
-                match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
-                start = int(match[1]) if match else 0
-                if match and start >= len(body):
-                    self.send_error(416)
-                    return
-                self.send_response(206 if match else 200)
-                if match:
-                    self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-                self.send_header("Content-Length", str(len(body) - start))
-                self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
-                self.end_headers()
-                # the client that goes on reads the headers of the whole file, hangs up, and asks for the rest
-                with contextlib.suppress(OSError):
-                    self.wfile.write(body[start:][: outer.break_after])
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(download, "RETRIES", 0)
-    server = FileServer()
-    yield server
-    server.server.shutdown()
-    server.server.server_close()
 
 
 @pytest.fixture
 def published(server, monkeypatch):
     """A small file in HAD100.zip's place."""
     server.files["/file"] = CONTENT
-    facts = Published(
-        "HAD100.zip", len(CONTENT), hashlib.sha256(CONTENT).hexdigest(), f"{server.url}/file", "http://page.example"
-    )
+    sha256 = hashlib.sha256(CONTENT).hexdigest()
+    facts = Published("HAD100.zip", f"{server.url}/file", "http://page.example", len(CONTENT), sha256)
     monkeypatch.setattr(had100, "ARCHIVE", facts)
     return facts
 
@@ -137,7 +84,7 @@ def test_a_flipped_byte_is_found_and_the_file_removed(published, server, tmp_pat
 
 def test_offline_it_says_what_to_fetch_where_to_put_it_and_how_to_go_on(tmp_path, server, capsys):
     closed = server.url
-    server.server.server_close()
+    server.close()
     assert download.main(["had100", "--out", str(tmp_path), "--url", f"{closed}/file"]) == 2
     error = capsys.readouterr().err
     for fact in (
@@ -186,7 +133,12 @@ def test_a_disk_that_fills_up_keeps_what_has_come(published, server, tmp_path):
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
-    assert run.returncode == 2 and "no room left" in run.stderr and "Traceback" not in run.stderr
+    assert (
+        run.returncode == 2
+        and "File too large" in run.stderr
+        and str(tmp_path) in run.stderr
+        and "Traceback" not in run.stderr
+    )
     [part] = names(tmp_path)
     assert part.endswith(".part")
     assert download.main(["had100", "--out", str(tmp_path)]) == 0
@@ -312,7 +264,7 @@ def test_a_full_disk_leaves_the_abu_folder_as_it_was(scenes, tmp_path, monkeypat
 
     monkeypatch.setattr(archive.shutil, "copyfileobj", fill)
     assert download.main(["abu", "--out", str(out), "--archive", str(path)]) == 2
-    assert "no room left" in capsys.readouterr().err
+    assert "No space left" in capsys.readouterr().err
     assert names(out) == ["abu-urban-3.mat"]
 
 

@@ -17,15 +17,17 @@ from pathlib import Path
 import fake_had100
 import numpy as np
 import pytest
+from conftest import shared_file
 from PIL import Image
 
-from data import had100, had100_prepare
-from data.archive import Published, sha256_of
+from data import had100, had100_archive, had100_prepare, had100_verify
+from data.archive import Published
+from data.files import sha256_of
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
-# written down a second time, as SPEC 8 writes it
+# written down a second time, as the archive describes it
 NG_BANDS = np.r_[15:109, 118:145, 158:187, 227:274, 328:407]
 CLASSIC_BANDS = np.r_[7:57, 65:79, 85:104, 122:149, 172:224]
 SPEC_CROPS = """
@@ -52,7 +54,7 @@ LEAST = [next(scene for scene in SCENES if scene.folder == "aviris_normal"), SCE
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    """An archive with every scene that SPEC 8 crops."""
+    """An archive with every scene that the archive crops."""
     path = tmp_path_factory.mktemp("whole") / "FAKE.zip"
     fake_had100.write(path, SCENES)
     return path
@@ -60,7 +62,7 @@ def whole(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def prepared(whole) -> Path:
-    """What prepare makes of it, over two processes."""
+    """What prepare makes of it, two scenes at a time."""
     out = whole.parent / "HAD100Dataset"
     assert run("prepare", whole, out, "--jobs", "2") == 0
     return out
@@ -82,10 +84,10 @@ def few_prepared(few) -> Path:
 
 
 def run(command: str, archive: Path | None, out: Path, *options: str) -> int:
-    """The command line, in this process and without others unless it is said."""
-    jobs = [] if "--jobs" in options else ["--jobs", "1"]
+    """The command line, in this process and in one thread unless it is said."""
+    jobs = [] if {"--jobs", "--workers"} & {*options} else ["--workers", "1"]
     given = [] if archive is None else [str(archive)]
-    return had100_prepare.main([command, *given, "--out", str(out), "--any-archive", *jobs, *options])
+    return had100_prepare.main([command, *given, "--out", str(out), "--any_archive", *jobs, *options])
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -97,7 +99,7 @@ def assert_nothing_half_written(out: Path, complete: Path) -> None:
     """What is there under a final name is what a run without trouble writes there; and nothing else but the record."""
     expected = tree(complete)
     for name, digest in tree(out).items():
-        assert name == ".prepare/done.jsonl" or expected[name] == digest, name
+        assert name == ".unfinished.json" or expected[name] == digest, name
     assert not (out / "manifest.json").exists()
 
 
@@ -118,7 +120,7 @@ def test_training_patches_are_the_four_corners_in_the_kept_bands(prepared):
     assert len(list((prepared / "train").rglob("*.npy"))) == 4 * 6
 
 
-def test_test_scenes_and_masks_are_cropped_where_spec_8_says(prepared):
+def test_test_scenes_and_masks_are_cropped_where_the_archive_says(prepared):
     crops, files = spec_crops(), set()
     assert len(crops) == 18 and sum(map(len, crops.values())) == 24
     for scene in SCENES:
@@ -135,7 +137,7 @@ def test_test_scenes_and_masks_are_cropped_where_spec_8_says(prepared):
             assert png.shape == (64, 64, 3)
             np.testing.assert_array_equal(png[:, :, 1] == 255, scene.mask()[at])
     assert {p.stem for p in (prepared / "test").rglob("*.npy")} == files
-    assert [scene.name for scene in had100.test_scenes(prepared)] == sorted(files)
+    assert [scene.name for scene in had100.scenes(prepared)] == sorted(files)
 
 
 def test_the_manifest_says_sum_scene_and_place_of_every_file(prepared):
@@ -143,8 +145,8 @@ def test_the_manifest_says_sum_scene_and_place_of_every_file(prepared):
     found = tree(prepared)
     del found["manifest.json"]
     assert {name: entry["sha256"] for name, entry in manifest["files"].items()} == found
-    assert manifest["bands"]["aviris_ng"]["ranges"] == "[15:109) [118:145) [158:187) [227:274) [328:407)"
-    assert (manifest["bands"]["aviris_ng"]["count"], manifest["bands"]["aviris"]["count"]) == (276, 162)
+    assert manifest["bands"]["aviris_ng"] == [[15, 109], [118, 145], [158, 187], [227, 274], [328, 407]]
+    assert sum(stop - start for start, stop in manifest["bands"]["aviris"]) == 162
     assert manifest["published_archive"] is False
     entry = manifest["files"]["test/aviris_ng/ang20180227t082814_17_2.npy"]
     assert (entry["scene"], entry["row"], entry["column"]) == ("ang20180227t082814_17", 36, 5)
@@ -171,7 +173,7 @@ def test_raw_takes_the_first_200_bands_of_aviris_classic_and_names_them(few, tmp
     patch = np.load(tmp_path / "out" / "train" / "aviris" / f"{scene.name}_4.npy")
     np.testing.assert_array_equal(patch, scene.cube()[-64:, -64:, :200])
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert manifest["bands"] == {"aviris": {"choice": "raw", "ranges": "[0:200)", "count": 200, "of": 224}}
+    assert manifest["bands"] == {"aviris": [[0, 200]]}
     assert run("prepare", None, tmp_path / "out", "--verify") == 0
 
 
@@ -200,53 +202,66 @@ def test_the_published_numbers_of_scenes_give_the_published_numbers_of_crops(tmp
 # ---- interrupted
 
 
-def test_an_interrupted_prepare_goes_on_after_the_last_finished_scene(few, few_prepared, tmp_path, monkeypatch, capsys):
-    out, write, made = tmp_path / "out", had100_prepare._write_scene, []
+def count_scenes(monkeypatch, stop_after: int | None = None) -> list[str]:
+    """The scenes that are unpacked from now on; Ctrl-C instead of the one after ``stop_after``."""
+    made: list[str] = []
+    crops = had100_prepare.crops
 
-    def count(source, out):
-        if len(made) == 4:
+    def counted(source, *beside):
+        if len(made) == stop_after:
             raise KeyboardInterrupt
         made.append(source.name)
-        return write(source, out)
+        return crops(source, *beside)
 
-    monkeypatch.setattr(had100_prepare, "_write_scene", count)
-    assert run("prepare", few, out) == 130
-    assert "run the command again to go on" in capsys.readouterr().err
+    monkeypatch.setattr(had100_prepare, "crops", counted)
+    return made
+
+
+def test_an_interrupted_prepare_goes_on_with_what_is_missing(few, few_prepared, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        first = count_scenes(patch, stop_after=4)
+        assert run("prepare", few, out) == 130
+    assert "run the same command again" in capsys.readouterr().err
     assert_nothing_half_written(out, few_prepared)
-    first, made[:] = list(made), []
-    monkeypatch.setattr(
-        had100_prepare, "_write_scene", lambda source, out: made.append(source.name) or write(source, out)
-    )
-    with (out / ".prepare" / "done.jsonl").open("a") as record:
-        record.write('{"train/aviris_ng/cut sho')  # a run that was killed while it wrote
+    second = count_scenes(monkeypatch)
     assert run("prepare", few, out) == 0
-    assert len(first) == 4 and sorted(first + made) == sorted(scene.name for scene in FEW)
+    assert len(first) == 4 and sorted(first + second) == sorted(scene.name for scene in FEW)
     assert tree(out) == tree(few_prepared)
-    made.clear()
-    assert run("prepare", few, out) == 0 and made == []  # a third call finds the work done
+    second.clear()
+    assert run("prepare", few, out) == 0 and second == []  # a third call finds the work done
     (out / "train" / "aviris_ng" / f"{FEW[0].name}_2.npy").unlink()
-    assert run("prepare", few, out) == 0 and made == [FEW[0].name]
+    flip_last_byte(out / "ground_truth" / "aviris_ng" / f"{FEW[-1].name}.png")
+    assert run("prepare", few, out) == 0 and sorted(second) == sorted([FEW[0].name, FEW[-1].name])
     assert tree(out) == tree(few_prepared)
+
+
+def test_a_record_that_is_damaged_is_named(few, tmp_path, capsys):
+    (tmp_path / ".unfinished.json").write_text('{"format": "fers-dataset-1", "files": {"train/aviris_ng/cut sho')
+    assert run("prepare", few, tmp_path) == 2
+    assert ".unfinished.json: not a manifest" in capsys.readouterr().err
 
 
 def test_a_killed_prepare_leaves_whole_files_and_goes_on(few, few_prepared, tmp_path):
     out = tmp_path / "out"
     program = (  # slow enough to be killed between two scenes
-        "import time; from data import had100_prepare as h; write = h._write_scene\n"
-        "def slow(source, out): time.sleep(0.2); return write(source, out)\n"
-        "h._write_scene = slow\n"
-        f"h.main(['prepare', {str(few)!r}, '--out', {str(out)!r}, '--any-archive', '--jobs', '1'])"
+        "import time; from data import had100_prepare as h, manifest; crops = h.crops; manifest._SAVE_EVERY = 0.1\n"
+        "def slow(*given): time.sleep(0.2); return crops(*given)\n"
+        "h.crops = slow\n"
+        f"h.main(['prepare', {str(few)!r}, '--out', {str(out)!r}, '--any_archive', '--workers', '1'])"
     )
     process = subprocess.Popen([sys.executable, "-c", program], env=ENVIRONMENT, stderr=subprocess.DEVNULL)
-    record, deadline = out / ".prepare" / "done.jsonl", time.monotonic() + 60
-    while not (record.is_file() and record.read_text().count("\n") >= 4):
+    deadline = time.monotonic() + 60
+    while len(list(out.rglob("*.npy"))) < 10:
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    shutil.rmtree(out / ".prepare" / "open")  # scenes that were open; the next run would remove them too
-    assert_nothing_half_written(out, few_prepared)
-    assert 0 < len(list(out.rglob("*.npy"))) < 26
+    known = json.loads((out / ".unfinished.json").read_text())["files"]
+    leftovers = [name for name in tree(out) if name.startswith(".unpack-") or "/.tmp-" in name]
+    for name, digest in tree(out).items():
+        assert name in leftovers or name == ".unfinished.json" or tree(few_prepared)[name] == digest
+    assert 4 <= len(known) < 26 and not (out / "manifest.json").exists()
     assert run("prepare", few, out) == 0
     assert tree(out) == tree(few_prepared)
 
@@ -256,16 +271,15 @@ def test_a_full_disk_is_told_and_the_next_run_goes_on(few, few_prepared, tmp_pat
     out = tmp_path / "out"
     program = (
         "import resource, sys; from data import had100_prepare\n"
-        "if __name__ == '__main__':\n"
-        "    resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, resource.RLIM_INFINITY))\n"
-        f"    sys.exit(had100_prepare.main(['prepare', {str(few)!r}, '--out', {str(out)!r}, '--any-archive', '--jobs', '2',"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, resource.RLIM_INFINITY))\n"
+        f"sys.exit(had100_prepare.main(['prepare', {str(few)!r}, '--out', {str(out)!r}, '--any_archive', '--workers', '2',"
         " '--sensor', 'aviris']))\n"
     )
-    script = tmp_path / "limited.py"
-    script.write_text(program)
-    result = subprocess.run([sys.executable, script], env=ENVIRONMENT, capture_output=True, text=True, timeout=100)
-    assert result.returncode == 2 and "no room left" in result.stderr and "Traceback" not in result.stderr
-    assert not (out / ".prepare" / "open").exists()
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True, timeout=100
+    )
+    assert result.returncode == 2 and "File too large" in result.stderr and "Traceback" not in result.stderr
+    assert str(out) in result.stderr
     assert_nothing_half_written(out, few_prepared)
     assert run("prepare", few, out) == 0
     assert tree(out) == tree(few_prepared)
@@ -278,14 +292,16 @@ def test_a_disk_that_fills_up_within_a_patch_leaves_no_part_of_it(few, few_prepa
         written.append(path)
         if len(written) == 7:
             write(path, content[: len(content) // 2])
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return write(path, content)
 
     monkeypatch.setattr(Path, "write_bytes", fill)
     assert run("prepare", few, out) == 2
-    assert "no room left" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "No space left" in error and f"{FEW[1].name}_3.npy" in error
+    monkeypatch.undo()
     assert_nothing_half_written(out, few_prepared)
-    assert len(list(out.rglob("*.npy"))) == 6
+    assert 6 <= len(list(out.rglob("*.npy"))) < 26  # the scene after it may have begun
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_written(few, tmp_path, monkeypatch, capsys):
@@ -337,12 +353,12 @@ def test_only_the_published_archive_is_taken_unless_it_is_said(few, tmp_path, mo
     call = ["prepare", str(few), "--out", str(tmp_path / "out"), "--jobs", "1"]
     assert had100_prepare.main(call) == 2
     assert "expected 3,754,846,290" in capsys.readouterr().err
-    facts = Published("HAD100.zip", few.stat().st_size, "0" * 64, "", "")
+    facts = Published("HAD100.zip", "", "", few.stat().st_size, "0" * 64)
     monkeypatch.setattr(had100, "ARCHIVE", facts)
     assert had100_prepare.main(call) == 2
     assert "sha256" in capsys.readouterr().err
     sha256 = hashlib.sha256(few.read_bytes()).hexdigest()
-    monkeypatch.setattr(had100, "ARCHIVE", Published("HAD100.zip", few.stat().st_size, sha256, "", ""))
+    monkeypatch.setattr(had100, "ARCHIVE", Published("HAD100.zip", "", "", few.stat().st_size, sha256))
     assert had100_prepare.main(call) == 2
     assert "2 scenes in aviris_ng_normal, expected 260" in capsys.readouterr().err
     assert had100_prepare.main(["prepare", str(tmp_path / "no.zip"), "--out", str(tmp_path / "out")]) == 2
@@ -371,7 +387,7 @@ def test_only_the_published_archive_is_taken_unless_it_is_said(few, tmp_path, mo
         (lambda n, c: None if "/data/" in n else c, "no ENVI scenes found"),
     ],
 )
-def test_a_scene_that_is_not_as_spec_8_says_is_named(change, message, tmp_path, capsys):
+def test_a_scene_that_is_not_as_the_archive_says_is_named(change, message, tmp_path, capsys):
     fake_had100.write(tmp_path / "least.zip", LEAST)
     path = damaged(tmp_path / "least.zip", tmp_path / "other.zip", change)
     assert run("prepare", path, tmp_path / "out") == 2
@@ -396,11 +412,17 @@ def test_a_folder_with_other_files_or_other_bands_is_left_alone(few, few_prepare
     assert tree(tmp_path / "out") == {"train/aviris/mine.npy": hashlib.sha256(b"mine").hexdigest()}
     before = tree(few_prepared)
     assert run("prepare", few, few_prepared, "--bands", "raw") == 2
-    assert "aviris kept" in capsys.readouterr().err
+    assert "aviris 162 bands" in capsys.readouterr().err
     assert tree(few_prepared) == before
 
 
 # ---- verify
+
+
+def flip_last_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
 
 
 def copy_of(folder: Path, target: Path) -> Path:
@@ -411,24 +433,16 @@ def copy_of(folder: Path, target: Path) -> Path:
 def test_verify_finds_a_changed_a_missing_and_a_strange_file(few, few_prepared, tmp_path, capsys):
     out = copy_of(few_prepared, tmp_path / "out")
     assert run("prepare", None, out, "--verify") == 0 and run("prepare", few, out, "--verify") == 0
-    patch = out / "train" / "aviris_ng" / f"{FEW[0].name}_1.npy"
-    content = bytearray(patch.read_bytes())
-    content[-1] ^= 1
-    patch.write_bytes(content)
+    flip_last_byte(out / "train" / "aviris_ng" / f"{FEW[0].name}_1.npy")
     (out / "test" / "aviris_ng" / f"{FEW[-1].name}.npy").unlink()
     np.save(out / "train" / "aviris" / "more.npy", np.zeros((64, 64, 162), np.float32))
     (out / "ground_truth" / "aviris_ng" / f"{FEW[-2].name}.png").write_bytes(b"no image")
     capsys.readouterr()
-    for archive, messages in (
-        (
-            None,
-            (f"{FEW[0].name}_1.npy: sha256", f"{FEW[-1].name}.npy: missing", "more.npy: not in the manifest", "image"),
-        ),
-        (few, (f"row 0, column 0 of {FEW[0].name}", f"{FEW[-1].name}.npy: missing", "more.npy: not a crop", "image")),
-    ):
+    for archive in (None, few):
         assert run("prepare", archive, out, "--verify") == 2
         said = capsys.readouterr().out
-        assert all(message in said for message in messages)
+        assert f"{FEW[0].name}_1.npy: its values are not those of the crop at row 0, column 0 of {FEW[0].name}" in said
+        assert f"{FEW[-1].name}.npy: missing" in said and "more.npy: not in" in said and "image" in said
 
 
 def test_verify_recognises_a_folder_that_another_program_made(few, few_prepared, tmp_path, capsys):
@@ -452,9 +466,67 @@ def test_verify_recognises_a_folder_that_another_program_made(few, few_prepared,
     mask = next(out.rglob("*.png"))
     Image.new("RGB", (64, 64)).save(mask)
     assert run("prepare", few, out, "--verify") == 2
-    assert f"{mask.name}: its values are not the archive's" in capsys.readouterr().out
+    assert f"{mask.name}: its values are not those of the crop" in capsys.readouterr().out
 
 
 def test_verify_of_an_empty_folder_says_what_it_expected(tmp_path, capsys):
     assert run("prepare", None, tmp_path, "--verify") == 2
     assert "no HAD100Dataset here" in capsys.readouterr().err
+
+
+# ---- the published ground truth
+
+
+def test_the_crops_are_those_of_the_published_table():
+    table = had100.published_test_scenes()
+    assert len(table) == had100.GROUPS["test/aviris_ng"].files
+    assert sum(scene.anomalous_pixels for scene in table.values()) == 3567
+    crops: dict[str, list[tuple[int, int]]] = {}
+    for name, scene in sorted(table.items()):
+        crops.setdefault(scene.scene, []).append((scene.row, scene.column))
+        assert name == scene.scene or name == f"{scene.scene}_{len(crops[scene.scene])}"
+    assert len(crops) == had100.GROUPS["test/aviris_ng"].scenes
+    for name, places in crops.items():
+        assert tuple(places) == had100.TEST_CROPS.get(name, ((0, 0),))
+    assert set(had100.TEST_CROPS) <= set(crops)
+
+
+def test_the_table_in_the_repository_says_what_the_reference_says():
+    rows = shared_file("had100/test_scenes.csv").read_text().split()[1:]
+    found = {n: f"{n},{s.row},{s.column},{s.anomalous_pixels}" for n, s in had100.published_test_scenes().items()}
+    assert sorted(found.values()) == sorted(rows)
+
+
+def test_prepare_and_verify_hold_names_places_and_pixels_against_the_published_table(
+    few, tmp_path, monkeypatch, capsys
+):
+    """A small archive in the place of the published one."""
+    content = few.read_bytes()
+    published = Published("HAD100.zip", "", "", len(content), hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(had100, "ARCHIVE", published)
+    counts = {"train/aviris_ng": (2, 8), "train/aviris": (4, 16), "test/aviris_ng": (2, 2)}
+    groups = {group: had100.Group(had100.GROUPS[group].source, *numbers) for group, numbers in counts.items()}
+    for module in (had100_archive, had100_prepare, had100_verify):
+        monkeypatch.setattr(module, "GROUPS", groups)
+    table = {s.name: had100.TestScene(s.name, 0, 0, int(s.mask().sum())) for s in FEW[-2:]}
+    monkeypatch.setattr(had100, "published_test_scenes", lambda: table)
+
+    def call(*options: str) -> str:
+        code = had100_prepare.main(["prepare", str(few), "--out", str(tmp_path / "out"), *options])
+        captured = capsys.readouterr()
+        assert code == (2 if captured.err.count("error:") else 0)
+        return captured.out + captured.err
+
+    name = FEW[-1].name
+    pixels = table[name].anomalous_pixels
+    table[name] = had100.TestScene(name, 0, 0, pixels + 1)
+    assert f"{name}: {pixels} anomalous pixels, expected {pixels + 1}" in call()
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    table[name] = had100.TestScene(name, 0, 0, pixels)
+    assert "complete, 28 files" in call() and ": right" in call("--verify")
+    table[name] = had100.TestScene(name, 0, 1, pixels)
+    assert f"{name}: cut at row 0, column 0, expected 0 and 1" in call("--verify")
+    del table[name]
+    table["other"] = had100.TestScene("other", 0, 0, 1)
+    said = call("--verify")
+    assert f"{name}: no test scene of HAD100" in said and "other: missing" in said

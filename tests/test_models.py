@@ -48,7 +48,7 @@ def test_any_size_of_scene(networks, size):
 
 
 def test_spe_fen_sees_its_surroundings_as_if_reflected(networks):
-    # SPEC 2: pad 4, crop 4. A scene reflected by hand has the same features in its middle.
+    # pad 4, crop 4: a scene reflected by hand has the same features in its middle.
     spe_fen = networks[0]
     h = torch.rand(1, 10, 16, 16) * 0.2 - 0.1
     outside = nn.functional.pad(h, [12] * 4, mode="reflect")
@@ -66,7 +66,7 @@ def test_a_seed_is_the_same_weights_wherever_they_are_drawn():
     other = SpeFEN(10, "random:4", seed=6).state_dict()
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not torch.equal(first["cwl.weight"], other["cwl.weight"])
-    key = "backbone.layer1.0.conv1.weight"
+    key = "layer1.0.conv1.weight"
     assert not torch.equal(first[key], other[key])
     # numpy's RandomState is frozen, so this is the number on every version
     draw = np.random.RandomState([5, 0xCBD99B87]).standard_normal()  # crc32 of b"spe_fen.cwl.weight"
@@ -87,13 +87,13 @@ def test_initial_weights_have_the_distribution_described():
 def test_frozen_layers_stay_frozen_and_in_eval_mode(networks):
     for network in (SpeFEN(10, "random"), SpaFEN(10, "random")):
         network.train()
-        assert network.training and not any(m.training for m in network.backbone.modules())
-        assert not any(p.requires_grad for p in network.backbone.parameters())
-        before = {k: v.clone() for k, v in network.backbone.state_dict().items()}
+        assert network.training and not any(m.training for m in network.backbone_layers().modules())
+        assert not any(p.requires_grad for p in network.backbone_layers().parameters())
+        before = {k: v.clone() for k, v in network.backbone_layers().state_dict().items()}
         network(torch.rand(2, 10, 16, 16)).square().mean().backward()
-        assert all(torch.equal(v, before[k]) for k, v in network.backbone.state_dict().items())
+        assert all(torch.equal(v, before[k]) for k, v in network.backbone_layers().state_dict().items())
         trained = [n for n, p in network.named_parameters() if p.grad is not None]
-        expected = [n for n, p in network.named_parameters() if not n.startswith(("backbone.", "zcl."))]
+        expected = [n for n, p in network.named_parameters() if not n.startswith((network.PREFIX, "zcl."))]
         assert trained == expected
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
+import torch
 
 from data import SceneError
-from data.patches import MANIFEST, BackgroundPatches, main
+from data import patches as patches_module
+from data.manifest import MANIFEST, ManifestError
+from data.patches import BackgroundPatches, main
+from data.synthetic import write_benchmark
 
 
 @pytest.fixture
@@ -21,17 +26,17 @@ def cut(folder, *arguments: str) -> int:
 
 
 def kept(folder) -> set[tuple[int, int]]:
-    entries = json.loads((folder / "out/train/custom" / MANIFEST).read_text())["patches"]
-    return {(entry["row"], entry["column"]) for entry in entries}
+    entries = json.loads((folder / "out/train/custom" / MANIFEST).read_text())["files"]
+    return {(entry["row"], entry["column"]) for entry in entries.values()}
 
 
 def test_patches_are_the_scene_at_the_places_the_manifest_names(cube, tmp_path):
     np.save(tmp_path / "field.npy", cube)
     assert cut(tmp_path, str(tmp_path / "field.npy")) == 0
     manifest = json.loads((tmp_path / "out/train/custom" / MANIFEST).read_text())
-    assert len(manifest["patches"]) == 5 * 4 == manifest["scenes"][0]["kept"]
-    for entry in manifest["patches"]:
-        patch = np.load(tmp_path / "out/train/custom" / entry["file"])
+    assert len(manifest["files"]) == 5 * 4 == manifest["scenes"][0]["kept"]
+    for file, entry in manifest["files"].items():
+        patch = np.load(tmp_path / "out/train/custom" / file)
         assert np.array_equal(patch, cube[entry["row"] :, entry["column"] :][:16, :16])
         assert (patch.dtype, entry["scene"]) == (np.int16, "field")
 
@@ -140,18 +145,142 @@ def test_patches_of_two_sizes_are_an_error_that_names_the_file(tmp_path):
         BackgroundPatches(folder, "aviris_ng", bands=5)
 
 
-def test_patches_without_data_or_contrast_are_left_out_and_counted(tmp_path):
+def holed_folder(tmp_path, *values: float):
+    """A folder in which patch (i, i + 1) holds value i in band 1 of one pixel."""
     folder = had100_folder(tmp_path)
-    train = folder / "train/aviris_ng"
-    cube = np.load(train / "ang2017_0_1.npy")
-    for name, value in (("ang2017_0_1", 1e-34), ("ang2017_1_2", -9999), ("ang2017_2_3", np.nan)):
-        bad = cube.copy()
-        bad[3, 4, 1] = value
-        np.save(train / f"{name}.npy", bad)
-    np.save(train / "ang2017_3_4.npy", np.full_like(cube, 7))
-    patches = BackgroundPatches(folder, "aviris_ng", bands=5)
+    for number, value in enumerate(values):
+        path = folder / f"train/aviris_ng/ang2017_{number}_{number + 1}.npy"
+        cube = np.load(path)
+        cube[3, 4, 1] = value
+        np.save(path, cube)
+    return folder
+
+
+def test_patches_without_data_are_refused_unless_it_is_said(tmp_path):
+    folder = holed_folder(tmp_path, 1e-34, -9999)
+    with pytest.raises(
+        SceneError, match=r"ang2017_0_1\.npy: holds .* as 2 of 40 patches do\. --nodata mask .*--nodata keep"
+    ):
+        BackgroundPatches(folder, "aviris_ng", bands=5)
+    assert len(BackgroundPatches(folder, "aviris_ng", bands=5, start=2)) == 40  # a band that is not used does no harm
+    with pytest.raises(SceneError, match="nodata is 'drop'; expected refuse, keep, mask"):
+        BackgroundPatches(folder, "aviris_ng", bands=5, nodata="drop")
+
+
+def test_masked_patches_are_left_out_and_counted(tmp_path):
+    folder = holed_folder(tmp_path, 1e-34, -9999, np.nan)
+    np.save(folder / "train/aviris_ng/ang2017_3_4.npy", np.full((16, 16, 12), 7, np.float32))
+    patches = BackgroundPatches(folder, "aviris_ng", bands=5, nodata="mask")
     assert (len(patches), patches.left_out, len(patches.sources)) == (36, 4, 36)
+    assert patches.reasons == {"no data": 3, "constant": 1}
+    assert patches.describe() == "3 patches are left out: no data. 1 patches are left out: constant."
     assert not {"ang2017_0_1.npy", "ang2017_3_4.npy"} & {path.name for path in patches.files}
     assert len([patches[i] for i in range(len(patches))]) == 36
-    # a band that is not used does no harm
-    assert BackgroundPatches(folder, "aviris_ng", bands=5, start=2).left_out == 1
+
+
+def test_kept_patches_are_used_as_they_are_and_counted(tmp_path):
+    folder = holed_folder(tmp_path, 1e-34, -9999)
+    patches = BackgroundPatches(folder, "aviris_ng", bands=5, nodata="keep")
+    assert (len(patches), patches.left_out, patches.kept_nodata) == (40, 0, 2)
+    assert "2 patches with no-data pixels are used as they are" in patches.describe()
+    h = patches[[path.name for path in patches.files].index("ang2017_1_2.npy")]
+    assert h[1, 3, 4] == h.min() == np.float32(-0.1)  # -9999 is the minimum of the range
+    cube = np.load(folder / "train/aviris_ng/ang2017_2_1.npy")
+    cube[0, 0, 0] = np.nan
+    np.save(folder / "train/aviris_ng/ang2017_2_1.npy", cube)
+    with pytest.raises(SceneError, match=r"ang2017_2_1\.npy: holds NaN or infinity .* as 1 of 40 patches do"):
+        BackgroundPatches(folder, "aviris_ng", bands=5, nodata="keep")
+
+
+def test_a_patch_that_is_constant_in_the_chosen_bands_only_is_left_out(tmp_path):
+    folder = had100_folder(tmp_path)
+    path = folder / "train/aviris_ng/ang2017_0_1.npy"
+    cube = np.load(path)
+    cube[:, :, 2:6] = 3
+    cube[:, :, 6] = 4
+    np.save(path, cube)
+    lengths = {bands: len(BackgroundPatches(folder, "aviris_ng", bands=bands, start=2)) for bands in (3, 4, 5)}
+    assert lengths == {3: 39, 4: 39, 5: 40}
+
+
+def count_reads(monkeypatch) -> list[str]:
+    read: list[str] = []
+    read_scene = patches_module.read_scene
+    monkeypatch.setattr(
+        patches_module, "read_scene", lambda path, **how: read.append(path.name) or read_scene(path, **how)
+    )
+    return read
+
+
+def test_patches_are_read_once_and_then_known_by_the_manifest(tmp_path, monkeypatch):
+    folder = had100_folder(tmp_path)
+    read = count_reads(monkeypatch)
+    first = BackgroundPatches(folder, "aviris_ng", bands=5)
+    assert len(read) == 40 and (folder / "train/aviris_ng" / MANIFEST).is_file()
+    read.clear()
+    again = BackgroundPatches(folder, "aviris_ng", bands=5)
+    assert not read and again.fingerprint() == first.fingerprint()
+    assert torch.equal(first[3], again[3])
+    read.clear()
+    changed = folder / "train/aviris_ng/ang2017_5_2.npy"
+    np.save(changed, np.load(changed) + 1)  # of the same size: its time tells
+    later = (folder / "train/aviris_ng" / MANIFEST).stat().st_mtime_ns + 1
+    os.utime(changed, ns=(later, later))
+    assert BackgroundPatches(folder, "aviris_ng", bands=5).fingerprint() != first.fingerprint()
+    assert read == [changed.name]
+
+
+@pytest.mark.parametrize("made_by", ["synthetic", "data.patches"])
+def test_the_manifest_of_whoever_made_the_patches_is_enough(made_by, tmp_path, cube, monkeypatch):
+    if made_by == "synthetic":
+        write_benchmark(tmp_path / "out", n_train=8, n_test=0, size=32, sensor="custom")
+    else:
+        np.save(tmp_path / "field.npy", cube)
+        assert cut(tmp_path, str(tmp_path / "field.npy")) == 0
+    read = count_reads(monkeypatch)
+    patches = BackgroundPatches(tmp_path / "out", "custom", bands=5)
+    assert not read and set(patches.sources) == (
+        {"synthetic_b0000", "synthetic_b0001"} if made_by == "synthetic" else {"field"}
+    )
+    before = patches.fingerprint()
+    for manifest in (tmp_path / "out").rglob(MANIFEST):
+        manifest.unlink()
+    without = BackgroundPatches(tmp_path / "out", "custom", bands=5)
+    assert (without.sources, without.fingerprint()) == (patches.sources, before) and len(read) == len(patches)
+
+
+def test_a_folder_that_cannot_be_written_is_read_at_each_launch(tmp_path, monkeypatch):
+    folder = had100_folder(tmp_path, scenes=1)
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(patches_module, "write_manifest", refuse)
+    read = count_reads(monkeypatch)
+    assert [len(BackgroundPatches(folder, "aviris_ng", bands=5)) for _ in range(2)] == [4, 4]
+    assert len(read) == 8
+
+
+def test_dotfiles_are_no_patches(tmp_path):
+    folder = had100_folder(tmp_path, scenes=1)
+    np.save(folder / "train/aviris_ng/.tmp-1234-1.npy", np.ones((16, 16, 12)))
+    assert len(BackgroundPatches(folder, "aviris_ng", bands=5)) == 4
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "null",
+        "[]",
+        "{",
+        '{"format": "fers-patches-1", "patches": []}',
+        '{"format": "fers-dataset-1", "files": {"a.npy": 3}}',
+        '{"format": "fers-dataset-1", "files": {"a.npy": {"shape": [1, 1, 1]}}}',
+        '{"format": "fers-dataset-1", "files": []}',
+    ],
+)
+def test_a_damaged_manifest_is_named_with_its_remedy(content, tmp_path):
+    folder = had100_folder(tmp_path, scenes=1)
+    (folder / "train/aviris_ng" / MANIFEST).write_text(content)
+    with pytest.raises(ManifestError, match=r"manifest\.json: not a manifest of this project .*Remove it"):
+        BackgroundPatches(folder, "aviris_ng", bands=5)

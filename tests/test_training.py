@@ -1,10 +1,9 @@
-"""Both stages and the loop they share: shapes, counts, what moves and what does not, resuming, several processes."""
+"""Both stages and the loop they share: shapes, counts, what moves and what does not, several processes, the scripts."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -24,10 +23,22 @@ from models.backbones import backbone_state, frozen_layers, state_hash
 from models.checkpoint import save_backbones
 from train_FERD.network import FERD, MFFM, Decoder, Outputs
 from train_FERS.network import FRN
-from training.loop import _LOOK_EVERY, RESUME_FILE, EpochOrder, Settings, Task, TrainingError, fit, make_accelerator
+from training.config import TrainConfig, TrainingError
+from training.device import make_accelerator
+from training.loop import _LOOK_EVERY, EpochOrder, Trainer
 from training.recipe import PAPER, RECIPES, RELEASED
+from training.stage import Stage
 
 BANDS = 8
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The networks here are so small that a second thread costs more than it gives."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def count(network: nn.Module) -> int:
@@ -40,66 +51,93 @@ def test_stage_1_parameter_counts():
         assert count(Decoder()) == 24_917_504
 
 
-def test_stage_1_feature_shapes_of_a_64_px_patch():
-    network = FERD(50, "random")
+def test_stage_1_feature_shapes_of_a_64_px_patch(monkeypatch):
+    for name in ("init_reverse_distillation", "load_frozen"):  # shapes need no values
+        monkeypatch.setattr(f"train_FERD.network.{name}", lambda *_: None)
+    monkeypatch.setattr("train_FERD.network.backbone_state", lambda *_: {})
+    network = FERD(50).to("meta")
     shapes = {}
     network.mffm.register_forward_hook(lambda _, __, phi: shapes.update(phi=tuple(phi.shape)))
-    with torch.no_grad():
-        outputs = network.eval()(torch.rand(1, 50, 64, 64) * 0.2 - 0.1)
+    outputs = network.eval()(torch.empty(1, 50, 64, 64, device="meta"))
     expected = [(1, 256, 72, 72), (1, 512, 36, 36), (1, 1024, 18, 18)]
     assert [tuple(f.shape) for f in outputs.encoder] == expected
     assert [tuple(g.shape) for g in outputs.decoder] == expected
     assert shapes["phi"] == (1, 2048, 9, 9)
-    assert outputs.h_rec.shape == (1, 50, 64, 64) and outputs.logits.shape == (1, 1, 64, 64)
+    assert outputs.h_r.shape == (1, 50, 64, 64) and outputs.o.shape == (1, 1, 64, 64)
     assert [len(stage) for stage in (network.decoder.stage3, network.decoder.stage2, network.decoder.stage1)] == [
         3,
         4,
         6,
     ]
-    assert {name: len(stage) for name, stage in network.deeper.named_children()} == {"layer2": 4, "layer3": 23}
+    assert {name: len(stage) for name, stage in network.layer2_3.named_children()} == {"layer2": 4, "layer3": 23}
 
 
-def step(task: Task, *batch: torch.Tensor) -> tuple[set[str], set[str]]:
+def step(stage: Stage, *batch: torch.Tensor) -> tuple[set[str], set[str]]:
     """One optimiser step: the names of the tensors that changed, and of those that did not."""
-    before = {key: value.clone() for key, value in task.state_dict().items()}
-    task.train()
-    terms = task(*batch)
-    optimizer = torch.optim.Adam([p for p in task.parameters() if p.requires_grad], 0.005)
-    sum(task.weights[name] * term for name, term in terms.items()).backward()
+    before = {key: value.clone() for key, value in stage.state_dict().items()}
+    stage.train()
+    total, _ = stage(*batch)
+    optimizer = torch.optim.Adam([p for p in stage.parameters() if p.requires_grad], 0.005)
+    total.backward()
     optimizer.step()
-    changed = {key for key, value in task.state_dict().items() if not torch.equal(value, before[key])}
+    changed = {key for key, value in stage.state_dict().items() if not torch.equal(value, before[key])}
     return changed, before.keys() - changed
 
 
-def test_a_stage_1_step_trains_all_but_the_frozen_layers():
-    task = stage1.Stage1(FERD(BANDS, "random"))
-    changed, same = step(task, torch.rand(2, BANDS, 16, 16) * 0.2 - 0.1)
-    frozen = ("network.spe_fen.backbone.", "network.deeper.")
+def test_a_stage_1_step_trains_all_but_the_frozen_layers_and_draws_transposed_convolutions_as_pytorch_does():
+    stage = stage1.Stage1(FERD(BANDS, "random"))
+    for part in (stage.network.decoder.stage3, stage.network.decoder.stage1):
+        transposed = part[0].conv2.weight
+        fresh = nn.ConvTranspose2d(*transposed.shape[:2], 2, stride=2, bias=False).weight
+        assert transposed.std().item() == pytest.approx(fresh.std().item(), rel=0.02)
+        assert transposed.abs().max().item() == pytest.approx(fresh.abs().max().item(), rel=0.01)
+    kaiming = stage.network.mffm.reduce2[0].weight
+    assert kaiming.std().item() == pytest.approx((2 / (1024 * 9)) ** 0.5, rel=0.01)
+
+    changed, same = step(stage, torch.rand(2, BANDS, 16, 16) * 0.2 - 0.1)
+    frozen = ("network.spe_fen.layer1.", "network.layer2_3.")
     assert all(key.startswith(frozen) for key in same)
     assert not any(key.startswith(frozen) for key in changed)
     assert any(key.startswith("network.spe_fen.cwl") for key in changed)  # through the frozen layers
+    assert stage.resume_state().keys() == changed
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_a_stage_2_step_trains_all_but_the_frozen_layers(recipe):
     spa_fen = SpaFEN(BANDS, "random", adapt_batch_norm=recipe.adapt_batch_norm)
-    task = stage2.Stage2(spa_fen, FRN(BANDS), recipe)
-    changed, same = step(task, torch.rand(2, BANDS, 32, 32) * 0.2 - 0.1, torch.rand(2, BANDS, 32, 32) * 5)
+    stage = stage2.Stage2(spa_fen, FRN(BANDS), recipe)
+    changed, same = step(stage, torch.rand(2, BANDS, 32, 32) * 0.2 - 0.1, torch.rand(2, BANDS, 32, 32) * 5)
     backbone = {key for key in changed if key.startswith("spa_fen.backbone.")}
     statistics = ("running_mean", "running_var", "num_batches_tracked")
     if recipe is PAPER:
         assert not backbone and all(key.startswith("spa_fen.backbone.") for key in same)
-    else:  # SPEC 7: the released recipe's running statistics adapt, its parameters do not
+        assert stage.resume_state().keys() == changed
+    else:  # the released recipe's running statistics adapt, its parameters do not
         assert backbone and all(key.endswith(statistics) for key in backbone)
         assert not any(key.endswith(statistics) for key in same)
+        assert stage.resume_state().keys() == stage.state_dict().keys()
 
 
 def test_losses_switched_off_are_logged_and_train_nothing():
-    task = stage2.Stage2(SpaFEN(BANDS, "random"), FRN(BANDS), PAPER, ("cc", "cos", "var"))
-    assert task.weights == {"cc": 1.0, "cos": 0.1, "var": 0.1, "mse": 0.0, "ssim": 0.0}
-    changed, _ = step(task, torch.rand(2, BANDS, 32, 32) * 0.2 - 0.1, torch.rand(2, BANDS, 32, 32))
+    stage = stage2.Stage2(SpaFEN(BANDS, "random"), FRN(BANDS), PAPER, ("cc", "cos", "var"))
+    batch = torch.rand(2, BANDS, 32, 32) * 0.2 - 0.1, torch.rand(2, BANDS, 32, 32)
+    total, terms = stage(*batch)
+    assert list(terms) == ["cc", "cos", "var", "mse", "ssim"] and terms["mse"] > 0
+    assert total.item() == (terms["cc"] + 0.1 * terms["cos"] + 0.1 * terms["var"]).item()
+    changed, _ = step(stage, *batch)
     assert not any(key.startswith("frn.") and key.endswith("weight") for key in changed)
     assert any(key.startswith("spa_fen.compression") for key in changed)
+
+
+class Given(nn.Module):
+    """A network that gives what it was given."""
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(self, _):
+        return self.outputs
 
 
 @pytest.fixture
@@ -110,152 +148,154 @@ def reference(golden) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_losses_through_stage_1_are_those_of_the_reference(reference, recipe):
     encoder, decoder = (tuple(reference[f"{name}{i}"] for i in (1, 2, 3)) for name in ("f_e", "g_d"))
-    task = stage1.Stage1(nn.Identity(), recipe)
-    terms = task.terms(reference["h"], Outputs(encoder, decoder, reference["h_rec"], reference["zcl_logits"]))
+    outputs = Outputs(encoder, decoder, reference["h_rec"], reference["zcl_logits"])
+    total, terms = stage1.Stage1(Given(outputs), recipe)(reference["h"])
     expected = {
         "sim": reference["sim_sum_over_scales"] / (3 if recipe is PAPER else 1),
         "mse": reference["mse"],
-        "zcl": reference["z_eq2_on_raw" if recipe is PAPER else "z_bce_on_sigmoid"],
+        "z": reference["z_eq2_on_raw" if recipe is PAPER else "z_bce_on_sigmoid"],
     }
     assert {k: v.item() for k, v in terms.items()} == pytest.approx(
         {k: v.item() for k, v in expected.items()}, rel=1e-5
     )
-    total = sum(task.weights[name] * term for name, term in terms.items())
-    sim, mse, zcl = expected.values()
-    assert total.item() == pytest.approx((sim + 0.1 * mse + 0.1 * zcl).item(), rel=1e-5)
+    sim, mse, z = expected.values()
+    assert total.item() == pytest.approx((sim + 0.1 * mse + 0.1 * z).item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_losses_through_stage_2_are_those_of_the_reference(reference, recipe):
-    task = stage2.Stage2(nn.Identity(), nn.Identity(), recipe)
-    terms = task.terms(*(reference[key] for key in ("h", "f_spe", "f_spa", "h_rec")))
+    stage = stage2.Stage2(Given(reference["f_spa"]), Given(reference["h_rec"]), recipe)
+    total, terms = stage(reference["h"], reference["f_spe"])
     expected = {name: reference[name].item() for name in ("cc", "cos", "var", "mse")}
     expected["ssim"] = reference["one_minus_ssim_win5_range1"].item() / (1 if recipe is PAPER else 2)
     assert {name: term.item() for name, term in terms.items()} == pytest.approx(expected, rel=1e-5)
-    total = sum(task.weights[name] * term for name, term in terms.items())
     cc, cos, var, mse, ssim = expected.values()
     assert total.item() == pytest.approx(cc + 0.1 * cos + 0.1 * var + mse + 0.01 * ssim, rel=1e-5)
 
 
-class Line(Task):
-    """The smallest task: a linear map, with dropout, so that random generators matter."""
+def test_the_total_of_stage_1_is_the_papers_sum_for_tensors_made_up_here():
+    h, f, g = torch.zeros(2, 1, 2, 2), torch.ones(2, 3, 2, 2), torch.ones(2, 3, 2, 2)
+    g[:, 0] = -1  # cosine (2 - 1) / 3
+    total, terms = stage1.Stage1(Given(Outputs((f, f, f), (g, g, f), h + 2, torch.zeros(2, 1, 2, 2))))(h)
+    expected = {"sim": 1 - (1 / 3 + 1 / 3 + 1) / 3, "mse": 4.0, "z": np.log(2)}
+    assert {name: term.item() for name, term in terms.items()} == pytest.approx(expected, rel=1e-6)
+    assert total.item() == pytest.approx(expected["sim"] + 0.1 * 4 + 0.1 * np.log(2), rel=1e-6)
 
-    weights = {"mse": 1.0}  # noqa: RUF012
+
+class Line(Stage):
+    """The smallest stage: a linear map, with dropout, so that random generators matter."""
+
+    checkpoint = "line.safetensors"
 
     def __init__(self):
-        super().__init__()
+        super().__init__(("mse",))
         torch.manual_seed(0)
         self.layers = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Linear(4, 1))
 
-    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"mse": (self.layers(x) - x.sum(1, keepdim=True)).square().mean()}
+    @property
+    def branch(self):
+        return self.layers
+
+    def loss(self, x: torch.Tensor):
+        mse = (self.layers(x) - x.sum(1, keepdim=True)).square().mean()
+        return mse, {"mse": mse}
 
 
 def points(n: int) -> list[torch.Tensor]:
     return list(torch.randn(n, 4, generator=torch.Generator().manual_seed(1)))
 
 
-def run_line(folder: Path, epochs: int, **changes) -> tuple[Line, list[tuple[int, dict]]]:
-    task, saved = Line(), []
-    settings = Settings(folder, epochs, batch_size=4, **changes)
-    fit(task, points(18), points(5), settings, make_accelerator(cpu=True), lambda *call: saved.append(call))
-    return task, saved
+def run_line(folder: Path, epochs: int, stage: Stage | None = None, score=None, **changes) -> Stage:
+    """Train a Line on 18 points, in steps of four, and five held out."""
+    stage = stage or Line()
+    config = TrainConfig(folder, epochs, batch_size=4, **changes)
+    info = CheckpointInfo("spe_fen", BANDS, "none", "paper", "random:0", "0" * 64)
+    Trainer(stage, config, make_accelerator(device="cpu"), info, score).fit(points(18), points(5))
+    return stage
+
+
+@pytest.fixture
+def kept(monkeypatch) -> list[tuple[int, dict]]:
+    """Epoch and metrics of each checkpoint that a Line would have written."""
+    saved: list = []
+    monkeypatch.setattr("training.loop.save_checkpoint", lambda _, __, info: saved.append((info.epoch, info.metrics)))
+    return saved
 
 
 def log(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def test_the_log_has_what_was_promised_and_the_last_epoch_is_kept(tmp_path, capsys):
-    _, saved = run_line(tmp_path, 3)
+def test_the_log_has_what_was_promised_and_the_last_epoch_is_kept(kept, tmp_path, capsys):
+    run_line(tmp_path, 3)
     entries = log(tmp_path)
     assert [entry["epoch"] for entry in entries] == [1, 2, 3] and entries[-1]["step"] == 12
     for entry in entries:
         assert entry["loss"] == pytest.approx(entry["terms"]["mse"]) and entry["held_out"]["loss"] > 0
         assert entry["lr"] == 0.005 and entry["seconds"] > 0 and entry["patches_per_second"] > 0
         assert entry["selection"] == "last"
-    assert saved[-1][0] == 3 and saved[-1][1]["held_out_loss"] == entries[-1]["held_out"]["loss"]
+    assert kept[-1] == (3, {"train_loss": entries[-1]["loss"], "held_out_loss": entries[-1]["held_out"]["loss"]})
     assert capsys.readouterr().out.count("held-out") == 3
     assert list(tmp_path.glob("events.out.tfevents*"))
 
 
-def test_a_resumed_run_is_the_run_that_was_not_interrupted(tmp_path):
-    whole, _ = run_line(tmp_path / "whole", 4)
-    run_line(tmp_path / "parts", 2)
-    torch.rand(7)  # whatever else happened in between
-    parts, _ = run_line(tmp_path / "parts", 4, resume=True)
-    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), parts.state_dict().values(), strict=True))
-    timeless = [
-        [{k: v for k, v in e.items() if "second" not in k} for e in log(tmp_path / n)] for n in ("whole", "parts")
-    ]
-    assert timeless[0] == timeless[1]
-
-
-def test_resuming_another_run_or_a_broken_file_is_refused(tmp_path):
-    run_line(tmp_path, 1)
-    with pytest.raises(TrainingError, match=r"belongs to another run \(lr was 0.005, is 0.1\)"):
-        run_line(tmp_path, 2, lr=0.1, resume=True)
-    (tmp_path / RESUME_FILE).write_bytes(b"half a file")
-    with pytest.raises(TrainingError, match=r"last\.pt: cannot be read"):
-        run_line(tmp_path, 2, resume=True)
-
-
-def test_the_best_epoch_by_a_score_is_kept_only_where_that_is_asked_for(tmp_path):
-    scores, saved = iter([0.5, 0.9, 0.7]), []
-    settings = Settings(tmp_path, 3, batch_size=4)
-    fit(Line(), points(8), None, settings, make_accelerator(cpu=True), lambda *c: saved.append(c), lambda: next(scores))
-    assert [(epoch, metrics["test_auc"]) for epoch, metrics in saved] == [(1, 0.5), (2, 0.9)]
+def test_the_best_epoch_by_a_score_is_kept_only_where_that_is_asked_for(kept, tmp_path):
+    scores = iter([0.5, 0.9, 0.7])
+    run_line(tmp_path, 3, score=lambda: next(scores))
+    assert [(epoch, metrics["test_auc"]) for epoch, metrics in kept] == [(1, 0.5), (2, 0.9)]
     assert {entry["selection"] for entry in log(tmp_path)} == {"test-auc"}
 
 
 @pytest.mark.parametrize("look_every", [1, 4], ids=["at once", "late, as on a GPU"])
-def test_a_loss_that_is_not_finite_stops_with_step_term_and_last_good_checkpoint(tmp_path, monkeypatch, look_every):
+def test_a_loss_that_is_not_finite_stops_with_step_term_and_last_good_checkpoint(
+    kept, tmp_path, monkeypatch, look_every
+):
     monkeypatch.setitem(_LOOK_EVERY, "cpu", look_every)
 
     class Breaks(Line):
         steps = 0
 
-        def forward(self, x):
+        def loss(self, x):
             self.steps += self.training
-            return {"mse": super().forward(x)["mse"] * (float("nan") if self.steps == 7 else 1)}
+            mse = super().loss(x)[0] * (float("nan") if self.steps == 7 else 1)
+            return mse, {"mse": mse}
 
-    settings = Settings(tmp_path, 3, batch_size=4)
     with pytest.raises(
         TrainingError, match=r"epoch 2, step 3: .* term mse. Last good checkpoint: .*last\.pt \(epoch 1\)"
     ):
-        fit(Breaks(), points(18), None, settings, make_accelerator(cpu=True), lambda *_: None)
+        run_line(tmp_path, 3, Breaks())
 
 
-def test_the_log_does_not_depend_on_how_often_the_losses_are_looked_at(tmp_path, monkeypatch):
+def test_the_log_does_not_depend_on_how_often_the_losses_are_looked_at(kept, tmp_path, monkeypatch):
     for every in (1, 3):  # of four steps
         monkeypatch.setitem(_LOOK_EVERY, "cpu", every)
         run_line(tmp_path / str(every), 2)
     assert [entry["loss"] for entry in log(tmp_path / "1")] == [entry["loss"] for entry in log(tmp_path / "3")]
 
 
-class Normed(Task):
+class Normed(Stage):
     def __init__(self):
-        super().__init__()
+        super().__init__(("mse",))
         self.norm = nn.BatchNorm2d(2)
-        self.weights = {"mse": 1.0}
 
-    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"mse": (self.norm(x) - 1).square().mean()}
+    def loss(self, x: torch.Tensor):
+        mse = (self.norm(x) - 1).square().mean()
+        return mse, {"mse": mse}
 
 
 def test_the_held_out_loss_normalises_as_training_does_and_leaves_the_running_statistics_alone(tmp_path):
     data = list(100 + torch.randn(4, 2, 5, 5, generator=torch.Generator().manual_seed(0)))
-    task = Normed()
-    fit(task, data, data, Settings(tmp_path, 1, lr=0.0, batch_size=4), make_accelerator(cpu=True), lambda *_: None)
+    stage = Normed()
+    Trainer(stage, TrainConfig(tmp_path, 1, lr=0.0, batch_size=4), make_accelerator(device="cpu")).fit(data, data)
     [entry] = log(tmp_path)
     assert entry["held_out"]["loss"] == pytest.approx(entry["loss"], rel=1e-5)  # with running statistics, about 100^2
-    assert torch.allclose(task.norm.running_mean, 0.1 * torch.stack(data).mean((0, 2, 3)))
-    assert task.norm.num_batches_tracked == 1
+    assert torch.allclose(stage.norm.running_mean, 0.1 * torch.stack(data).mean((0, 2, 3)))
+    assert stage.norm.num_batches_tracked == 1
 
 
 def test_fewer_patches_than_a_batch_is_refused(tmp_path):
-    with pytest.raises(TrainingError, match="3 training patches are fewer than one batch of 4"):
-        fit(Line(), points(3), None, Settings(tmp_path, 1, batch_size=4), make_accelerator(cpu=True), lambda *_: None)
+    with pytest.raises(TrainingError, match="18 training patches are fewer than one batch of 4"):
+        Trainer(Line(), TrainConfig(tmp_path, 1, batch_size=40), make_accelerator(device="cpu")).fit(points(18))
 
 
 def test_every_epoch_has_its_own_order_of_all_patches():
@@ -269,61 +309,60 @@ import sys
 from pathlib import Path
 import torch
 from torch import nn
-from training.loop import Settings, fit, make_accelerator
+from models.backbones import Branch
+from training.config import TrainConfig
+from training.device import make_accelerator
+from training.loop import Trainer
+from train_FERS.network import FRN
 from train_FERS.train import Stage2
 
-torch.manual_seed(0)
+class Student(Branch):
+    def __init__(self, bands):
+        super().__init__()
+        self.conv = nn.Conv2d(bands, bands, 1)
+    def backbone_layers(self):
+        return nn.Sequential()
+    def forward(self, h):
+        return self.conv(h)
+
+folder = Path(sys.argv[1])
 torch.set_num_threads(1)
-accelerator = make_accelerator(cpu=True)
-task = Stage2(nn.Conv2d(6, 6, 1), nn.Conv2d(6, 6, 1))  # no batch norm: all of the coupling is in L_cc and L_var
+accelerator = make_accelerator(device="cpu")
+torch.manual_seed(0)
+stage = Stage2(Student(6), nn.Conv2d(6, 6, 1))  # no batch norm: all of the coupling is in L_cc and L_var
 generator = torch.Generator().manual_seed(1)
 data = [(torch.rand(6, 8, 8, generator=generator), torch.rand(6, 8, 8, generator=generator)) for _ in range(16)]
-fit(task, data, None, Settings(Path(sys.argv[1]), 3, batch_size=8), accelerator, lambda *_: None)
+Trainer(stage, TrainConfig(folder / "plain", 3, batch_size=8), accelerator).fit(data)
+
+if accelerator.num_processes > 1:
+    torch.manual_seed(accelerator.process_index)  # what each process draws for itself must not matter
+    stage = Stage2(Student(8), FRN(8))
+    data = [(torch.rand(8, 8, 8), torch.rand(8, 8, 8)) for _ in range(8)]
+    Trainer(stage, TrainConfig(folder / "normed", 2, batch_size=4), accelerator).fit(data)
+    trained = {k: v.detach() for k, v in stage.named_parameters()}
+    torch.save(trained, folder / f"rank{accelerator.process_index}.pt")
 """
 
 
-def test_two_processes_have_the_loss_curve_of_one_with_the_same_batch(tmp_path):
+def test_two_processes_have_the_loss_curve_of_one_and_end_with_the_same_weights(tmp_path, monkeypatch):
     script = tmp_path / "two.py"
     script.write_text(TWO_PROCESSES)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    for name, command in (("one", [sys.executable, str(script)]), ("two", launch)):
-        done = subprocess.run([*command, str(tmp_path / name)], capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-3000:]
-    one, two = ([entry["terms"] | {"loss": entry["loss"]} for entry in log(tmp_path / name)] for name in ("one", "two"))
+    done = subprocess.run([*launch, str(tmp_path / "two")], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    monkeypatch.setattr(sys, "argv", ["two.py", str(tmp_path / "one")])
+    runpy.run_path(str(script))
+    one, two = (
+        [entry["terms"] | {"loss": entry["loss"]} for entry in log(tmp_path / name / "plain")]
+        for name in ("one", "two")
+    )
     assert len(one) == 3
     for a, b in zip(one, two, strict=True):
         assert b == pytest.approx(a, rel=1e-4)
     assert one[2]["loss"] < one[0]["loss"]
 
-
-BATCH_NORMS = """
-import sys
-from pathlib import Path
-import torch
-from torch import nn
-from training.loop import Settings, fit, make_accelerator
-from train_FERS.network import FRN
-from train_FERS.train import Stage2
-
-torch.set_num_threads(1)
-accelerator = make_accelerator(cpu=True)
-torch.manual_seed(accelerator.process_index)  # what each process draws for itself must not matter
-task = Stage2(nn.Conv2d(8, 8, 1), FRN(8))
-data = [(torch.rand(8, 8, 8), torch.rand(8, 8, 8)) for _ in range(8)]
-fit(task, data, None, Settings(Path(sys.argv[1]), 2, batch_size=4), accelerator, lambda *_: None)
-trained = dict(task.named_parameters())
-torch.save({k: v.detach() for k, v in trained.items()}, Path(sys.argv[1]) / f"rank{accelerator.process_index}.pt")
-"""
-
-
-def test_two_processes_with_batch_norms_say_so_and_end_with_the_same_weights(tmp_path):
-    script = tmp_path / "two.py"
-    script.write_text(BATCH_NORMS)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    done = subprocess.run([*launch, str(tmp_path / "run")], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("each process normalises by the batch statistics of its own share") == 1
-    first, second = (torch.load(tmp_path / "run" / f"rank{i}.pt", weights_only=True) for i in (0, 1))
+    first, second = (torch.load(tmp_path / "two" / f"rank{i}.pt", weights_only=True) for i in (0, 1))
     assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
     initial = dict(FRN(8).named_parameters(prefix="frn"))
     assert not any(torch.equal(first[key], initial[key]) for key in initial)
@@ -353,44 +392,7 @@ def teacher(tmp_path) -> Path:
 def options(background: Path, weights: Path, save_dir: Path, *more: str) -> list[str]:
     fixed = {"--data_path": background, "--checkpoint_dir": weights, "--save_dir": save_dir, "--input_channel": BANDS}
     fixed |= {"--backbone": "random", "--batch_size": 4, "--epochs": 3, "--train_ratio": 0.8}
-    return [str(part) for pair in fixed.items() for part in pair] + ["--cpu", *more]
-
-
-KILLED = """
-import os, signal, sys
-import train_FERS.train as stage2
-
-forward, calls = stage2.Stage2.forward, 0
-
-def dies(self, *batch):
-    global calls
-    calls += self.training
-    if calls == 4:  # two steps in each epoch: in the middle of the second
-        os.kill(os.getpid(), signal.SIGKILL)
-    return forward(self, *batch)
-
-stage2.Stage2.forward = dies
-stage2.main(sys.argv[1:])
-"""
-
-
-@pytest.mark.parametrize("recipe", ["paper", "released"])
-def test_killed_in_mid_epoch_and_resumed_the_weights_are_the_same_to_the_last_bit(
-    background, teacher, tmp_path, recipe
-):
-    whole = options(background, teacher, tmp_path / "whole", "--recipe", recipe)
-    assert stage2.main(whole) == 0
-    expected = load_file(teacher / "spa_fen.safetensors")
-    (teacher / "spa_fen.safetensors").unlink()
-
-    arguments = options(background, teacher, tmp_path / "killed", "--recipe", recipe)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    died = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=environment, capture_output=True, timeout=300)
-    assert died.returncode == -signal.SIGKILL
-    assert len(log(tmp_path / "killed" / "stage2")) == 1 and not (teacher / "spa_fen.safetensors").exists()
-    assert stage2.main([*arguments, "--resume"]) == 0
-    found = load_file(teacher / "spa_fen.safetensors")
-    assert found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in found)
+    return [str(part) for pair in fixed.items() for part in pair] + ["--device", "cpu", *more]
 
 
 @pytest.mark.parametrize("recipe", ["paper", "released"])
@@ -405,19 +407,13 @@ def test_a_trained_student_loads_with_complete_metadata(background, teacher, tmp
     frozen = SpaFEN(BANDS, "random").backbone.state_dict()
     adapted = not torch.equal(network.backbone.bn1.running_mean, frozen["bn1.running_mean"])
     assert adapted == (recipe == "released")
+    left = sorted(p.name for p in (tmp_path / "run" / "stage2").iterdir() if "tfevents" not in p.name)
+    assert left == ["finished.json", "log.jsonl", "spa_fen.safetensors"]  # neither the resume file nor the cache
 
 
-def test_both_stages_by_one_command(background, tmp_path, capsys):
-    weights = tmp_path / "weights"
-    arguments = options(background, weights, tmp_path / "run", "--epochs", "1", "--batch_size", "8")
-    assert train_script.main(["--stage", "all", *arguments]) == 0
-    output = capsys.readouterr().out
-    assert "Stage 1 (FERD)" in output and "Stage 2 (FERS)" in output and "cached in memory" in output
-    assert sorted(p.name for p in weights.iterdir()) == ["spa_fen.safetensors", "spe_fen.safetensors"]
-    assert load_checkpoint(weights / "spe_fen.safetensors")[1].backbone == "random:0"
-
-
-def test_frozen_layers_from_a_file_are_published_beside_both_branches(background, dataset, tmp_path):
+def test_both_stages_by_one_command_and_frozen_layers_from_a_file_are_kept_beside_both_branches(
+    background, dataset, tmp_path, capsys
+):
     generator = torch.Generator().manual_seed(2)
 
     def draw(key: str, like: torch.Tensor) -> torch.Tensor:
@@ -429,7 +425,7 @@ def test_frozen_layers_from_a_file_are_published_beside_both_branches(background
             else torch.zeros_like(like, device="cpu")
         )
 
-    layers = {SpeFEN: (*SpeFEN.FROZEN, *FERD.DEEPER), SpaFEN: SpaFEN.FROZEN}
+    layers = {SpeFEN: (*SpeFEN.FROZEN, *FERD.LAYER2_3), SpaFEN: SpaFEN.FROZEN}
     states = {
         branch.ARCHITECTURE: {k: draw(k, v) for k, v in frozen_layers(branch.ARCHITECTURE, names).state_dict().items()}
         for branch, names in layers.items()
@@ -438,6 +434,13 @@ def test_frozen_layers_from_a_file_are_published_beside_both_branches(background
     more = ("--input_channel", "10", "--backbone", str(file), "--epochs", "1", "--batch_size", "8")
     assert train_script.main(["--stage", "all", *options(background, weights, tmp_path / "run", *more)]) == 0
     file.unlink()
+    output = capsys.readouterr().out
+    assert "Stage 1 (FERD)" in output and "Stage 2 (FERS)" in output and "cached in memory" in output
+    assert sorted(p.name for p in weights.iterdir()) == [
+        "backbone.safetensors",
+        "spa_fen.safetensors",
+        "spe_fen.safetensors",
+    ]
 
     kept = load_file(weights / "backbone.safetensors")
     for branch in (SpeFEN, SpaFEN):
@@ -447,6 +450,19 @@ def test_frozen_layers_from_a_file_are_published_beside_both_branches(background
     for name in ("spe_fen", "spa_fen"):
         assert load_checkpoint(weights / f"{name}.safetensors")[1].backbone == "file:theirs.safetensors"
     assert run_had100(dataset, tmp_path / "scores", "--checkpoint_dir", str(weights)) == 0
+
+    # neither run nor checkpoints are overwritten, and the second stage is asked before the first runs
+    again = ["--stage", "all", *options(background, weights, tmp_path / "run", *more)]
+    assert train_script.main(again) == 2
+    assert "stage1: holds a run already (1 epochs in its log)" in capsys.readouterr().err
+    assert train_script.main([*again, "--resume"]) == 0
+    assert capsys.readouterr().out.count("this run is finished") == 2
+    (weights / "spe_fen.safetensors").unlink()
+    again[again.index("--save_dir") + 1] = str(tmp_path / "other")
+    assert train_script.main(again) == 2
+    assert "spa_fen.safetensors: there is a checkpoint already" in capsys.readouterr().err
+    assert train_script.main([*again, "--resume"]) == 2  # there is nothing to resume there
+    assert not (tmp_path / "other").exists()
 
 
 def test_the_test_set_chooses_the_epoch_only_by_name_and_then_everything_says_so(
@@ -466,19 +482,33 @@ def test_what_cannot_be_trained_says_why(background, teacher, tmp_path, capsys):
     assert "no Spe-FEN to be the teacher. Train Stage 1 first" in capsys.readouterr().err
     assert stage2.main(options(background, teacher, tmp_path / "run", "--batch_size", "64")) == 2
     assert "fewer than one batch of 64" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as stop:
-        stage2.main(options(background, teacher, tmp_path / "run", "--losses", "cc,dice"))
-    assert stop.value.code == 2 and not (teacher / "spa_fen.safetensors").exists()
+    assert stage2.main(options(background, teacher, tmp_path / "run", "--device", "cuda:99")) == 2
+    assert "--device cuda:99: not usable here" in capsys.readouterr().err
+    for wrong in (["--losses", "cc,dice"], ["--sensor", "../x"], ["--device", "tpu"], ["--resume", "--overwrite"]):
+        with pytest.raises(SystemExit) as stop:
+            stage2.main(options(background, teacher, tmp_path / "run", *wrong))
+        assert stop.value.code == 2
+    assert not (teacher / "spa_fen.safetensors").exists()
 
 
-@pytest.mark.parametrize("script", ["train.py", "train_FERD/train.py", "train_FERS/train.py"])
-def test_scripts_run_from_their_own_folder(script):
-    folder = (ROOT / script).parent
+def test_the_defaults_are_the_papers_and_old_spellings_keep_working():
+    parser = stage1.parser()
+    defaults = parser.parse_args([])
+    assert (defaults.train_ratio, defaults.lr, defaults.batch_size, defaults.epochs) == (1.0, 0.005, 16, 60)
+    assert defaults.losses == ("sim", "mse", "z") and defaults.recipe == "paper" and defaults.device == "auto"
+    old = parser.parse_args(["--cpu", "--losses", "sim,zcl", "--start_channel_id", "3"])
+    assert (old.device, old.losses, old.start_band) == ("cpu", ("sim", "z"), 3)
+
+
+def test_scripts_run_from_their_own_folder():
+    scripts = [ROOT / "train.py", ROOT / "train_FERD" / "train.py"]
     command = [sys.executable, "train.py", "--help"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0 and "--recipe" in done.stdout and "torchrun" in done.stdout
+    running = [subprocess.Popen(command, cwd=path.parent, stdout=subprocess.PIPE, text=True) for path in scripts]
+    for process in running:
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0 and "--recipe" in output and "torchrun" in output
 
 
-def test_recipes_are_those_of_the_specification():
+def test_recipes_are_those_of_paper_and_released_code():
     assert (PAPER.betas, RELEASED.betas) == ((0.9, 0.95), (0.5, 0.999))
     assert (PAPER.sim_over_scales, RELEASED.sim_over_scales) == ("mean", "sum")

@@ -18,7 +18,10 @@ from train_FERD.losses import l_sim
 from train_FERS.losses import l_cc, l_cos
 from train_FERS.network import FRN
 from train_FERS.train import Stage2
-from training.loop import Settings, Task, fit, make_accelerator
+from training.config import TrainConfig
+from training.device import make_accelerator
+from training.loop import Trainer
+from training.stage import Stage
 
 
 def worst(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
@@ -149,7 +152,7 @@ def test_a_fast_stage_2_step_has_the_gradients_of_the_plain_one():
     f_spe = torch.rand(2, 96, 32, 32, generator=generator) * 5
 
     def gradients(task: Stage2, *batch: torch.Tensor) -> list[torch.Tensor]:
-        sum(task.weights[name] * term for name, term in task.train()(*batch).items()).backward()
+        task.train()(*batch)[0].backward()
         return [parameter.grad for parameter in task.parameters() if parameter.requires_grad]
 
     plain = Stage2(SpaFEN(96, "random"), FRN(96))
@@ -167,7 +170,7 @@ def test_losses_with_less_memory_are_the_formulas_even_for_dead_channels_and_pix
     f, g = (torch.randn(3, 5, 6, 7, generator=generator, dtype=torch.float64).relu() for _ in "fg")
     f[:, 2], g[:, 3], g[:, :, 0, 0] = 0, 0, 0
 
-    def cc(f, g):  # eqs. 10 and 11 as they are written
+    def cc(f, g):  # eqs. 12 and 13 as they are written
         z = [x.transpose(0, 1).flatten(1) for x in (f, g)]
         z = [(x - x.mean(1, keepdim=True)) / (x.std(1, keepdim=True) + 1e-6) for x in z]
         return (z[0] @ z[1].T / z[0].shape[1]).square().sum()
@@ -183,27 +186,26 @@ def test_losses_with_less_memory_are_the_formulas_even_for_dead_channels_and_pix
         assert worst(value_and_gradients(function, f, g), value_and_gradients(formula, f, g)) < 1e-6
 
 
-class Wide(Task):
-    """A task whose convolution goes by Winograd's algorithm."""
-
-    weights = {"mse": 1.0}  # noqa: RUF012
+class Wide(Stage):
+    """A stage whose convolution goes by Winograd's algorithm."""
 
     def __init__(self):
-        super().__init__()
+        super().__init__(("mse",))
         torch.manual_seed(0)
         self.layers = nn.Sequential(nn.Conv2d(2, 96, 1), nn.Conv2d(96, 96, 3, padding=1), nn.BatchNorm2d(96))
 
-    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"mse": (self.layers(x) - x[:, :1]).square().mean()}
+    def loss(self, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        mse = (self.layers(x) - x[:, :1]).square().mean()
+        return mse, {"mse": mse}
 
 
 def test_a_resumed_run_on_fast_convolutions_is_the_same_to_the_last_bit(tmp_path):
     data = list(torch.randn(8, 2, 16, 16, generator=torch.Generator().manual_seed(1)))
 
-    def run(folder: str, epochs: int, **changes) -> Task:
+    def run(folder: str, epochs: int, **changes) -> Stage:
         task = Wide()
-        settings = Settings(tmp_path / folder, epochs, batch_size=4, **changes)
-        fit(task, data, None, settings, make_accelerator(cpu=True), lambda *_: None)
+        config = TrainConfig(tmp_path / folder, epochs, batch_size=4, **changes)
+        Trainer(task, config, make_accelerator(device="cpu")).fit(data)
         assert type(task.layers[1]) is WinogradConv2d
         return task
 

@@ -1,4 +1,4 @@
-"""Stage 1's loss, ``L = L_sim + 0.1 L_mse + 0.1 L_Z`` (eqs. 1-3): its three terms."""
+"""Stage 1's loss, ``L = L_sim + 0.1 L_mse + 0.1 L_Z`` (eq. 3): its three terms (eqs. 1, 2)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch.nn import functional as F
 
 from training.recipe import PAPER, Recipe
 
-WEIGHTS = {"sim": 1.0, "mse": 0.1, "zcl": 0.1}
+TERMS = ("sim", "mse", "z")
 _EPS = 1e-8
 
 
 def l_sim(encoder: Sequence[torch.Tensor], decoder: Sequence[torch.Tensor], recipe: Recipe = PAPER) -> torch.Tensor:
-    """Dissimilarity of encoder and decoder features.
+    """Dissimilarity of encoder and decoder features, L_sim (eq. 1).
 
     Args:
         encoder: f1, f2, f3, each ``(N, C_i, H_i, W_i)``.
@@ -28,25 +28,28 @@ def l_sim(encoder: Sequence[torch.Tensor], decoder: Sequence[torch.Tensor], reci
     return distance.mean() if recipe.sim_over_scales == "mean" else distance.sum()
 
 
-def l_mse(h_rec: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
-    """Mean squared error of the reconstruction H_R against H, both ``(N, C, H, W)``."""
-    return F.mse_loss(h_rec, h)
+def l_mse(h_r: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+    """Reconstruction error of H_R against H, both ``(N, C, H, W)``, L_mse (eq. 1).
+
+    Its squared norm is read as a mean over all values: docs/fidelity.md#norms-read-as-means.
+    """
+    return F.mse_loss(h_r, h)
 
 
-def l_zcl(logits: torch.Tensor, recipe: Recipe = PAPER) -> torch.Tensor:
-    """The zero constraint, mean of ``-log(1 - sigmoid(O))`` (eq. 2).
+def l_z(o: torch.Tensor, recipe: Recipe = PAPER) -> torch.Tensor:
+    """Zero centering loss L_Z, mean of ``-log(1 - sigmoid(O))`` (eq. 2).
 
     Args:
-        logits: O, ``(N, 1, H, W)``, what the ZCL makes of ``|f1^P - g1^P|``.
+        o: O, ``(N, 1, H, W)``: what the Zero-Centralization Layer (ZCL) makes of ``|f1^P - g1^P|``.
         recipe: released puts a second sigmoid around O.
 
     Returns:
         Scalar, > 0.
     """
-    return F.softplus(torch.sigmoid(logits) if recipe.zcl_second_sigmoid else logits).mean()
+    return F.softplus(torch.sigmoid(o) if recipe.z_second_sigmoid else o).mean()
 
 
 def _cosine(f: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
-    """Of each pair of maps, ``(N,)``. As ``F.cosine_similarity`` of the flattened maps, without two maps of unit length."""
-    norms = [torch.linalg.vector_norm(x, dim=(1, 2, 3)).clamp_min(_EPS) for x in (f, g)]
-    return (f * g).sum((1, 2, 3)) / (norms[0] * norms[1])
+    """Cosine similarity of each pair of flattened maps, ``(N,)``; as ``F.cosine_similarity``, with less memory."""
+    norm_f, norm_g = (torch.linalg.vector_norm(x, dim=(1, 2, 3)).clamp_min(_EPS) for x in (f, g))
+    return (f * g).sum((1, 2, 3)) / (norm_f * norm_g)

@@ -1,4 +1,4 @@
-"""Stage 1's network: a frozen encoder, the MFFM that fuses its scales, the decoder that distils them back (SPEC 3).
+"""Stage 1's network: a frozen encoder, the MFFM that fuses its scales, the decoder that distils them back.
 
 Only the Spe-FEN inside it is deployed; MFFM and decoder are pruned after training.
 """
@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torchvision.models.resnet import Bottleneck
 
-from models.backbones import backbone_state, frozen_layers, load_frozen, seeded
+from models.backbones import backbone_state, frozen_layers, load_frozen
+from models.init import init_reverse_distillation, init_xavier
 from models.spe_fen import SpeFEN, crop
 
 _BASE_WIDTH = 128  # torchvision's wide bottlenecks: inner width = 2 * planes
@@ -23,18 +24,18 @@ class Outputs(NamedTuple):
     Attributes:
         encoder: f1, f2, f3: ``(N, 256, H', W')``, ``(N, 512, H'/2, W'/2)``, ``(N, 1024, H'/4, W'/4)``, H' = H + 8.
         decoder: g1, g2, g3, of the same shapes.
-        h_rec: H_R, ``(N, C, H, W)``.
-        logits: O, ``(N, 1, H, W)``.
+        h_r: H_R, ``(N, C, H, W)``.
+        o: O, ``(N, 1, H, W)``.
     """
 
     encoder: tuple[torch.Tensor, ...]
     decoder: tuple[torch.Tensor, ...]
-    h_rec: torch.Tensor
-    logits: torch.Tensor
+    h_r: torch.Tensor
+    o: torch.Tensor
 
 
 class MFFM(nn.Module):
-    """Multi-scale feature fusion: f1, f2, f3 to one embedding phi, ``(N, 2048, H'/8, W'/8)``.
+    """Multi-scale Feature Fusion Module: f1, f2, f3 to one embedding phi, ``(N, 2048, H'/8, W'/8)``.
 
     It is the one-class bottleneck embedding of RD4AD (Deng and Li, CVPR 2022).
     """
@@ -86,9 +87,10 @@ class Decoder(nn.Module):
 
 
 class FERD(nn.Module):
-    """The whole of Stage 1 (SPEC 3).
+    """The whole of Stage 1: encoder, MFFM, decoder, and the Spectral Feature Alignment Mechanism (SFAM).
 
     The encoder is frozen, but not cut off: the CWL before it is trained, so gradients flow through the frozen layers.
+    The SFAM is the FPL, on the features of encoder and decoder alike, and the ZCL, on the difference of what it gives.
 
     Args:
         bands: C.
@@ -97,39 +99,27 @@ class FERD(nn.Module):
 
     Attributes:
         spe_fen: What is kept: CWL, layer1, FPL (and ZCL).
-        deeper: layer2 and layer3, frozen.
+        layer2_3: layer2 and layer3, frozen.
         decoder_cwl: 1x1 convolution 256 -> C without bias, from g1 to H_R.
 
-    Source: SPEC 3; Jin, Zhu and Guo, arXiv 2510.18781, section III-A, and LGRS 2024, 10.1109/LGRS.2024.3456178.
+    Source: Jin, Zhu and Guo, arXiv 2510.18781, section III-A and Fig. 3; LGRS 2024, 10.1109/LGRS.2024.3456178.
     """
 
-    DEEPER = ("layer2", "layer3")
+    LAYER2_3 = ("layer2", "layer3")
 
     def __init__(self, bands: int, backbone: str = "imagenet", seed: int = 0):
         super().__init__()
         self.spe_fen = SpeFEN(bands, backbone=None, seed=seed)
-        self.deeper = frozen_layers(SpeFEN.ARCHITECTURE, self.DEEPER)
-        state = backbone_state(SpeFEN.ARCHITECTURE, (*SpeFEN.FROZEN, *self.DEEPER), backbone)
-        for part, names in ((self.spe_fen.backbone, SpeFEN.FROZEN), (self.deeper, self.DEEPER)):
+        self.layer2_3 = frozen_layers(SpeFEN.ARCHITECTURE, self.LAYER2_3)
+        state = backbone_state(SpeFEN.ARCHITECTURE, (*SpeFEN.FROZEN, *self.LAYER2_3), backbone)
+        for part, names in ((self.spe_fen.backbone_layers(), SpeFEN.FROZEN), (self.layer2_3, self.LAYER2_3)):
             load_frozen(part, {key: value for key, value in state.items() if key.startswith(names)})
         self.mffm = MFFM()
         self.decoder = Decoder()
         self.decoder_cwl = nn.Conv2d(256, bands, 1, bias=False)
-        self.reset_parameters(seed)
-
-    def reset_parameters(self, seed: int) -> None:
-        """Kaiming-normal (fan-out) convolutions, Xavier-normal decoder CWL: a seed means the same weights everywhere."""
-        with torch.no_grad():
-            for name in ("mffm", "decoder", "decoder_cwl"):
-                for key, parameter in getattr(self, name).named_parameters(prefix=name):
-                    if parameter.ndim == 4:
-                        # a transposed convolution keeps its output channels second
-                        out = parameter.shape[1] if parameter.shape[2] == 2 else parameter.shape[0]
-                        std = (2.0 / (out * parameter.shape[2] * parameter.shape[3])) ** 0.5
-                        if name == "decoder_cwl":
-                            std = (2.0 / (parameter.shape[0] + parameter.shape[1])) ** 0.5
-                        draw = seeded(f"ferd.{key}", seed).standard_normal(tuple(parameter.shape)) * std
-                        parameter.copy_(torch.from_numpy(draw))
+        init_reverse_distillation(self.mffm, "ferd.mffm", seed)
+        init_reverse_distillation(self.decoder, "ferd.decoder", seed)
+        init_xavier(self.decoder_cwl, "ferd.decoder_cwl", seed)
 
     def forward(self, h: torch.Tensor) -> Outputs:
         """Everything the loss compares.
@@ -137,19 +127,19 @@ class FERD(nn.Module):
         Args:
             h: ``(N, C, H, W)`` float32 in [-0.1, 0.1]; H and W multiples of 8.
         """
+        layer2, layer3 = self.layer2_3
         f1 = self.spe_fen.encode(h)
-        f2 = self.deeper.layer2(f1)
-        f3 = self.deeper.layer3(f2)
+        f2 = layer2(f1)
+        f3 = layer3(f2)
         g1, g2, g3 = self.decoder(self.mffm(f1, f2, f3))
-        h_rec = self.decoder_cwl(crop(g1))  # 1x1: the same as to crop what it gives
-        # SFAM: what the projections of both differ by, and what the zero-constraint layer makes of it
-        logits = self.spe_fen.zcl((self.spe_fen.project(f1) - self.spe_fen.project(g1)).abs())
-        return Outputs((f1, f2, f3), (g1, g2, g3), h_rec, logits)
+        h_r = self.decoder_cwl(crop(g1))  # 1x1: the same as to crop what it gives
+        o = self.spe_fen.zcl((self.spe_fen.project(f1) - self.spe_fen.project(g1)).abs())  # SFAM
+        return Outputs((f1, f2, f3), (g1, g2, g3), h_r, o)
 
     def train(self, mode: bool = True) -> FERD:
         """As ``nn.Module.train``, but the frozen layers stay in eval mode."""
         super().train(mode)
-        self.deeper.eval()
+        self.layer2_3.eval()
         return self
 
 

@@ -17,30 +17,30 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
+from collections.abc import Sequence
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from data import SceneError
-from detectors import rx
+from detection.views import VIEWS, Features, score
+from detectors import RX
 from evaluation.metrics import auc
-from fast.training import fold_batch_norms
-from models import CheckpointInfo, SpeFEN, save_checkpoint
-from models.backbones import state_hash
-from models.checkpoint import git_revision
-from train_FERD.losses import WEIGHTS, l_mse, l_sim, l_zcl
-from train_FERD.network import FERD, Outputs
-from training.loop import Task, fit, make_accelerator
-from training.options import Run, add_train_options, backbone_name, publish, run_script, test_auc
+from models import SpeFEN
+from train_FERD import losses
+from train_FERD.network import FERD
+from training.options import add_train_options, launch
 from training.recipe import PAPER, Recipe
+from training.run import TrainRun, scene_scorer
+from training.stage import Stage, Terms
 
-PRODUCT = "spe_fen.safetensors"
+STAGE = 1
 _HALVINGS = 8  # a padded patch is halved three times
 
 
-class Stage1(Task):
-    """Stage 1's network and loss, ``L = L_sim + 0.1 L_mse + 0.1 L_Z`` (eqs. 1-3).
+class Stage1(Stage):
+    """Stage 1's network and loss, ``L = L_sim + 0.1 L_mse + 0.1 L_Z`` (eq. 3).
 
     Args:
         network: The FERD.
@@ -48,86 +48,70 @@ class Stage1(Task):
         losses: The terms in force; the others are logged and train nothing.
     """
 
-    frozen = ("network.spe_fen.backbone.", "network.deeper.")
+    checkpoint = "spe_fen.safetensors"
 
-    def __init__(self, network: FERD, recipe: Recipe = PAPER, losses: tuple[str, ...] = tuple(WEIGHTS)):
-        super().__init__()
+    def __init__(self, network: FERD, recipe: Recipe = PAPER, losses: Sequence[str] = losses.TERMS):
+        super().__init__(losses)
         self.network = network
         self.recipe = recipe
-        self.weights = {name: weight if name in losses else 0.0 for name, weight in WEIGHTS.items()}
 
-    def forward(self, h: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Loss terms of a batch of patches, ``(N, C, H, W)``."""
-        return self.terms(h, self.network(h))
+    @property
+    def branch(self) -> SpeFEN:
+        """The Spe-FEN."""
+        return self.network.spe_fen
 
-    def terms(self, h: torch.Tensor, outputs: Outputs) -> dict[str, torch.Tensor]:
-        """The terms, in float32 whatever the networks compute in."""
+    def fixed_layers(self) -> list[nn.Module]:
+        """The encoder, but for its CWL."""
+        return [self.network.spe_fen.backbone_layers(), self.network.layer2_3]
+
+    def loss(self, h: torch.Tensor) -> tuple[torch.Tensor, Terms]:
+        """The total loss (eq. 3) and its terms (eqs. 1, 2), in float32 whatever the networks compute in.
+
+        Args:
+            h: A batch of patches, ``(N, C, H, W)``.
+        """
+        encoder, decoder, h_r, o = self.network(h)
         with torch.autocast(h.device.type, enabled=False):
-            return {
-                "sim": l_sim([f.float() for f in outputs.encoder], [g.float() for g in outputs.decoder], self.recipe),
-                "mse": l_mse(outputs.h_rec.float(), h),
-                "zcl": l_zcl(outputs.logits.float(), self.recipe),
+            terms = {
+                "sim": losses.l_sim([f.float() for f in encoder], [g.float() for g in decoder], self.recipe),
+                "mse": losses.l_mse(h_r.float(), h),
+                "z": losses.l_z(o.float(), self.recipe),
             }
+            l_sim, l_mse, l_z = self.in_force(terms)
+            total = l_sim + 0.1 * l_mse + 0.1 * l_z  # eq. 3
+        return total, terms
 
 
-def train(options: argparse.Namespace, accelerator: Accelerator) -> Path:
-    """Train as the options say; returns the checkpoint written."""
-    run = Run.from_options(options, stage=1, device=accelerator.device)
+def train(options: argparse.Namespace, accelerator: Accelerator) -> None:
+    """Train as the options say."""
+    run = TrainRun.from_options(options, STAGE, Stage1.checkpoint, accelerator)
+    if run.finished():
+        return
     if any(side % _HALVINGS for side in run.patches.size):
         raise SceneError(
             f"{run.patches.folder}: patches of {run.patches.size[0]} x {run.patches.size[1]} px; Stage 1 needs sides that are "
             f"multiples of {_HALVINGS}. Cut them again with data.patches."
         )
-    run.describe(accelerator, "Stage 1 (FERD)")
+    run.describe("Stage 1 (FERD)")
+    stage = Stage1(FERD(options.input_channel, options.backbone, options.seed), run.recipe, options.losses)
+    spe_fen = stage.branch
 
-    task = Stage1(FERD(options.input_channel, options.backbone, options.seed), run.recipe, options.losses)
-    spe_fen = task.network.spe_fen
-    frozen = spe_fen.backbone.state_dict()
-    backbone, frozen_hash = backbone_name(options.backbone), state_hash(frozen)
-    fold_batch_norms(spe_fen.backbone)
-    fold_batch_norms(task.network.deeper)
-    product = run.settings.save_dir / PRODUCT
+    def score_map(h: torch.Tensor) -> torch.Tensor:
+        return score(RX(), VIEWS["spectral"].cubes(h, Features(spe_fen(h))))
 
-    def save(epoch: int, metrics: dict[str, float]) -> None:
-        info = CheckpointInfo(
-            branch="spe_fen",
-            bands=options.input_channel,
-            sensor=options.sensor,
-            recipe=run.recipe.name,
-            backbone=backbone,
-            backbone_sha256=frozen_hash,
-            seed=options.seed,
-            epoch=epoch,
-            selection=options.select,
-            origin=run.origin(),
-            git_revision=git_revision(),
-            metrics=metrics,
-        )
-        save_checkpoint(spe_fen, product, info)
-
-    score = None
-    if options.select == "test-auc":
-        score = test_auc(options, lambda h: rx(h + spe_fen(h)), auc, accelerator.device)
-    fit(task, *run.subsets(), run.settings, accelerator, save, score)
-
-    if accelerator.is_main_process:
-        kept = {key: value.cpu() for key, value in frozen.items()} if backbone.startswith("file:") else None
-        print(f"wrote {publish(product, run.checkpoint_dir, SpeFEN.ARCHITECTURE, kept)}")
-    accelerator.wait_for_everyone()
-    return run.checkpoint_dir / PRODUCT
+    run.train(stage, *run.split(run.patches), scene_scorer(options, score_map, auc, accelerator.device))
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_train_options(parser, WEIGHTS)
+    add_train_options(parser, losses.TERMS)
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    options = parser().parse_args(arguments)
-    return run_script(lambda: train(options, make_accelerator(options.precision, options.cpu)))
+    return launch(train, parser().parse_args(arguments))
 
 
 if __name__ == "__main__":

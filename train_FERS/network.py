@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.spa_fen import ChannelAttention, init_uniform
+from models.init import init_uniform
+from models.spa_fen import ChannelAttention
 
 
 class ResidualBlock(nn.Module):
@@ -25,13 +26,13 @@ class ResidualBlock(nn.Module):
 
 
 class FRN(nn.Module):
-    """Feature reconstruction network: three residual blocks with channel attention, then a 1x1 convolution.
+    """Feature Restoration Network (eq. 9): three residual blocks with channel attention, then a 1x1 convolution.
 
     Args:
         bands: C, at least 8.
         seed: For the initial weights.
 
-    Source: SPEC 4; eq. 9.
+    Source: Jin, Zhu and Guo, arXiv 2510.18781, section III-B; docs/fidelity.md#frn.
     """
 
     BLOCKS = 3

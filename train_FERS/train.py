@@ -20,35 +20,36 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 
 from data.files import atomic_path
 from detection.views import VIEWS, Features, default_fusion, score, view_name
-from detectors import rx
+from detectors import RX
 from evaluation.metrics import auc
-from fast.training import fold_batch_norms
-from models import CheckpointError, CheckpointInfo, SpaFEN, SpeFEN, load_checkpoint, save_checkpoint
-from models.backbones import state_hash
-from models.checkpoint import file_sha256, git_revision
-from train_FERS.losses import WEIGHTS, l_cc, l_cos, l_mse, l_ssim, l_var
+from models import CheckpointError, SpaFEN, SpeFEN, load_checkpoint
+from models.checkpoint import file_sha256
+from train_FERS import losses
 from train_FERS.network import FRN
-from training.loop import Task, fit, gather_batch, make_accelerator
-from training.options import Run, add_train_options, backbone_name, publish, run_script, test_auc
+from training.loop import Patches
+from training.options import add_train_options, launch
 from training.recipe import PAPER, Recipe
+from training.run import TrainRun, places, scene_scorer
+from training.stage import Stage, Terms, gather_batch
 
-PRODUCT = "spa_fen.safetensors"
+STAGE = 2
 TEACHER = "spe_fen.safetensors"
 _CACHE_SHARE = 0.25  # of the free memory: the cache is kept in memory up to this size
 
 
-class Stage2(Task):
-    """Stage 2's networks and loss, ``L = L_cc + 0.1 L_cos + 0.1 L_var + 1.0 (L_mse + 0.01 L_ssim)`` (eqs. 10-16).
+class Stage2(Stage):
+    """Stage 2's networks and loss, ``L = L_cc + 0.1 L_cos + 0.1 L_var + 1.0 (L_mse + 0.01 L_SSIM)`` (eqs. 10, 11, 16).
 
     Args:
         spa_fen: The student.
@@ -57,40 +58,50 @@ class Stage2(Task):
         losses: The terms in force; the others are logged and train nothing.
     """
 
-    def __init__(
-        self, spa_fen: nn.Module, frn: nn.Module, recipe: Recipe = PAPER, losses: tuple[str, ...] = tuple(WEIGHTS)
-    ):
-        super().__init__()
+    checkpoint = "spa_fen.safetensors"
+
+    def __init__(self, spa_fen: SpaFEN, frn: nn.Module, recipe: Recipe = PAPER, losses: Sequence[str] = losses.TERMS):
+        super().__init__(losses)
         self.spa_fen = spa_fen
         self.frn = frn
         self.recipe = recipe
-        self.frozen = () if recipe.adapt_batch_norm else ("spa_fen.backbone.",)
-        self.weights = {name: weight if name in losses else 0.0 for name, weight in WEIGHTS.items()}
 
-    def forward(self, h: torch.Tensor, f_spe: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Loss terms of a batch of patches and their F_spe, each ``(N, C, H, W)``."""
+    @property
+    def branch(self) -> SpaFEN:
+        """The Spa-FEN."""
+        return self.spa_fen
+
+    def fixed_layers(self) -> list[nn.Module]:
+        """The ResNet-34, unless the statistics of its batch norms adapt."""
+        return [] if self.recipe.adapt_batch_norm else [self.spa_fen.backbone_layers()]
+
+    def loss(self, h: torch.Tensor, f_spe: torch.Tensor) -> tuple[torch.Tensor, Terms]:
+        """The total loss (eqs. 10, 11, 16) and its terms (eqs. 12-16), in float32 whatever the networks compute in.
+
+        Args:
+            h: A batch of patches, ``(N, C, H, W)``.
+            f_spe: Their F_spe, of the same shape.
+        """
         f_spa = self.spa_fen(h)
-        return self.terms(h, f_spe, f_spa, self.frn(f_spe + f_spa))
-
-    def terms(
-        self, h: torch.Tensor, f_spe: torch.Tensor, f_spa: torch.Tensor, h_rec: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        """The terms, in float32 whatever the networks compute in."""
+        h_hat = self.frn(f_spe + f_spa)
         with torch.autocast(h.device.type, enabled=False):
-            f_spa, h_rec = f_spa.float(), h_rec.float()
+            f_spa, h_hat = f_spa.float(), h_hat.float()
             # cc and var are not means over samples: a share of the batch would give another value than the whole
             all_spe, all_spa = (gather_batch(f_spe), gather_batch(f_spa)) if self.training else (f_spe, f_spa)
-            return {
-                "cc": l_cc(all_spe, all_spa),
-                "cos": l_cos(f_spe, f_spa),
-                "var": l_var(all_spa),
-                "mse": l_mse(h_rec, h),
-                "ssim": l_ssim(h_rec, h, self.recipe),
+            terms = {
+                "cc": losses.l_cc(all_spe, all_spa),
+                "cos": losses.l_cos(f_spe, f_spa),
+                "var": losses.l_var(all_spa),
+                "mse": losses.l_mse(h_hat, h),
+                "ssim": losses.l_ssim(h_hat, h, self.recipe),
             }
+            l_cc, l_cos, l_var, l_mse, l_ssim = self.in_force(terms)
+            total = l_cc + 0.1 * l_cos + 0.1 * l_var + l_mse + 0.01 * l_ssim  # eqs. 10 (lambda_recon = 1), 11, 16
+        return total, terms
 
 
 class CachedFeatures(Dataset):
-    """Patches with their F_spe, which never changes while Spe-FEN is frozen (SPEC 5), so it is computed once.
+    """Patches with their F_spe, which never changes while Spe-FEN is frozen, so it is computed once.
 
     Args:
         both: H and F_spe of every patch, ``(patches, 2, C, H, W)``, an array or a memory map.
@@ -103,11 +114,12 @@ class CachedFeatures(Dataset):
         return len(self.both)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.from_numpy(np.array(self.both[index])).unbind()
+        h, f_spe = torch.from_numpy(np.array(self.both[index]))
+        return h, f_spe
 
 
 def cache_features(
-    spe_fen: SpeFEN, patches: Dataset, batch_size: int, accelerator: Accelerator, path: Path
+    spe_fen: nn.Module, patches: Patches, batch_size: int, accelerator: Accelerator, path: Path
 ) -> CachedFeatures:
     """Read every patch and compute its F_spe, once, and say what that saves.
 
@@ -121,7 +133,9 @@ def cache_features(
         accelerator: Where to compute.
         path: The file to map, ``.npy``, on a disk that every machine of the run sees.
     """
-    shape = (len(patches), 2, *patches[0].shape)
+    first = patches[0]
+    assert isinstance(first, torch.Tensor)
+    shape = (len(patches), 2, *first.shape)
     size = 4 * int(np.prod(shape))
     in_memory = accelerator.num_processes == 1 and size <= _CACHE_SHARE * _free_memory()
     began = time.perf_counter()
@@ -146,10 +160,10 @@ def cache_features(
 
 
 @torch.no_grad()
-def _fill(out: np.ndarray, spe_fen: SpeFEN, patches: Dataset, batch_size: int, device: torch.device) -> None:
+def _fill(out: np.ndarray, spe_fen: nn.Module, patches: Patches, batch_size: int, device: torch.device) -> None:
     spe_fen.to(device)
     start = 0
-    for h in DataLoader(patches, batch_size):
+    for h in DataLoader(patches, batch_size):  # type: ignore[arg-type]  # any sequence will do
         out[start : start + len(h), 0] = h.numpy()
         out[start : start + len(h), 1] = spe_fen(h.to(device)).cpu().numpy()
         start += len(h)
@@ -164,76 +178,54 @@ def _free_memory() -> float:
         return 4e9
 
 
-def train(options: argparse.Namespace, accelerator: Accelerator) -> Path:
-    """Train as the options say; returns the checkpoint written."""
-    run = Run.from_options(options, stage=2, device=accelerator.device)
-    teacher = options.spe_fen or run.checkpoint_dir / TEACHER
-    if not teacher.is_file():
+def train(options: argparse.Namespace, accelerator: Accelerator) -> None:
+    """Train as the options say."""
+    save_dir, checkpoint = places(options, STAGE, Stage2.checkpoint)
+    path = options.spe_fen or checkpoint.with_name(TEACHER)
+    if not path.is_file():
         raise CheckpointError(
-            f"{teacher}: no Spe-FEN to be the teacher. Train Stage 1 first (python train.py --stage all does both), or "
+            f"{path}: no Spe-FEN to be the teacher. Train Stage 1 first (python train.py --stage all does both), or "
             "name one with --spe_fen."
         )
-    spe_fen, spe_info = load_checkpoint(teacher, bands=options.input_channel)
-    spe_fen.requires_grad_(False)
-    run.settings.identity["spe_fen"] = teacher_hash = file_sha256(teacher)
-    run.describe(accelerator, "Stage 2 (FERS)")
+    teacher, teacher_info = load_checkpoint(path, bands=options.input_channel)
+    if not isinstance(teacher, SpeFEN):
+        raise CheckpointError(f"{path}: holds a {teacher_info.branch}, not a spe_fen. Name a Spe-FEN with --spe_fen.")
+    spe_fen = teacher.requires_grad_(False)
+    sha256 = file_sha256(path)
+    run = TrainRun.from_options(options, STAGE, Stage2.checkpoint, accelerator, spe_fen=sha256)
+    if run.finished():
+        return
+    run.describe("Stage 2 (FERS)")
 
     bands, recipe = options.input_channel, run.recipe
     spa_fen = SpaFEN(bands, options.backbone, options.seed, adapt_batch_norm=recipe.adapt_batch_norm)
-    frozen = {key: value.clone() for key, value in spa_fen.backbone.state_dict().items()}  # before anything adapts
-    backbone, frozen_hash = backbone_name(options.backbone), state_hash(frozen)
-    task = Stage2(spa_fen, FRN(bands, options.seed), recipe, options.losses)
-    if not recipe.adapt_batch_norm:
-        fold_batch_norms(spa_fen.backbone)
-    product = run.settings.save_dir / PRODUCT
-    cache = cache_features(
-        spe_fen, run.patches, options.batch_size, accelerator, run.settings.save_dir / "f_spe_cache.npy"
-    )
+    stage = Stage2(spa_fen, FRN(bands, options.seed), recipe, options.losses)
+    view = VIEWS[view_name("fused", default_fusion("by bands", bands))]
 
-    def save(epoch: int, metrics: dict[str, float]) -> None:
-        info = CheckpointInfo(
-            branch="spa_fen",
-            bands=bands,
-            sensor=options.sensor,
-            recipe=recipe.name,
-            backbone=backbone,
-            backbone_sha256=frozen_hash,
-            seed=options.seed,
-            epoch=epoch,
-            selection=options.select,
-            origin=f"{run.origin()}; Spe-FEN {teacher_hash[:12]} ({spe_info.recipe} recipe, {spe_info.origin})",
-            git_revision=git_revision(),
-            metrics=metrics,
-        )
-        save_checkpoint(spa_fen, product, info)
+    def score_map(h: torch.Tensor) -> torch.Tensor:
+        return score(RX(), view.cubes(h, Features(spe_fen(h), spa_fen(h))))
 
-    scorer = None
-    if options.select == "test-auc":
-        spe_fen.to(accelerator.device)
-        view = VIEWS[view_name("fused", default_fusion("by bands", bands))]
-        score_map = lambda h: score(rx, view.cubes(h, Features(spe_fen(h), spa_fen(h))))  # noqa: E731
-        scorer = test_auc(options, score_map, auc, accelerator.device)
-    fit(task, Subset(cache, run.train), Subset(cache, run.held_out), run.settings, accelerator, save, scorer)
-
+    scorer = scene_scorer(options, score_map, auc, accelerator.device)
+    cache_file = save_dir / "f_spe_cache.npy"
+    cache = cache_features(spe_fen, run.patches, options.batch_size, accelerator, cache_file)
+    spe_fen.to(accelerator.device)
+    origin = f"; Spe-FEN {sha256[:12]} ({teacher_info.recipe} recipe, {teacher_info.origin})"
+    run.train(stage, *run.split(cache), scorer, origin)
     if accelerator.is_main_process:
-        kept = frozen if backbone.startswith("file:") else None
-        print(f"wrote {publish(product, run.checkpoint_dir, SpaFEN.ARCHITECTURE, kept)}")
-    accelerator.wait_for_everyone()
-    return run.checkpoint_dir / PRODUCT
+        cache_file.unlink(missing_ok=True)
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_train_options(parser, WEIGHTS)
+    add_train_options(parser, losses.TERMS)
     parser.add_argument("--spe_fen", type=Path, help=f"Stage 1's checkpoint (default: {TEACHER} in --checkpoint_dir)")
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    options = parser().parse_args(arguments)
-    return run_script(lambda: train(options, make_accelerator(options.precision, options.cpu)))
+    return launch(train, parser().parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -1,35 +1,22 @@
-"""What the training scripts share: their options, the data they read, and how they end."""
+"""What the training scripts share on the command line: their options, and how they start and end."""
 
 from __future__ import annotations
 
 import argparse
-import shutil
+import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
 from accelerate import Accelerator
-from torch.utils.data import Subset
 
-from data import SceneError, abu
 from data.commandline import list_of, natural, positive, run
-from data.files import atomic_path
-from data.normalise import normalise
-from data.patches import BackgroundPatches
-from models import BackboneError, CheckpointError
-from models.backbones import BACKBONE_FILE, random_seed, read_state
-from models.checkpoint import ROOT, save_backbones
-from training.loop import PRECISIONS, Settings, TrainingError
-from training.recipe import RECIPES, Recipe
+from fast.process import keep_freed_memory
+from models.checkpoint import home
+from training.config import PRECISIONS
+from training.device import make_accelerator
+from training.recipe import RECIPES
 
-USER_ERRORS = (SceneError, CheckpointError, BackboneError, TrainingError)
-_NAMED_SCENES = 20
-_TEST_CHOICE_WARNING = (
-    "WARNING: --select test-auc keeps the epoch that scores best on the test set's ground truth, as the published numbers "
-    "did. Such numbers are optimistic; log and checkpoint are marked 'test-auc'."
-)
+_OLD_TERMS = {"zcl": "z"}  # loss names of earlier versions
 
 
 def add_train_options(parser: argparse.ArgumentParser, terms: Iterable[str]) -> None:
@@ -40,17 +27,21 @@ def add_train_options(parser: argparse.ArgumentParser, terms: Iterable[str]) -> 
     group.add_argument(
         "--data_path",
         type=Path,
-        default=ROOT / "data" / "HAD100Dataset",
+        default=home() / "data" / "HAD100Dataset",
         help="the dataset's folder, with train/<sensor>/*.npy (default: data/HAD100Dataset)",
     )
-    group.add_argument("--sensor", default="aviris_ng", help="sensor of data and checkpoint (default: %(default)s)")
+    group.add_argument(
+        "--sensor", type=_folder_name, default="aviris_ng", help="sensor of data and checkpoint (default: %(default)s)"
+    )
     group.add_argument("--input_channel", type=positive, default=50, help="bands given to the networks (default: 50)")
-    group.add_argument("--start_band", type=natural, default=0, help="the first of them (default: 0)")
+    group.add_argument(
+        "--start_band", "--start_channel_id", type=natural, default=0, help="the first of them (default: 0)"
+    )
     group.add_argument(
         "--train_ratio",
         type=_ratio,
-        default=0.9,
-        help="share of the source scenes to train on; the loss on the others is logged (default: 0.9; 1 for all)",
+        default=1.0,
+        help="share of the source scenes to train on; below 1 the loss on the others is logged (default: 1)",
     )
 
     group = parser.add_argument_group("method")
@@ -61,7 +52,7 @@ def add_train_options(parser: argparse.ArgumentParser, terms: Iterable[str]) -> 
         help="the paper's settings or the released code's (default: paper)",
     )
     group.add_argument(
-        "--losses", type=list_of(terms), default=terms, help=f"terms to train with (default: {','.join(terms)})"
+        "--losses", type=_terms(terms), default=terms, help=f"terms to train with (default: {','.join(terms)})"
     )
     group.add_argument(
         "--backbone",
@@ -95,175 +86,59 @@ def add_train_options(parser: argparse.ArgumentParser, terms: Iterable[str]) -> 
         type=Path,
         help="for log and resume file, in stage1/ or stage2/ (default: runs/<sensor>_<input_channel>_<recipe>_seed<seed>)",
     )
-    group.add_argument(
+    again = group.add_mutually_exclusive_group()
+    again.add_argument(
         "--resume", action="store_true", help="go on with the run in --save_dir after its last whole epoch"
+    )
+    again.add_argument(
+        "--overwrite", action="store_true", help="start anew over a run in --save_dir and over its checkpoint"
     )
     group.add_argument("--precision", choices=tuple(PRECISIONS), default="fp32", help="of the networks (default: fp32)")
     group.add_argument("--workers", type=natural, help="processes that read patches (default: 0; 4 with a GPU)")
-    group.add_argument("--cpu", action="store_true", help="do not use a GPU")
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run, from its options.
-
-    Attributes:
-        recipe: See ``training.recipe``.
-        settings: For the loop.
-        patches: All training patches.
-        train: Indices of those to train on.
-        held_out: Indices of those to look at.
-        checkpoint_dir: Where the weights go when training is over.
-    """
-
-    recipe: Recipe
-    settings: Settings
-    patches: BackgroundPatches
-    train: list[int]
-    held_out: list[int]
-    checkpoint_dir: Path
-
-    @classmethod
-    def from_options(cls, options: argparse.Namespace, stage: int, device: torch.device) -> Run:
-        """Open the data and settle every default.
-
-        Raises:
-            SceneError: The data is missing or unusable.
-        """
-        recipe = RECIPES[options.recipe]
-        patches = BackgroundPatches(options.data_path, options.sensor, options.input_channel, options.start_band)
-        train, held_out = patches.split(options.train_ratio, options.seed)
-        setting = f"{options.sensor}_{options.input_channel}"
-        save_dir = options.save_dir or ROOT / "runs" / f"{setting}_{recipe.name}_seed{options.seed}"
-        settings = Settings(
-            save_dir=save_dir / f"stage{stage}",
-            epochs=options.epochs,
-            batch_size=options.batch_size,
-            lr=options.lr,
-            betas=recipe.betas,
-            seed=options.seed,
-            precision=options.precision,
-            workers=options.workers if options.workers is not None else (4 if device.type == "cuda" else 0),
-            resume=options.resume,
-            identity={
-                "stage": stage,
-                "recipe": recipe.name,
-                "losses": sorted(options.losses),
-                "backbone": options.backbone,
-                "train_ratio": options.train_ratio,
-                "select": options.select,
-                "data": patches.fingerprint(),
-            },
-        )
-        return cls(recipe, settings, patches, train, held_out, options.checkpoint_dir or ROOT / "checkpoints" / setting)
-
-    def subsets(self) -> tuple[Subset, Subset]:
-        """Training and held-out patches as datasets."""
-        return Subset(self.patches, self.train), Subset(self.patches, self.held_out)
-
-    def origin(self) -> str:
-        """What the weights were trained from, for their metadata."""
-        scenes = sorted({self.patches.sources[i] for i in self.train})
-        named = ", ".join(scenes) if len(scenes) <= _NAMED_SCENES else f"{len(scenes)} scenes"
-        return (
-            f"this project's training on {len(self.train)} patches of {self.patches.size[0]} x {self.patches.size[1]} px from "
-            f"{named}; losses {', '.join(self.settings.identity['losses'])}; precision {self.settings.precision}"
-        )
-
-    def describe(self, accelerator: Accelerator, stage: str) -> None:
-        """Print what is about to be trained, on the main process."""
-        scenes = [len({self.patches.sources[i] for i in part}) for part in (self.train, self.held_out)]
-        accelerator.print(
-            f"{stage}, {self.recipe.name} recipe, {self.patches.bands} bands, seed {self.settings.seed}: {len(self.train)} "
-            f"patches of {self.patches.size[0]} x {self.patches.size[1]} px from {scenes[0]} scenes, {len(self.held_out)} "
-            f"from {scenes[1]} held out; {accelerator.num_processes} process(es) on {accelerator.device.type}, "
-            f"{self.settings.precision}; log in {self.settings.save_dir}"
-        )
-        if self.patches.left_out:
-            accelerator.print(f"{self.patches.left_out} further patches lack data or contrast and are left out.")
-        if self.settings.identity["select"] == "test-auc":
-            accelerator.print(_TEST_CHOICE_WARNING)
-
-
-def backbone_name(source: str) -> str:
-    """A backbone's source as checkpoints record it: ``imagenet``, ``random:SEED`` or ``file:NAME``."""
-    if source == "imagenet":
-        return source
-    if source == "random" or source.startswith("random:"):
-        return f"random:{random_seed(source)}"
-    return f"file:{Path(source).name}"
-
-
-def publish(product: Path, folder: Path, architecture: str, frozen: dict[str, torch.Tensor] | None) -> Path:
-    """Copy a finished branch to its checkpoint folder, and see to it that it loads there.
-
-    Args:
-        product: The branch's .safetensors.
-        folder: The checkpoint folder. A ``backbone.safetensors`` in it must hold the frozen layers of this branch or none.
-        architecture: Of the frozen layers.
-        frozen: They themselves if they came from a file, to be kept beside the branch; None where the metadata is enough.
-
-    Returns:
-        The copy.
-    """
-    beside = folder / BACKBONE_FILE
-    states: dict[str, dict[str, torch.Tensor]] = {}
-    if beside.is_file():
-        for key, value in read_state(beside).items():
-            states.setdefault(key.partition(".")[0], {})[key.partition(".")[2]] = value
-    changed = states.pop(architecture, None) is not None or frozen is not None
-    if frozen is not None:
-        states[architecture] = frozen
-    if changed and states:
-        save_backbones(beside, states)
-    elif changed:
-        beside.unlink()
-    with atomic_path(folder / product.name) as temporary:
-        shutil.copyfile(product, temporary)
-    return folder / product.name
-
-
-def test_auc(
-    options: argparse.Namespace,
-    score_map: Callable[[torch.Tensor], torch.Tensor],
-    auc: Callable[[np.ndarray, np.ndarray], float | None],
-    device: torch.device,
-) -> Callable[[], float]:
-    """For ``--select test-auc``: a function that scores the test scenes as the networks are at that moment.
-
-    Args:
-        options: Of the training script.
-        score_map: ``(1, C, H, W)`` on ``device`` to ``(1, H, W)``.
-        auc: Of a score map and a mask.
-        device: Where the networks are.
-
-    Raises:
-        SceneError: There are no test scenes.
-    """
-    scenes = abu.test_scenes(
-        options.test_path or options.data_path, options.sensor if options.test_path is None else None, "paper"
+    group.add_argument(
+        "--device",
+        type=_device,
+        default="auto",
+        help="auto, cpu, cuda, cuda:1 or mps (default: auto, a GPU if there is one)",
     )
+    group.add_argument(
+        "--cpu", dest="device", action="store_const", const="cpu", help=argparse.SUPPRESS
+    )  # old spelling
 
-    @torch.no_grad()
-    def mean_auc() -> float:
-        found = []
-        for labelled in scenes:
-            scene, mask = labelled.load()
-            h = normalise(scene, options.input_channel, options.start_band).transpose(2, 0, 1)
-            value = auc(score_map(torch.from_numpy(h.copy())[None].to(device))[0].cpu().numpy(), mask)
-            found += [] if value is None else [value]
-        if not found:
-            raise SceneError(
-                f"{options.test_path or options.data_path}: no test scene has an anomaly; no epoch can be chosen."
-            )
-        return float(np.mean(found))
 
-    return mean_auc
+def launch(train: Callable[[argparse.Namespace, Accelerator], None], options: argparse.Namespace) -> int:
+    """Run a training script's work; returns the exit code."""
+
+    def script() -> None:
+        accelerator = make_accelerator(options.precision, options.device)
+        if accelerator.device.type == "cpu":
+            keep_freed_memory()
+        train(options, accelerator)
+
+    return run_script(script)
 
 
 def run_script(script: Callable[[], None]) -> int:
-    """Run a training script's work; returns the exit code."""
-    return run(script, USER_ERRORS, how_to_resume="the same command with --resume")
+    """Do a part of a training script's work; returns the exit code."""
+    return run(script, how_to_resume="the same command with --resume")
+
+
+def _terms(allowed: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    """Type of ``--losses``."""
+    parse = list_of(allowed)
+    return lambda text: parse(",".join(_OLD_TERMS.get(name.strip(), name) for name in text.split(",")))
+
+
+def _folder_name(text: str) -> str:
+    if not re.fullmatch(r"\w[\w.-]*", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a name of letters, digits, '_', '-' and '.'")
+    return text
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not auto, cpu, cuda, cuda:NUMBER or mps")
+    return text
 
 
 def _number(text: str) -> float:

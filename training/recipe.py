@@ -1,4 +1,7 @@
-"""The two recipes: what the paper says, and what the released implementation does where the two differ (SPEC 7)."""
+"""The two recipes: what the paper says, and what the released code does where the two differ.
+
+docs/fidelity.md#paper-and-released-code-differ has the table, and what differs without being a matter of recipe.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Recipe:
-    """What differs between the recipes; all else is the same in both (SPEC 3-5).
+    """What differs between the recipes; all else is the same in both.
 
     Attributes:
         name: As ``--recipe`` takes it and checkpoints record it.
         betas: Adam's.
         sim_over_scales: L_sim is 1 - the ``mean`` cosine over the three scales, or the ``sum`` of 1 - cosine.
-        zcl_second_sigmoid: L_Z takes softplus of sigmoid(O) in place of O.
-        ssim_scale: Factor of 1 - SSIM in L_ssim.
+        z_second_sigmoid: L_Z takes softplus of sigmoid(O) instead of O.
+        ssim_scale: Factor of 1 - SSIM in L_SSIM.
         adapt_batch_norm: The frozen ResNet-34's batch norms use batch statistics in Stage 2, and their running
             statistics adapt.
     """
@@ -22,11 +25,11 @@ class Recipe:
     name: str
     betas: tuple[float, float]
     sim_over_scales: str
-    zcl_second_sigmoid: bool
+    z_second_sigmoid: bool
     ssim_scale: float
     adapt_batch_norm: bool
 
 
-PAPER = Recipe("paper", (0.9, 0.95), "mean", zcl_second_sigmoid=False, ssim_scale=1.0, adapt_batch_norm=False)
-RELEASED = Recipe("released", (0.5, 0.999), "sum", zcl_second_sigmoid=True, ssim_scale=0.5, adapt_batch_norm=True)
+PAPER = Recipe("paper", (0.9, 0.95), "mean", z_second_sigmoid=False, ssim_scale=1.0, adapt_batch_norm=False)
+RELEASED = Recipe("released", (0.5, 0.999), "sum", z_second_sigmoid=True, ssim_scale=0.5, adapt_batch_norm=True)
 RECIPES = {recipe.name: recipe for recipe in (PAPER, RELEASED)}

@@ -1,0 +1,182 @@
+"""Intervals and tests against SciPy, enumeration, published tables and closed forms."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from evaluation.metrics import auc
+from evaluation.statistics import (
+    Ranks,
+    bootstrap_mean,
+    compare_methods,
+    critical_difference_figure,
+    delong,
+    flight_line,
+    holm,
+    indistinguishable,
+    rank_methods,
+)
+
+
+def test_flight_line_is_told_by_had100s_names_only():
+    assert flight_line("ang20170821t183707_102") == "ang20170821t183707"
+    assert flight_line("airport-1") == flight_line("ang20170821_1") == ""
+
+
+def test_bootstrap_interval_is_that_of_scipy():
+    values = np.random.RandomState(0).beta(8, 1, size=40)
+    ours = bootstrap_mean(values, level=0.9, resamples=20_000)
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, confidence_level=0.9, method="percentile", rng=1)
+    assert ours.mean == pytest.approx(values.mean())
+    assert [ours.low, ours.high] == pytest.approx(list(theirs.confidence_interval), abs=0.002)
+    assert ours == bootstrap_mean(values, level=0.9, resamples=20_000) != bootstrap_mean(values, level=0.9, seed=1)
+
+
+def test_stratified_bootstrap_has_the_variance_of_a_stratified_mean():
+    """Two flight lines far apart: only the spread within each counts, the sum of (n_s / n)^2 var_s / n_s."""
+    rng = np.random.RandomState(0)
+    groups = [rng.normal(0, 1, size=60), rng.normal(50, 2, size=30)]
+    names = [f"ang2017082{line}t183707_{i}" for line, group in enumerate(groups) for i in range(len(group))]
+    values = np.concatenate(groups)
+    variance = sum((len(g) / len(values)) ** 2 * g.var() / len(g) for g in groups)
+    found = bootstrap_mean(values, names, resamples=40_000)
+    assert found.high - found.low == pytest.approx(2 * 1.95996 * np.sqrt(variance), rel=0.03)
+    pooled = bootstrap_mean(values, resamples=2_000)
+    assert pooled.high - pooled.low > 5 * (found.high - found.low)
+
+
+def placements(score, mask):
+    """For each anomaly, the share of the background below it; for each background pixel, of anomalies above it."""
+    wins = (score[mask][:, None] > score[~mask]) + 0.5 * (score[mask][:, None] == score[~mask])
+    return wins.mean(1), wins.mean(0)
+
+
+@pytest.mark.parametrize("levels", [1000, 4])  # 4: many ties
+def test_delong_is_its_definition(levels):
+    rng = np.random.RandomState(0)
+    mask = rng.uniform(size=(15, 16)) < 0.15
+    common = rng.normal(size=mask.shape) + mask
+    maps = [np.round((common + 0.7 * rng.normal(size=mask.shape)) * levels) for _ in range(2)]
+    found = delong(*maps, mask)
+    (a1, b1), (a2, b2) = (placements(score, mask) for score in maps)
+    covariance = np.cov(a1, a2) / len(a1) + np.cov(b1, b2) / len(b1)
+    assert found.auc == pytest.approx([auc(score, mask) for score in maps])
+    assert found.covariance == pytest.approx(covariance)
+    z = (a1.mean() - a2.mean()) / np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    assert found.z == pytest.approx(z) and found.p == pytest.approx(2 * (1 - stats.norm.cdf(abs(z))))
+    assert delong(maps[1], maps[0], mask).z == pytest.approx(-z)
+
+
+def test_delong_rejects_a_true_null_as_often_as_its_level_says():
+    """400 scenes of two maps that are equally good: p below 0.1 in about a tenth (within three standard errors)."""
+    rng = np.random.RandomState(1)
+    mask = np.zeros((20, 20), bool)
+    mask[:3] = True
+    rejected = 0
+    for _ in range(400):
+        common = rng.normal(size=mask.shape) + 1.5 * mask
+        rejected += delong(*(common + rng.normal(size=(2, *mask.shape))), mask).p < 0.1
+    assert abs(rejected / 400 - 0.1) < 3 * np.sqrt(0.1 * 0.9 / 400)
+
+
+def test_delong_of_the_same_ranking_finds_no_difference():
+    rng = np.random.RandomState(0)
+    score, mask = rng.normal(size=(9, 9)), rng.uniform(size=(9, 9)) < 0.3
+    found = delong(score, np.exp(score), mask)
+    assert found.z == 0 and found.p == 1
+    with pytest.raises(ValueError, match="1 anomalous and 80 background pixels"):
+        delong(score, score, np.arange(81).reshape(9, 9) == 3)
+
+
+def test_wilcoxon_p_is_that_of_all_signs_enumerated():
+    rng = np.random.RandomState(0)
+    difference = rng.normal(0.4, 1, size=9)
+    (found,) = compare_methods({"a": difference + 5, "b": np.full(9, 5.0)})
+    ranks = stats.rankdata(np.abs(difference))
+    sums = [np.dot(ranks, signs) for signs in itertools.product((0, 1), repeat=9)]
+    observed = ranks[difference > 0].sum()
+    tail = min(np.mean(np.array(sums) >= observed), np.mean(np.array(sums) <= observed))
+    assert found.p == found.p_holm == pytest.approx(min(1, 2 * tail))
+    assert (found.wins, found.losses) == ((difference > 0).sum(), (difference < 0).sum())
+    assert found.difference == pytest.approx(difference.mean())
+
+
+def test_holm_is_its_step_down_rule():
+    """Adjusted p-values below a level are those that the rule rejects: stop at the first p over level / (K - j)."""
+    rng = np.random.RandomState(0)
+    for _ in range(20):
+        p = rng.uniform(0, 0.08, size=6)
+        for level in (0.05, 0.1, 0.2):
+            rejected = np.zeros(6, bool)
+            for step, index in enumerate(np.argsort(p)):
+                if p[index] > level / (6 - step):
+                    break
+                rejected[index] = True
+            assert ((holm(p) <= level) == rejected).all()
+
+
+def test_methods_are_compared_in_pairs_or_with_one():
+    rng = np.random.RandomState(0)
+    base = rng.uniform(size=30)
+    results = {"a": base + 0.2 + 0.05 * rng.normal(size=30), "b": base, "c": base}
+    pairs = compare_methods(results)
+    assert [(c.first, c.second) for c in pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert pairs[0].p_holm == pytest.approx(3 * pairs[0].p) and pairs[0].p_holm < 1e-4
+    assert pairs[2].p == pairs[2].p_holm == 1 and pairs[2].wins == pairs[2].losses == 0
+    assert [(c.first, c.second) for c in compare_methods(results, reference="b")] == [("a", "b"), ("b", "c")]
+
+
+@pytest.mark.parametrize("k, q", [(2, 1.960), (3, 2.343), (4, 2.569), (5, 2.728), (10, 3.164)])
+def test_critical_difference_has_the_published_quantiles(k, q):
+    """Table 5 (a) of Demsar (2006), level 0.05."""
+    results = {str(i): np.arange(12.0) + i for i in range(k)}
+    expected = q * np.sqrt(k * (k + 1) / (6 * 12))
+    assert rank_methods(results).critical_difference == pytest.approx(expected, abs=1e-3)
+
+
+def test_ranks_and_friedmans_p_are_those_of_the_formula():
+    rng = np.random.RandomState(0)
+    scores = rng.normal((0, 0.5, 1, 1), size=(20, 4))
+    found = rank_methods(dict(zip("abcd", scores.T, strict=True)))
+    mean_ranks = np.array([[1 + (row > value).sum() for value in row] for row in scores]).mean(0)
+    assert found.names == [list("abcd")[i] for i in np.argsort(mean_ranks)]
+    assert found.mean_ranks == pytest.approx(np.sort(mean_ranks))
+    chi_square = 12 * 20 / (4 * 5) * ((mean_ranks - 2.5) ** 2).sum()
+    assert found.p == pytest.approx(stats.chi2.sf(chi_square, 3))
+    assert rank_methods({"a": [1.0, 1.0], "b": [1.0, 1.0], "c": [1.0, 1.0]}).p == 1
+
+
+def test_groups_within_a_critical_difference_are_the_largest():
+    ranks = Ranks(list("abcde"), np.array([1.2, 2.0, 2.9, 4.2, 4.7]), 0.01, 1.5, 0.05)
+    assert indistinguishable(ranks) == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    ranks = Ranks(list("abcd"), np.array([1.0, 1.1, 1.2, 3.9]), 0.01, 1.5, 0.05)
+    assert indistinguishable(ranks) == [(0, 2)]
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf"])
+def test_critical_difference_figure_is_written(tmp_path, suffix):
+    rng = np.random.RandomState(0)
+    ranks = rank_methods({name: rng.normal(i, 2, size=25) for i, name in enumerate(("RX", "CRD", "FERS", "LREN"))})
+    path = critical_difference_figure(ranks, tmp_path / f"cd.{suffix}")
+    assert path.stat().st_size > 3000 and [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_what_cannot_be_compared_is_refused():
+    with pytest.raises(ValueError, match=r"found a: 2, b: 3\. Keep"):
+        compare_methods({"a": [1, 2], "b": [1, 2, 3]})
+    with pytest.raises(ValueError, match="two methods or more"):
+        rank_methods({"a": [1.0]})
+    with pytest.raises(ValueError, match="NaN"):
+        rank_methods({"a": [1.0, np.nan], "b": [1.0, 2.0]})
+    with pytest.raises(ValueError, match="no method z; found a, b"):
+        compare_methods({"a": [1.0], "b": [2.0]}, reference="z")
+    with pytest.raises(ValueError, match="finite numbers"):
+        bootstrap_mean([0.9, np.nan])
+    with pytest.raises(ValueError, match="1 names for 2 values"):
+        bootstrap_mean([0.9, 0.8], ["a"])
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        bootstrap_mean([0.9, 0.8], level=95)
