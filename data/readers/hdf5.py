@@ -36,12 +36,10 @@ from data.readers.wavelengths import SPELLINGS, to_nm
 
 _TEXT_SECONDS = 15
 _READ_TEXT = """
-import os, sys
-sys.path[:] = sys.argv[1].split(os.pathsep)
-import h5py, json, numpy
-with h5py.File(sys.argv[2], "r") as file:
-    item = file[sys.argv[3]]
-    found = item.attrs[sys.argv[4]] if len(sys.argv) > 4 else item[()]
+import h5py, json, numpy, sys
+with h5py.File(sys.argv[1], "r") as file:
+    item = file[sys.argv[2]]
+    found = item.attrs[sys.argv[3]] if len(sys.argv) > 3 else item[()]
     print(json.dumps([v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in numpy.ravel(found)]))
 """
 
@@ -235,10 +233,11 @@ def _strings(item: h5py.Group | h5py.Dataset, name: str | None = None) -> list[s
         return [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in np.ravel(found)]
     if h5py.check_string_dtype(dtype) is None:
         raise ValueError(f"{item.name} {name or ''} is not text")
-    places = os.pathsep.join(sys.path)
-    command = [sys.executable, "-I", "-c", _READ_TEXT, places, item.file.filename, item.name, *([name] if name else [])]
+    file = os.path.abspath(item.file.filename)
+    command = [sys.executable, "-c", _READ_TEXT, file, item.name, *([name] if name else [])]
+    packages = Path(h5py.__file__).parent.parent  # Python looks for modules where it starts: not in the user's folder
     try:
-        ended = subprocess.run(command, capture_output=True, timeout=_TEXT_SECONDS)
+        ended = subprocess.run(command, cwd=packages, capture_output=True, timeout=_TEXT_SECONDS)
     except subprocess.TimeoutExpired:
         raise ValueError(f"the text of {item.name} {name or ''} takes more than {_TEXT_SECONDS} s to read") from None
     if ended.returncode:
