@@ -46,7 +46,8 @@ demo: setup
 	$(BIN)/python -m data.synthetic $(DEMO)/background --train 48 --test 0 --size 32
 	$(BIN)/python -m data.synthetic $(DEMO)/dataset --train 0 --test 12
 	$(BIN)/python train.py --stage all --data_path $(DEMO)/background --input_channel 50 --backbone random --overwrite \
-		--epochs $(DEMO_EPOCHS) --batch_size 8 --checkpoint_dir $(DEMO)/checkpoints --save_dir $(DEMO)/training
+		--epochs $(DEMO_EPOCHS) --batch_size 8 --checkpoint_dir $(DEMO)/checkpoints --save_dir $(DEMO)/training \
+		--train_ratio 0.9
 	$(DEMO_TEST) --features original --save_dir $(DEMO)/tests/original
 	$(DEMO_TEST) --features untrained --backbone random --save_dir $(DEMO)/tests/untrained
 	$(DEMO_TEST) --features spectral --save_dir $(DEMO)/tests/spectral

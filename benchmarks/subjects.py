@@ -160,7 +160,7 @@ class Subjects:
             made = make_scene(seed=0, index=0)
             self._mark("The scene is synthetic (data.synthetic, seed 0).")
             return Scene("synthetic", made.cube, Path("synthetic")), made.mask
-        scenes = abu.test_scenes(data_path, None, name or "all")
+        scenes = abu.scenes(data_path, None, name or "all")
         if not scenes:
             raise SceneError(f"{data_path}: no scene here.")
         self._mark(f"The scene is {scenes[0].name} of {data_path}.")

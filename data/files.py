@@ -20,13 +20,15 @@ from PIL import Image
 _BLOCK = 1 << 20  # bytes read at a time
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 
+_TEMPORARY = re.compile(rf"\.tmp-{_HOST}-(?P<process>\d+)-")
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary name beside ``path``, renamed to it when the block ends and removed if it fails.
 
-    File and folder are synchronised to the disk, so a power cut loses the new file or keeps it whole. What a killed
-    process of this machine left of an earlier attempt at the same file is removed.
+    File and folder are synchronised to the disk, so a power cut loses the new file or keeps it whole. What killed
+    processes of this machine left in the folder is removed.
 
     Args:
         path: The file to write; its folder is created.
@@ -47,10 +49,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent)
     # a digest: the name of the file itself may be as long as the file system allows
-    prefix = leftover_prefix(f"tmp-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}")
-    remove_leftovers(path.parent, prefix)
-    temporary = path.with_name(f"{prefix}{os.getpid()}{path.suffix}")
+    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
+    temporary = path.with_name(f"{temporary_prefix()}-{digest}{path.suffix}")
     try:
         temporary.touch()
         mode = temporary.stat().st_mode  # safetensors would make files that only their owner can read
@@ -68,23 +70,22 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path, prefix: str) -> None:
-    """Remove what processes of this machine that have ended left in a folder.
-
-    Args:
-        folder: The folder.
-        prefix: Of the names, which go on with the number of the process. ``leftover_prefix`` makes one.
-    """
-    for name in [entry.name for entry in os.scandir(folder) if entry.name.startswith(prefix)]:
-        process = re.match(r"\d+", name.removeprefix(prefix))
-        if process and not _alive(int(process[0])):
-            path = folder / name
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+def temporary_prefix() -> str:
+    """How the names of this process's temporary files and folders begin: a dot, the machine, the process."""
+    return f".tmp-{_HOST}-{os.getpid()}"
 
 
-def leftover_prefix(purpose: str) -> str:
-    """How the temporary names of this machine for some purpose begin: a dot, the purpose, the machine."""
-    return f".{purpose}-{_HOST}-"
+def remove_leftovers(folder: str | Path) -> None:
+    """Remove the temporary files and folders in a folder that ended processes of this machine left there; it may be missing."""
+    if not os.path.isdir(folder):
+        return
+    for entry in list(os.scandir(folder)):
+        match = _TEMPORARY.match(entry.name)
+        if match and not _alive(int(match["process"])):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                Path(entry.path).unlink(missing_ok=True)
 
 
 def _alive(process: int) -> bool:
@@ -92,7 +93,7 @@ def _alive(process: int) -> bool:
         return True
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:  # another user's
         return True

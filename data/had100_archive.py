@@ -16,12 +16,11 @@ import numpy as np
 
 from data import had100
 from data.archive import ArchiveError, check_sum, copy_member, open_zip
-from data.files import leftover_prefix, mask_png_bytes, npy_bytes, sha256_of
+from data.files import mask_png_bytes, npy_bytes, sha256_of, temporary_prefix
 from data.had100 import GROUPS, MASK_SOURCE, MASKS, NODATA, RAW_200, SENSORS, SIDE, TEST_CROPS
 from data.manifest import entry
 from data.scene import SceneError, read_mask, read_scene
 
-UNPACK = leftover_prefix("unpack")  # of the folder of the scene that is open; the number of the process follows
 _ENVI_SUFFIXES = ("", ".img", ".dat", ".raw", ".bil", ".bip", ".bsq")
 
 
@@ -164,9 +163,7 @@ def crops(source: Source, beside: Path | None = None) -> Iterator[tuple[str, byt
         ArchiveError: The scene is damaged, or its size, bands or mask are not as published.
         OSError: There is no room to unpack it.
     """
-    with tempfile.TemporaryDirectory(
-        prefix=f"{UNPACK}{os.getpid()}-", dir=beside, ignore_cleanup_errors=True
-    ) as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{temporary_prefix()}-", dir=beside, ignore_cleanup_errors=True) as folder:
         cube, mask = _unpack(source, Path(folder))
         height, width, _ = cube.shape
         kept = np.concatenate([np.arange(start, stop) for start, stop in source.bands])

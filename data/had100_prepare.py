@@ -27,7 +27,7 @@ from data.archive import ArchiveError, free_bytes
 from data.commandline import positive, run
 from data.files import remove_leftovers, write_whole
 from data.had100 import GROUPS, SENSORS, SIDE
-from data.had100_archive import UNPACK, Source, check_archive, count_bands, crops, list_scenes
+from data.had100_archive import Source, check_archive, count_bands, crops, list_scenes
 from data.had100_verify import against_the_published, files_in, in_threads, made_from, verify
 from data.manifest import MANIFEST, Progress
 
@@ -88,8 +88,7 @@ def prepare(
             f"{strangers[0]}. Choose another --out, or check what is there with --verify."
         )
     _check_room(out, [source for source in sources if not all((out / file).is_file() for file in source.files())])
-    if out.is_dir():
-        remove_leftovers(out, UNPACK)  # of a run that was killed
+    remove_leftovers(out)  # of a run that was killed
     with progress:
         made = in_threads(lambda s: progress.intact(s.files()) or _write(s, out), sources, workers, "scenes")
         for entries in made:

@@ -12,10 +12,10 @@ import torch
 
 from data.errors import FersError
 from data.normalise import NoData
-from data.paths import ROOT
 from detection.networks import choose_device, load_networks
 from detection.views import VIEWS, default_fusion, score, view_name
 from detectors import Detector, find_detector, make_detector
+from models.checkpoint import checkpoint_folder
 
 FEATURES = ("original", "untrained", "spectral", "spatial", "fused")
 FUSIONS = tuple(name.removeprefix("fused-") for name in VIEWS if name.startswith("fused-"))
@@ -107,7 +107,7 @@ class DetectConfig:
     @property
     def checkpoint_folder(self) -> Path:
         """Where the checkpoints are looked for."""
-        return Path(self.checkpoint_dir or ROOT / "checkpoints" / f"{self.sensor}_{self.bands}")
+        return Path(self.checkpoint_dir or checkpoint_folder(self.sensor, self.bands))
 
 
 class Pipeline:

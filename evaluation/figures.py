@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import FuncNorm
 from matplotlib.figure import Figure
 from scipy.stats import rankdata
@@ -19,7 +21,16 @@ RGB_NM = (640.0, 550.0, 470.0)
 _FULL_RANGE_NM = (400.0, 2500.0)  # assumed of a file without wavelengths: AVIRIS and its kin
 _VNIR_RANGE_NM = (430.0, 860.0)  # assumed of one with too few bands for that: ROSIS and its kin
 _VNIR_BANDS = 128
-_ACCENT = "#b2182b"
+COLOURS = (
+    "#000000",
+    "#e69f00",
+    "#0072b2",
+    "#009e73",
+    "#d55e00",
+    "#cc79a7",
+    "#56b4e9",
+)  # told apart by all (Okabe, Ito)
+_DASHES = ("-", "--", "-.")
 
 
 def rgb_bands(scene: Scene) -> tuple[int, int, int]:
@@ -84,25 +95,8 @@ def scene_figure(scene: Scene, score: np.ndarray, mask: np.ndarray, path: str | 
         axes.set_xticks([])
         axes.set_yticks([])
 
-    curve.set_box_aspect(1)
-    curve.set_xscale("log")  # the working point of a detector is at few false alarms
-    curve.set_ylim(0, 1.02)
-    curve.set_xlabel("False positive rate")
-    curve.set_ylabel("True positive rate")
-    curve.grid(True, which="major", color="0.88", linewidth=0.6)
-    for spine in ("top", "right"):
-        curve.spines[spine].set_visible(False)
-    if has_both_classes(mask):
-        floor = 1.0 / int((~mask).sum())  # one false alarm
-        false_positive, true_positive = roc(score, mask)
-        curve.step(np.maximum(false_positive, floor), true_positive, where="post", color=_ACCENT, linewidth=1.6)
-        chance = np.geomspace(floor, 1, 100)
-        curve.plot(chance, chance, color="0.6", linewidth=0.8, linestyle="--")
-        curve.set_xlim(floor, 1)
-        curve.set_title(f"ROC, AUC = {value:.4f}")
-    else:
-        curve.set_title("ROC: no AUC")
-        curve.text(0.5, 0.5, "the mask lacks a class", ha="center", transform=curve.transAxes, color="0.4")
+    draw_roc(curve, mask, {title: score})
+    curve.set_title("ROC: no AUC" if value is None else f"ROC, AUC = {value:.4f}")
     note = f" ({'; '.join(scene.notes)})" if scene.notes else ""
     figure.suptitle(
         f"{scene.name}{note}",
@@ -149,26 +143,69 @@ def comparison_figure(rows: Sequence[Row], path: str | Path, side: float = 2.2) 
     titles = ["False colour", "Ground truth", *rows[0].scores]
     figure = Figure(figsize=(side * len(titles) + 0.6, side * len(rows) + 0.5), layout="constrained")
     axes = figure.subplots(len(rows), len(titles), squeeze=False)
-    image = None
     for line, row in zip(axes, rows, strict=True):
-        line[0].imshow(false_colour(row.scene))
+        image = draw_row(list(line), row)
         line[0].set_ylabel(row.scene.name)
-        line[1].imshow(row.mask, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        for panel, (title, score) in zip(line[2:], row.scores.items(), strict=True):
-            image = panel.imshow(_ranks(score), cmap="viridis", norm=_RANK_NORM, interpolation="nearest")
-            value = auc(score, row.mask)
-            panel.set_xlabel(f"AUC {value:.4f}" if value is not None else f"{title}: no AUC", fontsize=9)
+    for line in axes[1:]:
         for panel in line:
-            panel.set_xticks([])
-            panel.set_yticks([])
-    for panel, title in zip(axes[0], titles, strict=True):
-        panel.set_title(title, fontsize=10)
+            panel.set_title("")
     bar = figure.colorbar(image, ax=axes, fraction=0.02, pad=0.01, ticks=[0.5, 0.9, 0.99, 0.999])
     bar.set_label("share of pixels that score lower", fontsize=8)
     bar.ax.set_yticklabels(["≤ 50 %", "90 %", "99 %", "99.9 %"], fontsize=8)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=160)
     return Path(path)
+
+
+def draw_row(axes: list[Axes], row: Row) -> ScalarMappable:
+    """Draw a scene's false colour, ground truth and score maps on as many axes, each map with its title and AUC.
+
+    Returns:
+        What a colour bar takes.
+    """
+    axes[0].imshow(false_colour(row.scene))
+    axes[0].set_title("False colour", fontsize=10)
+    axes[1].imshow(row.mask, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes[1].set_title("Ground truth", fontsize=10)
+    image = None
+    for panel, (title, score) in zip(axes[2:], row.scores.items(), strict=True):
+        image = panel.imshow(_ranks(score), cmap="viridis", norm=_RANK_NORM, interpolation="nearest")
+        panel.set_title(title, fontsize=10)
+        value = auc(score, row.mask)
+        panel.set_xlabel("no AUC" if value is None else f"AUC {value:.4f}", fontsize=9)
+    for panel in axes:
+        panel.set_xticks([])
+        panel.set_yticks([])
+    assert image is not None
+    return image
+
+
+def draw_roc(axes: Axes, mask: np.ndarray, scores: dict[str, np.ndarray]) -> None:
+    """Draw ROC curves; false alarms on a logarithmic axis, as a detector works where they are few."""
+    axes.set_box_aspect(1)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("False positive rate")
+    axes.set_ylabel("True positive rate")
+    axes.grid(True, which="major", color="0.88", linewidth=0.6)
+    for spine in ("top", "right"):
+        axes.spines[spine].set_visible(False)
+    if not has_both_classes(mask):
+        axes.text(0.5, 0.5, "the mask lacks a class", ha="center", transform=axes.transAxes, color="0.4")
+        return
+    axes.set_xscale("log")
+    floor = 1.0 / int((~mask).sum())  # one false alarm
+    for index, (title, score) in enumerate(scores.items()):
+        false_positive, true_positive = roc(score, mask)
+        colour = COLOURS[index % len(COLOURS)]
+        style = _DASHES[index // len(COLOURS) % len(_DASHES)]
+        axes.step(
+            np.maximum(false_positive, floor), true_positive, where="post", color=colour, ls=style, lw=1.5, label=title
+        )
+    chance = np.geomspace(floor, 1, 100)
+    axes.plot(chance, chance, color="0.6", linewidth=0.8, linestyle=":")
+    axes.set_xlim(floor, 1)
+    if len(scores) > 1:
+        axes.legend(fontsize=7, loc="lower right", frameon=False)
 
 
 def _ranks(score: np.ndarray) -> np.ndarray:

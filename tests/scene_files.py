@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import rasterio
+import rasterio.shutil
 from affine import Affine
 from rasterio.crs import CRS
 from spectral.io import envi
@@ -250,7 +251,13 @@ def enmap_file(folder: Path, level: str = "L2A", ending: str = ".TIF", zipped: b
     gains = [1e-4] * 6 if level == "L2A" else [1e-2 * (n + 1) for n in range(6)]
     name = f"ENMAP01-____{level}-DT000_20230707T192008Z"
     options = {"driver": "ENVI", "INTERLEAVE": "BSQ"} if ending == ".BSQ" else {}
-    image = write_tiff(folder / f"{name}-SPECTRAL_IMAGE{ending}", stored, **options)
+    image = folder / f"{name}-SPECTRAL_IMAGE{ending}"
+    if ending == ".JP2":
+        plain = write_tiff(folder / "plain.tif", stored)
+        rasterio.shutil.copy(plain, image, driver="JP2OpenJPEG", QUALITY=100, REVERSIBLE="YES")
+        plain.unlink()
+    else:
+        write_tiff(image, stored, **options)
     xml = folder / f"{name}-METADATA.XML"
     xml.write_text(enmap_xml(gains, empty=5))
     path = image
@@ -307,6 +314,23 @@ def aviris_file(folder: Path, unit: str = "units") -> Written:
         place = "500000 20 0 4000000 0 -20"
         projection.attrs["GeoTransform"] = np.bytes_(place) if unit == "units" else place
     return Written(path, cube, centres, np.full(7, 7.4), None, (500000.0, 4000000.0), (500010.0, 3999990.0))
+
+
+def aviris_swath_file(folder: Path) -> Written:
+    """AVIRIS-5 L1B: radiance on the sensor's grid, with a lookup table."""
+    cube, centres = with_missing(values(7), -9999), np.linspace(400, 2400, 7)
+    path = folder / "AV520250603t170000_000_L1B_RDN.nc"
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset("radiance/radiance", data=cube.transpose(2, 0, 1), chunks=(3, 4, 5))
+        data.attrs["_FillValue"] = np.float32(-9999)
+        file["radiance/wavelength"], file["radiance/fwhm"] = centres, np.full(7, 7.4)
+        projection = file.create_dataset("projection", data=np.bytes_(b""))
+        projection.attrs["crs_wkt"] = np.bytes_(CRS.from_string(UTM).to_wkt())
+        projection.attrs["GeoTransform"] = np.bytes_("500000 20 0 4000000 0 -20")
+        line, sample = np.mgrid[1 : HEIGHT + 1, 1 : WIDTH + 1]
+        file["geolocation_lookup_table/line"] = line[::-1].astype("i4")
+        file["geolocation_lookup_table/sample"] = -sample[:, ::-1].astype("i4")
+    return Written(path, cube, centres, np.full(7, 7.4), None, (500000.0, 4000000.0))
 
 
 def tanager_file(folder: Path, kind: str = "GRIDS") -> Written:
@@ -435,6 +459,7 @@ PRODUCTS = {
     "enmap-l2a": enmap_file,
     "enmap-l1c": lambda folder: enmap_file(folder, "L1C"),
     "enmap-cog": lambda folder: enmap_file(folder, ending="_COG.TIF"),
+    "enmap-jp2": lambda folder: enmap_file(folder, ending=".JP2"),
     "enmap-bsq": lambda folder: enmap_file(folder, ending=".BSQ"),
     "enmap-zip": lambda folder: enmap_file(folder, zipped=True),
     "prisma-l1": lambda folder: prisma_file(folder, "L1"),
@@ -443,6 +468,7 @@ PRODUCTS = {
     "prisma-l2d": prisma_file,
     "aviris-netcdf": aviris_file,
     "aviris-netcdf-unit": lambda folder: aviris_file(folder, "unit"),
+    "aviris-netcdf-swath": aviris_swath_file,
     "desis": desis_file,
     "tanager-ortho": tanager_file,
     "tanager-basic": lambda folder: tanager_file(folder, "SWATHS"),

@@ -67,10 +67,11 @@ def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path):
     assert done.returncode == -signal.SIGKILL
     [left] = names(tmp_path)
     assert left.startswith(".tmp-") and left.endswith(".pt")
-    write_whole(tmp_path / "other.pt", b"")  # another file's is not touched
-    assert left in names(tmp_path)
+    mine = tmp_path / f"{files.temporary_prefix()}-1.pt"
+    for stays in (mine, tmp_path / ".tmp-anothermachine-1-1.pt"):
+        stays.write_bytes(b"")
     write_whole(tmp_path / "last.pt", b"whole")
-    assert names(tmp_path) == ["last.pt", "other.pt"] and (tmp_path / "last.pt").read_bytes() == b"whole"
+    assert names(tmp_path) == sorted([".tmp-anothermachine-1-1.pt", mine.name, "last.pt"])
 
 
 def test_names_as_long_as_the_file_system_allows(tmp_path):

@@ -14,9 +14,11 @@ LAYERS = [
     {"models", "detectors"},
     {"fast"},
     {"detection"},
-    {"evaluation", "training"},
+    {"training"},
+    {"evaluation"},
     {"train_FERD", "train_FERS", "FERS_ABU"},
-    {"train", "test", "detect", "reproduce", "fers", "benchmarks", "experiments"},
+    {"experiments", "benchmarks"},
+    {"train", "test", "detect", "reproduce", "fers"},
 ]
 PACKAGES = set().union(*LAYERS)
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -103,6 +103,12 @@ def test_glt_counts_from_one_and_negative_means_a_neighbour(tmp_path):
     assert ortho[HEIGHT, 1] == score[HEIGHT - 1, 0]
 
 
+def test_aviris_lookup_table_puts_the_swath_on_the_map(tmp_path):
+    geometry = open_scene(files.aviris_swath_file(tmp_path).path).geometry
+    score = np.arange(HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
+    assert np.array_equal(geometry.orthorectify(score), score[::-1, ::-1])
+
+
 def test_emit_l1b_takes_its_bad_bands_from_the_reflectance_beside_it(tmp_path):
     radiance = files.emit_file(tmp_path, "L1B_RAD").path
     assert open_scene(radiance).good is None
@@ -302,3 +308,25 @@ def test_real_arrays_are_what_their_library_reads(name):
     scene = read_scene(path)
     expected = (np.load(path) if name.endswith("npz") else scipy.io.loadmat(path))[scene.variable]
     assert np.array_equal(scene.cube, expected) and scene.cube.dtype == expected.dtype
+
+
+def test_real_wavelengths_beside_the_cube_of_a_mat_file():
+    scene = read_scene(shared_file("aviris/town-224-with-wavelengths.mat"))
+    assert scene.cube.shape == (90, 90, 224) and len(scene.wavelengths) == 224
+    assert 350 < scene.wavelengths.min() < 400 and 2400 < scene.wavelengths.max() < 2550
+    assert (np.diff(scene.wavelengths) < 0).any()  # its spectrometers overlap
+
+
+@pytest.mark.parametrize("name", ["a.mat", "a.npz", "v73.mat"])
+def test_wavelengths_beside_a_cube_are_its_band_centres(tmp_path, name):
+    import scipy.io
+
+    content = {"data": files.values(4), "wavelengths": np.array([0.4, 0.5, 0.6, 0.7]), "gt": np.eye(12, 10)}
+    if name == "v73.mat":
+        with h5py.File(tmp_path / name, "w") as file:
+            for key, value in content.items():
+                file[key] = value.T
+    else:
+        (np.savez if name.endswith("npz") else lambda p, **c: scipy.io.savemat(p, c))(tmp_path / name, **content)
+    reader = open_scene(tmp_path / name)
+    assert reader.wavelengths == pytest.approx([400, 500, 600, 700]) and np.array_equal(reader.read(), content["data"])

@@ -420,6 +420,43 @@ def test_products_that_lack_something_say_what(tmp_path):
         open_scene(classic.path)
 
 
+REPLACEMENTS = [
+    None,  # removed
+    np.bytes_("not what it was"),
+    np.array([np.nan, -1.0]),
+    np.zeros((2, 2, 2, 2)),
+    np.zeros(3, dtype=[("a", "f4")]),
+    h5py.Empty("f8"),
+]
+
+
+@pytest.mark.parametrize(
+    "product", ["emit-l2a", "prisma-l2d", "prisma-l1", "aviris-netcdf", "tanager-ortho", "neon", "pace-l1b", "pace-l2"]
+)
+def test_each_part_of_a_product_missing_or_of_another_kind_is_read_or_refused(tmp_path, product):
+    path = files.PRODUCTS[product](tmp_path).path
+    good = path.read_bytes()
+    parts: list[tuple[str, str | None]] = []
+    with h5py.File(path, "r") as file:
+        parts += [("/", name) for name in file.attrs]
+        file.visititems(lambda key, item: parts.extend([(key, None), *((key, name) for name in item.attrs)]))
+    refused = 0
+    for key, name in parts:
+        for replacement in REPLACEMENTS:
+            path.write_bytes(good)
+            with h5py.File(path, "r+") as file:
+                holder, part = (file, key) if name is None else (file[key].attrs, name)
+                del holder[part]
+                if replacement is not None:
+                    holder[part] = replacement
+            try:
+                fuzz_readers.read_whole(path)
+            except SceneError as error:
+                assert path.name in str(error)
+                refused += 1
+    assert 0 < refused < len(parts) * len(REPLACEMENTS)
+
+
 def test_file_that_vanishes_between_opening_and_reading_is_named(tmp_path):
     for write in (files.envi_file, files.emit_file, files.geotiff_file):
         written = write(tmp_path)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from conftest import run_had100
 
-from evaluation.report import ReportError, build_report, main
+from evaluation.report import build_report, main
+from evaluation.result_sets import ReportError, read_results
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -26,7 +27,7 @@ def results(dataset, checkpoints, tmp_path):
     (folder / "training" / "stage1").mkdir(parents=True)
     with (folder / "training" / "stage1" / "log.jsonl").open("w") as file:
         for epoch in (1, 2, 3):
-            terms = {"sim": 1 / epoch, "mse": 0.1, "zcl": 0.7}
+            terms = {"sim": 1 / epoch, "mse": 0.1, "z": 0.7}
             entry = {"epoch": epoch, "loss": 1 / epoch, "terms": terms, "seconds": 2.0, "patches_per_second": 4.0}
             file.write(json.dumps({**entry, "held_out": {"loss": 1.1 / epoch, "terms": terms}}) + "\n")
     return folder
@@ -38,21 +39,21 @@ def test_the_page_has_the_table_and_loads_nothing(results, tmp_path, capsys):
     output = capsys.readouterr().out
     assert output.splitlines()[-1] == str(page)
     mean = json.loads((results / "A" / "results.json").read_text())["mean_auc"]
-    assert re.search(rf"^RX, fusion A +{mean:.4f} +3 ", output, re.MULTILINE)
+    assert re.search(rf"^RX, fusion A +{mean:.4f} +[\d.]+ to [\d.]+ +3 ", output, re.MULTILINE)
     text = page.read_text()
     assert "A &lt;b&gt;title" in text and "what &amp; why" in text
     outside = [
         url for url in re.findall(r'(?:src|href)="([^"]*)"', text) if not url.startswith("data:image/png;base64,")
     ]
-    assert outside == [] and "url(" not in text and "<script" not in text
+    assert outside == [] and "url(" not in text and "import(" not in text and "fetch(" not in text
     assert text.count("<img") == 3 + 1  # three scenes and a training log
-    heads = re.findall(r"<th>(RX, [^<]*)</th>", text)
+    heads = re.findall(r"<button>(RX, [^<]*)</button>", text)
     assert heads == ["RX, original", "RX, fusion A", "RX, fusion B"]
     original = json.loads((results / "original" / "results.json").read_text())
     for scene in original["scenes"].values():
         assert f"{scene['auc']:.4f}" in text
     means = [json.loads((results / name / "results.json").read_text())["mean_auc"] for name in ("original", "A", "B")]
-    footer = re.search(r"<tfoot>.*mean of 3</td>(.*?)</tr>", text).group(1)
+    footer = re.search(r"mean of 3</td>(.*?)</tr>", text).group(1)
     assert [float(v) for v in re.findall(r">([\d.]+)<", footer)] == pytest.approx(np.round(means, 4))
     assert "random (seed 0), not ImageNet" in text  # marks travel with the table
     assert "3 epochs in 6 s" in text
@@ -94,3 +95,40 @@ def test_what_cannot_stand_in_one_table_is_refused(results, dataset, tmp_path, c
     assert main([str(results), "--out", str(tmp_path / "page.html")]) == 2
     assert "differ in start_band" in capsys.readouterr().err
     assert not (tmp_path / "page.html").exists()
+
+
+def test_settings_of_one_name_are_told_apart(results, dataset, checkpoints, capsys):
+    for seed in "12":
+        arguments = ["--features", "untrained", "--backbone", f"random:{seed}"]
+        assert run_had100(dataset, results / f"random{seed}", *arguments) == 0
+    capsys.readouterr()
+    assert main([str(results)]) == 0
+    output = capsys.readouterr().out
+    assert "RX, untrained, backbone random:1" in output and "RX, untrained, backbone random:2" in output
+
+
+@pytest.mark.parametrize("damage", ["[]", "null", "5", "{", '{"format": 1}', "[" * 5000, '{"format": 2, "config": 3}'])
+def test_damaged_results_are_refused_by_name(results, damage, capsys):
+    (results / "A" / "results.json").write_text(damage)
+    assert main([str(results)]) == 2
+    error = capsys.readouterr().err
+    assert "A/results.json" in error and "Run its test again" in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize("key", ["config", "scenes", "caveats", "mean_seconds"])
+@pytest.mark.parametrize("value", [None, 3, [], {"a": 1}, "x"])
+def test_results_of_wrong_types_are_refused(results, key, value):
+    path = results / "A" / "results.json"
+    content = json.loads(path.read_text())
+    if content[key] == value or (key == "caveats" and value in ([], {"a": 1})):
+        pytest.skip("this value can be read")
+    path.write_text(json.dumps({**content, key: value}))
+    with pytest.raises(ReportError, match=r"A/results\.json"):
+        read_results(path)
+
+
+def test_a_damaged_score_map_is_refused_by_name(results, capsys):
+    path = results / "A" / "scores" / "a.npy"
+    path.write_bytes(path.read_bytes()[:200])
+    assert main([str(results)]) == 2
+    assert "scores/a.npy: cannot be read as a score map" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from test_training import background, log, one_thread, options, run_line, teacher  # noqa: F401  (fixtures)
 
 import train_FERS.train as stage2
+from data.files import temporary_prefix
 from training.config import TrainConfig, TrainingError
 from training.log import read_log
 from training.resume import FINISHED_FILE, RESUME_FILE, RunFolder
@@ -133,8 +134,10 @@ def test_a_disk_that_fills_up_names_the_file_and_the_last_good_one_stays(tmp_pat
 def test_temporary_files_of_dead_processes_are_swept_and_others_stay(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    stays = [f".last.{os.getpid()}.pt", ".hidden", "last.1.pt", ".last.x.pt"]
-    for name in (*stays, f".last.{dead.pid}.pt", f".f_spe_cache.{dead.pid}.npy"):
+    mine = temporary_prefix()
+    theirs = f"{mine.rpartition('-')[0]}-{dead.pid}"
+    stays = [f"{mine}-1.pt", ".hidden", ".tmp-elsewhere-1-1.pt", ".tmp-x.pt"]
+    for name in (*stays, f"{theirs}-1.pt", f"{theirs}-2.npy"):
         (tmp_path / name).touch()
     RunFolder(TrainConfig(tmp_path, 1)).sweep()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(stays)

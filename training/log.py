@@ -6,8 +6,6 @@ import json
 import os
 from pathlib import Path
 
-from torch.utils.tensorboard import SummaryWriter
-
 from data.files import atomic_path
 
 LOG_FILE = "log.jsonl"
@@ -45,6 +43,8 @@ class Log:
     """
 
     def __init__(self, folder: Path, done: int, epochs: int):
+        from torch.utils.tensorboard import SummaryWriter  # slow to import, and readers of logs need none of it
+
         folder.mkdir(parents=True, exist_ok=True)
         self.path, self.epochs = folder / LOG_FILE, epochs
         entries, dropped = read_log(self.path) if done else ([], 0)

@@ -10,6 +10,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from data.commandline import list_of, natural, positive, run
+from data.patches import NODATA_CHOICES
 from fast.process import keep_freed_memory
 from models.checkpoint import home
 from training.config import PRECISIONS
@@ -42,6 +43,12 @@ def add_train_options(parser: argparse.ArgumentParser, terms: Iterable[str]) -> 
         type=_ratio,
         default=1.0,
         help="share of the source scenes to train on; below 1 the loss on the others is logged (default: 1)",
+    )
+    group.add_argument(
+        "--nodata",
+        choices=NODATA_CHOICES,
+        default="refuse",
+        help="patches with pixels without data: refuse, keep as they are (as released), or mask: leave them out (default: refuse)",
     )
 
     group = parser.add_argument_group("method")

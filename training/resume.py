@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import re
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from data.files import atomic_path
+from data.files import atomic_path, remove_leftovers
 from training.config import TrainConfig, TrainingError
 from training.log import LOG_FILE, Log, read_log
 from training.stage import Stage
 
 RESUME_FILE = "last.pt"
 FINISHED_FILE = "finished.json"
-_TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<pid>\d+)\.\w+")  # as atomic_path names them
 _KEYS = {"config", "epoch", "best", "stage", "optimizer", "scaler", "generators"}
 
 
@@ -69,10 +66,7 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Remove temporary files that processes left here which are no longer alive."""
-        for path in self.path.glob(".*"):
-            match = _TEMPORARY.fullmatch(path.name)
-            if match and path.is_file() and not _alive(int(match["pid"])):
-                path.unlink(missing_ok=True)
+        remove_leftovers(self.path)
 
     def begin(self, done: int) -> Log:
         """Open the log once an epoch is done. With nothing done before, what is left of another run goes now."""
@@ -208,13 +202,3 @@ def _tensors_differ(found: dict[str, torch.Tensor], expected: dict[str, torch.Te
         if value.is_floating_point() and not found[key].isfinite().all():
             return f"{key} holds values that are not finite"
     return ""
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # another user's process
-        return True
-    return True

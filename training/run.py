@@ -74,7 +74,9 @@ class TrainRun:
         """
         save_dir, target = places(options, stage, checkpoint)
         recipe = RECIPES[options.recipe]
-        patches = BackgroundPatches(options.data_path, options.sensor, options.input_channel, options.start_band)
+        patches = BackgroundPatches(
+            options.data_path, options.sensor, options.input_channel, options.start_band, options.nodata
+        )
         train, held_out = patches.split(options.train_ratio, options.seed)
         workers = 4 if accelerator.device.type == "cuda" else 0
         config = TrainConfig(
@@ -126,8 +128,8 @@ class TrainRun:
             f"scenes, {len(self.held_out_patches)} from {scenes[1]} held out; {self.accelerator.num_processes} process(es) on "
             f"{self.accelerator.device.type}, {self.config.precision}; log in {self.config.save_dir}"
         )
-        if self.patches.left_out:
-            say(f"{self.patches.left_out} further patches lack data or contrast and are left out.")
+        if self.patches.describe():
+            say(self.patches.describe())
         if self.options.select == "test-auc":
             say(_TEST_CHOICE_WARNING)
 

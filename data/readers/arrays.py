@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import scipy.io
 
-from data.readers.base import Reader, SceneError, check_declared, refusing, windowed
+from data.readers.base import Reader, SceneError, check_declared, copied, refusing
+from data.readers.wavelengths import SPELLINGS, to_nm
 
 _PEEK = 1 << 12  # bytes of a MATLAB variable that surely hold its name and dimensions
 _MI_INT8, _MI_INT32, _MI_UINT32, _MI_MATRIX, _MI_COMPRESSED, _MI_UTF8 = 1, 5, 6, 14, 15, 16
@@ -84,7 +85,7 @@ class NpyReader(Reader):
             return np.memmap(self.path, self.stored, "r", self.start, self.shape, self.order)  # type: ignore[call-overload]
 
     def _read(self, start: int, stop: int, index: np.ndarray) -> np.ndarray:
-        return np.array(self.memory_map()[start:stop, :, index if len(index) < self.bands else slice(None)])
+        return copied(self.memory_map(), start, stop, index)
 
 
 def _npy_header(file: BinaryIO) -> tuple[tuple[int, ...], str, np.dtype]:
@@ -144,16 +145,28 @@ class VariableReader(Reader):
         return self.__dict__ | {"_array": None}
 
     def _read(self, start: int, stop: int, index: np.ndarray) -> np.ndarray:
-        window, chosen = windowed(index)
-        return np.array(self.memory_map()[start:stop, :, window][:, :, chosen])
+        return copied(self.memory_map(), start, stop, index)
 
 
 def open_variable(path: Path, variable: str | None) -> Reader:
-    """The cube in a .npz or .mat file: the variable that is named, else the only one with three axes."""
+    """The cube in a .npz or .mat file: the variable that is named, else the only one with three axes.
+
+    An array named "wavelengths" with one value a band gives the band centres.
+    """
     found = variables(path)
     name = pick(path, found, variable, ndim=3)
-    shape, dtype = found[name].shape, found[name].dtype
-    return VariableReader(path=path, shape=shape, stored=dtype, variable=name, declared=found[name])  # type: ignore[arg-type]
+    cube, centres = found[name], None
+    for other, one in found.items():
+        if other in SPELLINGS and one.nbytes == one.dtype.itemsize * cube.shape[-1] and one.dtype.kind in "iuf":
+            centres, _ = to_nm(load_variable(path, other, one).reshape(-1).astype(float), "")
+    return VariableReader(
+        path=path,
+        shape=cube.shape,  # type: ignore[arg-type]
+        stored=cube.dtype,
+        variable=name,
+        declared=cube,
+        wavelengths=centres,
+    )
 
 
 def variables(path: Path) -> dict[str, Variable]:

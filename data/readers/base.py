@@ -363,3 +363,9 @@ def windowed(index: np.ndarray) -> tuple[slice, np.ndarray | slice]:
     if len(index) == high - low and (np.diff(index) == 1).all():
         return slice(low, high), slice(None)
     return slice(low, high), index - low
+
+
+def copied(cube: np.ndarray, start: int, stop: int, index: np.ndarray) -> np.ndarray:
+    """Rows and bands of a memory map ``(H, W, B)`` in memory; the file's pages are let go."""
+    window, chosen = windowed(index)
+    return np.array(cube[start:stop, :, window][:, :, chosen])

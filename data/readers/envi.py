@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from data.readers.base import Reader, SceneError, refusing
+from data.readers.base import Reader, SceneError, copied, refusing
 from data.readers.projection import map_grid
 from data.readers.wavelengths import from_names, to_nm
 
@@ -43,8 +43,7 @@ class EnviReader(Reader):
             return np.memmap(self.data, self.stored, "r", self.start, sides).transpose(order)
 
     def _read(self, start: int, stop: int, index: np.ndarray) -> np.ndarray:
-        block = self.memory_map()[start:stop]
-        return np.array(block if len(index) == self.bands and (np.diff(index) == 1).all() else block[:, :, index])
+        return copied(self.memory_map(), start, stop, index)
 
 
 def header_of(path: Path) -> Path | None:

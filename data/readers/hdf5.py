@@ -7,6 +7,7 @@ The products differ in where the cube lies and in the order of its axes. Each pr
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -26,11 +27,12 @@ from data.readers.base import (
     Reader,
     SceneError,
     check_declared,
+    copied,
     free_memory,
     refusing,
     windowed,
 )
-from data.readers.wavelengths import to_nm
+from data.readers.wavelengths import SPELLINGS, to_nm
 
 _TEXT_SECONDS = 15
 _READ_TEXT = """
@@ -40,7 +42,6 @@ with h5py.File(sys.argv[1], "r") as file:
     found = item.attrs[sys.argv[3]] if len(sys.argv) > 3 else item[()]
     print(json.dumps([v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in numpy.ravel(found)]))
 """
-_SPELLINGS = ("wavelengths", "wavelength", "Wavelength", "Wavelengths", "WAVELENGTH")
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,7 @@ class Hdf5Reader(Reader):
 
     def _read(self, start: int, stop: int, index: np.ndarray) -> np.ndarray:
         if (mapped := self.memory_map()) is not None:
-            window, chosen = windowed(index)
-            return np.array(mapped[start:stop, :, window][:, :, chosen])
+            return copied(mapped, start, stop, index)
         source = index if self.order is None else self.order[index]
         out: np.ndarray | None = None
         first = 0
@@ -233,9 +233,11 @@ def _strings(item: h5py.Group | h5py.Dataset, name: str | None = None) -> list[s
         return [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in np.ravel(found)]
     if h5py.check_string_dtype(dtype) is None:
         raise ValueError(f"{item.name} {name or ''} is not text")
-    command = [sys.executable, "-I", "-c", _READ_TEXT, item.file.filename, item.name, *([] if name is None else [name])]
+    file = os.path.abspath(item.file.filename)
+    command = [sys.executable, "-c", _READ_TEXT, file, item.name, *([name] if name else [])]
+    packages = Path(h5py.__file__).parent.parent  # Python looks for modules where it starts: not in the user's folder
     try:
-        ended = subprocess.run(command, capture_output=True, timeout=_TEXT_SECONDS)
+        ended = subprocess.run(command, cwd=packages, capture_output=True, timeout=_TEXT_SECONDS)
     except subprocess.TimeoutExpired:
         raise ValueError(f"the text of {item.name} {name or ''} takes more than {_TEXT_SECONDS} s to read") from None
     if ended.returncode:
@@ -306,7 +308,7 @@ def open_other(path: Path, file: h5py.File, variable: str | None, matlab: bool) 
     axes, notes = ("bxy", ()) if matlab else ("yxb", (f"the axes of {key} are taken as rows, columns, bands",))
     centres = None
     for name, one in found.items():
-        if name.rsplit("/", 1)[-1] in _SPELLINGS and max(one.shape) == np.prod(one.shape, dtype=np.int64) > 1:
+        if name.rsplit("/", 1)[-1] in SPELLINGS and max(one.shape) == np.prod(one.shape, dtype=np.int64) > 1:
             item = dataset(file, name)
             unit = "" if matlab else text(item, "units") or text(item, "unit")
             values, _ = to_nm(np.asarray(item[()], np.float64).reshape(-1), unit)

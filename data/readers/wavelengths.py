@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+SPELLINGS = ("wavelengths", "wavelength", "Wavelength", "Wavelengths", "WAVELENGTH")  # names of arrays of band centres
 _UNITS = {
     "nanometer": 1.0,
     "nanometre": 1.0,

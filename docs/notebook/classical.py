@@ -26,8 +26,6 @@ VARIANTS = {
     "LRX-PC, 9, 21": LRXPC(9, 21),
     "LRX-PC, 15, 35": LRXPC(15, 35),
     "KRX, seed 1": KRX(seed=1),
-    "KRX, rtol 1e-2": KRX(rtol=1e-2),
-    "KRX, rtol 1e-8": KRX(rtol=1e-8),
 }
 
 
