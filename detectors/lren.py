@@ -220,7 +220,7 @@ def low_rank_representation(
     j, y2 = torch.zeros_like(x), torch.zeros_like(x)
     e, y1 = torch.zeros_like(s), torch.zeros_like(s)
     mu = 1e-3
-    for iteration in range(1, iterations + 1):
+    for iteration in range(1, iterations + 1):  # noqa: B007  (the last one is reported)
         before = (x, e, j)
         j = _shrink_singular_values(x + y2 / mu, 1 / mu)
         e = _shrink_columns(s - d @ x + y1 / mu, lambda_ / mu)
@@ -341,7 +341,7 @@ class LREN:
     def _score(self, image: torch.Tensor) -> torch.Tensor:
         x = standardise(image)
         with tqdm(total=self.epochs, desc="LREN", unit="epoch", disable=None, leave=False) as bar:
-            for network, _ in self.train(x):
+            for network, _ in self.train(x):  # noqa: B007  (the last one is wanted)
                 bar.update()
         with torch.no_grad():
             z, _, gamma = network(x)
@@ -369,11 +369,11 @@ def standardise(image: torch.Tensor) -> torch.Tensor:
 
 
 def _two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    layers = nn.Sequential(nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, outputs))
-    for layer in (layers[0], layers[2]):
+    first, second = nn.Linear(inputs, hidden), nn.Linear(hidden, outputs)
+    for layer in (first, second):
         nn.init.xavier_uniform_(layer.weight)
         nn.init.zeros_(layer.bias)
-    return layers
+    return nn.Sequential(first, nn.Tanh(), second)
 
 
 def _shrink_singular_values(matrix: torch.Tensor, threshold: float) -> torch.Tensor:

@@ -109,7 +109,8 @@ def test_twenty_steps_and_the_score_agree_with_the_reference(case, golden):
     solved = low_rank_representation(samples, torch.from_numpy(z["dictionary"]).T, float(z["lrr_lambda"]))
     assert solved.iterations == z["lrr_iterations"]
     assert near(solved.error, z["lrr_E"], 1e-9) and near(solved.coefficients, z["lrr_X"], 1e-9)
-    assert near(torch.linalg.vector_norm(solved.error, dim=0), z["score"], 1e-9)
+    score = torch.linalg.vector_norm(solved.error, dim=0)
+    assert near((score - score.min()) / (score.max() - score.min()), z["score"], 1e-9)
 
 
 @pytest.mark.parametrize("lambda_", ["0.01", "0.0001", "1.0"])
@@ -127,8 +128,7 @@ def test_low_rank_solver_agrees_with_the_reference(lambda_, golden):
 @pytest.mark.parametrize("bands, count", [(50, 49086), (102, 90738), (205, 173241)])
 def test_parameters_are_as_many_as_the_architecture_has(bands, count):
     network = LRENNetwork(bands)
-    networks = [*network.encoder.parameters(), *network.decoder.parameters()]
-    assert sum(p.numel() for p in networks) + sum(p.numel() for p in network.estimator.parameters()) == count
+    assert sum(p.numel() for p in network.parameters()) == count
 
 
 def test_mixture_of_sure_memberships_is_each_clusters_own_mean_and_covariance():
@@ -245,7 +245,7 @@ def test_bad_input_is_refused_with_the_remedy():
         LREN()(torch.rand(3, 4, 4))
     with pytest.raises(ValueError, match="NaN"):
         LREN()(torch.full((1, 3, 8, 8), torch.nan))
-    with pytest.raises(ValueError, match="9 pixels.*larger cut"):
+    with pytest.raises(ValueError, match=r"9 pixels.*larger cut"):
         LREN()(torch.rand(1, 3, 3, 3))
     with pytest.raises(ValueError, match="same spectrum"):
         LREN()(torch.ones(1, 3, 8, 8))
