@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from detectors.fusion import minmax
+from detectors.base import minmax
 
 SCALES = 5
 CHANNELS = 128
@@ -168,11 +168,12 @@ def fit(
     weights = error
     losses: list[float] = []
     for j, x in enumerate(inputs):
-        output = network(x)
-        if j and j % REWEIGHT_EVERY == 0:
-            error = residual(output, image)
-            weights = adaptive_weights(error)
-        loss = weighted_loss(output, image, weights)
+        with torch.enable_grad():
+            output = network(x)
+            if j and j % REWEIGHT_EVERY == 0:
+                error = residual(output, image)
+                weights = adaptive_weights(error)
+            loss = weighted_loss(output, image, weights)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -242,21 +243,26 @@ class AutoAD:
         Raises:
             ValueError: The cube has another number of axes, is too small, or holds NaN or infinity.
         """
-        if cube.ndim != 4:
-            raise ValueError(f"Auto-AD takes cubes N x C x H x W; got {tuple(cube.shape)}.")
-        if min(cube.shape[-2:]) < MIN_SIDE:
-            raise ValueError(
-                f"Auto-AD: a scene of {cube.shape[2]} x {cube.shape[3]} px; its network halves the scene five times and needs "
-                f"at least {MIN_SIDE} px on each side. Give a larger cut of the scene, or choose another detector."
-            )
-        if not cube.isfinite().all():
-            raise ValueError("Auto-AD: the cube holds NaN or infinity. Fill or cut away these pixels first.")
-        with torch.inference_mode(False), torch.enable_grad():
+        _check(cube)
+        with torch.inference_mode(False):
             images = tqdm(cube.clone().split(1), "Auto-AD", unit="scene", disable=None if len(cube) > 1 else True)
             return torch.stack([self._score(image) for image in images])
 
-    def steps(self, image: torch.Tensor) -> Iterator[Iteration]:
-        """The iterations on one image, ``(1, C, H, W)``; the last residual is the score map. Gradients must be on."""
+    def steps(self, cube: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The score map as it is after each iteration on one image.
+
+        Args:
+            cube: ``(1, C, H, W)``.
+
+        Yields:
+            ``(1, H, W)`` float32, >= 0: all 1 before iteration 100.
+        """
+        _check(cube)
+        for iteration in self.train(cube):
+            yield iteration.residual[None]
+
+    def train(self, image: torch.Tensor) -> Iterator[Iteration]:
+        """The iterations on one image, ``(1, C, H, W)``, with their losses."""
         image = image.float()
         image = minmax(image.flatten(2)).view_as(image) if self.scaling == "cube" else minmax(image[0])[None]
         network = AutoADNetwork(image.shape[1], self.channels, self.seed).to(image.device)
@@ -264,10 +270,10 @@ class AutoAD:
 
     def _score(self, image: torch.Tensor) -> torch.Tensor:
         with tqdm(total=self.iterations, desc="Auto-AD", unit="iteration", disable=None, leave=False) as bar:
-            for step in self.steps(image):
-                bar.set_postfix(loss=f"{step.loss:.3g}", refresh=False)
+            for iteration in self.train(image):
+                bar.set_postfix(loss=f"{iteration.loss:.3g}", refresh=False)
                 bar.update()
-        return step.residual
+        return iteration.residual
 
     def _inputs(self, image: torch.Tensor) -> Iterator[torch.Tensor]:
         """The fixed uniform input, with new normal noise in each iteration; drawn where the image is."""
@@ -275,6 +281,18 @@ class AutoAD:
         fixed = torch.rand(image.shape, generator=generator, device=image.device) * INPUT_SCALE
         for _ in range(self.iterations):
             yield fixed + INPUT_SCALE * torch.randn(image.shape, generator=generator, device=image.device)
+
+
+def _check(cube: torch.Tensor) -> None:
+    if cube.ndim != 4:
+        raise ValueError(f"Auto-AD takes cubes N x C x H x W; got {tuple(cube.shape)}.")
+    if min(cube.shape[-2:]) < MIN_SIDE:
+        raise ValueError(
+            f"Auto-AD: a scene of {cube.shape[2]} x {cube.shape[3]} px; its network halves the scene five times and needs "
+            f"at least {MIN_SIDE} px on each side. Give a larger cut of the scene, or choose another detector."
+        )
+    if not cube.isfinite().all():
+        raise ValueError("Auto-AD: the cube holds NaN or infinity. Fill or cut away these pixels first.")
 
 
 def _batch_norm(channels: int) -> nn.BatchNorm2d:

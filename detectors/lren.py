@@ -306,7 +306,7 @@ class LREN:
             return torch.stack([self._score(image) for image in images])
 
     def train(self, x: torch.Tensor) -> Iterator[tuple[LRENNetwork, torch.Tensor]]:
-        """Train networks on pixels. Gradients must be on.
+        """Train networks on pixels; gradients must be switched on.
 
         Args:
             x: ``(N, B)``, as ``standardise`` gives them.

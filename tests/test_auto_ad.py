@@ -181,7 +181,7 @@ def test_an_odd_pixel_scores_highest():
 
 
 def losses(cube: torch.Tensor, **options) -> list[float]:
-    return [step.loss for step in AutoAD(channels=4, iterations=3, **options).steps(cube)]
+    return [step.loss for step in AutoAD(channels=4, iterations=3, **options).train(cube)]
 
 
 def test_seed_alone_decides_the_training_and_leaves_the_global_generator():
@@ -217,6 +217,15 @@ def test_detection_works_where_gradients_are_switched_off(monkeypatch):
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():
             assert torch.equal(detector(cube.clone()), expected)
+
+
+def test_last_step_is_the_score(monkeypatch):
+    monkeypatch.setattr(auto_ad, "REWEIGHT_EVERY", 2)
+    cube, detector = toy_scene(), AutoAD(channels=4, iterations=3)
+    with torch.no_grad():
+        steps = list(detector.steps(cube))
+    assert [bool((step == 1).all()) for step in steps] == [True, True, False]
+    assert torch.equal(steps[-1], detector(cube))
 
 
 def test_a_run_that_ends_before_iteration_100_gives_a_constant_map():
