@@ -16,6 +16,7 @@ LAYERS = [
     {"detection"},
     {"evaluation", "training"},
     {"train_FERD", "train_FERS", "FERS_ABU"},
+    {"baselines"},
     {"train", "test", "detect", "reproduce", "fers", "benchmarks", "experiments"},
 ]
 PACKAGES = set().union(*LAYERS)
