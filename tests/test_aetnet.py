@@ -10,6 +10,7 @@ import torch
 from scipy.ndimage import label
 
 from baselines.aetnet import AETNetStage, gradient_magnitude, grow_targets, msgms_loss, msgms_terms, random_masks
+from baselines.train import main
 from models import CheckpointInfo
 from models.aetnet import AETNet, load_aetnet
 from models.backbones import state_hash
@@ -203,3 +204,38 @@ def test_training_moves_every_weight_and_the_checkpoint_brings_the_network_back(
     h = patches(1)
     with torch.no_grad():
         assert torch.allclose(loaded(h), stage.network.eval()(h), atol=1e-6)
+
+
+def write_patches(folder, side: int) -> str:
+    (folder / "train" / "toy").mkdir(parents=True)
+    for i in range(2):
+        patch = np.random.RandomState(i).uniform(size=(side, side, 3)).astype(np.float32)
+        np.save(folder / "train" / "toy" / f"{i}_1.npy", patch)
+    return str(folder)
+
+
+def command(data: str, out) -> int:
+    options = [
+        "--data_path",
+        data,
+        "--sensor",
+        "toy",
+        "--input_channel",
+        "3",
+        "--epochs",
+        "1",
+        "--batch_size",
+        "2",
+        "--cpu",
+    ]
+    return main(["aetnet", *options, "--save_dir", str(out / "run"), "--checkpoint_dir", str(out / "weights")])
+
+
+def test_command_trains_and_writes_the_checkpoint(tmp_path):
+    assert command(write_patches(tmp_path / "data", 40), tmp_path) == 0
+    assert load_aetnet(tmp_path / "weights" / "aetnet.safetensors").bands == 3
+
+
+def test_command_refuses_patches_that_do_not_fit(tmp_path, capsys):
+    assert command(write_patches(tmp_path / "data", 36), tmp_path) == 2
+    assert "36 x 36 px; AETNet needs sides that are multiples of 8, at least 37 px" in capsys.readouterr().err
