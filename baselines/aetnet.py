@@ -20,6 +20,7 @@ FIELD = 19  # px: side of the field that a target grows on
 WEIGHT_DECAY = 5e-6
 _STABILITY = 0.1  # in the similarity of gradient magnitudes
 _SCALES = 5
+SMALLEST = 3 * 2 ** (_SCALES - 1)  # px: a patch halved to the last scale still holds a filter of 3 x 3
 
 
 def random_masks(count: int, draws: np.random.RandomState, height: int = 64, width: int = 64) -> np.ndarray:

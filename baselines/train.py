@@ -18,13 +18,13 @@ from dataclasses import replace
 import torch
 from accelerate import Accelerator
 
-from baselines.aetnet import CELL, AETNetStage
+from baselines.aetnet import CELL, SMALLEST, AETNetStage
 from baselines.rd4ad import READINGS, STAGES
 from data import SceneError
 from detectors import RX
 from detectors.rd4ad import RD4AD
 from evaluation.metrics import auc
-from models.aetnet import MIN_SIDE, AETNet
+from models.aetnet import AETNet
 from models.checkpoint import home
 from training.options import add_train_options, launch
 from training.run import TrainRun, scene_scorer
@@ -82,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
 
     aetnet = baselines.add_parser("aetnet", help="anomaly enhancement network, which makes cubes")
     add_train_options(aetnet, AETNetStage.TERMS)
-    aetnet.set_defaults(make=make_aetnet, title="AETNet", multiple=CELL, smallest=MIN_SIDE, backbone="none")
+    aetnet.set_defaults(make=make_aetnet, title="AETNet", multiple=CELL, smallest=SMALLEST, backbone="none")
     aetnet.set_defaults(epochs=200, lr=1e-4, betas=(0.9, 0.999), seed=60, recipe="released")
     return parser
 

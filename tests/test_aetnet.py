@@ -232,10 +232,10 @@ def command(data: str, out) -> int:
 
 
 def test_command_trains_and_writes_the_checkpoint(tmp_path):
-    assert command(write_patches(tmp_path / "data", 40), tmp_path) == 0
+    assert command(write_patches(tmp_path / "data", 48), tmp_path) == 0
     assert load_aetnet(tmp_path / "weights" / "aetnet.safetensors").bands == 3
 
 
 def test_command_refuses_patches_that_do_not_fit(tmp_path, capsys):
-    assert command(write_patches(tmp_path / "data", 36), tmp_path) == 2
-    assert "36 x 36 px; AETNet needs sides that are multiples of 8, at least 37 px" in capsys.readouterr().err
+    assert command(write_patches(tmp_path / "data", 40), tmp_path) == 2
+    assert "40 x 40 px; AETNet needs sides that are multiples of 8, at least 48 px" in capsys.readouterr().err
