@@ -178,6 +178,8 @@ class RD4ADDetector(rd4ad.RD4AD):
     def __init__(self, checkpoint: str = "rd4ad.safetensors", backbone: str = "", sigma: float = rd4ad.SIGMA):
         network, self.info = load_branch(checkpoint, BRANCHES, backbone=backbone or None)
         self.network = network
+        reading = "A, the CWL instead of the stem" if network.padding else "B, the CWL instead of the first convolution"
+        self.caveats = [f"RD4AD by the reading {reading}; the paper's sentence allows both."]
         super().__init__(self._distil, network.padding, network.multiple, sigma)
 
     def _distil(self, cube: torch.Tensor) -> tuple[Features, Features]:

@@ -213,6 +213,10 @@ class AutoAD:
         torch.Size([1, 33, 40])
     """
 
+    caveats = (
+        "Auto-AD with its authors' settings. The paper tuned it on HAD100 by hand, and does not give the values.",
+    )
+
     def __init__(
         self,
         seed: int = 0,

@@ -257,6 +257,8 @@ class LREN:
         torch.Size([1, 12, 10])
     """
 
+    caveats = ("LREN with its authors' settings. The paper tuned it on HAD100 by hand, and does not give the values.",)
+
     def __init__(
         self,
         seed: int = 0,

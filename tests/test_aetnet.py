@@ -11,7 +11,9 @@ from scipy.ndimage import label
 
 from baselines.aetnet import AETNetStage, gradient_magnitude, grow_targets, msgms_loss, msgms_terms, random_masks
 from baselines.train import main
-from models import CheckpointInfo
+from detection.pipeline import DetectConfig, Pipeline
+from detectors import RX
+from models import CheckpointError, CheckpointInfo, save_checkpoint
 from models.aetnet import AETNet, load_aetnet
 from models.backbones import state_hash
 from training.config import TrainConfig
@@ -239,3 +241,21 @@ def test_command_trains_and_writes_the_checkpoint(tmp_path):
 def test_command_refuses_patches_that_do_not_fit(tmp_path, capsys):
     assert command(write_patches(tmp_path / "data", 40), tmp_path) == 2
     assert "40 x 40 px; AETNet needs sides that are multiples of 8, at least 48 px" in capsys.readouterr().err
+
+
+def test_the_view_scores_the_cube_that_the_network_makes(tmp_path):
+    network = AETNet(10, seed=4).eval()
+    info = CheckpointInfo("aetnet", 10, "toy", "released", "none", state_hash({}))
+    save_checkpoint(network, tmp_path / "aetnet.safetensors", info)
+    h = np.random.RandomState(0).uniform(-0.1, 0.1, (40, 44, 10)).astype(np.float32)
+    config = DetectConfig(10, "toy", features="aetnet", checkpoint_dir=tmp_path, device="cpu")
+    with torch.no_grad():
+        expected = RX()(network(torch.from_numpy(h).permute(2, 0, 1)[None]))[0].numpy()
+    assert Pipeline(config).score(h) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_missing_checkpoint_of_the_view_names_the_command_that_trains_one(tmp_path):
+    with pytest.raises(
+        CheckpointError, match=r"no AETNet checkpoint[^\n]*\n\s+train one:\s+python -m baselines.train aetnet"
+    ):
+        Pipeline(DetectConfig(10, "toy", features="aetnet", checkpoint_dir=tmp_path, device="cpu"))
