@@ -1,6 +1,6 @@
 """Auto-AD and LREN on the scenes for which results of their authors' own code are known.
 
-    python docs/notebook/baselines.py --abu data/ABU --hydice data/hydice-urban.mat --out baselines.jsonl
+    python docs/notebook/baseline_scenes.py --abu data/ABU --hydice data/hydice-urban.mat --out baselines.jsonl
 
 runs three seeds of each and appends a line for each run. Runs that the file holds already are not repeated.
 ``--print`` shows the table of the file instead.
@@ -13,6 +13,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ class Case:
     method: str
     file: str
     bands: int | None
-    options: dict[str, object]
+    options: dict[str, Any]
     reference: float
 
 
