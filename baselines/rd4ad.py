@@ -11,7 +11,7 @@ The decoder's CWL would make a reconstruction that neither the loss nor the scor
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -185,9 +185,3 @@ class RD4ADDetector(rd4ad.RD4AD):
     def _distil(self, cube: torch.Tensor) -> tuple[Features, Features]:
         with torch.no_grad():
             return self.network.to(cube.device)(cube)
-
-
-def untrained(bands: int, reading: Literal["B", "A"] = "B", backbone: str = "imagenet", seed: int = 0) -> rd4ad.RD4AD:
-    """The control: the detector with the networks as they are before any training."""
-    network = READINGS[reading](bands, backbone, seed).eval()
-    return rd4ad.RD4AD(torch.no_grad()(network.forward), network.padding, network.multiple)
