@@ -10,13 +10,14 @@ import inspect
 from collections.abc import Callable
 
 from detectors.ae import AE
+from detectors.background import Background
 from detectors.base import Detector, Entry, minmax
 from detectors.crd import CRD
 from detectors.glrt import TwoStepGLRT
 from detectors.krx import KRX
 from detectors.local_pc import LRXPC
 from detectors.lrx import LRX
-from detectors.rx import RX, Background, rx
+from detectors.rx import RX, rx, rx_array
 
 DETECTORS: dict[str, Entry] = {
     "RX": Entry(RX, cite="Reed and Yu, IEEE Trans. ASSP 38(10), 1990"),
@@ -111,4 +112,5 @@ __all__ = [
     "make_detector",
     "minmax",
     "rx",
+    "rx_array",
 ]
