@@ -157,9 +157,10 @@ def moments(pixels: torch.Tensor, left_out: torch.Tensor | None = None) -> Momen
     offset = x.sum(2, keepdim=True) / samples.clamp_min(1)[:, None, None]
     x = without(x.sub_(offset))
     scatter = x.new_zeros(n, bands, bands)
-    for part in x.split(_TERMS, dim=2):
-        for rows in row_blocks(bands, x.device):
-            scatter[:, rows, : rows.stop].baddbmm_(part[:, rows], part[:, : rows.stop].mT)
+    whole = count // _TERMS * _TERMS
+    for parts in (x[:, :, :whole].unflatten(2, (-1, _TERMS)).movedim(2, 1), x[:, None, :, whole:]):
+        for rows in row_blocks(bands, x.device) if parts.numel() else ():
+            scatter[:, rows, : rows.stop] += (parts[:, :, rows] @ parts[:, :, : rows.stop].mT).sum(1)
     return Moments(samples, (origin + offset)[:, :, 0], scatter)
 
 
