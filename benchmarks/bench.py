@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -54,16 +55,9 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the results: times are medians in milliseconds.
+    """A line of the results. Times are medians; CPU times are of all cores, 0 where another process works.
 
-    Attributes:
-        case: What is timed.
-        reference_ms, product_ms: Wall time of each side.
-        ratio: The reference's wall time over the product's.
-        reference_cpu_ms, product_cpu_ms: Time of all cores that the process used; 0 where it is another process.
-        difference: Largest difference of the results, of the largest value; empty where there is none to compare.
-        rounds: How many times each side was timed.
-        batch: Scenes or patches at a time.
+    ``difference`` is the largest one of the results, as a share of the largest value; empty where none is compared.
     """
 
     case: str
@@ -85,14 +79,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Pair:
-    """The two sides of a case, and whether their results are to be compared."""
+    """The two sides of a case. Where both return tensors, these are compared."""
 
     case: str
     bands: int
     batch: int
     reference: Work
     product: Work
-    compare: bool = True
 
 
 def scene(bands: int, device: torch.device) -> torch.Tensor:
@@ -137,6 +130,7 @@ def training(stage: int, bands: int, options: argparse.Namespace, device: torch.
     h = scene(bands, device).repeat(options.batch, 1, 1, 1)
     h += 0.001 * torch.randn(h.shape, generator=torch.Generator().manual_seed(1)).to(device)
     task: Stage1 | Stage2
+    batch: tuple[torch.Tensor, ...]
     if stage == 1:
         network = FERD(bands, options.backbone).train().to(device)
         plain = copy.deepcopy(network)
@@ -144,8 +138,7 @@ def training(stage: int, bands: int, options: argparse.Namespace, device: torch.
             fold_batch_norms(layers)
         task, batch, parameters = Stage1(network), (h,), list(plain.parameters())
 
-        def loss() -> torch.Tensor:
-            return reference.stage1_loss(plain, h)
+        loss = partial(reference.stage1_loss, plain, h)
     else:
         teacher = SpeFEN(bands, options.backbone).eval().to(device)
         student, decoder = SpaFEN(bands, options.backbone).train().to(device), FRN(bands).train().to(device)
@@ -154,8 +147,7 @@ def training(stage: int, bands: int, options: argparse.Namespace, device: torch.
         task, batch = Stage2(student, decoder), (h, teacher(h).detach())
         parameters = [*pupil.parameters(), *frn.parameters()]
 
-        def loss() -> torch.Tensor:
-            return reference.stage2_loss(teacher, pupil, frn, h)
+        loss = partial(reference.stage2_loss, teacher, pupil, frn, h)
 
     optimizer = reference.adam(parameters)
     task.train().to(memory_format=torch.channels_last)
@@ -169,9 +161,7 @@ def training(stage: int, bands: int, options: argparse.Namespace, device: torch.
         loss_of_ours.backward()
         ours.step()
 
-    return Pair(
-        f"Stage {stage} step", bands, options.batch, lambda: reference.train_step(loss, optimizer), step, compare=False
-    )
+    return Pair(f"Stage {stage} step", bands, options.batch, lambda: reference.train_step(loss, optimizer), step)
 
 
 def start_up(command: str) -> Pair:
@@ -180,9 +170,7 @@ def start_up(command: str) -> Pair:
     def python(*arguments: str) -> None:
         subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, check=True)
 
-    return Pair(
-        f"start-up of {command}", 0, 0, lambda: python("-c", "import torch"), lambda: python(command, "--help"), False
-    )
+    return Pair(f"start-up of {command}", 0, 0, lambda: python("-c", "import torch"), lambda: python(command, "--help"))
 
 
 def pairs(options: argparse.Namespace, device: torch.device) -> Iterator[Pair]:
@@ -202,7 +190,7 @@ def measure(pair: Pair, options: argparse.Namespace, device: torch.device) -> Ro
     with torch.set_grad_enabled(pair.case.startswith("Stage")):
         expected, found = pair.reference(), pair.product()
         difference = ""
-        if pair.compare and isinstance(expected, torch.Tensor) and isinstance(found, torch.Tensor):
+        if isinstance(expected, torch.Tensor) and isinstance(found, torch.Tensor):
             a, b = expected.double().cpu().flatten(), found.double().cpu().flatten()
             difference = f"{float((a - b).abs().max() / a.abs().max()):.0e}"
         sides = {"reference": pair.reference, "product": pair.product}

@@ -13,7 +13,7 @@ def fold_batch_norms(layers: nn.Module) -> None:
             module[0], module[1] = fuse_conv_bn_eval(*module), nn.Identity()
         for i in (1, 2, 3):
             conv, norm = getattr(module, f"conv{i}", None), getattr(module, f"bn{i}", None)
-            if norm is not None:
+            if conv is not None and norm is not None:
                 setattr(module, f"conv{i}", fuse_conv_bn_eval(conv, norm))
                 setattr(module, f"bn{i}", nn.Identity())
     layers.requires_grad_(False)
