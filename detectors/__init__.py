@@ -98,23 +98,16 @@ def make_detector(name: str, seed: int = 0, options: dict[str, str] | None = Non
 
 __all__ = [
     "AE",
-<<<<<<< HEAD
     "CRD",
     "DETECTORS",
     "KRX",
     "LRX",
     "LRXPC",
-=======
-    "DETECTORS",
->>>>>>> 52fe02b (Performance: one generated table and one page of what was kept; the measurements move to the notebook)
     "RX",
     "Background",
     "Detector",
     "Entry",
-<<<<<<< HEAD
     "TwoStepGLRT",
-=======
->>>>>>> 52fe02b (Performance: one generated table and one page of what was kept; the measurements move to the notebook)
     "find_detector",
     "make_detector",
     "minmax",
