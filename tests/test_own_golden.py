@@ -56,7 +56,7 @@ def test_stage_1_losses():
     z = read("stage1_losses")
     encoder, decoder = ([z[f"{letter}{i}"] for i in (1, 2, 3)] for letter in "fg")
     assert relative(stage1.l_sim(encoder, decoder), z["l_sim"]) < 1e-5
-    assert relative(stage1.l_zcl(z["o"]), z["l_z"]) < 1e-5
+    assert relative(stage1.l_z(z["o"]), z["l_z"]) < 1e-5
 
 
 def test_stage_2_losses():
