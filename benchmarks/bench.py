@@ -199,9 +199,10 @@ def measure(pair: Pair, options: argparse.Namespace, device: torch.device) -> Ro
         for _ in range(options.rounds):
             for name, work in sides.items():
                 timer = Timer("work()", globals={"work": work}, num_threads=options.threads)  # waits for a GPU
+                wall[name].append(1000 * timer.timeit(1).median)  # runs it before, too, and does not count that
                 before = time.process_time()
-                wall[name].append(1000 * timer.timeit(1).median)  # runs it twice: the first does not count
-                cpu[name].append(1000 * (time.process_time() - before) / 2)
+                work()
+                cpu[name].append(1000 * (time.process_time() - before))
     reference_ms, product_ms = (median(wall[name]) for name in sides)
     used = [0.0 if pair.case.startswith("start-up") else round(median(cpu[name]), 2) for name in sides]
     return Row(

@@ -58,7 +58,7 @@ def test_both_sides_take_turns_and_ratios_are_of_medians(monkeypatch):
     monkeypatch.setattr(bench, "Timer", Timer)
     options = bench.parser().parse_args(["--rounds", "3"])
     row = bench.measure(pair, options, torch.device("cpu"))
-    assert calls == list("ab" * 4)  # the first round does not count
+    assert calls == list("ab" + "aabb" * 3)  # the first round does not count; then wall time and CPU time
     assert (row.reference_ms, row.product_ms, row.ratio, row.rounds) == (6000.0, 2000.0, 3.0, 3)
 
 
