@@ -215,6 +215,7 @@ def measure(pair: Pair, options: argparse.Namespace, device: torch.device) -> Ro
 def bench(options: argparse.Namespace) -> None:
     """Measure, print, and write the results."""
     prepare()
+    torch.set_num_threads(options.threads)
     device = choose_device(options.device)
     rows = []
     for pair in tqdm(pairs(options, device), unit="case", disable=None):
