@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from detectors.ae import AE
 from detectors.auto_ad import AutoAD
+from detectors.background import Background
 from detectors.base import Detector, Entry, minmax
 from detectors.crd import CRD
 from detectors.glrt import TwoStepGLRT
@@ -18,7 +19,7 @@ from detectors.krx import KRX
 from detectors.local_pc import LRXPC
 from detectors.lren import LREN
 from detectors.lrx import LRX
-from detectors.rx import RX, Background, rx
+from detectors.rx import RX, rx, rx_array
 
 DETECTORS: dict[str, Entry] = {
     "RX": Entry(RX, cite="Reed and Yu, IEEE Trans. ASSP 38(10), 1990"),
@@ -115,4 +116,5 @@ __all__ = [
     "make_detector",
     "minmax",
     "rx",
+    "rx_array",
 ]
