@@ -50,7 +50,8 @@ from data.benchmarks import BENCHMARKS  # noqa: E402
 from data.errors import FersError  # noqa: E402
 from detection.pipeline import DetectConfig, Pipeline  # noqa: E402
 from detection.views import VIEWS  # noqa: E402
-from detectors import DETECTORS, Background, rx  # noqa: E402
+from detectors import DETECTORS, Background  # noqa: E402
+from detectors import rx_array as rx  # noqa: E402
 from evaluation.metrics import auc  # noqa: E402
 from models import SpaFEN, SpeFEN, load_checkpoint  # noqa: E402
 

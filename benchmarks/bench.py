@@ -1,188 +1,234 @@
 """How fast the product is, against a plain reference in the same run.
 
-    python -m benchmarks.bench                                    everything, some minutes
-    python -m benchmarks.bench --quick --sections stages,rx       a first look
-    python -m benchmarks.bench --data_path data/ABU --scene airport-2 --out results/bench.json
+    python -m benchmarks.bench                          every case, some minutes
+    python -m benchmarks.bench --quick --cases RX       a first look
+    python -m benchmarks.bench --spe_fen checkpoints/aviris_200_imagenet/spe_fen.safetensors
 
-The reference (tests/reference.py) is the method's equations as one would first write them. Both sides are timed in
-turn and compared by their medians. Ratios are what counts: absolute times are this machine's. docs/performance.md
-explains each row.
+The reference (tests/reference.py) is the paper's equations as one would first write them. Both sides take turns, so what
+drifts meets both alike. Medians are compared: the ratio counts, a time belongs to its machine. CPU time is that of the
+process, and other programs disturb it less. The scene is synthetic, 64 x 64 px.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
+import subprocess
 import sys
-import warnings
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
+from statistics import median
 
 import torch
+from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
-from benchmarks import measure
-from benchmarks.sections import BANDS, SECTIONS, Options, Row
-from benchmarks.subjects import Subjects
-from data import SceneError
 from data.commandline import list_of, positive, run
 from data.files import atomic_path
-from detection.pipeline import USER_ERRORS, choose_device
-from models.checkpoint import ROOT
-from training.loop import TrainingError
+from data.paths import ROOT
+from detection.networks import choose_device
+from detection.views import FUSION_A_BANDS, VIEWS, Features, score
+from detectors import rx
+from experiments.runner import machine, write_rows
+from fast.deploy import deploy
+from fast.process import prepare
+from fast.training import fold_batch_norms
+from models import SpaFEN, SpeFEN, load_checkpoint
+from models.checkpoint import git_revision
+from tests import reference
+from train_FERD.network import FERD
+from train_FERD.train import Stage1
+from train_FERS.network import FRN
+from train_FERS.train import Stage2
 
-RELEASED = ROOT.parent / "shared" / "weights"
-TITLES = {
-    "stages": "Stages of detection and end to end, one 64 x 64 scene",
-    "rx": "RX, 64 x 64 x 200",
-    "scaling": "Scaling, end to end, fusion B, float32",
-    "peak": "Share of the machine's measured peak, 64 x 64 px",
-    "training": "Training step, batch 16, float32",
-}
-_DISTURBED = 0.03  # of the cores, taken by other processes
-Column = tuple[str, Callable[[Row], str]]
-
-
-def _milliseconds(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{1000 * seconds:.{1 if seconds >= 0.01 else 2}f}"
-
-
-def _extra(key: str, form: str = "") -> Callable[[Row], str]:
-    return lambda row: format(row.extra[key], form) if key in row.extra else "-"
-
-
-def _aucs(row: Row) -> str:
-    return f"{row.extra['auc_reference']:.4f} / {row.extra['auc_product']:.4f}" if "auc_product" in row.extra else "-"
+SIDE = 64  # px, of scenes and patches
+CASES = ("Spe-FEN", "Spa-FEN", "RX", "end to end", "Stage 1 step", "Stage 2 step", "start-up")
+COMMANDS = ("test.py", "FERS_ABU/test.py", "train.py")
+RESULTS = ROOT / "experiments" / "results" / "performance.csv"
+Work = Callable[[], object]
 
 
-_WHERE: list[Column] = [("device", lambda row: row.device), ("precision", lambda row: row.precision)]
-_TIMES: list[Column] = [
-    ("reference ms", lambda row: _milliseconds(row.reference and row.reference.median)),
-    ("product ms", lambda row: _milliseconds(row.product.median)),
-    ("ratio", lambda row: "-" if row.ratio is None else f"{row.ratio:.2f}"),
-    ("n", lambda row: str(len(row.product.seconds)) + ("" if row.product.warm else " cold")),
-]
-_WHAT: list[Column] = [("what", lambda row: row.what)]
-COLUMNS: dict[str, list[Column]] = {
-    "stages": [
-        *_WHERE,
-        ("bands", _extra("bands")),
-        *_WHAT,
-        *_TIMES,
-        ("difference", _extra("difference", ".0e")),
-        ("AUC reference / product", _aucs),
-    ],
-    "rx": [*_WHERE[:1], ("cube", _extra("cube")), *_WHAT, *_TIMES, ("difference", _extra("difference", ".0e"))],
-    "training": [
-        *_WHERE[:1],
-        ("bands", _extra("bands")),
-        ("patch px", _extra("patch")),
-        *_WHAT,
-        *_TIMES,
-        ("60 epochs of 65 steps, h", _extra("hours_of_full_training", ".2f")),
-    ],
-    "scaling": [*_WHERE[:1], *_WHAT, *_TIMES, ("Mpixel/s", _extra("megapixels_per_second", ".3f"))],
-    "peak": [
-        *_WHERE,
-        *_WHAT,
-        ("ms", lambda row: _milliseconds(row.product.median)),
-        ("GFLOP (GB)", _extra("work", ".3g")),
-        ("GFLOP/s (GB/s)", _extra("rate", ".4g")),
-        ("share of peak", _extra("share", ".0%")),
-        ("floor ms", lambda row: _milliseconds(row.extra.get("floor"))),
-    ],
-}
+@dataclass(frozen=True)
+class Row:
+    """A line of the results. Times are medians; CPU times are of all cores, 0 where another process works.
+
+    ``difference`` is the largest one of the results, as a share of the largest value; empty where none is compared.
+    """
+
+    case: str
+    bands: int
+    batch: int
+    device: str
+    threads: int
+    reference_ms: float
+    product_ms: float
+    ratio: float
+    reference_cpu_ms: float
+    product_cpu_ms: float
+    difference: str
+    rounds: int
+    machine: str
+    revision: str
+    date: str
 
 
-def table(rows: Iterable[Row], columns: list[Column]) -> str:
-    """Rows as an aligned Markdown table."""
-    cells = [[name for name, _ in columns], *([show(row) for _, show in columns] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells
-    ]
-    return "\n".join([lines[0], "| " + " | ".join("-" * width for width in widths) + " |", *lines[1:]])
+@dataclass(frozen=True)
+class Pair:
+    """The two sides of a case. Where both return tensors, these are compared."""
+
+    case: str
+    bands: int
+    batch: int
+    reference: Work
+    product: Work
+
+
+def scene(bands: int, device: torch.device) -> torch.Tensor:
+    """A normalised cube, ``(1, C, 64, 64)``: smooth mixtures of a few spectra and noise."""
+    generator = torch.Generator().manual_seed(0)
+    spectra = torch.rand(6, bands, generator=generator).cumsum(1)
+    abundance = torch.nn.functional.interpolate(
+        torch.rand(1, 6, 8, 8, generator=generator), (SIDE, SIDE), mode="bicubic"
+    )
+    cube = torch.einsum("nkhw,kc->nchw", abundance, spectra / spectra.amax())
+    cube = cube + 0.01 * torch.randn(cube.shape, generator=generator)
+    low, high = cube.amin(), cube.amax()
+    return (0.1 * (2 * (cube - low) / (high - low) - 1)).to(device)
+
+
+def detection(bands: int, options: argparse.Namespace, device: torch.device) -> Iterator[Pair]:
+    """Both branches, RX, and all of it."""
+    spe, spa = SpeFEN(bands, options.backbone), SpaFEN(bands, options.backbone)
+    if options.spe_fen is not None:
+        spe = load_checkpoint(options.spe_fen, bands)[0]  # type: ignore[assignment]
+    spe, spa = spe.eval().to(device), spa.eval().to(device)
+    fast_spe, fast_spa = deploy(spe), deploy(spa)
+    h = scene(bands, device)
+    last = h.to(memory_format=torch.channels_last)
+    fused = "A" if bands <= FUSION_A_BANDS else "B"
+    cube = h + reference.spa_fen(spa, h) + reference.spe_fen(spe, h)
+    array = h[0].permute(1, 2, 0).cpu().numpy()
+    yield Pair("Spe-FEN", bands, 1, lambda: reference.spe_fen(spe, h), lambda: fast_spe(last))
+    yield Pair("Spa-FEN", bands, 1, lambda: reference.spa_fen(spa, h), lambda: fast_spa(last))
+    yield Pair("RX", bands, 1, lambda: reference.rx(cube), lambda: rx(cube))
+
+    def end_to_end() -> torch.Tensor:
+        return score(rx, VIEWS[f"fused-{fused}"].cubes(last, Features(fast_spe(last), fast_spa(last))))[0]
+
+    yield Pair(
+        "end to end", bands, 1, lambda: torch.from_numpy(reference.score(spe, spa, array, fused, device)), end_to_end
+    )
+
+
+def training(stage: int, bands: int, options: argparse.Namespace, device: torch.device) -> Pair:
+    """A step of a stage; Stage 2's product has its teacher's features from a cache."""
+    h = scene(bands, device).repeat(options.batch, 1, 1, 1)
+    h += 0.001 * torch.randn(h.shape, generator=torch.Generator().manual_seed(1)).to(device)
+    task: Stage1 | Stage2
+    batch: tuple[torch.Tensor, ...]
+    if stage == 1:
+        network = FERD(bands, options.backbone).train().to(device)
+        plain = copy.deepcopy(network)
+        for layers in (network.spe_fen.layer1, network.layer2_3):
+            fold_batch_norms(layers)
+        task, batch, parameters = Stage1(network), (h,), list(plain.parameters())
+
+        loss = partial(reference.stage1_loss, plain, h)
+    else:
+        teacher = SpeFEN(bands, options.backbone).eval().to(device)
+        student, decoder = SpaFEN(bands, options.backbone).train().to(device), FRN(bands).train().to(device)
+        pupil, frn = copy.deepcopy(student), copy.deepcopy(decoder)
+        fold_batch_norms(student.backbone)
+        task, batch = Stage2(student, decoder), (h, teacher(h).detach())
+        parameters = [*pupil.parameters(), *frn.parameters()]
+
+        loss = partial(reference.stage2_loss, teacher, pupil, frn, h)
+
+    optimizer = reference.adam(parameters)
+    task.train().to(memory_format=torch.channels_last)
+    trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
+    ours = torch.optim.Adam(trained, 0.005, (0.9, 0.95), fused=device.type in ("cpu", "cuda"))
+    batch = tuple(x.contiguous(memory_format=torch.channels_last) for x in batch)
+
+    def step() -> None:
+        loss_of_ours, _ = task(*batch)
+        ours.zero_grad()
+        loss_of_ours.backward()
+        ours.step()
+
+    return Pair(f"Stage {stage} step", bands, options.batch, lambda: reference.train_step(loss, optimizer), step)
+
+
+def start_up(command: str) -> Pair:
+    """A command's --help against a Python that only imports torch."""
+
+    def python(*arguments: str) -> None:
+        subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, check=True)
+
+    return Pair(f"start-up of {command}", 0, 0, lambda: python("-c", "import torch"), lambda: python(command, "--help"))
+
+
+def pairs(options: argparse.Namespace, device: torch.device) -> Iterator[Pair]:
+    """The cases asked for, each made when its turn comes."""
+    for bands in options.bands:
+        with torch.no_grad():
+            yield from (pair for pair in detection(bands, options, device) if pair.case in options.cases)
+        for stage in (2, 1):
+            if f"Stage {stage} step" in options.cases:
+                yield training(stage, bands, options, device)
+    if "start-up" in options.cases:
+        yield from map(start_up, COMMANDS)
+
+
+def measure(pair: Pair, options: argparse.Namespace, device: torch.device) -> Row:
+    """Time both sides in turn, after a round that does not count."""
+    with torch.set_grad_enabled(pair.case.startswith("Stage")):
+        expected, found = pair.reference(), pair.product()
+        difference = ""
+        if isinstance(expected, torch.Tensor) and isinstance(found, torch.Tensor):
+            a, b = expected.double().cpu().flatten(), found.double().cpu().flatten()
+            difference = f"{float((a - b).abs().max() / a.abs().max()):.0e}"
+        sides = {"reference": pair.reference, "product": pair.product}
+        wall: dict[str, list[float]] = {name: [] for name in sides}
+        cpu: dict[str, list[float]] = {name: [] for name in sides}
+        for _ in range(options.rounds):
+            for name, work in sides.items():
+                timer = Timer("work()", globals={"work": work}, num_threads=options.threads)  # waits for a GPU
+                wall[name].append(1000 * timer.timeit(1).median)  # runs it before, too, and does not count that
+                before = time.process_time()
+                work()
+                cpu[name].append(1000 * (time.process_time() - before))
+    reference_ms, product_ms = (median(wall[name]) for name in sides)
+    used = [0.0 if pair.case.startswith("start-up") else round(median(cpu[name]), 2) for name in sides]
+    return Row(
+        pair.case, pair.bands, pair.batch, device.type, options.threads, round(reference_ms, 2), round(product_ms, 2),
+        round(reference_ms / product_ms, 2), used[0], used[1], difference, options.rounds, machine(),
+        (git_revision() or "")[:12], datetime.now(timezone.utc).date().isoformat(),
+    )  # fmt: skip
 
 
 def bench(options: argparse.Namespace) -> None:
-    """Measure, print, and write what was asked for."""
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    devices = [choose_device(name) for name in _device_names(options.device)]
-    on_gpu = devices[-1].type == "cuda"
-    settings = Options(
-        devices=devices,
-        precisions=options.precision,
-        repeats=options.repeats or (3 if options.quick else 9),
-        budget=options.budget or (10 if options.quick else 30),
-        bands=(200,) if options.quick else BANDS,
-        patch=options.patch or (64 if on_gpu and not options.quick else 32),
-        largest=options.largest or (128 if options.quick else 1024),
-        compiled=options.compile,
-    )
-    environment = measure.environment(devices)
-    released = options.released if options.released.is_dir() else None
-    results: dict[str, list[Row]] = {}
-    disturbed: list[str] = []
-    with Subjects(options.data_path, options.scene, released, options.checkpoint_dir, options.backbone) as subjects:
-        cases = [(section, case) for section in options.sections for case in SECTIONS[section](subjects, settings)]
-        with tqdm(cases, unit="case", disable=None) as bar:
-            for section, case in bar:
-                bar.set_postfix_str(f"{section}: {case.name}")
-                with warnings.catch_warnings(), measure.Neighbours() as neighbours:
-                    warnings.simplefilter("ignore")
-                    rows = case.run()
-                for row in rows:
-                    row.extra["others_share"] = round(neighbours.share, 3)
-                if neighbours.share > _DISTURBED:
-                    disturbed.append(f"{section} {case.name} ({neighbours.share:.0%})")
-                results.setdefault(section, []).extend(rows)
-        marks = subjects.marks
-    print(_header(environment))
-    for section, rows in results.items():
-        print(f"\n{TITLES[section]}\n\n{table(rows, COLUMNS[section])}")
-    print()
-    for mark in marks:
-        print(f"Note: {mark}")
-    if disturbed:
-        print(f"Note: other processes took part of the cores, so these cannot be relied on: {', '.join(disturbed)}.")
-    if not on_gpu:
-        print("Note: no GPU was measured.")
-    if options.out:
-        content = {
-            "environment": environment,
-            "notes": marks,
-            "repeats": settings.repeats,
-            "budget_seconds": settings.budget,
-            "sections": {section: [row.as_json() for row in rows] for section, rows in results.items()},
-        }
+    """Measure, print, and write the results."""
+    prepare()
+    torch.set_num_threads(options.threads)
+    device = choose_device(options.device)
+    rows = []
+    for pair in tqdm(pairs(options, device), unit="case", disable=None):
+        rows.append(measure(pair, options, device))
+        row = rows[-1]
+        print(f"{row.case}, {row.bands} bands: {row.reference_ms} / {row.product_ms} ms = {row.ratio}", flush=True)
+    content = [asdict(row) for row in rows]
+    if options.out.suffix == ".json":
         with atomic_path(options.out) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n")
-        print(f"wrote {options.out}")
-
-
-def _header(environment: dict) -> str:
-    bf16 = "has" if environment["bf16_instructions"] else "has no"
-    libraries = ", ".join(f"{name} {environment[name]}" for name in measure.LIBRARIES)
-    gpus = "".join(f", {name}" for name in environment["gpus"])
-    return (
-        f"{environment['cpu']}, {environment['cores']} cores, {environment['threads']} threads, "
-        f"{environment['instructions']} ({bf16} bf16 instructions){gpus}\n"
-        f"Python {environment['python']}, {libraries}\n{environment['git_revision'] or 'no git'}, {environment['date']}\n"
-        f"{environment['command']}"
-    )
-
-
-def _device_names(name: str) -> list[str]:
-    if name != "all":
-        return [name]
-    return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-
-
-def _patch(text: str) -> int:
-    if positive(text) % 8:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a multiple of 8, as Stage 1 needs it")
-    return int(text)
+    else:
+        write_rows(options.out, content, tuple(field.name for field in fields(Row)))
+    print(f"wrote {options.out}")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -190,62 +236,27 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    group = parser.add_argument_group("what")
-    group.add_argument("--sections", type=list_of(SECTIONS), default=tuple(SECTIONS), help=f"of {','.join(SECTIONS)}")
-    group.add_argument(
-        "--precision",
-        type=list_of(("fp32", "bf16")),
-        default=("fp32", "bf16"),
-        help="of the product's networks (default: fp32,bf16)",
+    parser.add_argument("--cases", type=list_of(CASES), default=CASES, help=f"of {', '.join(CASES)}")
+    parser.add_argument("--bands", type=lambda text: [positive(part) for part in text.split(",")], default=[50, 200])
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="of the CPU")
+    parser.add_argument(
+        "--rounds", type=positive, default=9, help="how often each side is timed (default: %(default)s)"
     )
-    group.add_argument("--compile", action="store_true", help="torch.compile in the first section")
-    group.add_argument(
-        "--device", default="all", help="all (CPU, and CUDA if there is one), cpu, cuda, cuda:1 (default: all)"
-    )
-    group.add_argument("--threads", type=positive, help="of the CPU (default: PyTorch's choice)")
-    group.add_argument(
-        "--patch", type=_patch, help="side of training patches in px, a multiple of 8 (default: 32; 64 with a GPU)"
-    )
-    group.add_argument(
-        "--largest", type=positive, help="side of the largest scene in px (default: 1024, if it fits in memory)"
-    )
-
-    group = parser.add_argument_group("how long")
-    group.add_argument("--quick", action="store_true", help="200 bands, few repetitions, small scenes")
-    group.add_argument(
-        "--repeats", type=positive, help="repetitions, of which the median counts (default: 9; 3 with --quick)"
-    )
-    group.add_argument(
-        "--budget", type=positive, help="seconds for a case, fewer repetitions beyond (default: 30; 10 with --quick)"
-    )
-
-    group = parser.add_argument_group("scene and weights")
-    group.add_argument(
-        "--data_path", type=Path, help="a folder of abu-*.mat or in HAD100's layout (default: a synthetic scene)"
-    )
-    group.add_argument("--scene", help="its name (default: the first)")
-    group.add_argument(
-        "--checkpoint_dir", type=Path, help="holds <sensor>_<bands>/spe_fen.safetensors and spa_fen.safetensors"
-    )
-    group.add_argument(
-        "--backbone", help="untrained networks on these frozen layers: imagenet, random[:SEED] or a path"
-    )
-    group.add_argument(
-        "--released",
-        type=Path,
-        default=RELEASED,
-        help="the authors' released weights, used where neither of these is given and it exists (default: %(default)s); else a random layer1, which the output says",
-    )
-
-    parser.add_argument("--out", type=Path, help="JSON with every number, the machine and versions")
+    parser.add_argument("--batch", type=positive, default=4, help="patches in a training step (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="200 bands, 3 rounds")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, auto (default: %(default)s)")
+    parser.add_argument("--backbone", default="random", help="frozen layers: imagenet, random[:SEED] or a path")
+    parser.add_argument("--spe_fen", type=Path, help="a checkpoint (default: an untrained network)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help=".csv or .json (default: %(default)s)")
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     options = parser().parse_args(arguments)
-    errors = (SceneError, TrainingError, *USER_ERRORS)
-    return run(lambda: bench(options), errors)
+    if options.quick:
+        options.bands, options.rounds = [200], min(options.rounds, 3)
+    return run(lambda: bench(options))
 
 
 if __name__ == "__main__":

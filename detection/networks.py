@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,12 +12,18 @@ from torch import nn
 from data.errors import FersError
 from detection.views import Features
 from fast.deploy import deploy
-from models import CheckpointError, SpaFEN, SpeFEN, load_checkpoint
+from models import CheckpointError, SpaFEN, SpeFEN
+from models.aetnet import AETNet
 from models.backbones import random_seed
-from models.checkpoint import file_sha256
+from models.checkpoint import file_sha256, load_branch
 
+BRANCHES: Mapping[str, Callable[..., SpeFEN | SpaFEN | AETNet]] = {
+    "spe_fen": SpeFEN,
+    "spa_fen": SpaFEN,
+    "aetnet": AETNet,
+}
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-NAMES = {"spe_fen": "Spe-FEN", "spa_fen": "Spa-FEN"}
+NAMES = {"spe_fen": "Spe-FEN", "spa_fen": "Spa-FEN", "aetnet": "AETNet"}
 
 
 class DeviceError(FersError):
@@ -31,6 +37,7 @@ class Networks:
     Attributes:
         spe: Spe-FEN, or None where no view needs it.
         spa: Spa-FEN, likewise.
+        aetnet: AETNet, likewise.
         precision: Of their arithmetic.
         caveats: Sentences for every table made with them: a random backbone, a choice that looked at a test set.
         provenance: For results.json: each branch's file, its sha256 and metadata.
@@ -38,6 +45,7 @@ class Networks:
 
     spe: nn.Module | None = None
     spa: nn.Module | None = None
+    aetnet: nn.Module | None = None
     precision: torch.dtype = torch.float32
     caveats: list[str] = field(default_factory=list)
     provenance: dict[str, dict] = field(default_factory=dict)
@@ -57,6 +65,8 @@ class Networks:
             found = {} if spatial is None else {"spa": spatial[i]}
             if self.spe is not None:
                 found["spe"] = self.spe(cube.to(self.precision)).float()
+            if self.aetnet is not None:
+                found["aetnet"] = self.aetnet(cube.to(self.precision)).float()
             yield cube, Features(**found)
 
 
@@ -75,9 +85,9 @@ def load_networks(
     """Load and deploy the branches that a view needs.
 
     Args:
-        needs: Among ``spe_fen`` and ``spa_fen``.
+        needs: Among ``spe_fen``, ``spa_fen`` and ``aetnet``.
         bands: C.
-        checkpoint_dir: Folder of ``spe_fen.safetensors`` and ``spa_fen.safetensors``.
+        checkpoint_dir: Folder of ``spe_fen.safetensors``, ``spa_fen.safetensors`` and ``aetnet.safetensors``.
         device: Where they compute.
         sensor: For the commands that an error message names.
         backbone: Frozen layers, ``imagenet``, ``random[:SEED]`` or a path, instead of what a checkpoint says.
@@ -91,7 +101,7 @@ def load_networks(
     """
     found = Networks(precision=PRECISIONS[precision])
     paths = {branch: Path(checkpoint_dir) / f"{branch}.safetensors" for branch in needs}
-    loaded: dict[str, SpeFEN | SpaFEN] = {}
+    loaded: dict[str, SpeFEN | SpaFEN | AETNet] = {}
     if untrained_seed is not None:
         loaded["spe_fen"] = _untrained(found, bands, backbone or "imagenet", untrained_seed)
     else:
@@ -100,7 +110,7 @@ def load_networks(
         for branch, path in paths.items():
             loaded[branch] = _branch(found, branch, path, bands, backbone)
     for branch, network in loaded.items():
-        deployed = deploy(network).to(device, found.precision)
+        deployed = (network if isinstance(network, AETNet) else deploy(network)).to(device, found.precision)
         setattr(found, branch.removesuffix("_fen"), torch.compile(deployed) if compiled else deployed)
     if precision != "fp32":
         found.caveats.append(f"Networks computed in {precision}.")
@@ -130,9 +140,9 @@ def _untrained(found: Networks, bands: int, source: str, seed: int) -> SpeFEN:
     return SpeFEN(bands, source, seed=seed).eval()
 
 
-def _branch(found: Networks, branch: str, path: Path, bands: int, backbone: str | None) -> SpeFEN | SpaFEN:
-    network, info = load_checkpoint(path, bands=bands, backbone=backbone)
-    if info.branch != branch or not isinstance(network, SpeFEN | SpaFEN):
+def _branch(found: Networks, branch: str, path: Path, bands: int, backbone: str | None) -> SpeFEN | SpaFEN | AETNet:
+    network, info = load_branch(path, BRANCHES, bands, backbone)
+    if info.branch != branch:
         raise CheckpointError(f"{path}: holds a {info.branch}, not a {branch}. The file has the wrong name.")
     if info.selection != "last":
         found.caveats.append(
@@ -153,6 +163,9 @@ def _missing(missing: list[str], paths: dict[str, Path], bands: int, sensor: str
     lines = ["These features need checkpoints that are not there."]
     for branch in missing:
         lines.append(f"  no {NAMES[branch]} checkpoint: {paths[branch]}")
+        if branch == "aetnet":
+            lines.append(f"    train one:                python -m baselines.train aetnet {arguments}")
+            continue
         if (sensor, bands) in published:
             released = f"python -m models.download_released --bands {published[sensor, bands]}"
             lines.append(f"    fetch the authors' one:   {released} --out {folder}")

@@ -17,7 +17,7 @@ from detection.views import VIEWS, default_fusion, score, view_name
 from detectors import Detector, find_detector, make_detector
 from models.checkpoint import checkpoint_folder
 
-FEATURES = ("original", "untrained", "spectral", "spatial", "fused")
+FEATURES = ("original", "untrained", "spectral", "spatial", "fused", "aetnet")
 FUSIONS = tuple(name.removeprefix("fused-") for name in VIEWS if name.startswith("fused-"))
 
 Choice = Callable[[Iterable[torch.Tensor]], torch.Tensor]
@@ -34,7 +34,8 @@ class DetectConfig:
         detect: A detector, as ``detectors.find_detector`` takes it.
         options: The detector's own options, as text.
         features: What is added to the cube: nothing (``original``), F_spe of an untrained network (``untrained``, the
-            control), F_spe (``spectral``), F_spa (``spatial``), or both (``fused``).
+            control), F_spe (``spectral``), F_spa (``spatial``), or both (``fused``); or ``aetnet``:
+            the cube that AETNet makes instead.
         fusion: Of fused features; None takes the detector's default.
         select: ``last``, or ``oracle``: the iteration with the best AUC against the ground truth, for detectors that
             are trained on the scene.

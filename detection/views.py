@@ -23,10 +23,12 @@ class Features:
     Attributes:
         spe: F_spe (eq. 4).
         spa: F_spa (eq. 8).
+        aetnet: The cube that AETNet makes of H.
     """
 
     spe: torch.Tensor = field(default_factory=lambda: torch.empty(0))
     spa: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    aetnet: torch.Tensor = field(default_factory=lambda: torch.empty(0))
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class View:
 
     Attributes:
         cubes: From H and its features to the cubes that the detector scores (eqs. 18, 19, 23).
-        needs: The branches whose features it takes: ``spe_fen``, ``spa_fen``.
+        needs: The branches whose features it takes: ``spe_fen``, ``spa_fen``, ``aetnet``.
         ours: Why it stands in no row of the paper; empty for what the paper has.
     """
 
@@ -50,6 +52,7 @@ VIEWS: dict[str, View] = {
     "spatial": View(lambda h, f: [h + f.spa], ("spa_fen",)),  # eq. 18
     "fused-A": View(lambda h, f: [h + f.spa, h + f.spe], ("spe_fen", "spa_fen")),  # eqs. 18-22
     "fused-B": View(lambda h, f: [h + f.spa + f.spe], ("spe_fen", "spa_fen")),  # eq. 23
+    "aetnet": View(lambda h, f: [f.aetnet], ("aetnet",)),  # Table I
 }
 
 

@@ -10,13 +10,16 @@ import inspect
 from collections.abc import Callable
 
 from detectors.ae import AE
+from detectors.auto_ad import AutoAD
+from detectors.background import Background
 from detectors.base import Detector, Entry, minmax
 from detectors.crd import CRD
 from detectors.glrt import TwoStepGLRT
 from detectors.krx import KRX
 from detectors.local_pc import LRXPC
+from detectors.lren import LREN
 from detectors.lrx import LRX
-from detectors.rx import RX, Background, rx
+from detectors.rx import RX, rx, rx_array
 
 DETECTORS: dict[str, Entry] = {
     "RX": Entry(RX, cite="Reed and Yu, IEEE Trans. ASSP 38(10), 1990"),
@@ -28,6 +31,8 @@ DETECTORS: dict[str, Entry] = {
     "CRD": Entry(CRD, cite="Li and Du, IEEE TGRS 53(3), 2015"),
     "2S-GLRT": Entry(TwoStepGLRT, cite="Liu, Hou, Li, Tao, Orlando and Li, IEEE TNNLS 33(10), 2022"),
     "LRX-PC": Entry(LRXPC, cite="this project"),
+    "Auto-AD": Entry(AutoAD, trains_on="scene", fusion="B", cite="Wang et al., IEEE TGRS 60, 5503314, 2022"),
+    "LREN": Entry(LREN, trains_on="scene", fusion="B", cite="Jiang et al., AAAI 35(5), 4139-4146, 2021"),
 }
 """The detectors by their names in the paper's tables."""
 
@@ -111,4 +116,5 @@ __all__ = [
     "make_detector",
     "minmax",
     "rx",
+    "rx_array",
 ]

@@ -1,159 +1,129 @@
-"""The Reed-Xiaoli detector: the squared Mahalanobis distance of each pixel from the scene's mean (eq. 17).
+"""The Reed-Xiaoli detector: the squared Mahalanobis distance of each pixel from the background's mean (eq. 17).
 
-Hyperspectral covariance is nearly singular (condition numbers of 1e8 to 5e9 on the ABU scenes), so everything here
-is float64 and the inverse is a pseudo-inverse with one fixed rank rule: bands of zero variance are dropped, the others
-are standardised (which changes no score), and eigenvalues of their correlation matrix below B * eps of the largest
-are dropped. Single precision, a ridge, or a looser cut changes AUC in the third digit. Where it is certain that the rule
-drops no eigenvalue, a Cholesky factorisation stands in for the eigen-decomposition.
+The covariance of a hyperspectral scene is nearly singular: condition numbers of 1e8 to 5e9 on the ABU scenes. So all is
+float64, and the inverse is a pseudo-inverse with one rank rule:
+
+- bands of zero variance are dropped, and the others are standardised, which changes no score;
+- eigenvalues of their correlation matrix below B * eps of the largest are dropped.
+
+Single precision, a ridge or a looser cut changes AUC in the third digit. Where the rule certainly drops no eigenvalue, a
+Cholesky factorisation gives the same scores in less time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
-# pixels per matrix product: bounds the float64 copies of a large scene; on a CPU they should stay in its cache
-_BLOCK_CPU, _BLOCK = 1 << 12, 1 << 15
-_TERMS = 1 << 9  # of a sum at a time in the covariance: longer plain sums lose a digit that the inverse brings to light
-# about so many rows of a symmetric or triangular matrix at a time: what lies right of them need not be computed (on CPUs,
-# MKL is at its best with multiples of 24: 48 take less time than 56 or 100)
-_ROWS_CPU, _ROWS = 48, 100
+from detectors.background import BLOCK, Background, pixels_of, row_blocks
+
+SOLVERS = ("float64", "released")
 _MARGIN = 10  # how far above the rank rule's cut the smallest eigenvalue must be for Cholesky
 
 
-@dataclass(frozen=True)
-class Background:
-    """What RX measures against: computed once, it scores any number of cubes of the same bands.
-
-    Attributes:
-        mean: ``(N, B)`` float64.
-        covariance: ``(N, B, B)`` float64, unbiased.
-        samples: ``(N,)``, the pixels that each covariance was estimated from; None for one that came from elsewhere.
-    """
-
-    mean: torch.Tensor
-    covariance: torch.Tensor
-    samples: torch.Tensor | None = None
-
-
-def estimate_background(cube: torch.Tensor | np.ndarray, mask: torch.Tensor | np.ndarray | None = None) -> Background:
-    """Mean and unbiased covariance of each image.
+class RX:
+    """RX as a detector: ``(N, C, H, W)`` to ``(N, H, W)``.
 
     Args:
-        cube: ``(N, C, H, W)`` tensor, or ``(H, W, B)`` / ``(N, H, W, B)`` array, any real type.
-        mask: Pixels to leave out, True = left out: ``(H, W)``, or ``(N, H, W)``.
-
-    Returns:
-        The statistics, on the cube's device.
-
-    Raises:
-        ValueError: Shapes do not fit, a value used is NaN or infinite, or fewer than two pixels are left.
+        seed: Ignored: nothing here is random.
+        solver: ``float64`` is ``rx``. ``released`` is what the authors' released code computes inside fusion A: float32, and
+            a pseudo-inverse that drops eigenvalues of the plain covariance below B * 1.19e-7 of the largest. On ABU that
+            leaves 10 to 50 of 200 dimensions, so it is RX on the leading principal components.
     """
-    pixels, shape = _pixels(cube)
-    return _estimate(_CentredBlocks(pixels), pixels, shape, mask)
+
+    def __init__(self, seed: int = 0, solver: str = "float64"):
+        if solver not in SOLVERS:
+            raise ValueError(f"no solver '{solver}' of RX; there are {' and '.join(SOLVERS)}.")
+        self.solver = solver
+
+    def __call__(self, cube: torch.Tensor, mask: torch.Tensor | np.ndarray | None = None) -> torch.Tensor:
+        """Score each image against its own background, without the masked pixels."""
+        return rx(cube, mask=mask) if self.solver == "float64" else _rx_released(cube, mask)
 
 
 def rx(
-    cube: torch.Tensor | np.ndarray,
-    background: Background | tuple | None = None,
-    mask: torch.Tensor | np.ndarray | None = None,
-) -> torch.Tensor | np.ndarray:
-    """Global RX: ``(x - mean)^T covariance^+ (x - mean)`` for every pixel.
+    cube: torch.Tensor, background: Background | None = None, mask: torch.Tensor | np.ndarray | None = None
+) -> torch.Tensor:
+    """Global RX: ``(x - mean)^T covariance^+ (x - mean)`` for every pixel (eq. 17).
 
     Args:
-        cube: ``(N, C, H, W)`` tensor, or ``(H, W, B)`` / ``(N, H, W, B)`` array, any real type. Computed in float64,
-            on the tensor's device (on the CPU where the device has no float64).
-        background: Statistics to measure against: a ``Background``, or a pair (mean ``(B,)``, covariance ``(B, B)``).
-            By default the image's own.
+        cube: ``(N, C, H, W)`` of any real type. It may be a block of a larger scene, with that scene's background.
+        background: Statistics to measure against; by default the image's own.
         mask: Pixels to leave out of the image's own statistics, True = left out: ``(H, W)`` or ``(N, H, W)``. They are
             scored all the same.
 
     Returns:
-        Score map, float64, >= 0: ``(N, H, W)`` tensor, or array ``(H, W)`` / ``(N, H, W)``. Higher is more anomalous.
+        Score map ``(N, H, W)``, float64, >= 0, on the cube's device (on the CPU where the device has no float64). Higher
+        is more anomalous.
 
     Raises:
-        ValueError: Shapes do not fit, values are not finite, ``mask`` comes with ``background``, or an image has too
-            few pixels for its rank, where every pixel would get the same score.
+        ValueError: Shapes do not fit, values are not finite, ``mask`` comes with ``background``, or the background has
+            too few pixels for its rank, so every pixel would get the same score.
 
-    Source: SPEC 6; eq. 17; I. S. Reed and X. Yu, IEEE Trans. ASSP 38(10), 1990.
+    Source: I. S. Reed and X. Yu, IEEE Trans. ASSP 38(10), 1990.
 
     Example:
-        >>> cube = np.random.RandomState(0).normal(size=(20, 20, 5))
-        >>> cube[3, 4] += 10
-        >>> score = rx(cube)
-        >>> score.shape, np.unravel_index(score.argmax(), score.shape) == (3, 4)
-        ((20, 20), True)
+        >>> cube = torch.randn(1, 5, 20, 20, generator=torch.Generator().manual_seed(0))
+        >>> cube[0, :, 3, 4] += 10
+        >>> divmod(int(rx(cube).argmax()), 20)
+        (3, 4)
     """
-    pixels, shape = _pixels(cube)
-    blocks = _CentredBlocks(pixels)
+    pixels = pixels_of(cube)
     if background is None:
-        statistics = _estimate(blocks, pixels, shape, mask)
+        background = Background.from_cube(cube, mask)
     elif mask is not None:
         raise ValueError(
             "a mask leaves pixels out of the image's own statistics; with a given background it does nothing."
         )
-    else:
-        statistics = _given(background, pixels)
-    whiten, rank, triangular = whitening(statistics.covariance)
-    if statistics.samples is not None and bool((rank >= statistics.samples - 1).any()):
+    elif background.mean.shape[-1] != pixels.shape[1]:
+        raise ValueError(f"the background is of {background.mean.shape[-1]} bands; the cube has {pixels.shape[1]}.")
+    whiten, rank, triangular = whitening(background.covariance.to(pixels.device))
+    samples = background.samples
+    if samples is not None and bool((rank >= samples.to(rank.device) - 1).any()):
         raise ValueError(
-            f"{int(statistics.samples.min())} pixels for {int(rank.max())} independent bands; every pixel would get the "
-            "same score. Use more pixels or fewer bands."
+            f"{int(samples.min())} pixels for {int(rank.max())} independent bands; every pixel would get the same score. "
+            "Use more pixels or fewer bands."
         )
-    scores = []
-    for centred in blocks.around(statistics.mean):
-        score = 0.0
-        for rows in _row_blocks(pixels):
+    mean, scores = background.mean.to(pixels.device)[:, :, None], []
+    for block in pixels.split(BLOCK.get(pixels.device.type, BLOCK["cpu"]), dim=2):
+        centred = block.to(torch.float64, copy=True).sub_(mean)
+        score = centred.new_zeros(len(centred), centred.shape[2])
+        for rows in row_blocks(centred.shape[1], centred.device):
             columns = slice(rows.stop if triangular else None)
-            score = score + (whiten[:, rows, columns] @ centred[:, columns]).square_().sum(1)
+            score += (whiten[:, rows, columns] @ centred[:, columns]).square_().sum(1)
         scores.append(score)
-    scores = torch.cat(scores, dim=1).view(shape)
-    if isinstance(cube, torch.Tensor):
-        return scores
-    return scores.numpy()[0] if np.ndim(cube) == 3 else scores.numpy()
+    return torch.cat(scores, dim=1).view(cube.shape[0], *cube.shape[2:])
 
 
-def _estimate(
-    blocks: _CentredBlocks,
-    pixels: torch.Tensor,
-    shape: tuple[int, int, int],
-    mask: torch.Tensor | np.ndarray | None,
-) -> Background:
-    """``estimate_background`` on pixels as ``_pixels`` gives them; the blocks keep what ``rx`` can use again."""
-    # measured from one of its own pixels: a constant band then has a variance of exactly zero, not of a rounding error
-    if mask is None:
-        left_out, n = None, torch.full((len(pixels),), pixels.shape[2], device=pixels.device)
-        origin = pixels[:, :, 0].double()
-    else:
-        keep = _kept(mask, shape, pixels.device)
-        left_out, n, first = ~keep, keep.sum(1), keep.int().argmax(1)
-        origin = pixels[torch.arange(len(pixels), device=pixels.device), :, first].double()
-    if int(n.min()) < 2:
-        raise ValueError(f"{int(n.min())} pixels are left for the background; RX needs many more than bands.")
+def rx_array(cube: np.ndarray, background: Background | None = None, mask: np.ndarray | None = None) -> np.ndarray:
+    """``rx`` for numpy arrays.
 
-    mean = sum(block.sum(2) for block in blocks.around(origin, left_out)) / n[:, None] + origin
-    bands = pixels.shape[1]
-    covariance = origin.new_zeros(len(pixels), bands, bands)
-    together = 1 if pixels.device.type == "cpu" else len(pixels)  # parts of several images are copied before a product
-    for block in blocks.around(mean, left_out):
-        whole = block.shape[2] // _TERMS * _TERMS
-        for parts in (block[:, :, :whole].unflatten(2, (-1, _TERMS)).movedim(2, 1), block[:, None, :, whole:]):
-            for rows in _row_blocks(pixels) if parts.numel() else ():
-                for some, of in zip(parts.split(together), covariance.split(together), strict=True):
-                    of[:, rows, : rows.stop] += (some[:, :, rows] @ some[:, :, : rows.stop].mT).sum(1)
-    covariance = torch.tril(covariance) / (n - 1)[:, None, None]
-    covariance += torch.tril(covariance, -1).mT
-    if not (torch.isfinite(mean).all() and torch.isfinite(covariance.diagonal(dim1=1, dim2=2)).all()):
-        raise ValueError("the cube holds NaN or infinite values. Leave those pixels out with a mask, or mend them.")
-    return Background(mean, covariance, n)
+    Args:
+        cube: ``(H, W, B)``, or ``(N, H, W, B)``, of any real type.
+        background: As ``rx`` takes it.
+        mask: As ``rx`` takes it.
+
+    Returns:
+        ``(H, W)``, or ``(N, H, W)``, float64.
+    """
+    cube = np.asarray(cube)
+    if cube.ndim not in (3, 4):
+        raise ValueError(f"an array is H x W x B or N x H x W x B; got {cube.shape}.")
+    if not cube.dtype.isnative or cube.dtype.kind == "u":  # torch has no foreign byte orders, few unsigned types
+        cube = cube.astype(np.float64)
+    images = torch.from_numpy(np.ascontiguousarray(cube)).view(-1, *cube.shape[-3:])
+    return rx(images.permute(0, 3, 1, 2), background, mask).numpy().reshape(cube.shape[:-1])
 
 
 def whitening(covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, bool]:
-    """``(N, B, B)`` matrices W with ``W^T W`` the pseudo-inverse by the rank rule, each one's rank ``(N,)``, and
-    whether all are lower triangular."""
+    """Matrices W with ``W^T W`` the pseudo-inverse by the rank rule.
+
+    Args:
+        covariance: ``(N, B, B)`` float64.
+
+    Returns:
+        W ``(N, B, B)``, each one's rank ``(N,)``, and whether all are lower triangular.
+    """
     std = covariance.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
     varying = std > 0
     if not bool(varying.any(1).all()):
@@ -178,83 +148,13 @@ def whitening(covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, boo
     return scale[:, :, None] * eigenvectors.mT * inverse_std[:, None, :], kept.sum(1), False
 
 
-class _CentredBlocks:
-    """Pixels less a centre, in float64, some at a time and always in the same memory.
-
-    On a CPU, new memory for each block would cost more time than the arithmetic.
-    """
-
-    def __init__(self, pixels: torch.Tensor):
-        self.blocks = pixels.split(_BLOCK_CPU if pixels.device.type == "cpu" else _BLOCK, dim=2)
-        self.buffer = torch.empty_like(self.blocks[0], dtype=torch.float64)
-        self.held: torch.Tensor | None = None  # the centre, where the buffer has all pixels around it
-
-    def around(self, centre: torch.Tensor, left_out: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
-        """``(N, B, some)`` around a centre ``(N, B)``, zero at pixels left out; valid until the next is asked for."""
-        if left_out is None and centre is self.held:
-            yield self.buffer
-            return
-        self.held = centre if left_out is None and len(self.blocks) == 1 else None
-        start = 0
-        for block in self.blocks:
-            stop = start + block.shape[2]
-            centred = self.buffer[:, :, : block.shape[2]].copy_(block).sub_(centre[:, :, None])
-            yield centred if left_out is None else centred.masked_fill_(left_out[:, None, start:stop], 0.0)
-            start = stop
-
-
-def _row_blocks(pixels: torch.Tensor) -> Iterator[slice]:
-    bands, rows = pixels.shape[1], _ROWS_CPU if pixels.device.type == "cpu" else _ROWS
-    last = max(round(bands / rows) - 1, 0)
-    for part in range(last):
-        yield slice(rows * part, rows * (part + 1))
-    yield slice(rows * last, bands)
-
-
-def _pixels(cube: torch.Tensor | np.ndarray) -> tuple[torch.Tensor, tuple[int, int, int]]:
-    """``(N, B, pixels)`` and ``(N, H, W)``."""
-    if isinstance(cube, torch.Tensor):
-        if cube.ndim != 4:
-            raise ValueError(f"a tensor is N x C x H x W; got {tuple(cube.shape)}.")
-        if cube.device.type == "mps":  # no float64 there
-            cube = cube.cpu()
-    else:
-        cube = np.asarray(cube)
-        if cube.ndim not in (3, 4):
-            raise ValueError(f"an array is H x W x B or N x H x W x B; got {cube.shape}.")
-        if not cube.dtype.isnative or (cube.dtype.kind == "u" and cube.dtype.itemsize > 1):  # torch has no such types
-            cube = cube.astype(np.float64)
-        cube = torch.from_numpy(np.ascontiguousarray(np.moveaxis(cube[None] if cube.ndim == 3 else cube, -1, 1)))
-    n, bands, height, width = cube.shape
-    return cube.reshape(n, bands, height * width), (n, height, width)
-
-
-def _kept(mask: torch.Tensor | np.ndarray, shape: tuple[int, int, int], device: torch.device) -> torch.Tensor:
-    """``(N, pixels)`` bool, True where a pixel counts for the statistics."""
-    mask = torch.as_tensor(mask, device=device).bool()
-    if tuple(mask.shape) not in (shape, shape[1:]):
-        raise ValueError(f"the mask is {tuple(mask.shape)}; the image is {shape[1]} x {shape[2]}.")
-    return ~mask.expand(shape).reshape(shape[0], -1)
-
-
-def _given(background: Background | tuple, pixels: torch.Tensor) -> Background:
-    mean, covariance = (background.mean, background.covariance) if isinstance(background, Background) else background
-    n, bands = pixels.shape[:2]
-    mean = torch.as_tensor(mean, dtype=torch.float64, device=pixels.device)
-    covariance = torch.as_tensor(covariance, dtype=torch.float64, device=pixels.device)
-    if mean.shape[-1] != bands or covariance.shape[-2:] != (bands, bands):
-        raise ValueError(
-            f"the background is of {mean.shape[-1]} bands (covariance {tuple(covariance.shape)}); the cube has {bands}."
-        )
-    return Background(mean.expand(n, bands), covariance.expand(n, bands, bands))
-
-
-class RX:
-    """``rx`` as a row of ``DETECTORS``; ``seed`` is ignored."""
-
-    def __init__(self, seed: int = 0):
-        pass
-
-    def __call__(self, cube: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """See ``rx``."""
-        return rx(cube, mask=mask)
+def _rx_released(cube: torch.Tensor, mask: torch.Tensor | np.ndarray | None) -> torch.Tensor:
+    """RX in float32 with PyTorch's pseudo-inverse and its default cut: ``(N, C, H, W)`` to ``(N, H, W)`` float32."""
+    pixels = cube.float().flatten(2)
+    left_out = torch.zeros(1, 1).bool() if mask is None else torch.as_tensor(mask).bool().view(-1, pixels.shape[2])
+    left_out = left_out[:, None].to(pixels.device)
+    samples = (~left_out).expand(len(pixels), 1, pixels.shape[2]).sum(2, keepdim=True)
+    centred = pixels - pixels.masked_fill(left_out, 0.0).sum(2, keepdim=True) / samples
+    used = centred.masked_fill(left_out, 0.0)
+    inverse = torch.linalg.pinv(used @ used.mT / (samples - 1))
+    return ((inverse @ centred) * centred).sum(1).view(cube.shape[0], *cube.shape[2:])

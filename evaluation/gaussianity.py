@@ -18,7 +18,8 @@ from scipy import stats
 from sklearn.covariance import oas
 
 from data.files import atomic_path
-from detectors.rx import estimate_background, whitening
+from detectors.background import Background
+from detectors.rx import whitening
 
 _BLOCK = 1 << 11  # pixels on each side of a product: 32 MiB
 
@@ -232,7 +233,7 @@ def _statistics(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     pixels = np.asarray(pixels)
     if pixels.ndim != 2:
         raise ValueError(f"pixels are n x C; got {pixels.shape}. Take them out of the cube with its mask.")
-    background = estimate_background(pixels[None])
+    background = Background.from_blocks([pixels])
     whiten, rank, _ = whitening(background.covariance)
     p = int(rank)
     if p >= len(pixels) - 1:

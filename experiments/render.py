@@ -108,8 +108,40 @@ def training_stage2() -> str:
     )
 
 
+def performance() -> str:
+    """What ``make bench`` measured: both sides, and where."""
+    head = (
+        "case",
+        "bands",
+        "threads",
+        "reference ms",
+        "product ms",
+        "ratio",
+        "reference CPU ms",
+        "product CPU ms",
+        "rounds",
+    )
+    columns = (
+        "bands",
+        "threads",
+        "reference_ms",
+        "product_ms",
+        "ratio",
+        "reference_cpu_ms",
+        "product_cpu_ms",
+        "rounds",
+    )
+    rows = rows_of("performance")
+    where = sorted({f"{row['machine']}, {row['revision']}, {row['date']}" for row in rows})
+    return (
+        markdown(head, [[row["case"], *(row[c] for c in columns)] for row in rows])
+        + f"\nMeasured on {'; '.join(where)}.\n"
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "abu": abu,
+    "performance": performance,
     "training_stage1": training_stage1,
     "training_stage2": training_stage2,
 }

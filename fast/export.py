@@ -3,8 +3,8 @@
     python -m fast.export checkpoints/aviris_200/spe_fen.safetensors spe_fen.onnx
     python -m fast.export checkpoints/aviris_200/spa_fen.safetensors spa_fen.pt2
 
-Input ``h`` and output ``features`` are N x C x H x W float32, for any N, H and W up to 32768, and H and W from 17. ONNX needs the packages of
-``pip install "fers-had[export]"``.
+Input ``h`` and output ``features`` are N x C x H x W float32. N is 1 to 32768, H and W are 17 to 32768. ONNX needs the
+packages of ``pip install "fers-had[export]"``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import logging
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,6 +25,8 @@ from data.files import atomic_path
 from fast.deploy import DeployedSpaFEN, deploy
 from models.backbones import BackboneError
 from models.checkpoint import CheckpointError, load_checkpoint
+from models.spa_fen import SpaFEN
+from models.spe_fen import SpeFEN
 
 FORMATS = (".onnx", ".pt2")
 _EXAMPLE = (2, 48, 56)  # N, H and W to trace with; no size is special
@@ -47,7 +50,7 @@ def export(network: nn.Module, out: str | Path) -> Path:
     """Export a Spe-FEN or Spa-FEN.
 
     Args:
-        network: With ``deploy`` and ``bands``.
+        network: A SpeFEN or SpaFEN; it is left as it is.
         out: The file to write, .onnx or .pt2.
 
     Returns:
@@ -59,7 +62,8 @@ def export(network: nn.Module, out: str | Path) -> Path:
     out = Path(out)
     if out.suffix not in FORMATS:
         raise ExportError(f"{out}: the name must end in {' or '.join(FORMATS)}.")
-    deployed = deploy(network)
+    assert isinstance(network, (SpeFEN, SpaFEN))
+    deployed = deploy(network, bounds=False)
     if isinstance(deployed, DeployedSpaFEN):
         deployed.stem[-1] = TraceableMaxPool()
     else:
@@ -83,8 +87,9 @@ def _export_onnx(deployed: nn.Module, example: torch.Tensor, dynamic: dict, path
     except ImportError as error:
         raise ExportError('ONNX needs further packages: pip install "fers-had[export]".') from error
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    names = {"input_names": ["h"], "output_names": ["features"]}
+    names: dict[str, Any] = {"input_names": ["h"], "output_names": ["features"]}
     program = torch.onnx.export(deployed, (example,), dynamo=True, dynamic_shapes=(dynamic,), verbose=False, **names)
+    assert program is not None  # what dynamo=True returns
     program.save(path, external_data=False)
 
 

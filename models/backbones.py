@@ -29,6 +29,7 @@ from data.errors import FersError
 from models.init import kaiming_std, normal
 
 WEIGHTS = {
+    "wide_resnet50_2": torchvision.models.Wide_ResNet50_2_Weights.IMAGENET1K_V1,
     "wide_resnet101_2": torchvision.models.Wide_ResNet101_2_Weights.IMAGENET1K_V1,
     "resnet34": torchvision.models.ResNet34_Weights.IMAGENET1K_V1,
 }
@@ -83,7 +84,7 @@ def frozen_layers(architecture: str, layers: tuple[str, ...]) -> nn.Sequential:
     """Layers of a torchvision ResNet, without their values.
 
     Args:
-        architecture: ``wide_resnet101_2`` or ``resnet34``.
+        architecture: A key of ``WEIGHTS``.
         layers: Names of the network's children, in order, such as ``("layer1",)``.
 
     Returns:
@@ -108,7 +109,7 @@ def backbone_state(architecture: str, layers: tuple[str, ...], source: str) -> d
     """The weights and buffers of some frozen layers.
 
     Args:
-        architecture: ``wide_resnet101_2`` or ``resnet34``.
+        architecture: A key of ``WEIGHTS``.
         layers: Names of the network's children.
         source: ``imagenet``, ``random``, ``random:SEED``, or a path; see the module's docstring.
 
@@ -118,6 +119,8 @@ def backbone_state(architecture: str, layers: tuple[str, ...], source: str) -> d
     Raises:
         BackboneError: The weights cannot be downloaded, the file is missing or does not cover the layers.
     """
+    if not layers:
+        return {}
     expected = frozen_layers(architecture, layers).state_dict()
     if source == "imagenet":
         return _select(_imagenet(architecture), expected, architecture, f"torchvision's {WEIGHTS[architecture]}")
@@ -165,8 +168,8 @@ def weight_problem(value: torch.Tensor) -> str:
 
 
 def backbone_name(source: str) -> str:
-    """A backbone's source as checkpoints record it: ``imagenet``, ``random:SEED`` or ``file:NAME``."""
-    if source == "imagenet":
+    """A backbone's source as checkpoints record it: ``imagenet``, ``random:SEED``, ``file:NAME``, or ``none``."""
+    if source in ("imagenet", "none"):
         return source
     if source == "random" or source.startswith("random:"):
         return f"random:{random_seed(source)}"

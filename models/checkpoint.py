@@ -14,7 +14,9 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -36,7 +38,8 @@ from models.info import CheckpointError, CheckpointInfo
 from models.spa_fen import SpaFEN
 from models.spe_fen import SpeFEN
 
-BRANCHES: dict[str, type[SpeFEN] | type[SpaFEN]] = {"spe_fen": SpeFEN, "spa_fen": SpaFEN}
+BRANCHES: Mapping[str, Callable[..., SpeFEN | SpaFEN]] = {"spe_fen": SpeFEN, "spa_fen": SpaFEN}
+AnyBranch = TypeVar("AnyBranch", bound=Branch)
 SUMS_FILE = "SHA256SUMS"
 
 
@@ -71,10 +74,21 @@ def save_backbones(path: str | Path, states: dict[str, dict[str, torch.Tensor]])
 def load_checkpoint(
     path: str | Path, bands: int | None = None, backbone: str | None = None
 ) -> tuple[SpeFEN | SpaFEN, CheckpointInfo]:
+    """Rebuild a Spe-FEN or Spa-FEN: ``load_branch`` of these two, which has arguments, result and errors."""
+    return load_branch(path, BRANCHES, bands, backbone)
+
+
+def load_branch(
+    path: str | Path,
+    branches: Mapping[str, Callable[..., AnyBranch]],
+    bands: int | None = None,
+    backbone: str | None = None,
+) -> tuple[AnyBranch, CheckpointInfo]:
     """Rebuild a branch: trained tensors from the file, frozen layers from where the metadata says.
 
     Args:
-        path: A ``spe_fen.safetensors`` or ``spa_fen.safetensors``.
+        path: A ``.safetensors`` file that ``save_checkpoint`` wrote.
+        branches: What the file may hold: how each is made, by its name in the metadata.
         bands: The number of bands it must be for; None takes any.
         backbone: Source of the frozen layers, instead of ``backbone.safetensors`` beside the file or the metadata's.
 
@@ -104,7 +118,9 @@ def load_checkpoint(
             f"{path}: trained for {info.bands} bands, asked for {bands}. Give --input_channel {info.bands}, or the "
             f"checkpoint for {bands} bands with --checkpoint_dir."
         )
-    network = BRANCHES[info.branch](info.bands, backbone=None)
+    if info.branch not in branches:
+        raise CheckpointError(f"{path}: holds a {info.branch}; expected {' or '.join(branches)}. Give another file.")
+    network = branches[info.branch](info.bands, backbone=None)
     network.adapt_batch_norm = info.branch == "spa_fen" and any(key.startswith(network.PREFIX) for key in tensors)
     _check_tensors(path, tensors, network.trained_state())
     load_frozen(network.backbone_layers(), _frozen_state(network, path, info, backbone))

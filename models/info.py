@@ -10,7 +10,7 @@ from pathlib import Path
 from data.errors import FersError
 
 _MAX_BANDS = 10_000
-_BACKBONE = re.compile(r"imagenet|random(:\d{1,10})?|file:[^/\\:\0]+", re.ASCII)
+_BACKBONE = re.compile(r"imagenet|none|random(:\d{1,10})?|file:[^/\\:\0]+", re.ASCII)
 
 
 class CheckpointError(FersError):
@@ -22,11 +22,12 @@ class CheckpointInfo:
     """A checkpoint's metadata.
 
     Attributes:
-        branch: ``spe_fen`` or ``spa_fen``.
+        branch: ``spe_fen``, ``spa_fen``, or a baseline: ``rd4ad``, ``rd4ad_a``, ``aetnet``.
         bands: C.
         sensor: Sensor of the training data, such as ``aviris_ng``.
         recipe: ``paper`` or ``released``.
-        backbone: Source of the frozen layers while it was trained: ``imagenet``, ``random:SEED`` or ``file:NAME``.
+        backbone: Source of the frozen layers while it was trained: ``imagenet``, ``random:SEED``, ``file:NAME``, or
+            ``none`` for a network without such layers.
         backbone_sha256: ``state_hash`` of those frozen layers.
         seed: Training seed, None where it is not known.
         epoch: Epochs trained, None where it is not known.
@@ -89,7 +90,7 @@ class CheckpointInfo:
             return value is None or (type(value) is int and 0 <= value < 2**32)
 
         valid = {
-            "branch": self.branch in ["spe_fen", "spa_fen"],
+            "branch": text(self.branch) and re.fullmatch(r"\w{1,40}", self.branch) is not None,
             "bands": type(self.bands) is int and 1 <= self.bands <= _MAX_BANDS,
             "backbone": text(self.backbone) and _BACKBONE.fullmatch(self.backbone) is not None,
             "backbone_sha256": text(self.backbone_sha256) and re.fullmatch("[0-9a-f]{64}", self.backbone_sha256),

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from data import abu, normalise
 from detectors import rx
 from evaluation.metrics import auc
-from fast.deploy import ChannelBounds, _active, _extremes, deploy, pooling_weights, resizing_weights
+from fast import bounds
+from fast.deploy import deploy, pooling_weights, resizing_weights
 from fast.export import ExportError, export, main
-from fast.winograd import convolve, transform_filters
 from models import SpaFEN, SpeFEN, load_checkpoint
 from models.import_released import import_released
 
@@ -106,7 +106,7 @@ def test_bounds_are_the_values_at_the_worst_input(size):
     x = torch.randn(2, 4, 12, 9) * 0.1
     low, high = x.amin((0, 2, 3)), x.amax((0, 2, 3))
     with torch.no_grad():
-        most = ChannelBounds(conv)(low, high)
+        most = bounds.Bound(conv)(low, high)
         worst = [  # a patch that holds each weight's worst value
             conv(torch.where(weight > 0, high[:, None, None], low[:, None, None])[None])[0, k, 0, 0]
             for k, weight in enumerate(conv.weight)
@@ -114,45 +114,58 @@ def test_bounds_are_the_values_at_the_worst_input(size):
         assert torch.allclose(most, torch.stack(worst), atol=1e-6)
         assert bool((conv(x).amax((0, 2, 3)) <= most + 1e-6).all())
         x[:, 3] = 0  # what lies behind the given channels is zero
-        few = ChannelBounds(conv)(low[:3], high[:3])
+        few = bounds.Bound(conv)(low[:3], high[:3])
         assert bool((conv(x).amax((0, 2, 3)) <= few + 1e-6).all() and (few <= most + 1e-6).any())
 
 
-def test_active_channels_reach_to_the_last_that_may_be_positive():
-    most = torch.full((64,), -1.0)
-    assert _active(most) == 8  # none, rounded up
-    most[[3, 20]] = 0.5
-    assert _active(most) == 24
-    most[20] = 0
-    assert _active(most) == 8
-    most[63] = float("nan")  # not taken for a silent one
-    assert _active(most) == 64
-    assert _active(torch.ones(44)) == 44
+def network_of_silent_channels() -> nn.Module:
+    """Biases decide, as with ImageNet's layer1."""
+    network = with_batch_norms_of_a_trained_network(SpeFEN(10, "random"))
+    with torch.no_grad():
+        for block in network.layer1:
+            for norm in (block.bn1, block.bn2, block.bn3):
+                norm.bias.uniform_(-3, 1, generator=torch.Generator().manual_seed(2))
+    return network
 
 
 def test_channels_are_left_out_where_a_scene_leaves_them_silent(monkeypatch):
     """The path by active channels is the plain one on scenes that need many channels and on ones that need few."""
-    network = with_batch_norms_of_a_trained_network(SpeFEN(10, "random"))
-    with torch.no_grad():
-        for block in network.layer1:  # biases decide, as with ImageNet's layer1
-            for norm in (block.bn1, block.bn2, block.bn3):
-                norm.bias.uniform_(-3, 1, generator=torch.Generator().manual_seed(2))
-    widths = []
-    monkeypatch.setattr("fast.deploy._active", lambda most: widths.append(_active(most)) or widths[-1])
+    network, widths, linear = network_of_silent_channels(), [], F.linear
     deployed = deploy(network)
     total = []
     for scale in (0, 1, 20):
         widths.clear()
-        assert difference(network, deployed, cube(2) * scale) < 1e-5
+        with monkeypatch.context() as patch:
+            patch.setattr(F, "linear", lambda *a: widths.append(len(a[1])) or linear(*a))
+            assert difference(network, deployed, cube(2) * scale) < 1e-5
         total.append(sum(widths))
     assert total[0] < total[1] < total[2]
 
 
-@pytest.mark.parametrize("size", [(1, 1), (5, 5), (7, 6), (4, 4)])
-def test_any_number_of_pixels_has_their_extremes(size):
-    x = torch.randn(1, 80, *size).to(memory_format=torch.channels_last)
-    low, high = _extremes(x)
-    assert torch.equal(low, x.amin((0, 2, 3))) and torch.equal(high, x.amax((0, 2, 3)))
+def test_a_missing_value_is_not_taken_for_a_silent_channel():
+    h = cube()
+    h[:, :, 12, 15] = float("nan")
+    with torch.no_grad():
+        assert deploy(network_of_silent_channels())(h)[:, :, 12, 15].isnan().all()
+
+
+@pytest.mark.parametrize("height, width", [(5, 5), (5, 6), (6, 7)])  # the extremes are taken of four pixels at a time
+def test_any_number_of_pixels_is_the_same_with_and_without_bounds(height, width):
+    network = network_of_silent_channels()
+    with torch.no_grad():
+        for scale in (1, 5):
+            h = cube(1, 10, height, width) * scale
+            expected = deploy(network, bounds=False)(h)
+            assert torch.allclose(deploy(network)(h), expected, atol=1e-5 * float(expected.max()))
+
+
+def test_what_is_deployed_moves_as_a_whole_and_its_state_is_weights_only():
+    deployed = deploy(network_of_silent_channels())
+    moved = deployed.to("meta")
+    tensors = [*moved.parameters(), *moved.buffers()]
+    held = [v for m in moved.modules() for v in vars(m).values() if isinstance(v, torch.Tensor)]
+    assert all(tensor.device.type == "meta" for tensor in tensors) and not held
+    assert all(key.endswith(("weight", "bias")) for key in moved.state_dict())
 
 
 @pytest.mark.parametrize("bins", [1, 2, 4])
@@ -166,21 +179,6 @@ def test_pooling_and_resizing_matrices_are_torchs_operations(length, bins):
     resized = resizing_weights(length, bins) @ x @ resizing_weights(length + 3, bins).T
     expected = F.interpolate(x, (length, length + 3), mode="bilinear", align_corners=False)
     assert torch.allclose(resized, expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("m", [2, 4])
-@pytest.mark.parametrize("padding", [0, 1])
-@pytest.mark.parametrize("size", [(3, 3), (6, 9), (17, 30), (66, 68)])
-def test_winograd_is_the_convolution(m, padding, size):
-    generator = torch.Generator().manual_seed(0)
-    x, weight = (torch.randn(shape, generator=generator) for shape in ((2, 5, *size), (7, 5, 3, 3)))
-    filters = transform_filters(weight, m)
-    rotated = weight.flip(2, 3).transpose(0, 1)
-    for kernel, adjoint, image in ((weight, False, x), (rotated, True, torch.cat([x, x[:, :2]], dim=1))):
-        found, _ = convolve(image, filters, m, padding, adjoint)
-        expected = F.conv2d(image.double(), kernel.double(), padding=padding)
-        assert found.shape == expected.shape
-        assert float((found - expected).abs().max() / expected.abs().max()) < 2e-6
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ from conftest import shared_file
 
 from data import abu, normalise
 from detection.views import VIEWS, Features, score
-from detectors import AE, DETECTORS, Background, make_detector, minmax, rx
+from detectors import AE, DETECTORS, RX, Background, make_detector, minmax, rx, rx_array
 from detectors.ae import PixelAutoencoder
-from detectors.rx import estimate_background
+from detectors.background import moments
 
 
 def mahalanobis(cube: np.ndarray, keep: np.ndarray | None = None) -> np.ndarray:
@@ -33,7 +34,7 @@ def random_cube(seed=0, shape=(15, 17, 6)) -> np.ndarray:
 @pytest.mark.parametrize("dtype", ["float64", "float32", "int16", "uint8", "uint16", "uint32", ">f4"])
 def test_rx_is_the_mahalanobis_distance(dtype):
     cube = (random_cube() * 4 + 60).clip(0, 255).astype(dtype)
-    score = rx(cube)
+    score = rx_array(cube)
     assert isinstance(score, np.ndarray) and score.dtype == np.float64
     assert score == pytest.approx(mahalanobis(cube), rel=1e-9)
 
@@ -44,7 +45,7 @@ def test_rx_agrees_with_pinv_on_real_scenes(scene):
     cube = normalise(labelled.load()[0], 200)[:60]
     varying = cube[:, :, np.ptp(cube.reshape(-1, 200), axis=0) > 0]
     expected = mahalanobis(varying)
-    assert np.abs(rx(cube) - expected).max() / expected.max() < 1e-7
+    assert np.abs(rx_array(cube) - expected).max() / expected.max() < 2e-9
 
 
 def test_batch_is_each_image_by_itself():
@@ -52,39 +53,41 @@ def test_batch_is_each_image_by_itself():
     batch = rx(torch.from_numpy(cubes).permute(0, 3, 1, 2))
     assert isinstance(batch, torch.Tensor) and batch.shape == (3, 15, 17)
     for index in range(3):
-        assert batch[index].numpy() == pytest.approx(rx(cubes[index]), rel=1e-9)
-    assert rx(cubes) == pytest.approx(batch.numpy(), rel=1e-9)
+        assert batch[index].numpy() == pytest.approx(rx_array(cubes[index]), rel=1e-9)
+    assert rx_array(cubes) == pytest.approx(batch.numpy(), rel=1e-9)
 
 
-def test_blocks_make_no_difference(monkeypatch):
+def test_blocks_of_pixels_make_no_difference(monkeypatch):
     cube = random_cube()
-    whole = rx(cube)
-    module = importlib.import_module("detectors.rx")
-    for name, size in (("_BLOCK_CPU", 40), ("_TERMS", 7), ("_ROWS", 2)):
+    whole = rx_array(cube)
+    module = importlib.import_module("detectors.background")
+    monkeypatch.setitem(module.BLOCK, "cpu", 40)
+    for name, size in (("_TERMS", 7), ("_ROWS", 2)):
         monkeypatch.setattr(module, name, size)
-        assert rx(cube) == pytest.approx(whole, rel=1e-9)
+        assert rx_array(cube) == pytest.approx(whole, rel=1e-9)
 
 
 def test_cholesky_and_eigen_decomposition_agree(monkeypatch):
     module = importlib.import_module("detectors.rx")
+    used = []
+    eigh = torch.linalg.eigh
+    monkeypatch.setattr(torch.linalg, "eigh", lambda matrix: used.append(matrix) or eigh(matrix))
     cube = np.concatenate([random_cube(), np.ones((15, 17, 1))], axis=2)
-    assert module.whitening(estimate_background(cube).covariance)[2]  # the Cholesky factor is used
-    by_cholesky = rx(cube)
+    by_cholesky = rx_array(cube)
+    assert not used
     monkeypatch.setattr(module, "_MARGIN", np.inf)
-    assert not module.whitening(estimate_background(cube).covariance)[2]
-    assert rx(cube) == pytest.approx(by_cholesky, rel=1e-10)
+    assert rx_array(cube) == pytest.approx(by_cholesky, rel=1e-10)
+    assert used
 
 
-def test_cholesky_is_left_where_the_rank_rule_may_drop_something():
-    """Eigenvalues on both sides of the cut and near it: the scores must follow the rule, whichever way they come."""
-    whitening = importlib.import_module("detectors.rx").whitening
+@pytest.mark.parametrize("smallest, dropped", [(1e-6, False), (1e-13, False), (1e-16, True), (0.0, True)])
+def test_scores_follow_the_rank_rule_on_both_sides_of_its_cut(smallest, dropped):
+    """The distance along the last eigenvector is 1 / eigenvalue, or nothing where the rule drops it."""
     rotation = np.linalg.qr(np.random.RandomState(0).normal(size=(20, 20)))[0]
-    for smallest, rank in ((1e-6, 20), (1e-13, 20), (1e-16, 19), (0.0, 19)):
-        covariance = rotation * np.r_[np.linspace(1, 2, 19), smallest] @ rotation.T
-        found, kept, triangular = whitening(torch.from_numpy((covariance + covariance.T) / 2)[None])
-        assert triangular == (smallest == 1e-6) and int(kept) == rank
-        if rank == 19:  # nothing blown up by what should have been dropped
-            assert found.abs().max() < 10
+    covariance = rotation * np.r_[np.linspace(1, 2, 19), smallest] @ rotation.T
+    background = Background(torch.zeros(1, 20).double(), torch.from_numpy((covariance + covariance.T) / 2)[None])
+    score = float(rx(torch.from_numpy(rotation[:, -1].copy()).view(1, 20, 1, 1), background))
+    assert score < 1 if dropped else score == pytest.approx(1 / smallest, rel=0.01)
 
 
 def test_sums_over_many_pixels_keep_their_digits():
@@ -102,75 +105,147 @@ def test_sums_over_many_pixels_keep_their_digits():
     for j in range(12):
         y[j] = (y[j] - lower[j, :j] @ y[:j]) / lower[j, j]
     expected = (y * y).sum(0).astype(float)
-    assert np.abs(rx(cube).ravel() / expected - 1).max() < 1e-7
+    assert np.abs(rx_array(cube).ravel() / expected - 1).max() < 1e-7
 
 
 def test_scores_do_not_depend_on_the_scale_of_a_band():
     cube = random_cube()
-    assert rx(cube * np.array([1e-6, 1, 1e6, 3, 1e3, 1e-3]) + 7) == pytest.approx(rx(cube), rel=1e-6)
+    scaled = cube * np.array([1e-6, 1, 1e6, 3, 1e3, 1e-3]) + 7
+    assert rx_array(scaled) == pytest.approx(rx_array(cube), rel=1e-6)
 
 
 def test_bands_without_variance_and_copies_of_bands_change_nothing():
     cube = random_cube()
     constant = np.full((15, 17, 2), np.float32(0.1))
-    assert rx(np.concatenate([cube, constant], axis=2)) == pytest.approx(rx(cube), rel=1e-9)
-    assert rx(np.concatenate([cube, 2 * cube[:, :, :2]], axis=2)) == pytest.approx(rx(cube), rel=1e-6)
+    assert rx_array(np.concatenate([cube, constant], axis=2)) == pytest.approx(rx_array(cube), rel=1e-9)
+    assert rx_array(np.concatenate([cube, 2 * cube[:, :, :2]], axis=2)) == pytest.approx(rx_array(cube), rel=1e-6)
 
 
-def test_masked_pixels_are_scored_but_do_not_count():
+@pytest.mark.parametrize("block", [1 << 12, 17])  # a block is a row: with 17, one block has no pixel that counts
+def test_masked_pixels_are_scored_but_do_not_count(monkeypatch, block):
+    monkeypatch.setitem(importlib.import_module("detectors.background").BLOCK, "cpu", block)
     cube = random_cube()
     mask = np.zeros((15, 17), bool)
     mask[:3] = True
     cube[:3] += 50
-    assert rx(cube, mask=mask) == pytest.approx(mahalanobis(cube, keep=~mask), rel=1e-9)
+    assert rx_array(cube, mask=mask) == pytest.approx(mahalanobis(cube, keep=~mask), rel=1e-9)
     cube[0, 0] = np.nan  # a masked pixel may even be missing
-    score = rx(cube, mask=mask)
+    score = rx_array(cube, mask=mask)
     assert np.isnan(score[0, 0]) and np.isfinite(score[3:]).all()
 
 
-def test_band_constant_in_the_background_alone_is_dropped():
+def test_band_constant_in_the_background_only_is_dropped():
     cube = random_cube()
     mask = np.zeros((15, 17), bool)
     mask[0] = True
     cube[1:, :, 2] = 0.1
     rest = np.delete(cube, 2, axis=2)
-    assert rx(cube, mask=mask) == pytest.approx(mahalanobis(rest, keep=~mask), rel=1e-9)
+    assert rx_array(cube, mask=mask) == pytest.approx(mahalanobis(rest, keep=~mask), rel=1e-9)
 
 
-def test_precomputed_background_is_reused():
-    first, second = random_cube(0), random_cube(1)
-    statistics = estimate_background(first)
-    assert isinstance(statistics, Background)
-    pixels = first.reshape(-1, 6)
-    assert statistics.mean[0].numpy() == pytest.approx(pixels.mean(0))
-    assert statistics.covariance[0].numpy() == pytest.approx(np.cov(pixels, rowvar=False))
-    centred = second.reshape(-1, 6) - pixels.mean(0)
-    expected = np.einsum("ij,jk,ik->i", centred, np.linalg.inv(np.cov(pixels, rowvar=False)), centred)
-    assert rx(second, statistics).ravel() == pytest.approx(expected)
-    assert rx(second, (pixels.mean(0), np.cov(pixels, rowvar=False))).ravel() == pytest.approx(expected)
-    assert rx(first, statistics) == pytest.approx(rx(first))
+def test_a_background_is_the_mean_and_covariance_and_scores_other_cubes():
+    first, second = (torch.from_numpy(random_cube(seed)).permute(2, 0, 1)[None] for seed in (0, 1))
+    background = Background.from_cube(first)
+    pixels = first[0].flatten(1).numpy()
+    inverse = np.linalg.inv(np.cov(pixels))
+    assert background.mean[0].numpy() == pytest.approx(pixels.mean(1))
+    assert background.covariance[0].numpy() == pytest.approx(np.cov(pixels))
+    assert background.samples.tolist() == [255]
+    centred = second[0].flatten(1).numpy() - pixels.mean(1, keepdims=True)
+    expected = np.einsum("ip,ij,jp->p", centred, inverse, centred)
+    assert rx(second, background).numpy().ravel() == pytest.approx(expected)
+    given = Background(torch.from_numpy(pixels.mean(1))[None], torch.from_numpy(np.cov(pixels))[None])
+    assert rx(torch.cat([second, first]), given)[0].numpy().ravel() == pytest.approx(expected)
+    assert torch.equal(rx(first, background), rx(first))
+
+
+def nearly_singular_pixels() -> torch.Tensor:
+    """5,000 pixels of 8 bands, condition number 1e9, and a constant band."""
+    rng = np.random.RandomState(0)
+    pixels = rng.normal(size=(5000, 8)) * np.geomspace(1, 3e-5, 8) @ np.linalg.qr(rng.normal(size=(8, 8)))[0] + 3
+    return torch.from_numpy(np.c_[pixels, np.full(5000, 0.1)])
+
+
+@pytest.mark.parametrize("sizes", [[5000], [1] * 3 + [4997], [100] * 50, [4000, 0, 1000], [7] * 700 + [100]], ids=len)
+def test_how_a_scene_is_cut_changes_its_background_by_rounding_only(sizes):
+    pixels = nearly_singular_pixels()
+    blocks = [block for block in pixels.split(sizes) if len(block)]
+    expected = np.cov(pixels.numpy(), rowvar=False)
+    background = Background.from_blocks(blocks)
+    assert background.samples.tolist() == [5000]
+    assert background.mean[0].numpy() == pytest.approx(pixels.mean(0).numpy(), rel=1e-12)
+    assert np.abs(background.covariance[0].numpy() - expected).max() < 1e-12 * expected.max()
+    assert background.covariance[0, 8].abs().max() == 0  # not even a rounding error
+
+
+def test_blocks_of_rows_arrays_and_a_whole_cube_are_the_same_background():
+    cube = torch.from_numpy(random_cube()).permute(2, 0, 1)[None]
+    pixels = cube[0].flatten(1).T
+    forms = [cube.split(4, dim=2), pixels.split(60), [pixels.numpy()[:7], pixels.numpy()[7:]], iter([cube])]
+    whole = Background.from_cube(cube)
+    for blocks in forms:
+        background = Background.from_blocks(blocks)
+        torch.testing.assert_close(background.mean, whole.mean, rtol=1e-12, atol=0)
+        torch.testing.assert_close(background.covariance, whole.covariance, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_the_same_blocks_give_equal_bits_whatever_the_number_of_workers(workers):
+    parts = nearly_singular_pixels().split(300)
+    expected = Background.from_blocks(parts)
+    with ThreadPoolExecutor(workers) as pool:
+        found = Background.from_moments(pool.map(moments, (part.T[None] for part in parts)))
+    assert torch.equal(found.covariance, expected.covariance) and torch.equal(found.mean, expected.mean)
+
+
+def test_released_rx_is_the_distance_along_the_leading_principal_components_in_float32():
+    rng = np.random.RandomState(0)
+    spread = np.r_[3, 2, 1, np.full(7, 1e-4)]  # variances of the last seven: far below 10 * 1.19e-7 of the largest
+    cube = (rng.normal(size=(30, 30, 10)) * spread) @ np.linalg.qr(rng.normal(size=(10, 10)))[0]
+    pixels = cube.reshape(-1, 10) - cube.mean((0, 1))
+    variances, vectors = np.linalg.eigh(np.cov(pixels, rowvar=False))
+    expected = ((pixels @ vectors[:, -3:]) ** 2 / variances[-3:]).sum(1)
+    tensor = torch.from_numpy(cube).permute(2, 0, 1)[None]
+    found = RX(solver="released")(tensor)
+    assert found.dtype == torch.float32 and found.shape == (1, 30, 30)
+    assert np.abs(found.numpy().ravel() - expected).max() < 1e-3 * expected.max()
+    assert torch.equal(RX(seed=3)(tensor), rx(tensor))
+    tensor[0, :, 0] += 100
+    mask = torch.arange(30)[:, None].expand(30, 30) == 0
+    masked = RX(solver="released")(tensor, mask)
+    torch.testing.assert_close(masked[:, 1:], RX(solver="released")(tensor[:, :, 1:]), rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="no solver 'float16' of RX"):
+        RX(solver="float16")
 
 
 def test_rx_refuses_what_it_cannot_score():
     cube = random_cube()
+    tensor = torch.from_numpy(cube).permute(2, 0, 1)[None]
+    background = Background.from_cube(tensor)
     with pytest.raises(ValueError, match="same score"):
-        rx(random_cube(shape=(2, 3, 6)))
+        rx_array(random_cube(shape=(2, 3, 6)))
     with pytest.raises(ValueError, match="no band"):
-        rx(np.ones((9, 9, 3)))
+        rx_array(np.ones((9, 9, 3)))
     with pytest.raises(ValueError, match="NaN or infinite"):
-        rx(np.where(np.arange(6) == 2, np.nan, cube))
+        rx_array(np.where(np.arange(6) == 2, np.nan, cube))
     with pytest.raises(ValueError, match="mask is"):
-        rx(cube, mask=np.zeros((3, 3), bool))
+        rx_array(cube, mask=np.zeros((3, 3), bool))
     with pytest.raises(ValueError, match="1 pixels are left"):
         mask = np.ones((15, 17), bool)
         mask[0, 0] = False
-        rx(cube, mask=mask)
+        rx_array(cube, mask=mask)
     with pytest.raises(ValueError, match="background is of 6 bands"):
-        rx(cube[:, :, :5], estimate_background(cube))
+        rx(tensor[:, :5], background)
     with pytest.raises(ValueError, match="does nothing"):
-        rx(cube, estimate_background(cube), mask=np.zeros((15, 17), bool))
+        rx(tensor, background, mask=np.zeros((15, 17), bool))
     with pytest.raises(ValueError, match="N x C x H x W"):
         rx(torch.zeros(3, 9, 9))
+    with pytest.raises(ValueError, match="no block"):
+        Background.from_blocks([])
+    with pytest.raises(ValueError, match="of 6 and of 5 bands"):
+        Background.from_blocks([cube[0], cube[0, :, :5]])
+    with pytest.raises(ValueError, match="pixels x B or 1 x C x h x w"):
+        Background.from_blocks([cube])
 
 
 def test_fusions_are_their_equations():

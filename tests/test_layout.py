@@ -17,6 +17,7 @@ LAYERS = [
     {"training"},
     {"evaluation"},
     {"train_FERD", "train_FERS", "FERS_ABU"},
+    {"baselines"},
     {"experiments", "benchmarks"},
     {"train", "test", "detect", "reproduce", "fers"},
 ]

@@ -1,4 +1,4 @@
-"""What makes a training step faster changes nothing but rounding: convolutions, folded batch norms, losses, resuming."""
+"""What makes a training step faster changes nothing but rounding: folded batch norms, and losses that take less memory."""
 
 from __future__ import annotations
 
@@ -9,19 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fast import training as speed
-from fast.training import MatrixConv2d, MatrixConvTranspose2d, WinogradConv2d, fold_batch_norms, use_matrix_products
-from fast.winograd import transform_filters
+from fast.training import fold_batch_norms
 from models import SpaFEN
 from models.backbones import backbone_state, frozen_layers, load_frozen
 from train_FERD.losses import l_sim
 from train_FERS.losses import l_cc, l_cos
 from train_FERS.network import FRN
 from train_FERS.train import Stage2
-from training.config import TrainConfig
-from training.device import make_accelerator
-from training.loop import Trainer
-from training.stage import Stage
 
 
 def worst(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
@@ -33,99 +27,6 @@ def value_and_gradients(function, *tensors: torch.Tensor) -> list[torch.Tensor]:
     tensors = [tensor.detach().clone().requires_grad_() for tensor in tensors]
     value = function(*tensors)
     return [value, *torch.autograd.grad((value * torch.linspace(-1, 2, value.numel()).view_as(value)).sum(), tensors)]
-
-
-@pytest.mark.parametrize("size", [(8, 9), (10, 10), (16, 16), (17, 22)], ids=str)
-def test_winograd_is_the_convolution_and_its_gradients_to_float32s_rounding(size):
-    generator = torch.Generator().manual_seed(0)
-    conv = nn.Conv2d(100, 96, 3, padding=1)
-    x = torch.randn(2, 100, *size, generator=generator)
-    weight = torch.randn(96, 100, 3, 3, generator=generator) / 30
-
-    def run(x, weight, bias):
-        return torch.func.functional_call(conv, {"weight": weight, "bias": bias}, x)
-
-    exact = value_and_gradients(lambda *t: F.conv2d(*t, padding=1), *(t.double() for t in (x, weight, conv.bias)))
-    use_matrix_products(conv)
-    assert type(conv) is WinogradConv2d
-    assert worst(value_and_gradients(run, x, weight, conv.bias), exact) < 1e-5
-    channels_last = x.contiguous(memory_format=torch.channels_last)
-    assert worst(value_and_gradients(run, channels_last, weight, conv.bias), exact) < 1e-5
-
-
-def test_frozen_filters_are_transformed_once_and_anew_when_they_are_others(monkeypatch):
-    generator, counted = torch.Generator().manual_seed(0), []
-    monkeypatch.setattr(speed, "transform_filters", lambda *a: counted.append(a) or transform_filters(*a))
-    conv = nn.Conv2d(96, 128, 3, padding=1, bias=False).requires_grad_(False)
-    use_matrix_products(conv)
-
-    def check(side: int, transformed: int) -> None:
-        x = torch.randn(2, 96, side, side, generator=generator)
-        exact = value_and_gradients(lambda x: F.conv2d(x, conv.weight.double(), padding=1), x.double())
-        for _ in range(2):
-            assert worst(value_and_gradients(conv, x), exact) < 1e-5
-        assert len(counted) == transformed
-
-    check(16, 1)
-    check(10, 2)  # another size of tile
-    conv.load_state_dict({"weight": conv.weight + 1})
-    check(10, 3)
-    conv.weight = nn.Parameter(conv.weight - 2, requires_grad=False)
-    check(10, 4)
-    conv.requires_grad_(True)
-    check(10, 6)  # once a step
-
-
-@pytest.mark.parametrize(
-    "conv",
-    [
-        nn.Conv2d(512, 256, 1, bias=False),
-        nn.Conv2d(256, 512, 1, stride=2),
-        nn.Conv2d(96, 192, 3, padding=1, stride=2),
-        nn.Conv2d(256, 128, (3, 2), padding=(0, 1)),
-        nn.Conv2d(128, 128, 3, padding=1),  # on maps too small for Winograd
-        nn.ConvTranspose2d(7, 5, 2, stride=2, bias=False),
-    ],
-    ids=str,
-)
-def test_convolutions_by_matrix_products_have_the_gradients_of_the_plain_ones(conv):
-    conv, generator = copy.deepcopy(conv), torch.Generator().manual_seed(0)
-    x = torch.randn(2, conv.in_channels, 6, 7, generator=generator)
-    tensors = {"x": x, **{name: parameter.detach() for name, parameter in conv.named_parameters()}}
-
-    def run(x, *parameters):
-        return torch.func.functional_call(conv, dict(zip(list(tensors)[1:], parameters, strict=True)), x)
-
-    exact = value_and_gradients(run, *(t.double() for t in tensors.values()))
-    use_matrix_products(conv)
-    assert isinstance(conv, (MatrixConv2d, MatrixConvTranspose2d))
-    for layout in (torch.contiguous_format, torch.channels_last):
-        found = value_and_gradients(
-            run, *(t.contiguous(memory_format=layout) if t.ndim == 4 else t for t in tensors.values())
-        )
-        assert worst(found, exact) < 1e-5
-
-
-def test_convolutions_are_replaced_where_they_can_be_and_computed_as_before_where_no_gradient_passes():
-    network = nn.Sequential(
-        nn.Conv2d(96, 96, 3, padding=1, groups=96),
-        nn.Conv2d(96, 96, 3, padding=2, dilation=2),
-        nn.ConvTranspose2d(96, 96, 3, stride=2, bias=False),
-        nn.ConvTranspose2d(96, 96, 2, stride=2),
-        nn.Conv2d(50, 50, 3, padding=1),
-        nn.Conv2d(512, 256, 1),
-        nn.Conv2d(96, 96, 3, padding=1),
-    )
-    frozen = nn.Conv2d(512, 256, 1).requires_grad_(False)
-    keys = network.state_dict().keys()
-    for module in (network, frozen):
-        use_matrix_products(module)
-    assert type(frozen) is nn.Conv2d
-    assert [type(conv) for conv in network[:5]] == [nn.Conv2d] * 2 + [nn.ConvTranspose2d] * 2 + [nn.Conv2d]
-    assert [type(conv) for conv in network[5:]] == [MatrixConv2d, WinogradConv2d]
-    assert network.state_dict().keys() == keys
-    x = torch.randn(1, 96, 16, 16)
-    assert torch.equal(network[-1](x), F.conv2d(x, network[-1].weight, network[-1].bias, padding=1))
 
 
 @pytest.mark.parametrize("architecture, layers", [("wide_resnet101_2", ("layer1",)), ("resnet34", SpaFEN.FROZEN)])
@@ -158,8 +59,6 @@ def test_a_fast_stage_2_step_has_the_gradients_of_the_plain_one():
     plain = Stage2(SpaFEN(96, "random"), FRN(96))
     fast = copy.deepcopy(plain).to(memory_format=torch.channels_last)
     fold_batch_norms(fast.spa_fen.backbone)
-    use_matrix_products(fast)
-    assert sum(type(module) is WinogradConv2d for module in fast.frn.modules()) == 6
     found = gradients(fast, *(x.contiguous(memory_format=torch.channels_last) for x in (h, f_spe)))
     for a, b in zip(found, gradients(plain, h, f_spe), strict=True):  # by norm: some ReLU's input is next to zero
         assert (a - b).norm() < 1e-3 * b.norm()
@@ -184,32 +83,3 @@ def test_losses_with_less_memory_are_the_formulas_even_for_dead_channels_and_pix
         (lambda f, g: l_sim([f], [g]), sim),
     ):
         assert worst(value_and_gradients(function, f, g), value_and_gradients(formula, f, g)) < 1e-6
-
-
-class Wide(Stage):
-    """A stage whose convolution goes by Winograd's algorithm."""
-
-    def __init__(self):
-        super().__init__(("mse",))
-        torch.manual_seed(0)
-        self.layers = nn.Sequential(nn.Conv2d(2, 96, 1), nn.Conv2d(96, 96, 3, padding=1), nn.BatchNorm2d(96))
-
-    def loss(self, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        mse = (self.layers(x) - x[:, :1]).square().mean()
-        return mse, {"mse": mse}
-
-
-def test_a_resumed_run_on_fast_convolutions_is_the_same_to_the_last_bit(tmp_path):
-    data = list(torch.randn(8, 2, 16, 16, generator=torch.Generator().manual_seed(1)))
-
-    def run(folder: str, epochs: int, **changes) -> Stage:
-        task = Wide()
-        config = TrainConfig(tmp_path / folder, epochs, batch_size=4, **changes)
-        Trainer(task, config, make_accelerator(device="cpu")).fit(data)
-        assert type(task.layers[1]) is WinogradConv2d
-        return task
-
-    whole = run("whole", 3)
-    run("parts", 1)
-    parts = run("parts", 3, resume=True)
-    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), parts.state_dict().values(), strict=True))

@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 
-from fast.training import fold_batch_norms, use_matrix_products
+from fast.training import fold_batch_norms
 from models import CheckpointInfo, save_checkpoint
 from training.config import TrainConfig, TrainingError
 from training.resume import RESUME_FILE, RunFolder
@@ -174,8 +174,6 @@ class Trainer:
         for layers in stage.fixed_layers():
             if any(isinstance(module, nn.BatchNorm2d) for module in layers.modules()):  # else it is done already
                 fold_batch_norms(layers)
-        if accelerator.device.type == "cpu" and self.config.precision == "fp32":
-            use_matrix_products(stage)
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(stage)
         elif accelerator.num_processes > 1:

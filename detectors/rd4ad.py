@@ -1,0 +1,115 @@
+"""RD4AD's score: where a decoder, distilled on background, does not give back what the encoder sees."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch.nn import functional as F
+
+SIGMA = 4.0  # px
+_TRUNCATE = 4.0  # standard deviations of the Gaussian filter
+
+Features = Sequence[torch.Tensor]
+Distillation = Callable[[torch.Tensor], tuple[Features, Features]]
+"""From cubes ``(N, C, H, W)`` to the encoder's and the decoder's features at several scales, ``(N, C_i, H_i, W_i)`` each."""
+
+
+def anomaly_maps(encoder: Features, decoder: Features, size: tuple[int, int]) -> torch.Tensor:
+    """1 - cosine over channels at every position, for each scale.
+
+    Args:
+        encoder, decoder: Features of some scales, ``(N, C_i, H_i, W_i)`` each.
+        size: (H, W) that the maps are resized to, bilinearly, corners on corners.
+
+    Returns:
+        ``(N, scales, H, W)`` in [0, 2].
+    """
+    maps = [1 - F.cosine_similarity(f, g)[:, None] for f, g in zip(encoder, decoder, strict=True)]
+    return torch.cat([F.interpolate(m, size, mode="bilinear", align_corners=True) for m in maps], dim=1)
+
+
+def gaussian(score: torch.Tensor, sigma: float = SIGMA) -> torch.Tensor:
+    """Filter maps by a Gaussian, as ``scipy.ndimage.gaussian_filter`` does by default.
+
+    The filter ends at 4 standard deviations. Beyond a border the map is reflected, its last pixel repeated.
+
+    Args:
+        score: ``(N, H, W)``.
+        sigma: Standard deviation in pixels; 0 leaves the maps as they are.
+    """
+    if sigma == 0:
+        return score
+    rows, columns = (_smoothing(n, sigma).to(score) for n in score.shape[1:])
+    return rows @ score @ columns.T
+
+
+class RD4AD:
+    """Reverse distillation as a detector.
+
+    The maps of all scales are summed, then filtered. With 4 px the filter is wider than targets of a few pixels.
+
+    Args:
+        distil: The trained encoder and decoder.
+        padding: Border in pixels that ``distil`` adds to the cube; it is cut off the maps.
+        multiple: ``distil`` takes sides that are multiples of it. Other cubes are reflected at their lower and right end.
+        sigma: Of the Gaussian filter, px.
+
+    Raises:
+        ValueError: ``sigma`` is negative.
+
+    Source: Deng and Li, "Anomaly Detection via Reverse Distillation From One-Class Embedding", CVPR 2022, 9737-9746.
+
+    Example:
+        >>> def halves(cube):
+        ...     return [F.avg_pool2d(cube, 2)], [F.max_pool2d(cube, 2)]
+        >>> RD4AD(halves, multiple=2)(torch.rand(1, 5, 31, 40)).shape
+        torch.Size([1, 31, 40])
+    """
+
+    def __init__(self, distil: Distillation, padding: int = 0, multiple: int = 16, sigma: float = SIGMA):
+        if not sigma >= 0:
+            raise ValueError(f"RD4AD: sigma is at least 0 px; got {sigma}.")
+        self.distil, self.padding, self.multiple, self.sigma = distil, padding, multiple, sigma
+
+    def __call__(self, cube: torch.Tensor) -> torch.Tensor:
+        """The filtered sum of the scales' maps.
+
+        Args:
+            cube: ``(N, C, H, W)`` as the networks were trained on.
+
+        Returns:
+            ``(N, H, W)``, >= 0. Higher is more anomalous.
+
+        Raises:
+            ValueError: The cube has another number of axes, holds NaN or infinity, or is too small to be reflected.
+        """
+        if cube.ndim != 4:
+            raise ValueError(f"RD4AD takes cubes N x C x H x W; got {tuple(cube.shape)}.")
+        if not cube.isfinite().all():
+            raise ValueError("RD4AD: the cube holds NaN or infinity. Fill or cut away these pixels first.")
+        height, width = cube.shape[-2:]
+        bottom, right = (-n % self.multiple for n in (height, width))
+        smallest = max(bottom, right, self.padding) + 1
+        if min(height, width) < smallest:
+            raise ValueError(
+                f"RD4AD: a scene of {height} x {width} px cannot be reflected to sides that are multiples of "
+                f"{self.multiple} px. Give a cut of at least {self.multiple // 2 + 1} px on each side."
+            )
+        encoder, decoder = self.distil(F.pad(cube, [0, right, 0, bottom], mode="reflect"))
+        border = self.padding
+        size = height + bottom + 2 * border, width + right + 2 * border
+        maps = anomaly_maps(encoder, decoder, size)[:, :, border : border + height, border : border + width]
+        return gaussian(maps.sum(1), self.sigma)
+
+
+def _smoothing(n: int, sigma: float) -> torch.Tensor:
+    """The filter of n samples as an ``(n, n)`` matrix, float64."""
+    radius = int(_TRUNCATE * sigma + 0.5)
+    kernel = torch.tensor([math.exp(-0.5 * (k / sigma) ** 2) for k in range(-radius, radius + 1)], dtype=torch.float64)
+    # reflected samples fold back: n, n + 1, ... are n - 1, n - 2, ..., and all repeats every 2 n
+    source = (torch.arange(n)[:, None] + torch.arange(-radius, radius + 1)) % (2 * n)
+    source = torch.where(source < n, source, 2 * n - 1 - source)
+    weights = (kernel / kernel.sum()).expand(n, -1)
+    return torch.zeros(n, n, dtype=torch.float64).scatter_add_(1, source, weights)
