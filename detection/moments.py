@@ -1,7 +1,7 @@
 """Mean and scatter of any number of pixels, from parts, with the same bits however the parts were shared out.
 
-Parts are combined in pairs by the formula of Chan, Golub and LeVeque, in float64. The pairs are those of one fixed binary
-tree over the numbers of the parts. So neither the order in which parts arrive nor who computed them changes a bit.
+Parts are combined in the pairs of one fixed binary tree over their numbers. So neither the order in which parts arrive nor
+who computed them changes a bit.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from detectors.rx import Background, estimate_background
+from detectors import Background, background
+from detectors.rx import whitening
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Of some pixels.
+    """Of some pixels; ``detectors.background.Moments`` of one image, as arrays that go into files.
 
     Attributes:
         count: How many pixels.
@@ -37,25 +38,24 @@ class Moments:
             cube: ``(1, C, H, W)``, any real type.
             keep: ``(H, W)`` bool.
         """
-        count, bands = int(keep.sum()), cube.shape[1]
-        if count < 2:
-            pixels = cube[0].permute(1, 2, 0)[torch.from_numpy(keep)].double().cpu().numpy()
-            mean = pixels[0] if count else np.zeros(bands)
-            return cls(count, mean, np.zeros((bands, bands)))
-        background = estimate_background(cube, mask=~keep)
-        return cls(count, background.mean[0].cpu().numpy(), background.covariance[0].cpu().numpy() * (count - 1))
+        pixels = background.pixels_of(cube)
+        size = background.BLOCK.get(pixels.device.type, background.BLOCK["cpu"])
+        left_out = torch.from_numpy(~keep).to(pixels.device).flatten()[None]
+        parts = zip(pixels.split(size, dim=2), left_out.split(size, dim=1), strict=True)
+        return combined(cls._from(background.moments(*part)) for part in parts)
+
+    @classmethod
+    def _from(cls, sums: background.Moments) -> Moments:
+        return cls(int(sums.samples), sums.mean[0].cpu().numpy(), sums.scatter[0].cpu().numpy())
+
+    @property
+    def _sums(self) -> background.Moments:
+        mean, scatter = torch.from_numpy(self.mean)[None], torch.from_numpy(self.scatter)[None]
+        return background.Moments(torch.tensor([self.count]), mean, scatter)
 
     def __add__(self, other: Moments) -> Moments:
-        """Of both sets of pixels together.
-
-        Source: T. F. Chan, G. H. Golub, R. J. LeVeque, Stanford STAN-CS-79-773, 1979, eq. 2.1.
-        """
-        if not self.count or not other.count:
-            return other if not self.count else self
-        count, step = self.count + other.count, other.mean - self.mean
-        scatter = self.scatter + other.scatter
-        scatter += np.outer(step, step) * (self.count * other.count / count)
-        return Moments(count, self.mean + step * (other.count / count), scatter)
+        """Of both sets of pixels together."""
+        return self._from(self._sums.combine(other._sums))
 
     @property
     def covariance(self) -> np.ndarray:
@@ -64,12 +64,11 @@ class Moments:
 
     def background(self) -> Background:
         """As ``detectors.rx`` takes it."""
-        mean, covariance = torch.from_numpy(self.mean)[None], torch.from_numpy(self.covariance)[None]
-        return Background(mean, covariance, torch.tensor([self.count]))
+        return Background.from_moments([self._sums])
 
     def rank(self) -> int:
-        """How many eigenvalues of the correlation matrix RX keeps (its rank rule: B * eps of the largest)."""
-        return len(self._correlation()[0])
+        """How many dimensions RX measures in, by its rank rule."""
+        return int(whitening(torch.from_numpy(self.covariance)[None])[1])
 
     def contributions(self, spectrum: np.ndarray) -> np.ndarray:
         """What each band adds to the RX score of a spectrum.

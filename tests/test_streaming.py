@@ -17,7 +17,7 @@ from detection.maps import METHODS, Job, Network
 from detection.moments import Moments, Tree
 from detection.store import Statistics, Store
 from detection.streaming import Stream, combine_maps, robust_keep
-from detectors import rx
+from detectors import rx, rx_array
 from models import SpeFEN
 
 MEMORY = 1 << 40
@@ -92,7 +92,7 @@ def test_scores_are_the_same_bits_for_any_block_height_and_number_of_threads(tmp
 def test_scores_by_strips_are_those_of_the_whole_scene(tmp_path):
     cube = scene()
     maps, _, _ = run(cube, tmp_path)
-    np.testing.assert_allclose(maps[0], rx(cube), rtol=1e-9)
+    np.testing.assert_allclose(maps[0], rx_array(cube), rtol=1e-9)
     h = (0.1 * (2 * (cube.astype(float) - cube.min()) / (float(cube.max()) - cube.min()) - 1)).astype(np.float32)
     h = torch.from_numpy(h).permute(2, 0, 1)[None]
     with torch.no_grad():
@@ -116,7 +116,9 @@ def test_scores_do_not_depend_on_pixels_without_data(tmp_path):
     maps, colours, statistics = run(cube, tmp_path, block_strips=2)
     assert np.isnan(maps[:, 20:22, 3:5]).all() and np.isfinite(maps).sum() == 2 * (61 * 17 - 4)
     assert np.isnan(colours[20:22, 3:5]).all()
-    np.testing.assert_allclose(maps[0], rx(np.nan_to_num(cube), mask=np.isnan(cube[..., 0])) + 0 * maps[0], rtol=1e-9)
+    np.testing.assert_allclose(
+        maps[0], rx_array(np.nan_to_num(cube), mask=np.isnan(cube[..., 0])) + 0 * maps[0], rtol=1e-9
+    )
     assert statistics.backgrounds["spectral"][0].count == 61 * 17 - 8 * 8  # 3 px around the hole, cut at the left side
 
 
@@ -137,7 +139,7 @@ def test_segments_follow_the_line_without_steps(tmp_path):
     cube = scene(height=120)
     cube[60:] = 5 * cube[60:] + 300
     maps, _, _ = run(cube, tmp_path, method="rx", segment_strips=3)
-    first, last = rx(cube[:30])[:15], rx(cube[90:])[15:]
+    first, last = rx_array(cube[:30])[:15], rx_array(cube[90:])[15:]
     np.testing.assert_allclose(maps[0, :15], first, rtol=1e-8)
     np.testing.assert_allclose(maps[0, 105:], last, rtol=1e-8)
     again, _, _ = run(cube, tmp_path, method="rx", segment_strips=3, block_strips=4)
