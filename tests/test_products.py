@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import scene_files
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.warp import transform as warp_transform
 
-from data.readers import LatLon, LookupTable, MapGrid
+from data.readers import LatLon, LookupTable, MapGrid, open_scene
 from detection.detect import detect
 from detection.products.place import Place
 from detection.products.raster import style, write_envi, write_geotiff
@@ -233,3 +234,33 @@ def test_a_result_shows_itself_in_a_notebook():
     assert result._repr_png_().startswith(b"\x89PNG") and "2 targets" in result._repr_html_()
     assert [record["rank"] for record in result.detections] == [1, 2]
     assert not any(key.startswith("_") for key in result.detections[0])
+
+
+@pytest.mark.parametrize("product", scene_files.PRODUCTS)
+def test_every_product_of_a_sensor_gives_targets_where_its_georeference_puts_them(product, tmp_path):
+    """Positions against the reader's own geometry, whichever of the three kinds it is."""
+    path = scene_files.PRODUCTS[product](tmp_path).path
+    reader = open_scene(path)
+    result = detect(path, tmp_path / "out", method="rx", bands="first:4", top=1)
+    record, geometry = result.detections[0], reader.geometry
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"score.tif", "detections.geojson", "report.html"}
+    if geometry is None or (isinstance(geometry, MapGrid) and geometry.crs is None):
+        assert record["longitude"] is None
+        return
+    if isinstance(geometry, LookupTable):
+        cells = np.argwhere((geometry.rows == record["row"]) & (geometry.columns == record["column"]))
+        row, column = cells.mean(axis=0)
+        x, y = geometry.transform @ (column + 0.5, row + 0.5)
+    else:
+        x, y = geometry.xy(record["row"], record["column"])
+    crs = "EPSG:4326" if isinstance(geometry, LatLon) else geometry.crs
+    (longitude,), (latitude,) = warp_transform(crs, "EPSG:4326", [x], [y])
+    assert (record["longitude"], record["latitude"]) == pytest.approx((longitude, latitude), abs=1e-6)
+
+
+def test_emit_is_scored_without_its_clouds_and_bad_bands(tmp_path):
+    scene, _ = scene_files.emit_file(tmp_path), scene_files.emit_mask_file(tmp_path)
+    result = detect(scene.path, method="rx", mask="auto", top=1)
+    assert result.about["counts"]["masked"] == 1 and result.about["counts"]["without_data"] == 4
+    assert np.isnan(result.score[1, 2])
+    assert result.about["bands"]["used"] == np.flatnonzero(scene.good).tolist()
