@@ -21,6 +21,9 @@ SOLVERS = ("float64", "released")
 _MARGIN = 10  # how far above the rank rule's cut the smallest eigenvalue must be for Cholesky
 
 
+_RELEASED = "RX as inside the released code's fusion A: float32, of truncated rank. Eq. 17 gives other scores."
+
+
 class RX:
     """RX as a detector: ``(N, C, H, W)`` to ``(N, H, W)``.
 
@@ -35,6 +38,7 @@ class RX:
         if solver not in SOLVERS:
             raise ValueError(f"no solver '{solver}' of RX; there are {' and '.join(SOLVERS)}.")
         self.solver = solver
+        self.caveats = (_RELEASED,) if solver == "released" else ()
 
     def __call__(self, cube: torch.Tensor, mask: torch.Tensor | np.ndarray | None = None) -> torch.Tensor:
         """Score each image against its own background, without the masked pixels."""

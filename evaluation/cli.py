@@ -75,6 +75,7 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     group.add_argument(
         "--rx",
         choices=("float64", "released"),
+        default="float64",
         help="RX by eq. 17, or as inside the released code's fusion A: float32 of truncated rank; marked (default: float64)",
     )
     group.add_argument(
@@ -182,7 +183,7 @@ def config_of(options: argparse.Namespace, benchmark: Benchmark) -> DetectConfig
     if wrong := [name for name, equals, _ in pairs if not equals]:
         raise FersError(f"--option {wrong[0]}: expected NAME=VALUE, such as --option iterations=50.")
     chosen = {name: value for name, _, value in pairs}
-    if options.rx:
+    if options.rx == "released":
         chosen["solver"] = options.rx
     return DetectConfig(
         bands=options.input_channel,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from data.archive import Published
+from data.archive import ArchiveError, Published
 from data.commandline import run
 from data.download import fetch_published
 from data.paths import ROOT
@@ -137,8 +137,14 @@ def download_released(bands: str, out: str | Path | None = None, url: str | None
             raise CheckpointError(f"{there}: holds other weights than the authors'. Choose another folder with --out.")
     folder = out / "released" / release.name
     for file in release.files:
-        address = None if url is None else f"{url.rstrip('/')}/{file.name}"
-        fetch_published(file, folder / file.name, _by_hand(release, folder), address)
+        address = file.url if url is None else f"{url.rstrip('/')}/{file.name}"
+        try:
+            fetch_published(file, folder / file.name, _by_hand(release, folder), address)
+        except ArchiveError as error:
+            if "404" not in str(error) or COMMIT not in address:
+                raise
+            # the commit is gone: whatever the branch has now is as good, if its checksum is right
+            fetch_published(file, folder / file.name, _by_hand(release, folder), address.replace(COMMIT, "main"))
     return import_released(folder, out / "spe_fen.safetensors", release.sensor)
 
 

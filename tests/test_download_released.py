@@ -152,3 +152,14 @@ def test_the_module_is_run_by_its_name(capsys):
     with pytest.raises(SystemExit) as stop:
         module.main(["--bands", "60"])
     assert stop.value.code == 2 and "invalid choice: '60'" in capsys.readouterr().err
+
+
+def test_where_the_commit_is_gone_the_branch_is_asked(release, tmp_path, monkeypatch):
+    wanted = RELEASES["50"]
+    files = tuple(
+        replace(file, url=file.url.replace(release.url, f"{release.url}/{module.COMMIT}")) for file in wanted.files
+    )
+    monkeypatch.setitem(RELEASES, "50", replace(wanted, files=files))
+    release.files = {f"/main{path}": content for path, content in release.files.items()}
+    assert call(tmp_path) == 0
+    assert (tmp_path / "spe_fen.safetensors").is_file()
