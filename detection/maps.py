@@ -190,8 +190,8 @@ class StripViews:
         """``(1, C, rows, W)``: the values as read for ``original``, else the cube of ``VIEWS``."""
         if view == "original":
             return _tensor(self.outer[self.inner]).to(_device(self.job.device))
-        needs = VIEWS[view].needs
-        features = Features(self.f_spe if "spe_fen" in needs else None, self.f_spa if "spa_fen" in needs else None)
+        branches = {"spe_fen": ("spe", lambda: self.f_spe), "spa_fen": ("spa", lambda: self.f_spa)}
+        features = Features(**{name: make() for name, make in (branches[need] for need in VIEWS[view].needs)})
         return VIEWS[view].cubes(self.h[:, :, self.inner], features)[0].to(_device(self.job.device))
 
     @cached_property
@@ -210,8 +210,9 @@ class StripViews:
         assert self.job.network is not None
         spe = networks(self.job.network).spe
         assert spe is not None
+        beyond = self.job.halo - HALO  # rows that the network need not see
         with torch.no_grad():
-            return spe(self.h)[:, :, self.inner]
+            return spe(self.h[:, :, beyond : self.h.shape[2] - beyond])[:, :, HALO:-HALO]
 
     @cached_property
     def f_spa(self) -> torch.Tensor:
