@@ -86,7 +86,10 @@ def add_train_options(parser: argparse.ArgumentParser, terms: Iterable[str]) -> 
 
     group = parser.add_argument_group("run")
     group.add_argument(
-        "--checkpoint_dir", type=Path, help="for the weights (default: checkpoints/<sensor>_<input_channel>)"
+        "--checkpoint_dir",
+        "--save_model",
+        type=Path,
+        help="for the weights (default: checkpoints/<sensor>_<input_channel>)",
     )
     group.add_argument(
         "--save_dir",
@@ -104,6 +107,7 @@ def add_train_options(parser: argparse.ArgumentParser, terms: Iterable[str]) -> 
     group.add_argument("--workers", type=natural, help="processes that read patches (default: 0; 4 with a GPU)")
     group.add_argument(
         "--device",
+        "--device_ids",
         type=_device,
         default="auto",
         help="auto, cpu, cuda, cuda:1 or mps (default: auto, a GPU if there is one)",
