@@ -18,7 +18,8 @@ LAYERS = [
     {"evaluation"},
     {"train_FERD", "train_FERS", "FERS_ABU"},
     {"baselines"},
-    {"experiments", "benchmarks"},
+    {"experiments"},
+    {"benchmarks"},
     {"train", "test", "detect", "reproduce", "fers"},
 ]
 PACKAGES = set().union(*LAYERS)

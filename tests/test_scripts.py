@@ -16,7 +16,7 @@ import FERS_ABU.test
 from evaluation.evaluate import Results
 from models.import_released import import_released
 
-# SPEC 10
+# measured by the people who released the weights, or by their paper
 ORIGINAL = {"airport-1": 0.8248, "airport-2": 0.8433, "airport-3": 0.9301, "airport-4": 0.9526, "urban-3": 0.9513}
 SPECTRAL = {"airport-1": 0.9489, "airport-2": 0.9871, "airport-3": 0.9738, "airport-4": 0.9931, "urban-3": 0.9749}
 FIVE = ",".join(ORIGINAL)
@@ -65,7 +65,7 @@ def test_untrained_control_is_within_its_known_spread(tmp_path, released, backbo
         results = run_abu(tmp_path / str(seed), *arguments)
         means.append(results["mean_auc"])
         assert any("random" in mark for mark in results["caveats"]) == (backbone == "random")
-    # SPEC 10: 0.965 with ImageNet layer1, 0.963 with a random one; one seed scatters by 0.0024 (docs/fidelity.md)
+    # measured before: 0.965 with ImageNet layer1, 0.963 with a random one; one seed scatters by 0.0024 (docs/fidelity.md)
     assert np.mean(means) == pytest.approx({"imagenet": 0.965, "random": 0.963}[backbone], abs=0.005)
     assert len(set(means)) == 3
 
@@ -78,7 +78,7 @@ def test_ae_by_ground_truth_is_marked_and_never_the_default(tmp_path, capsys):
     output = capsys.readouterr().out
     assert "chosen by the ground truth" in oracle["caveats"][0] and oracle["caveats"][0] in output
     assert "AE (oracle iteration)" in output
-    # SPEC 10, one of three seeds: best 0.942, last 0.874
+    # measured before, one of three seeds: best 0.942, last 0.874
     assert oracle["scenes"]["airport-3"]["auc"] == pytest.approx(0.942, abs=0.01)
     assert last["scenes"]["airport-3"]["auc"] == pytest.approx(0.874, abs=0.02)
 

@@ -16,14 +16,15 @@ def make_accelerator(precision: str = "fp32", device: str = "auto") -> Accelerat
 
     Args:
         precision: ``fp32``, ``bf16`` or ``fp16``.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``. With several processes each takes a GPU of its own.
+        device: ``auto``, ``gpu``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``. With several processes each takes a GPU of its own.
 
     Raises:
         TrainingError: The device or the precision cannot be had.
     """
     if device not in ("auto", "cpu"):
+        name = ("cuda" if torch.cuda.is_available() else "mps") if device == "gpu" else device
         try:
-            torch.zeros(1, device=device)
+            torch.zeros(1, device=name)
             if ":" in device and int(os.environ.get("WORLD_SIZE", "1")) == 1:
                 torch.cuda.set_device(device)
         except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:

@@ -86,7 +86,10 @@ def add_train_options(parser: argparse.ArgumentParser, terms: Iterable[str]) -> 
 
     group = parser.add_argument_group("run")
     group.add_argument(
-        "--checkpoint_dir", type=Path, help="for the weights (default: checkpoints/<sensor>_<input_channel>)"
+        "--checkpoint_dir",
+        "--save_model",
+        type=Path,
+        help="for the weights (default: checkpoints/<sensor>_<input_channel>)",
     )
     group.add_argument(
         "--save_dir",
@@ -104,9 +107,10 @@ def add_train_options(parser: argparse.ArgumentParser, terms: Iterable[str]) -> 
     group.add_argument("--workers", type=natural, help="processes that read patches (default: 0; 4 with a GPU)")
     group.add_argument(
         "--device",
+        "--device_ids",
         type=_device,
         default="auto",
-        help="auto, cpu, cuda, cuda:1 or mps (default: auto, a GPU if there is one)",
+        help="auto, gpu, cpu, cuda, cuda:1 or mps (default: auto, a GPU if there is one)",
     )
     group.add_argument(
         "--cpu", dest="device", action="store_const", const="cpu", help=argparse.SUPPRESS
@@ -143,9 +147,9 @@ def _folder_name(text: str) -> str:
 
 
 def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", text):
-        raise argparse.ArgumentTypeError(f"'{text}' is not auto, cpu, cuda, cuda:NUMBER or mps")
-    return text
+    if not re.fullmatch(r"auto|gpu|cpu|mps|(cuda:)?[0-9]{1,3}|cuda", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not auto, gpu, cpu, cuda, cuda:NUMBER or mps")
+    return f"cuda:{text}" if text.isdigit() else text  # --device_ids 0, as the released scripts have it
 
 
 def _number(text: str) -> float:

@@ -3,14 +3,13 @@
 HAD100Dataset/test/aviris_ng/*.npy             H x W x B
 HAD100Dataset/ground_truth/aviris_ng/*.png     RGB, anomaly where the green channel is 255
 
-``python -m data.had100 prepare HAD100.zip`` makes these folders (``data.had100_prepare``).
+``python -m data.had100 prepare HAD100.zip`` makes these folders (``data.had100.prepare``).
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import sys
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -114,13 +113,13 @@ TEST_CROPS = {  # (row, column) of the 64 x 64 crops; a scene that is not listed
 
 @cache
 def published_test_scenes() -> dict[str, TestScene]:
-    """The 100 test scenes of HAD100 by name, from ``data/had100_test_scenes.csv``.
+    """The 100 test scenes of HAD100 by name, from ``data/had100/test_scenes.csv``.
 
     Example:
         >>> published_test_scenes()["ang20170821t183707_102"]
         TestScene(scene='ang20170821t183707_102', row=0, column=15, anomalous_pixels=132)
     """
-    with Path(__file__).with_name("had100_test_scenes.csv").open(encoding="utf-8", newline="") as file:
+    with Path(__file__).with_name("test_scenes.csv").open(encoding="utf-8", newline="") as file:
         return {
             row["file"]: TestScene(row["scene"], int(row["row"]), int(row["column"]), int(row["anomalous_pixels"]))
             for row in csv.DictReader(file)
@@ -193,9 +192,3 @@ def dataset_name(folder: str | Path) -> str:
 def _load(path: Path, mask: Path) -> tuple[Scene, np.ndarray]:
     scene = read_scene(path, nodata=NODATA)
     return scene, read_mask(mask, shape=scene.cube.shape[:2])
-
-
-if __name__ == "__main__":
-    from data.had100_prepare import main  # it imports this module
-
-    sys.exit(main())

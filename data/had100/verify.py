@@ -15,7 +15,7 @@ from data import had100
 from data.archive import ArchiveError
 from data.files import sha256_of, visible
 from data.had100 import GROUPS, MASKS, RAW_200, SENSORS, SIDE
-from data.had100_archive import check_archive, chosen_bands, count_bands, crops, list_scenes
+from data.had100.archive import check_archive, chosen_bands, count_bands, crops, list_scenes
 from data.manifest import MANIFEST, ManifestError, read_manifest, values_sha256
 from data.scene import SceneError, read_mask, read_scene
 

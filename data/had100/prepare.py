@@ -27,9 +27,10 @@ from data.archive import ArchiveError, free_bytes
 from data.commandline import positive, run
 from data.files import remove_leftovers, write_whole
 from data.had100 import GROUPS, SENSORS, SIDE
-from data.had100_archive import Source, check_archive, count_bands, crops, list_scenes
-from data.had100_verify import against_the_published, files_in, in_threads, made_from, verify
+from data.had100.archive import Source, check_archive, count_bands, crops, list_scenes
+from data.had100.verify import against_the_published, files_in, in_threads, made_from, verify
 from data.manifest import MANIFEST, Progress
+from data.paths import ROOT
 
 _SHOWN = 10  # names in a message
 
@@ -152,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Make HAD100Dataset from HAD100.zip. Interrupted, it goes on with the scenes that are missing.",
     )
     command.add_argument("archive", type=Path, nargs="?", help="HAD100.zip; --verify works without, from the manifest")
-    default = Path(__file__).resolve().parent / "HAD100Dataset"
+    default = ROOT / "data" / "HAD100Dataset"
     command.add_argument("--out", type=Path, default=default, help="folder to write to (default %(default)s)")
     command.add_argument(
         "--bands",
