@@ -50,7 +50,10 @@ def main(folder: Path, far: float) -> None:
             result = detect(cube, transform=GRID, crs="EPSG:32632", **options)
             row.append(measures(result.score, result.threshold.value, mask))
         totals.append(row)
-        print(f"| {path.stem} | " + " | ".join(f"{pd:.2f}, {rate:.5f}, {km2:.1f}" for pd, rate, km2 in row) + " |", flush=True)
+        print(
+            f"| {path.stem} | " + " | ".join(f"{pd:.2f}, {rate:.5f}, {km2:.1f}" for pd, rate, km2 in row) + " |",
+            flush=True,
+        )
     means = np.mean(totals, axis=0)
     print("| mean | " + " | ".join(f"{pd:.2f}, {rate:.5f}, {km2:.1f}" for pd, rate, km2 in means) + " |")
 

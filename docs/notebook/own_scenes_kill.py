@@ -1,6 +1,6 @@
 """Kill a run at ten moments, go on each time, and compare its products with those of a run that was left in peace.
 
-    python docs/notebook/own_scenes_kill.py
+python docs/notebook/own_scenes_kill.py
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-MOMENTS = 10
+KILLS = 9  # while blocks are computed; the tenth comes while products are written
 
 
 def main() -> None:
-    """Print after how many seconds each run was killed, and whether the products are equal."""
+    """Print where each run was killed, and whether the products are equal."""
     with tempfile.TemporaryDirectory() as folder:
         scene = Path(folder) / "line.npy"
         rng = np.random.RandomState(0)
@@ -28,24 +28,26 @@ def main() -> None:
         cube[700:702, 90] += 200
         np.save(scene, cube.astype(np.float32))
         command = [sys.executable, str(ROOT / "detect.py"), str(scene), "--quiet", "--workers", "2", "--out"]
-        began = time.perf_counter()
         subprocess.run([*command, f"{folder}/whole"], check=True)
-        whole = time.perf_counter() - began
-        for moment in range(1, MOMENTS + 1):
+        cut = Path(folder, "cut", "line")
+
+        def kept() -> int:
+            return len(list(cut.glob(".work/[!.]*-*.npz")))
+
+        for number in range(1, KILLS + 2):
             process = subprocess.Popen([*command, f"{folder}/cut"])
-            time.sleep(whole * moment / (MOMENTS + 1))
+            enough = 21 * number // (KILLS + 1)  # of 3 passes with 7 blocks each
+            while process.poll() is None and not (kept() >= enough if number <= KILLS else (cut / ".part").exists()):
+                time.sleep(0.002)
             process.send_signal(signal.SIGKILL)
             state = "killed" if process.wait() == -signal.SIGKILL else "had ended"
-            left = sorted(p.name for p in Path(folder, "cut").glob("line/*") if p.is_file())
-            blocks = len(list(Path(folder, "cut").glob("line/.work/*-*.npz")))
-            print(f"after {whole * moment / (MOMENTS + 1):.1f} s: {state}; {blocks} blocks kept, finished files: {left}")
-        began = time.perf_counter()
+            finished = sorted(path.name for path in cut.iterdir() if path.is_file())
+            print(f"run {number}: {state}; {kept()} blocks kept, finished files: {finished}", flush=True)
         subprocess.run([*command, f"{folder}/cut"], check=True)
-        print(f"whole run {whole:.1f} s; the last took {time.perf_counter() - began:.1f} s")
         for path in sorted(Path(folder, "whole", "line").iterdir()):
-            same = path.read_bytes() == Path(folder, "cut", "line", path.name).read_bytes()
+            same = path.read_bytes() == (cut / path.name).read_bytes()
             print(f"{path.name}: {'equal' if same else 'differs'}")
-        print("left over:", sorted(set(os.listdir(f"{folder}/cut/line")) - set(os.listdir(f"{folder}/whole/line"))))
+        print("left over:", sorted(set(os.listdir(cut)) - set(os.listdir(f"{folder}/whole/line"))))
 
 
 if __name__ == "__main__":

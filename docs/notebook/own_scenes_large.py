@@ -1,7 +1,7 @@
 """A flight line larger than the memory: write it, detect in it, and measure memory and time.
 
-    python docs/notebook/own_scenes_large.py write /tmp/line.img --lines 20000 --samples 600 --channels 425
-    python docs/notebook/own_scenes_large.py detect /tmp/line.hdr --method rx --memory 2GB
+python docs/notebook/own_scenes_large.py write /tmp/line.img --lines 20000 --samples 600 --channels 425
+python docs/notebook/own_scenes_large.py detect /tmp/line.hdr --method rx --memory 2GB
 """
 
 from __future__ import annotations
@@ -25,12 +25,16 @@ def write(path: Path, lines: int, samples: int, bands: int) -> None:
     """An ENVI file, BIL, float32: four materials in patches, noise, and a 2 x 2 px object every 500 lines."""
     rng = np.random.RandomState(0)
     wavelengths = np.linspace(376, 2500, bands)
-    materials = np.stack([np.exp(-(((wavelengths - c) / w) ** 2)) + 0.1 for c, w in ((900, 500), (600, 300), (1500, 900), (2100, 600))])
+    materials = np.stack(
+        [np.exp(-(((wavelengths - c) / w) ** 2)) + 0.1 for c, w in ((900, 500), (600, 300), (1500, 900), (2100, 600))]
+    )
     rarity = np.exp(-(((wavelengths - 1200) / 100) ** 2))
     with open(path, "wb") as file:
         for start in range(0, lines, BLOCK):
             rows = min(BLOCK, lines - start)
-            patches = np.stack([ndimage.gaussian_filter(rng.normal(size=(rows, samples)), 9) for _ in range(4)], axis=-1)
+            patches = np.stack(
+                [ndimage.gaussian_filter(rng.normal(size=(rows, samples)), 9) for _ in range(4)], axis=-1
+            )
             shares = np.exp(20 * patches)
             shares /= shares.sum(axis=2, keepdims=True)
             cube = (shares @ materials).astype(np.float32)
@@ -62,11 +66,15 @@ def detect(header: Path, arguments: list[str]) -> None:
     """Run detect.py as a process of its own and print the most memory it took, and its passes."""
     out = header.parent / "large-detect"
     began = time.perf_counter()
-    subprocess.run([sys.executable, str(ROOT / "detect.py"), str(header), "--out", str(out), "--force", *arguments], check=True)
+    subprocess.run(
+        [sys.executable, str(ROOT / "detect.py"), str(header), "--out", str(out), "--force", *arguments], check=True
+    )
     seconds = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     about = json.loads((out / header.stem / "run.json").read_text())
-    print(f"size {header.with_suffix('.img').stat().st_size / 1e9:.1f} GB, peak memory {peak / 1e9:.2f} GB, {seconds:.0f} s in all")
+    print(
+        f"size {header.with_suffix('.img').stat().st_size / 1e9:.1f} GB, peak memory {peak / 1e9:.2f} GB, {seconds:.0f} s in all"
+    )
     for stage, wall in about["seconds"]["wall"].items():
         share = about["seconds"]["reading"][stage] / about["seconds"]["work"][stage]
         print(f"{stage}: {wall:.0f} s, {share:.0%} of the work was reading")
