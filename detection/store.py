@@ -40,7 +40,7 @@ class Statistics:
             for index, moments in enumerate(segments):
                 arrays |= packed(f"{view}/{index}", moments)
         with atomic_path(path) as temporary:
-            np.savez(temporary, about=np.array(json.dumps(about)), **arrays)
+            np.savez(temporary, **(arrays | {"about": np.array(json.dumps(about))}))  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path) -> tuple[Statistics, dict[str, Any]]:
@@ -96,7 +96,7 @@ class Store:
     def save(self, stage: str, block: Block, arrays: Arrays) -> None:
         """Write a block, whole or not at all."""
         with atomic_path(self.path(stage, block)) as temporary:
-            np.savez(temporary, **arrays)
+            np.savez(temporary, **arrays)  # type: ignore[arg-type]
 
     def clear(self) -> None:
         """Remove the folder."""

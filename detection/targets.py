@@ -62,8 +62,8 @@ def find_targets(
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         inside = labels[box] == label
         values = np.where(inside, score[box], -np.inf)
-        row, column = np.unravel_index(int(values.argmax()), values.shape)
-        row, column = int(row + box[0].start), int(column + box[1].start)
+        peak = np.unravel_index(int(values.argmax()), values.shape)
+        row, column = int(peak[0]) + box[0].start, int(peak[1]) + box[1].start
         pixels = int(inside.sum())
         area = None if pixel_area is None else pixels * pixel_area(row, column)
         size = pixels if area is None else area

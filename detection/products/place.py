@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,7 @@ class Place:
 
     def __init__(self, geometry: Geometry | None, shape: tuple[int, int]):
         self.geometry, self.shape = geometry, shape
-        self.crs = None
-        self._corners: tuple[np.ndarray, np.ndarray] | None = None
-        self._cells: dict[tuple[int, int], tuple[float, float]] | None = None
+        self.crs: CRS | None = None
         if isinstance(geometry, MapGrid | LookupTable) and geometry.crs is not None:
             self.crs = CRS.from_wkt(geometry.crs)
         elif isinstance(geometry, LatLon):
@@ -105,38 +104,42 @@ class Place:
             outlines[label] = _mapped(shape, lambda x, y: (float(x), float(y)))
         return outlines
 
-    def _cell(self, row: int, column: int) -> tuple[float, float] | None:
-        """Middle of the cells of the lookup table that a pixel fills."""
+    @cached_property
+    def _cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the filled cells of the lookup table: the number of the pixel that fills each, sorted, and row and column."""
         table = self.geometry
         assert isinstance(table, LookupTable)
-        if self._cells is None:
-            self._cells = {}
-            rows, columns = np.nonzero(table.rows >= 0)
-            key = table.rows[rows, columns].astype(np.int64) * self.shape[1] + table.columns[rows, columns]
-            order = np.argsort(key, kind="stable")
-            self._sorted = key[order], rows[order], columns[order]
-        key, rows, columns = self._sorted
+        rows, columns = np.nonzero(table.rows >= 0)
+        pixels = table.rows[rows, columns].astype(np.int64) * self.shape[1] + table.columns[rows, columns]
+        order = np.argsort(pixels, kind="stable")
+        return pixels[order], rows[order], columns[order]
+
+    def _cell(self, row: int, column: int) -> tuple[float, float] | None:
+        """Middle of the cells of the lookup table that a pixel fills."""
+        assert isinstance(self.geometry, LookupTable)
+        pixels, rows, columns = self._cells
         number = row * self.shape[1] + column
-        found = slice(*np.searchsorted(key, [number, number + 1]))
+        found = slice(*np.searchsorted(pixels, [number, number + 1]))
         if found.start == found.stop:
             return None
-        x, y = table.transform @ (float(columns[found].mean()) + 0.5, float(rows[found].mean()) + 0.5)
+        x, y = self.geometry.transform @ (float(columns[found].mean()) + 0.5, float(rows[found].mean()) + 0.5)
         return float(x), float(y)
+
+    @cached_property
+    def _around(self) -> tuple[np.ndarray, np.ndarray]:
+        """Longitude and latitude of a swath with one more pixel on each side, by linear extrapolation."""
+        swath = self.geometry
+        assert isinstance(swath, LatLon)
+        longitude, latitude = (np.asarray(table, float) for table in (swath.longitude, swath.latitude))
+        if np.nanmax(longitude) - np.nanmin(longitude) > 180:  # over the date line
+            longitude = longitude % 360
+        longitude, latitude = (np.pad(t, 1, mode="reflect", reflect_type="odd") for t in (longitude, latitude))
+        return longitude, latitude
 
     def _corner(self, x: float, y: float) -> tuple[float, float]:
         """Longitude and latitude of a corner (column x, row y), between the pixels' centres; at the border beyond them."""
-        swath = self.geometry
-        assert isinstance(swath, LatLon)
-        if self._corners is None:
-            longitude = np.asarray(swath.longitude, float)
-            if np.nanmax(longitude) - np.nanmin(longitude) > 180:  # over the date line
-                longitude = longitude % 360
-            self._corners = tuple(
-                np.pad(table, 1, mode="reflect", reflect_type="odd")
-                for table in (longitude, np.asarray(swath.latitude, float))
-            )
         place = [[y + 0.5], [x + 0.5]]
-        longitude, latitude = (float(ndimage.map_coordinates(t, place, order=1)[0]) for t in self._corners)
+        longitude, latitude = (float(ndimage.map_coordinates(table, place, order=1)[0]) for table in self._around)
         return (longitude + 180) % 360 - 180, latitude
 
     def _swath_area(self, row: int, column: int) -> float:

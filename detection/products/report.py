@@ -182,7 +182,7 @@ def _facts(result: DetectResult) -> list[tuple[str, str]]:
         ("Pixels", f"{counts['scored']} scored, {counts['without_data']} without data, {counts['masked']} masked"),
         ("Threshold", about["threshold_described"]),
     ]
-    if result.place.known:
+    if result.place.crs is not None:
         facts.append(("Coordinates", f"{result.place.crs.to_string()[:80]}; targets in WGS84"))
     else:
         facts.append(("Coordinates", "none in the file; targets have rows and columns, from 0"))
