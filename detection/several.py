@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from data.readers import Reader, SceneError, open_scene
 from detection.blocks import Block
 from detection.executors import cluster, thread_pool
 from detection.options import DetectOptions
+from detection.products.vector import WITHOUT_PYOGRIO
 from detection.scene_run import SceneRun
 from detection.store import Statistics, merged
 from detection.streaming import moments_block, range_block
@@ -47,12 +49,19 @@ class Products:
         formats: Of the score map.
         gpkg: Write GeoPackages too.
         force: Compute scenes again that are finished with the same options.
+
+    Raises:
+        FersError: GeoPackages are asked for and pyogrio is not installed.
     """
 
     out: Path
     formats: tuple[str, ...] = ("tif",)
     gpkg: bool = False
     force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.gpkg and importlib.util.find_spec("pyogrio") is None:
+            raise FersError(WITHOUT_PYOGRIO)  # now, instead of when all is computed
 
 
 def find_scenes(

@@ -16,11 +16,13 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.warp import transform as warp_transform
 
+from data.errors import FersError
 from data.readers import LatLon, LookupTable, MapGrid, open_scene
 from detection.detect import detect
 from detection.products.place import Place
 from detection.products.raster import style, write_envi, write_geotiff
 from detection.products.report import overlay, stretched
+from detection.several import Products
 
 ROTATED = Affine(4.373, -2.424, 500_000, -2.424, -4.373, 4_600_000)  # rotation -29 degrees, pixels of 5 m
 UTM = CRS.from_epsg(32632).to_wkt()
@@ -264,3 +266,18 @@ def test_emit_is_scored_without_its_clouds_and_bad_bands(tmp_path):
     assert result.about["counts"]["masked"] == 1 and result.about["counts"]["without_data"] == 4
     assert np.isnan(result.score[1, 2])
     assert result.about["bands"]["used"] == np.flatnonzero(scene.good).tolist()
+
+
+@pytest.mark.parametrize("rule", [{"top": 2}, {"score": 1e9}])
+def test_a_geopackage_holds_the_same_targets(tmp_path, rule):
+    pyogrio = pytest.importorskip("pyogrio")
+    detect(cube(), method="rx", transform=ROTATED, crs="EPSG:32632", **rule).write(tmp_path, gpkg=True)
+    meta, _, geometry, _ = pyogrio.raw.read(tmp_path / "detections.gpkg")
+    count = len(json.loads((tmp_path / "detections.geojson").read_text())["features"])
+    assert len(geometry) == count and (count == 0 or {"rank", "score", "latitude"} <= set(meta["fields"]))
+
+
+def test_a_geopackage_without_its_library_is_refused_before_anything_is_computed(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(FersError, match="pip install"):
+        Products(tmp_path, gpkg=True)

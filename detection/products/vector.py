@@ -13,6 +13,7 @@ from data.errors import FersError
 from data.files import atomic_path
 
 Record = dict[str, Any]
+WITHOUT_PYOGRIO = "--gpkg needs the package pyogrio: pip install 'fers-had[gpkg]'."
 PROFILES = ("spectrum", "background")  # fields that EnMAP-Box shows as spectra
 
 
@@ -69,12 +70,12 @@ def write_geopackage(path: Path, geojson: Path) -> None:
         geojson: What ``write_geojson`` wrote.
 
     Raises:
-        FersError: The package pyogrio is not installed, or there is no target.
+        FersError: The package pyogrio is not installed.
     """
     try:
         import pyogrio  # after rasterio and only here: each has a GDAL of its own
     except ImportError as error:
-        raise FersError("--gpkg needs the package pyogrio: pip install 'fers-had[gpkg]'.") from error
+        raise FersError(WITHOUT_PYOGRIO) from error
     meta, _, geometry, fields = pyogrio.raw.read(geojson)
     with atomic_path(path) as temporary:
         pyogrio.raw.write(
