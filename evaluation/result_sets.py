@@ -112,7 +112,8 @@ def read_results(path: Path) -> dict:
         config, scenes = results["config"], results["scenes"]
         right = all(isinstance(config[key], kind) for key, kind in _CONFIG.items())
         right &= all(isinstance(scene[key], kind) for scene in scenes.values() for key, kind in _SCENE.items())
-        right &= isinstance(results["complete"], bool) and all(isinstance(c, str) for c in results["caveats"])
+        right &= isinstance(results["complete"], bool) and isinstance(results["caveats"], list)
+        right &= all(isinstance(caveat, str) for caveat in results["caveats"])
         right &= config["benchmark"] in BENCHMARKS and all(Path(name).name == name for name in scenes)
         right &= not results["complete"] or (bool(scenes) and isinstance(results["mean_seconds"], float))
     except ReportError:

@@ -60,15 +60,18 @@ def dataset(tmp_path) -> Path:
     return write_had100(tmp_path / "data", names=("a", "b", "c"), shape=(20, 24, 30))
 
 
-@pytest.fixture
-def checkpoints(tmp_path) -> Path:
+def write_checkpoints(folder: Path) -> Path:
     """Both branches for ten bands, on random frozen layers."""
-    folder = tmp_path / "checkpoints"
     for branch, network in (("spe_fen", SpeFEN(10, "random")), ("spa_fen", SpaFEN(10, "random"))):
         sha256 = state_hash(backbone_state(network.ARCHITECTURE, network.FROZEN, "random"))
         info = CheckpointInfo(branch, 10, "aviris_ng", "paper", "random", sha256)
         save_checkpoint(network, folder / f"{branch}.safetensors", info)
     return folder
+
+
+@pytest.fixture
+def checkpoints(tmp_path) -> Path:
+    return write_checkpoints(tmp_path / "checkpoints")
 
 
 def run_had100(dataset: Path, save_dir: Path, *arguments: str) -> int:

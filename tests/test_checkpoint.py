@@ -156,7 +156,7 @@ def test_tensors_that_cannot_be_weights_are_refused(saved, tmp_path, change, mes
 
 
 WRONG = [
-    ("branch", "another"),
+    ("branch", "../another"),
     ("bands", True),
     ("bands", 10**9),
     ("bands", "12"),

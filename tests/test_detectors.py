@@ -301,9 +301,12 @@ def test_ae_as_the_released_code_scores_before_each_step():
     )
 
 
+QUICK = {"Auto-AD": {"iterations": "3"}, "LREN": {"epochs": "3"}}  # the protocol shows after a few steps
+
+
 @pytest.mark.parametrize("name", DETECTORS)
 def test_every_detector_keeps_the_protocol(name):
-    detector = make_detector(name)
+    detector = make_detector(name, options=QUICK.get(name))
     cube = torch.rand(2, 8, 40, 36, generator=torch.Generator().manual_seed(0))
     scores = detector(cube)
     assert scores.shape == (2, 40, 36) and scores.isfinite().all()
