@@ -55,7 +55,9 @@ class Components:
         """Of an image ``(C, H, W)``, without the pixels of a mask ``(H, W)``, True = left out."""
         pixels = image.flatten(1).double() if left_out is None else image[:, ~left_out].double()
         if pixels.shape[1] < 2:
-            raise ValueError(f"{pixels.shape[1]} pixels are left for the background; fusion C needs many more than bands.")
+            raise ValueError(
+                f"{pixels.shape[1]} pixels are left for the background; fusion C needs many more than bands."
+            )
         mean = pixels.mean(1)
         centred = pixels - mean[:, None]
         return cls.from_moments(mean, centred @ centred.T / (pixels.shape[1] - 1))
@@ -122,7 +124,9 @@ def fusion_c(
         True
     """
     if h.ndim != 4 or h.shape != f_spe.shape:
-        raise ValueError(f"H is {tuple(h.shape)} and F_spe {tuple(f_spe.shape)}; both must be N x C x H x W, and alike.")
+        raise ValueError(
+            f"H is {tuple(h.shape)} and F_spe {tuple(f_spe.shape)}; both must be N x C x H x W, and alike."
+        )
     scored = detector(h + f_spe)
     if left_out is None:
         masks: Sequence[torch.Tensor | None] = [None] * len(h)
@@ -189,7 +193,9 @@ def local_log_distance(z: torch.Tensor, windows: Windows, left_out: torch.Tensor
         table = _running_sums(part)
         for top in range(0, part.shape[1] - 2 * half, few):
             stop = min(top + few, part.shape[1] - 2 * half)
-            box = {side: _box_sum(table, side, top + half, stop + half, half) for side in {s for w in windows for s in w}}
+            box = {
+                side: _box_sum(table, side, top + half, stop + half, half) for side in {s for w in windows for s in w}
+            }
             own = z[:, start + top : start + stop]
             logs = [_log_distances(own, box[outer] - box[inner]) for inner, outer in windows]
             maps.append(torch.stack(logs).mean(0))
