@@ -1,12 +1,12 @@
 """Fusion C, this project's own: no row of the paper has it. It needs Spe-FEN only, trained or not, and any bands.
 
 The paper's second branch looks for what the spectral one misses in space. Here local statistics of the cube do
-that. No rank and no window is chosen: the logarithms of the distances are averaged over all of them.
+that. No single rank and window is chosen: the logarithms of the distances are averaged over several.
 
     C = 1/2 (log D(H + F_spe) + mean_k log d_k(H)) + mean_w mean_j log d_jw(H)
 
 - D is the detector's map.
-- d_k is the squared Mahalanobis distance in the k leading principal components of H, k = 10, 20, 40, ... and all.
+- d_k is the squared Mahalanobis distance in the k leading principal components of H, k = 10, 20, 40, 80.
 - d_jw is the same in the j leading components, j = 1 ... 16, against the pixel's own surroundings: mean and
   covariance between an inner and an outer square window, w = (5, 15) and (15, 35) pixels.
 
@@ -28,7 +28,7 @@ Windows = tuple[tuple[int, int], ...]
 
 WINDOWS: Windows = ((5, 15), (15, 35))  # outer = 2 inner + 5; the next inner one is the last outer one
 LOCAL_RANK = 16
-FIRST_RANK = 10  # of the global distances; the others double it
+GLOBAL_RANKS = (10, 20, 40, 80)  # or all components instead of a rank that is above their number
 RIDGE = 1e-3  # added to the local covariance, in units of the scene's variance along each component
 HALO = 17  # px that a block of a large scene needs around it: half the largest window
 
@@ -43,8 +43,8 @@ class Components:
 
     Attributes:
         mean: ``(C,)`` float64.
-        whitening: ``(r, C)`` float64, r the rank: rows are eigenvectors of the covariance, the largest variance first,
-            each divided by its standard deviation.
+        whitening: ``(r, C)`` float64: rows are the leading eigenvectors of the covariance, the largest variance first,
+            each divided by its standard deviation. r is 80, or the covariance's rank where that is less.
     """
 
     mean: torch.Tensor
@@ -75,7 +75,8 @@ class Components:
         values, vectors = values.flip(0), vectors.flip(1)
         if not float(values[0]) > 0:
             raise ValueError("no band of this cube varies; there is nothing to measure a distance in.")
-        rank = int((values > len(values) * torch.finfo(values.dtype).eps * values[0]).sum())
+        sound = int((values > len(values) * torch.finfo(values.dtype).eps * values[0]).sum())
+        rank = min(sound, GLOBAL_RANKS[-1])
         return cls(mean.double(), (vectors[:, :rank] / values[:rank].sqrt()).T)
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
@@ -152,16 +153,20 @@ def windows_for(height: int, width: int) -> Windows:
 
 
 def global_log_distance(z: torch.Tensor) -> torch.Tensor:
-    """Logarithm of the squared length of whitened components ``(r, H, W)``, averaged over numbers of leading ones.
+    """Logarithm of the squared length of whitened components, averaged over ``GLOBAL_RANKS``.
+
+    Args:
+        z: ``(r, H, W)``, the largest variance first.
 
     Returns:
-        ``(H, W)``; the mean over the first 10, 20, 40, ... components and all r of them.
+        ``(H, W)``.
     """
-    total, logs, start, stop = z.new_zeros(z.shape[1:]), [], 0, min(FIRST_RANK, len(z))
-    while start < len(z):
-        total = total + z[start:stop].square().sum(0)
-        logs.append(_log(total))
-        start, stop = stop, min(2 * stop, len(z))
+    total, logs, start = z.new_zeros(z.shape[1:]), [], 0
+    for stop in GLOBAL_RANKS:
+        if start < len(z):
+            total = total + z[start:stop].square().sum(0)
+            logs.append(_log(total))
+        start = stop
     return torch.stack(logs).mean(0)
 
 
