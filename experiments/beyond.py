@@ -137,7 +137,7 @@ class Networks:
 
 def _without_neighbours(network: SpeFEN) -> SpeFEN:
     """Keep only the centre of each 3 x 3 kernel: what is left sees one pixel at a time."""
-    for module in network.backbone.modules():
+    for module in network.modules():
         if isinstance(module, torch.nn.Conv2d) and module.kernel_size == (3, 3):
             centre = module.weight[:, :, 1:2, 1:2].clone()
             module.weight.zero_()
@@ -216,10 +216,8 @@ def why(h: torch.Tensor, mask: np.ndarray) -> Iterator[tuple[str, float]]:
     z = (vectors.flip(1)[:, :sound] / values.flip(0)[:sound].sqrt()).T @ centred
     z = z.view(sound, *h.shape[-2:])
     anomalies = torch.from_numpy(mask)
-    for first, last in ((0, 5), (5, 20), (20, 80), (80, sound)):
-        if first < last <= sound:
-            part = z[first:last].square()
-            name = f"{first + 1}-{last if last < sound or last in (5, 20, 80) else 'all'}"
+    for name, first, last in (("1-5", 0, 5), ("6-20", 5, 20), ("21-80", 20, 80), ("81 and on", 80, sound)):
+        if len(part := z[first:last].square()):
             yield f"AUC of components {name}", float(auc(part.sum(0).numpy(), mask) or np.nan)
             yield f"excess of components {name}", float(part[:, anomalies].mean())
     for inner, outer in WINDOWS:
