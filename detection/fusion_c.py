@@ -115,7 +115,7 @@ def fusion_c(
     Raises:
         ValueError: Shapes do not fit, a value is NaN or infinite, no band varies, or the detector cannot score it.
 
-    Source: this project; no paper. Local RX in the leading components as in ``detectors.local_pc``.
+    Source: this project; no paper. Its local term is ``detectors.LRXPC``'s distance, at several ranks and windows.
 
     Example:
         >>> from detectors import rx
@@ -129,6 +129,8 @@ def fusion_c(
             f"H is {tuple(h.shape)} and F_spe {tuple(f_spe.shape)}; both must be N x C x H x W, and alike."
         )
     scored = detector(h + f_spe)
+    if h.device.type == "mps":  # no float64 there
+        h = h.cpu()
     if left_out is None:
         masks: Sequence[torch.Tensor | None] = [None] * len(h)
     else:

@@ -16,9 +16,11 @@ from detection.fusion_c import (
     local_log_distance,
     windows_for,
 )
+from detection.pipeline import DetectConfig, Pipeline
 from detectors import RX, Background, Detector
 from detectors.rx import estimate_background
 from detectors.rx import rx as rx_function
+from models import SpeFEN
 
 rx = RX()
 
@@ -171,6 +173,27 @@ def test_flat_surroundings_give_a_finite_score_and_a_target_in_them_the_highest(
     score = fusion_c(rx, h, torch.zeros_like(h))
     assert torch.isfinite(score).all()
     assert int(score.argmax()) == 12 * 30 + 5
+
+
+def test_the_pipeline_has_it_by_name_and_marks_it_as_its_own() -> None:
+    config = DetectConfig(
+        bands=24, sensor="none", features="untrained", fusion="C", backbone="random", seed=2, device="cpu"
+    )
+    h = scene()[0]
+    pipeline = Pipeline(config)
+    with torch.no_grad():
+        expected = fusion_c(rx, h, SpeFEN(24, "random", seed=2)(h))
+    found = pipeline.score(h[0].permute(1, 2, 0).contiguous().numpy())
+    np.testing.assert_allclose(found, expected[0].numpy(), atol=1e-3)  # the deployed network rounds otherwise
+    assert any("this project's own" in caveat for caveat in pipeline.caveats)
+    assert "fusion C, untrained" in config.title
+
+
+def test_only_fusion_c_goes_without_the_spatial_branch() -> None:
+    with pytest.raises(ValueError, match="both branches"):
+        DetectConfig(bands=24, sensor="none", features="untrained", fusion="B")
+    with pytest.raises(ValueError, match="both branches"):
+        DetectConfig(bands=24, sensor="none", features="original", fusion="C")
 
 
 @pytest.mark.parametrize(
