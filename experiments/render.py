@@ -21,6 +21,7 @@ from data.errors import FersError
 from data.files import atomic_path
 from data.paths import ROOT
 from evaluation.published import published_aucs
+from experiments import beyond_tables
 from experiments.runner import RESULTS, read_rows
 
 FIVE = ("airport-1", "airport-2", "airport-3", "airport-4", "urban-3")  # the paper's scenes whose files are whole here
@@ -144,6 +145,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "performance": performance,
     "training_stage1": training_stage1,
     "training_stage2": training_stage2,
+    **beyond_tables.TABLES,
 }
 
 
