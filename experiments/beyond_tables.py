@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from evaluation.statistics import bootstrap_mean
-from experiments import render
+from experiments.markdown import markdown, rows_of, spread
 
 SETTINGS = {  # as the CSV has them: as the tables call them
     "raw RX": "RX on the cube",
@@ -31,7 +31,7 @@ class Results:
 
     def __init__(self, name: str = "beyond_scenes"):
         self.found: dict[tuple[str, str, int], dict[str, dict[int, float]]] = {}
-        for row in render.rows_of(name):
+        for row in rows_of(name):
             scenes = self.found.setdefault((row["setting"], row["dataset"], int(row["bands"])), {})
             scenes.setdefault(row["scene"], {})[int(row["seed"])] = float(row["auc"])
 
@@ -75,7 +75,7 @@ def main_table() -> str:
         abu = [auc for scene, auc in scenes.items() if not scene.startswith(("san-", "hydice"))]
         rows.append([
             name,
-            render.spread(results.by_seed(setting)),
+            spread(results.by_seed(setting)),
             f"{np.mean(abu):.4f}",
             _worst(results.every(setting)),
             "-" if setting == "raw RX" else f"{loss:+.4f} ({where})",
@@ -89,7 +89,7 @@ def main_table() -> str:
         "worst against RX",
         "95 % of the mean gain",
     ]
-    return render.markdown(head, rows)
+    return markdown(head, rows)
 
 
 def bands_table() -> str:
@@ -108,7 +108,7 @@ def bands_table() -> str:
                     f"{mean:.4f} / {min(scenes, key=lambda s: s[1])[1]:.3f} / {results.losses(setting, dataset, bands)[0][0]:+.3f}"
                 )
         rows.append(row)
-    return render.markdown(
+    return markdown(
         ["mean / worst / worst against RX", *(f"{d}, {b}" for d in ("real", "synthetic") for b in (50, 100, 200))], rows
     )
 
@@ -127,13 +127,13 @@ def scenes_table() -> str:
     ]
     maps = [results.scenes(name) for name in names]
     rows = [[scene, *(f"{scores[scene]:.4f}" if scores else "-" for scores in maps)] for scene in maps[0]]
-    return render.markdown(["scene", *(SETTINGS[name].replace("**", "") for name in names)], rows)
+    return markdown(["scene", *(SETTINGS[name].replace("**", "") for name in names)], rows)
 
 
 def choice_table() -> str:
     """What a choice of ranks, windows and weight by the other scenes gives, beside the default and the whole grid."""
     grid: dict[str, dict[str, float]] = {}
-    for row in render.rows_of("beyond_choices"):
+    for row in rows_of("beyond_choices"):
         grid.setdefault(row["setting"], {})[row["scene"]] = float(row["auc"])
     raw = Results().scenes("raw RX")
     scenes = list(raw)
@@ -150,7 +150,7 @@ def choice_table() -> str:
     order = means.argsort()
     default = table[names.index(DEFAULT_CHOICE)]
     rank = int((means > default.mean()).sum()) + 1
-    return render.markdown(
+    return markdown(
         ["untrained, seed 0, 200 bands", "mean", "worst scene", "worst against RX"],
         [
             line(f"the default (place {rank} of {len(names)})", default),
@@ -165,7 +165,7 @@ def choice_table() -> str:
 def why_table() -> str:
     """AUC of parts of the Mahalanobis distance, scene by scene."""
     found: dict[str, dict[str, str]] = {}
-    for row in render.rows_of("beyond_why"):
+    for row in rows_of("beyond_why"):
         found.setdefault(row["scene"], {})[row["what"]] = row["value"]
     parts = ["1-5", "6-20", "21-80", "81 and on"]
     columns = [*(f"AUC of components {part}" for part in parts), "AUC of local, 5, 15", "AUC of local, 15, 35"]
@@ -191,7 +191,7 @@ def why_table() -> str:
         "variance at anomalies",
         "largest object, px",
     ]
-    return render.markdown(head, rows)
+    return markdown(head, rows)
 
 
 def product_table() -> str:
@@ -206,13 +206,13 @@ def product_table() -> str:
             labels[f"B, {released}, spatial {spatial}"] = f"B, spatial branch {spatial}"
             for setting, label in labels.items():
                 cells = [
-                    render.spread(results.by_seed(setting, dataset, bands))
+                    spread(results.by_seed(setting, dataset, bands))
                     for dataset in ("real", "synthetic")
                     for bands in (50, 100, 200)
                 ]
                 if any(cell != "-" for cell in cells):
                     rows.append([label.replace("spatial branch none", "raw cube instead of spatial branch"), *cells])
-    return render.markdown(["fusion", *(f"{d}, {b}" for d in ("real", "synthetic") for b in (50, 100, 200))], rows)
+    return markdown(["fusion", *(f"{d}, {b}" for d in ("real", "synthetic") for b in (50, 100, 200))], rows)
 
 
 def features_table() -> str:
@@ -227,25 +227,25 @@ def features_table() -> str:
     ):
         for view in ("spectral", "C"):
             cells = [
-                render.spread(results.by_seed(f"{view}, {name}", dataset, bands))
+                spread(results.by_seed(f"{view}, {name}", dataset, bands))
                 for dataset in ("real", "synthetic")
                 for bands in (50, 100, 200)
             ]
             if any(cell != "-" for cell in cells):
                 rows.append([f"{label}: {'fusion C' if view == 'C' else 'spectral branch'}", *cells])
-    return render.markdown(["network", *(f"{d}, {b}" for d in ("real", "synthetic") for b in (50, 100, 200))], rows)
+    return markdown(["network", *(f"{d}, {b}" for d in ("real", "synthetic") for b in (50, 100, 200))], rows)
 
 
 def cost_table() -> str:
     """CPU time beside fusion B's."""
     times: dict[tuple[str, str], dict[str, float]] = {}
-    for row in render.rows_of("beyond_cost"):
+    for row in rows_of("beyond_cost"):
         times.setdefault((row["bands"], row["side"]), {})[row["setting"]] = float(row["milliseconds"])
     rows = [
         [f"{side} x {side} px, {bands} bands", *(f"{t[k]:.0f}" for k in t), f"{t['fusion C'] / t['fusion B']:.2f}"]
         for (bands, side), t in times.items()
     ]
-    return render.markdown(["CPU ms, one thread", *next(iter(times.values())), "C / B"], rows)
+    return markdown(["CPU ms, one thread", *next(iter(times.values())), "C / B"], rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {
