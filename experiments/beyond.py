@@ -44,7 +44,7 @@ COLUMNS = (*KEYS, "auc", "revision", "machine")
 WHY = ("dataset", "bands", "scene", "what", "value", "revision", "machine")
 COST = ("setting", "bands", "side", "milliseconds", "revision", "machine")
 RELEASED = {200: "checkpoints/released/abu", 100: "checkpoints/released/100", 50: "checkpoints/released/50"}
-OWN = {"own weights": "checkpoints/aviris_200"}
+OWN = {"own weights": "checkpoints/aviris_200", "three land scenes": "checkpoints/three_land_scenes"}
 CHOICES = {  # name: local rank, windows, share of the local term, ranks of the global one
     f"{rank} {windows} {weight}": (rank, pairs, weight)
     for rank, (windows, pairs), weight in itertools.product(
@@ -178,7 +178,6 @@ def settings(h: torch.Tensor, networks: Networks) -> Iterator[tuple[str, int, Ma
     for name, seed in networks.spe:
         yield f"spectral, {name}", seed, lambda n=name, s=seed: spectral(n, s)
         yield f"C, {name}", seed, lambda n=name, s=seed: fusion_c(rx, h, f("spe", n, s))
-        yield f"raw x spectral, {name}", seed, lambda n=name, s=seed: minmax(raw()) * minmax(spectral(n, s))
         yield f"C, {name}, without raw ranks", seed, lambda n=name, s=seed: spectral(n, s).log() + local()
         yield (
             f"LRX-PC 11, 27 x spectral, {name}",
@@ -284,7 +283,7 @@ def run(
             for table in (reached, chosen, reasons):
                 table.save()
             print(bands, dataset, name, flush=True)
-    return [reached.path, chosen.path, reasons.path]
+    return [reached.path, chosen.path, reasons.path, cost(out)]
 
 
 @torch.no_grad()
