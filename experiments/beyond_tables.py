@@ -23,6 +23,16 @@ SETTINGS = {  # as the CSV has them: as the tables call them
     "C, own weights": "C, own weights (ours)",
     "C, released": "**C, released** (ours)",
 }
+BY_BANDS = (
+    "raw RX",
+    "RX, ranks averaged",
+    "local term only",
+    "spectral, untrained",
+    "spectral, released",
+    "C without features",
+    "C, untrained",
+    "C, released",
+)
 DEFAULT_CHOICE = "16 5-15-35 1.0"
 
 
@@ -95,8 +105,8 @@ def main_table() -> str:
 def bands_table() -> str:
     """Mean, worst scene and worst loss at each number of bands, real and synthetic."""
     results, rows = Results(), []
-    for setting, name in SETTINGS.items():
-        row = [name]
+    for setting in BY_BANDS:
+        row = [SETTINGS[setting]]
         for dataset in ("real", "synthetic"):
             for bands in (50, 100, 200):
                 scenes = results.every(setting, dataset, bands)
@@ -111,23 +121,6 @@ def bands_table() -> str:
     return markdown(
         ["mean / worst / worst against RX", *(f"{d}, {b}" for d in ("real", "synthetic") for b in (50, 100, 200))], rows
     )
-
-
-def scenes_table() -> str:
-    """AUC scene by scene."""
-    results = Results()
-    names = [
-        "raw RX",
-        "spectral, untrained",
-        "spectral, released",
-        "local term only",
-        "C without features",
-        "C, untrained",
-        "C, released",
-    ]
-    maps = [results.scenes(name) for name in names]
-    rows = [[scene, *(f"{scores[scene]:.4f}" if scores else "-" for scores in maps)] for scene in maps[0]]
-    return markdown(["scene", *(SETTINGS[name].replace("**", "") for name in names)], rows)
 
 
 def choice_table() -> str:
@@ -162,36 +155,26 @@ def choice_table() -> str:
     )
 
 
-def why_table() -> str:
-    """AUC of parts of the Mahalanobis distance, scene by scene."""
-    found: dict[str, dict[str, str]] = {}
+def scenes_table() -> str:
+    """AUC scene by scene, and of the parts of RX's distance and of the local one."""
+    results = Results()
+    names = ("raw RX", "spectral, untrained", "C, untrained", "C, released")
+    maps = [results.scenes(name) for name in names]
+    found: dict[str, dict[str, float]] = {}
     for row in rows_of("beyond_why"):
-        found.setdefault(row["scene"], {})[row["what"]] = row["value"]
-    parts = ["1-5", "6-20", "21-80", "81 and on"]
-    columns = [*(f"AUC of components {part}" for part in parts), "AUC of local, 5, 15", "AUC of local, 15, 35"]
-    excess = [f"excess of components {part}" for part in parts]
-
-    def cell(scene: dict[str, str], name: str, digits: int = 3) -> str:
-        return f"{float(scene[name]):.{digits}f}" if name in scene else "-"
-
+        found.setdefault(row["scene"], {})[row["what"]] = float(row["value"])
+    parts = [f"components {part}" for part in ("1-5", "6-20", "21-80", "81 and on")] + ["local, 5, 15", "local, 15, 35"]
     rows = [
         [
-            name,
-            *(cell(scene, c) for c in columns),
-            " / ".join(cell(scene, e, 1) for e in excess),
-            cell(scene, "largest object, px", 0),
+            scene,
+            *(f"{scores[scene]:.4f}" if scores else "-" for scores in maps),
+            *(f"{values[f'AUC of {part}']:.3f}" if f"AUC of {part}" in values else "-" for part in parts),
+            f"{values['largest object, px']:.0f}",
         ]
-        for name, scene in found.items()
+        for scene, values in found.items()
     ]
-    head = [
-        "scene",
-        *(f"components {p}" for p in parts),
-        "local 5, 15",
-        "local 15, 35",
-        "variance at anomalies",
-        "largest object, px",
-    ]
-    return markdown(head, rows)
+    heads = [SETTINGS[name].replace("**", "") for name in names]
+    return markdown(["scene", *heads, *parts, "largest object, px"], rows)
 
 
 def product_table() -> str:
@@ -253,7 +236,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "beyond_bands": bands_table,
     "beyond_scenes": scenes_table,
     "beyond_choices": choice_table,
-    "beyond_why": why_table,
     "beyond_product": product_table,
     "beyond_features": features_table,
     "beyond_cost": cost_table,
