@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from detectors import Detector
+from detectors import Background, Detector
 
 Windows = tuple[tuple[int, int], ...]
 
@@ -39,7 +39,7 @@ _PIXELS = 1 << 12  # whose covariances are factored together; fewer cost calls, 
 
 @dataclass(frozen=True)
 class Components:
-    """The principal components of a scene, whitened: all that fusion C must know of the whole scene besides D's state.
+    """The leading principal components of a scene, whitened.
 
     Attributes:
         mean: ``(C,)`` float64.
@@ -51,33 +51,25 @@ class Components:
     whitening: torch.Tensor
 
     @classmethod
-    def of(cls, image: torch.Tensor, left_out: torch.Tensor | None = None) -> Components:
-        """Of an image ``(C, H, W)``, without the pixels of a mask ``(H, W)``, True = left out."""
-        pixels = image.flatten(1).double() if left_out is None else image[:, ~left_out].double()
-        if pixels.shape[1] < 2:
-            raise ValueError(
-                f"{pixels.shape[1]} pixels are left for the background; fusion C needs many more than bands."
-            )
-        mean = pixels.mean(1)
-        centred = pixels - mean[:, None]
-        return cls.from_moments(mean, centred @ centred.T / (pixels.shape[1] - 1))
+    def of(cls, image: torch.Tensor) -> Components:
+        """Of an image ``(C, H, W)``."""
+        background = Background.from_cube(image[None])
+        return cls.from_moments(background.mean[0], background.covariance[0])
 
     @classmethod
     def from_moments(cls, mean: torch.Tensor, covariance: torch.Tensor) -> Components:
-        """From ``(C,)`` and ``(C, C)``, such as sums over the blocks of a large scene give.
+        """From a mean ``(C,)`` and a covariance ``(C, C)``, float64.
 
         Raises:
-            ValueError: They are not finite, or no band varies.
+            ValueError: No band varies.
         """
-        if not bool(torch.isfinite(mean).all() and torch.isfinite(covariance).all()):
-            raise ValueError("the cube holds NaN or infinite values. Leave those pixels out with a mask, or mend them.")
-        values, vectors = torch.linalg.eigh(covariance.double())
+        values, vectors = torch.linalg.eigh(covariance)
         values, vectors = values.flip(0), vectors.flip(1)
         if not float(values[0]) > 0:
             raise ValueError("no band of this cube varies; there is nothing to measure a distance in.")
         sound = int((values > len(values) * torch.finfo(values.dtype).eps * values[0]).sum())
         rank = min(sound, GLOBAL_RANKS[-1])
-        return cls(mean.double(), (vectors[:, :rank] / values[:rank].sqrt()).T)
+        return cls(mean, (vectors[:, :rank] / values[:rank].sqrt()).T)
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         """``(C, H, W)`` to ``(r, H, W)``, each component of zero mean and unit variance over the scene."""
@@ -91,14 +83,13 @@ def fusion_c(
     f_spe: torch.Tensor,
     *,
     left_out: torch.Tensor | None = None,
-    components: Sequence[Components] | None = None,
+    background: Background | None = None,
     windows: Windows | None = None,
 ) -> torch.Tensor:
     """Fusion C of some scenes, or of a block of one; the module's text has the formula.
 
     A large scene streams by blocks with ``HALO`` pixels around them, which are cut off afterwards. Its state is the
-    detector's, ``Components.from_moments`` of the whole scene, and ``windows_for`` of the whole scene's size. A block
-    must have more than ``HALO`` pixels on a side. The result is the whole scene's, up to rounding.
+    detector's, the ``Background`` of the whole scene's H, and ``windows_for`` of the whole scene's size. A block must have more than ``HALO`` pixels on a side. The result is the whole scene's, up to rounding.
 
     Args:
         detector: RX, or any other whose map is not negative. For a block, one with the whole scene's statistics.
@@ -106,7 +97,7 @@ def fusion_c(
         f_spe: F_spe of a Spe-FEN, trained or not, of h's shape.
         left_out: Pixels without data, ``(N, H, W)``, True = left out of components and surroundings. The detector must
             know them by itself.
-        components: Of the scene that the blocks are from, one for each of N; by default of h.
+        background: Of H, of the scenes that the blocks are from (``Background.from_blocks``); by default of h.
         windows: Pairs of inner and outer side in pixels, odd; by default ``windows_for`` h's size.
 
     Returns:
@@ -135,11 +126,12 @@ def fusion_c(
         masks: Sequence[torch.Tensor | None] = [None] * len(h)
     else:
         masks = list(left_out)
+    background = Background.from_cube(h, left_out) if background is None else background
     windows = windows_for(*h.shape[-2:]) if windows is None else windows
     maps = []
     for i, (image, mask) in enumerate(zip(h, masks, strict=True)):
-        known = Components.of(image, mask) if components is None else components[i]
-        z = known(image if mask is None else image.masked_fill(mask, 0))
+        components = Components.from_moments(background.mean[i], background.covariance[i])
+        z = components(image if mask is None else image.masked_fill(mask, 0))
         both = (_log(scored[i].to(z)) + global_log_distance(z)) / 2
         maps.append(both + local_log_distance(z[:LOCAL_RANK], windows, mask))
     return torch.stack(maps)

@@ -62,16 +62,8 @@ CHOICES = {  # name: local rank, windows, share of the local term, ranks of the 
     )
 }
 
-rx = RX()
+rx, rx_released = RX(), RX(solver="released")
 Map = Callable[[], torch.Tensor]
-
-
-def rx_released(cube: torch.Tensor) -> torch.Tensor:
-    """RX as the released fusion A has it: float32, with a pseudo-inverse cut at B * 1.2e-7 of the largest eigenvalue."""
-    pixels = cube.flatten(2).mT
-    centred = pixels - pixels.mean(1, keepdim=True)
-    inverse = torch.linalg.pinv(centred.mT @ centred / (pixels.shape[1] - 1), hermitian=False)
-    return ((centred @ inverse) * centred).sum(2).view(len(cube), *cube.shape[-2:])
 
 
 @dataclass

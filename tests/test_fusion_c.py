@@ -17,12 +17,8 @@ from detection.fusion_c import (
     windows_for,
 )
 from detection.pipeline import DetectConfig, Pipeline
-from detectors import RX, Background, Detector
-from detectors.rx import estimate_background
-from detectors.rx import rx as rx_function
+from detectors import Background, rx
 from models import SpeFEN
-
-rx = RX()
 
 
 def scene(bands: int = 24, height: int = 46, width: int = 40, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -34,17 +30,6 @@ def scene(bands: int = 24, height: int = 46, width: int = 40, seed: int = 0) -> 
     h[0, :, 10, 10] += 0.4
     h[0, 3, 30, 25] -= 0.3
     return h, torch.rand(1, bands, height, width, generator=generator)
-
-
-def against(background: Background) -> Detector:
-    """RX with statistics from elsewhere."""
-
-    def detector(cube: torch.Tensor) -> torch.Tensor:
-        scores = rx_function(cube, background)
-        assert isinstance(scores, torch.Tensor)
-        return scores
-
-    return detector
 
 
 def brute_force_local(z: np.ndarray, inner: int, outer: int, row: int, column: int) -> float:
@@ -119,15 +104,15 @@ def test_batch_of_scenes_is_scene_by_scene() -> None:
 def test_blocks_with_a_halo_are_the_whole_scene() -> None:
     h, f_spe = scene(height=90, width=50)
     whole = fusion_c(rx, h, f_spe)
-    background, components = estimate_background(h + f_spe), [Components.of(h[0])]
+    of_h, of_sum = Background.from_cube(h), Background.from_cube(h + f_spe)
     rows = []
     for start in range(0, 90, 30):
         top, bottom = max(0, start - HALO), min(90, start + 30 + HALO)
         block = fusion_c(
-            against(background),
+            lambda cube: rx(cube, of_sum),
             h[:, :, top:bottom],
             f_spe[:, :, top:bottom],
-            components=components,
+            background=of_h,
             windows=windows_for(90, 50),
         )
         rows.append(block[:, start - top : start - top + 30])
