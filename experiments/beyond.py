@@ -18,6 +18,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from data.paths import ROOT
 from data.scene import Scene, read_mask, read_scene
 from data.synthetic import make_scene
 from detection.fusion_c import LOCAL_RANK, WINDOWS, Components, fusion_c, global_log_distance, local_log_distance
-from detectors import LRXPC, RX, minmax
+from detectors import LRXPC, RX, Detector, minmax
 from evaluation.metrics import auc
 from experiments.runner import RESULTS, machine, read_rows, write_rows
 from fast.deploy import deploy
@@ -152,50 +153,50 @@ def settings(h: torch.Tensor, networks: Networks) -> Iterator[tuple[str, int, Ma
     def spectral(name: str, seed: int) -> torch.Tensor:
         return once(f"spectral {name} {seed}", lambda: rx(h + f("spe", name, seed)))
 
-    def raw() -> torch.Tensor:
-        return once("raw", lambda: rx(h))
-
     def z() -> torch.Tensor:
         return once("z", lambda: Components.of(h[0])(h[0]))
 
     def local() -> torch.Tensor:
         return once("local", lambda: local_log_distance(z()[:LOCAL_RANK], WINDOWS)[None])
 
-    yield "raw RX", 0, raw
+    def joint(name: str, seed: int) -> torch.Tensor:
+        return fusion_c(rx, h, f("spe", name, seed))
+
+    def without_ranks(name: str, seed: int) -> torch.Tensor:
+        return spectral(name, seed).log() + local()
+
+    def with_lrx_pc(name: str, seed: int) -> torch.Tensor:
+        return minmax(LRXPC(11, 27)(h)) * minmax(spectral(name, seed))
+
+    trained = "released" if ("released", 0) in networks.spe else "untrained"
+
+    def partner(name: str, seed: int) -> torch.Tensor:
+        return h if name == "none" else h + f("spa", name, seed)
+
+    def fusion_a(detector: Detector, name: str, seed: int) -> torch.Tensor:
+        other = once(f"A spectral {id(detector)}", lambda: minmax(detector(h + f("spe", trained, 0))))
+        return minmax(detector(partner(name, seed))) * other
+
+    def fusion_b(name: str, seed: int) -> torch.Tensor:
+        return rx(partner(name, seed) + f("spe", trained, 0))
+
+    yield "raw RX", 0, lambda: rx(h)
     yield "RX, 20 components", 0, lambda: z()[:20].square().sum(0)[None]
     yield "RX, ranks averaged", 0, lambda: global_log_distance(z())[None]
     yield "local term only", 0, local
     yield "LRX-PC 11, 27", 0, lambda: LRXPC(11, 27)(h)
     yield "C without features", 0, lambda: global_log_distance(z())[None] + local()
     for name, seed in networks.spe:
-        yield f"spectral, {name}", seed, lambda n=name, s=seed: spectral(n, s)
-        yield f"C, {name}", seed, lambda n=name, s=seed: fusion_c(rx, h, f("spe", n, s))
-        yield f"C, {name}, without raw ranks", seed, lambda n=name, s=seed: spectral(n, s).log() + local()
-        yield (
-            f"LRX-PC 11, 27 x spectral, {name}",
-            seed,
-            lambda n=name, s=seed: minmax(LRXPC(11, 27)(h)) * minmax(spectral(n, s)),
-        )
-    yield (
-        "C, three untrained",
-        0,
-        lambda: torch.stack([fusion_c(rx, h, f("spe", "untrained", s)) for s in SEEDS]).mean(0),
-    )
-    trained = "released" if ("released", 0) in networks.spe else "untrained"
-    partners: dict[tuple[str, int], Map] = {("none", 0): lambda: h}
-    partners |= {(n, s): lambda n=n, s=s: h + f("spa", n, s) for n, s in networks.spa}
-    for (name, seed), cube in partners.items():
-        for label, detector in (("eq. 17", rx), ("float32", rx_released)):
-            spectral_map = lambda d=detector, la=label: once(  # noqa: E731
-                f"A spectral {la}", lambda: minmax(d(h + f("spe", trained, 0)))
-            )
-            yield (
-                f"A, {trained}, spatial {name}, {label}",
-                seed,
-                lambda c=cube, d=detector, m=spectral_map: minmax(d(c())) * m(),
-            )
+        yield f"spectral, {name}", seed, partial(spectral, name, seed)
+        yield f"C, {name}", seed, partial(joint, name, seed)
+        yield f"C, {name}, without raw ranks", seed, partial(without_ranks, name, seed)
+        yield f"LRX-PC 11, 27 x spectral, {name}", seed, partial(with_lrx_pc, name, seed)
+    yield "C, three untrained", 0, lambda: torch.stack([joint("untrained", seed) for seed in SEEDS]).mean(0)
+    for name, seed in [("none", 0), *networks.spa]:
+        yield f"A, {trained}, spatial {name}, eq. 17", seed, partial(fusion_a, rx, name, seed)
+        yield f"A, {trained}, spatial {name}, float32", seed, partial(fusion_a, rx_released, name, seed)
         if name != "none":
-            yield f"B, {trained}, spatial {name}", seed, lambda c=cube: rx(c() + f("spe", trained, 0))
+            yield f"B, {trained}, spatial {name}", seed, partial(fusion_b, name, seed)
 
 
 def why(h: torch.Tensor, mask: np.ndarray) -> Iterator[tuple[str, float]]:
