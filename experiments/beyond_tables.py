@@ -72,6 +72,18 @@ def _worst(pairs: Sequence[tuple[str, float]]) -> str:
     return f"{auc:.4f} ({scene})"
 
 
+_BANDS_HEAD = [f"{dataset}, {bands}" for dataset in ("real", "synthetic") for bands in (50, 100, 200)]
+
+
+def _by_bands(results: Results, setting: str) -> list[str]:
+    """The mean over scenes in each column of ``_BANDS_HEAD``, with its spread over seeds; empty where not run."""
+    return [
+        spread(values) if (values := results.by_seed(setting, dataset, bands)) else ""
+        for dataset in ("real", "synthetic")
+        for bands in (50, 100, 200)
+    ]
+
+
 def main_table() -> str:
     """Real scenes at 200 bands: mean, interval, worst scene, worst loss, how many lose."""
     results, rows = Results(), []
@@ -180,22 +192,16 @@ def scenes_table() -> str:
 def product_table() -> str:
     """Fusions A and B with a trained, an untrained and no spatial branch, by both RX."""
     results, rows = Results(), []
-    for released in ("released", "untrained"):
-        for spatial in ("none", "untrained", "trained"):
-            labels = {
-                f"A, {released}, spatial {spatial}, {rx}": f"A, spatial branch {spatial}, RX {rx}"
-                for rx in ("eq. 17", "float32")
-            }
-            labels[f"B, {released}, spatial {spatial}"] = f"B, spatial branch {spatial}"
-            for setting, label in labels.items():
-                cells = [
-                    spread(results.by_seed(setting, dataset, bands))
-                    for dataset in ("real", "synthetic")
-                    for bands in (50, 100, 200)
-                ]
-                if any(cell != "-" for cell in cells):
-                    rows.append([label.replace("spatial branch none", "raw cube instead of spatial branch"), *cells])
-    return markdown(["fusion", *(f"{d}, {b}" for d in ("real", "synthetic") for b in (50, 100, 200))], rows)
+    teacher = "released" if any(setting.startswith("A, released") for setting, _, _ in results.found) else "untrained"
+    for spatial, branch in (
+        ("none", "the raw cube instead of a spatial branch"),
+        ("untrained", "spatial branch untrained"),
+        ("trained", "spatial branch trained"),
+    ):
+        labels = {f"A, {teacher}, spatial {spatial}, {rx}": f"A, {branch}, RX {rx}" for rx in ("eq. 17", "float32")}
+        labels[f"B, {teacher}, spatial {spatial}"] = f"B, {branch}"
+        rows += [[label, *cells] for setting, label in labels.items() if any(cells := _by_bands(results, setting))]
+    return markdown(["fusion", *_BANDS_HEAD], [[cell or "-" for cell in row] for row in rows])
 
 
 def features_table() -> str:
@@ -209,14 +215,10 @@ def features_table() -> str:
         ("released", "released"),
     ):
         for view in ("spectral", "C"):
-            cells = [
-                spread(results.by_seed(f"{view}, {name}", dataset, bands))
-                for dataset in ("real", "synthetic")
-                for bands in (50, 100, 200)
-            ]
-            if any(cell != "-" for cell in cells):
-                rows.append([f"{label}: {'fusion C' if view == 'C' else 'spectral branch'}", *cells])
-    return markdown(["network", *(f"{d}, {b}" for d in ("real", "synthetic") for b in (50, 100, 200))], rows)
+            if any(cells := _by_bands(results, f"{view}, {name}")):
+                part = "fusion C" if view == "C" else "spectral branch"
+                rows.append([f"{label}: {part}", *(cell or "-" for cell in cells)])
+    return markdown(["network", *_BANDS_HEAD], rows)
 
 
 def cost_table() -> str:
