@@ -2,6 +2,7 @@
 
     python reproduce.py abu --data data/ABU      the ABU scenes with RX: the README's table
     python reproduce.py picture --data data/ABU  the README's picture
+    python reproduce.py beyond --data FOLDER     fusion C on all scenes of a folder: docs/beyond.md
 
 What is done with the same code, weights and data is not done again, and an interrupted run goes on. The rows go to
 experiments/results/<name>.csv; make docs renders the documents from them.
@@ -21,7 +22,7 @@ from data.paths import ROOT
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    names = [*sorted(path.stem for path in (ROOT / "experiments").glob("*.toml")), "picture"]
+    names = [*sorted(path.stem for path in (ROOT / "experiments").glob("*.toml")), "beyond", "picture"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=names, help="what to measure")
     parser.add_argument("--data", type=Path, help="the benchmark's folder (default: where its test script looks)")
@@ -29,8 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def work() -> None:
-        from experiments import picture, render, runner
+        from experiments import beyond, picture, render, runner
 
+        if options.name == "beyond":
+            print("wrote", *beyond.run(options.data or BENCHMARKS["ABU"].default_folder()))
+            return
         if options.name == "picture":
             print(f"wrote {picture.draw(options.data or BENCHMARKS['ABU'].default_folder())}")
             return

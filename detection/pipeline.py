@@ -13,7 +13,7 @@ import torch
 from data.errors import FersError
 from data.normalise import NoData
 from detection.networks import choose_device, load_networks
-from detection.views import VIEWS, default_fusion, score, view_name
+from detection.views import VIEWS, default_fusion, view_name
 from detectors import Detector, find_detector, make_detector
 from models.checkpoint import checkpoint_folder
 
@@ -36,7 +36,8 @@ class DetectConfig:
         features: What is added to the cube: nothing (``original``), F_spe of an untrained network (``untrained``, the
             control), F_spe (``spectral``), F_spa (``spatial``), or both (``fused``); or ``aetnet``:
             the cube that AETNet makes instead.
-        fusion: Of fused features; None takes the detector's default.
+        fusion: Of fused features; None takes the detector's default. ``C`` needs no spatial branch, so it goes with
+            ``spectral`` and ``untrained`` features too.
         select: ``last``, or ``oracle``: the iteration with the best AUC against the ground truth, for detectors that
             are trained on the scene.
         nodata: ``refuse`` scenes with pixels without data, ``keep`` them as the released code does, or ``mask`` them.
@@ -69,7 +70,8 @@ class DetectConfig:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        if self.fusion is not None and self.features != "fused":
+        without_spatial = self.fusion == "C" and self.features in ("spectral", "untrained")
+        if self.fusion is not None and self.features != "fused" and not without_spatial:
             raise FersError(
                 f"--fusion {self.fusion} joins both branches; with --features {self.features} there is one. Leave it out."
             )
@@ -78,7 +80,7 @@ class DetectConfig:
     def chosen_fusion(self) -> str | None:
         """The fusion in force; None where only one branch is used."""
         if self.features != "fused":
-            return None
+            return self.fusion
         return self.fusion or default_fusion(find_detector(self.detect).fusion, self.bands)
 
     @property
@@ -95,6 +97,8 @@ class DetectConfig:
     def title(self) -> str:
         """Short name of the setting, such as ``RX, fusion B``; settings that differ in what counts differ in it."""
         what = f"fusion {self.chosen_fusion}" if self.chosen_fusion else self.features
+        if self.chosen_fusion and self.features == "untrained":
+            what += ", untrained"
         details = [f"{key} {value}" for key, value in self.options.items()]
         if self.select != "last":
             details.append("oracle iteration")
@@ -179,7 +183,7 @@ class Pipeline:
         maps: list[torch.Tensor] = []
         for cube, features in self.networks.features(cubes, 1 if one else len(cubes)):
             mask = None if masks is None or not masks[len(maps)].any() else masks[len(maps)][None]
-            scored = score(self._detector(mask, choice), self.view.cubes(cube, features))
+            scored = self.view.score(self._detector(mask, choice), cube, features, mask)
             maps.append(scored if mask is None else scored.masked_fill(mask, float(scored[~mask].min())))
         return torch.cat(maps).cpu().numpy()
 

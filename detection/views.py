@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from detection.fusion_c import fusion_c
 from detectors import Detector, minmax
 
 FUSION_A_BANDS = 50  # the paper's choice for RX: fusion A up to this many bands, B above (section IV-C)
@@ -39,11 +40,22 @@ class View:
         cubes: From H and its features to the cubes that the detector scores (eqs. 18, 19, 23).
         needs: The branches whose features it takes: ``spe_fen``, ``spa_fen``, ``aetnet``.
         ours: Why it stands in no row of the paper; empty for what the paper has.
+        joined: A fusion that is no product of the cubes' maps: from the detector, H, its features and the pixels to
+            leave out, or None, to the score map.
     """
 
     cubes: Callable[[torch.Tensor, Features], list[torch.Tensor]]
     needs: tuple[str, ...] = ()
     ours: str = ""
+    joined: Callable[[Detector, torch.Tensor, Features, torch.Tensor | None], torch.Tensor] | None = None
+
+    def score(
+        self, detector: Detector, h: torch.Tensor, features: Features, left_out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The score map ``(N, H, W)`` of H with its features, by the row's own fusion or the product of its maps."""
+        if self.joined is not None:
+            return self.joined(detector, h, features, left_out)
+        return score(detector, self.cubes(h, features))
 
 
 VIEWS: dict[str, View] = {
@@ -52,6 +64,12 @@ VIEWS: dict[str, View] = {
     "spatial": View(lambda h, f: [h + f.spa], ("spa_fen",)),  # eq. 18
     "fused-A": View(lambda h, f: [h + f.spa, h + f.spe], ("spe_fen", "spa_fen")),  # eqs. 18-22
     "fused-B": View(lambda h, f: [h + f.spa + f.spe], ("spe_fen", "spa_fen")),  # eq. 23
+    "fused-C": View(
+        lambda h, f: [h + f.spe],
+        ("spe_fen",),
+        ours="Fusion C is this project's own: local statistics of H instead of the spatial branch. The paper has no such row.",
+        joined=lambda detector, h, f, left_out: fusion_c(detector, h, f.spe, left_out=left_out),
+    ),
     "aetnet": View(lambda h, f: [f.aetnet], ("aetnet",)),  # Table I
 }
 
@@ -75,7 +93,7 @@ def score(detector: Detector, cubes: Sequence[torch.Tensor]) -> torch.Tensor:
 
 def view_name(features: str, fusion: str | None) -> str:
     """The key of ``VIEWS`` for the options ``--features`` and ``--fusion``; the untrained control is ``spectral``."""
-    if features == "fused":
+    if fusion is not None:
         return f"fused-{fusion}"
     return "spectral" if features == "untrained" else features
 

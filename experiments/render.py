@@ -14,48 +14,18 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 from data.commandline import run as run_command
 from data.errors import FersError
 from data.files import atomic_path
 from data.paths import ROOT
 from evaluation.published import published_aucs
-from experiments.runner import RESULTS, read_rows
+from experiments import beyond_tables
+from experiments.markdown import markdown, rows_of, spread
 
 FIVE = ("airport-1", "airport-2", "airport-3", "airport-4", "urban-3")  # the paper's scenes whose files are whole here
 _BLOCK = re.compile(r"(<!-- table (\S+): begin -->\n).*?(<!-- table \2: end -->)", re.DOTALL)
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; the first column is text, the others are numbers."""
-    lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
-
-
-def spread(values: Sequence[float], digits: int = 4) -> str:
-    """A mean, with the standard deviation over seeds where there are several.
-
-    Example:
-        >>> spread([0.95]), spread([0.95, 0.97])
-        ('0.9500', '0.9600 ± 0.0141')
-    """
-    if not values:
-        return "-"
-    text = f"{fmean(values):.{digits}f}"
-    return f"{text} ± {stdev(values):.{digits}f}" if len(values) > 1 else text
-
-
-def rows_of(name: str) -> list[dict]:
-    """The rows of ``experiments/results/<name>.csv``.
-
-    Raises:
-        FersError: There are none.
-    """
-    rows = read_rows(RESULTS / f"{name}.csv")
-    if not rows:
-        raise FersError(f"{RESULTS / f'{name}.csv'}: no results. Make them: python reproduce.py {name}")
-    return rows
 
 
 def abu() -> str:
@@ -144,6 +114,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "performance": performance,
     "training_stage1": training_stage1,
     "training_stage2": training_stage2,
+    **beyond_tables.TABLES,
 }
 
 
