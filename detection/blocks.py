@@ -135,6 +135,7 @@ def make_plan(
     segment_rows: int | None = None,
     maps: int = 1,
     halo: int = 3,
+    copies: int = 5,
 ) -> Plan:
     """Cut a scene so that the work fits into a given memory.
 
@@ -147,6 +148,7 @@ def make_plan(
         segment_rows: Rows of a segment, about; None for one background for the whole scene.
         maps: Score maps that are kept to the end.
         halo: Rows that are needed beyond a strip.
+        copies: How often a strip is in the memory at a time, in float32: values, cube, features, their sum, the border.
 
     Raises:
         PlanError: The scene is too small, or one strip for each worker does not fit.
@@ -159,8 +161,7 @@ def make_plan(
     segment_strips = strips if segment_rows is None else min(strips, max(1, round(segment_rows / strip_rows)))
     segments = -(-strips // segment_strips)
 
-    pixel = 4 * 5 * bands  # the values, the cube, its features and their sum, with the border
-    strip = (strip_rows + 2 * halo) * width * pixel + _TILE + 12 * 8 * bands**2
+    strip = (strip_rows + 2 * halo) * width * 4 * copies * bands + _TILE + 12 * 8 * bands**2
     fixed = _BASE + 8 * maps * height * width + 2 * maps * segments * 8 * bands**2
     finish = 24 * height * width  # sorted scores, tail probabilities, labels
 

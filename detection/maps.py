@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from data.bands import BandChoice
 from data.errors import FersError
 from data.normalise import SCALE
 from detection.blocks import Block, Strip
+from detection.fusion_c import HALO as FUSION_C_HALO
+from detection.fusion_c import Components, fusion_c, windows_for
 from detection.moments import Moments
 from detection.networks import Networks, choose_device, load_networks
 from detection.spatial import SpatialState, false_rgb
@@ -30,6 +32,7 @@ METHODS: dict[str, tuple[str, ...]] = {  # name -> views; several views: the pro
     "spatial": ("spatial",),  # eq. 18
     "fused-A": ("spatial", "spectral"),  # eqs. 18-22
     "fused-B": ("fused-B",),  # eq. 23
+    "fused-C": ("fused-C",),  # this project's own
 }
 DEFAULT_METHOD = "rx-spectral"
 
@@ -114,11 +117,13 @@ class Job:
     @property
     def background_views(self) -> tuple[str, ...]:
         """The views whose moments are needed."""
-        return tuple(dict.fromkeys(("original", *self.views)))
+        return tuple(dict.fromkeys(("original", *("spectral" if view == "fused-C" else view for view in self.views))))
 
     @property
     def halo(self) -> int:
         """Rows needed beyond a strip."""
+        if "fused-C" in self.views:
+            return FUSION_C_HALO
         return HALO if self.network is not None and "spe_fen" in self.network.branches else 0
 
     def with_range(self, low: float, high: float, fill: np.ndarray) -> Job:
@@ -280,7 +285,29 @@ def strip_scores(strip: StripViews, backgrounds: dict[str, list[Moments]], centr
 
 def _score(strip: StripViews, view: str, moments: dict[str, Moments]) -> np.ndarray:
     """``(rows, W)``: one view's map against one background."""
+    if view == "fused-C":
+        return _fused_c(strip, moments)
     return rx(strip.cube(view), background=moments[view].background())[0].cpu().numpy()
+
+
+def _fused_c(strip: StripViews, moments: dict[str, Moments]) -> np.ndarray:
+    """Fusion C of a strip, with the halo that its windows need and the scene's principal components."""
+    job, original = strip.job, moments["original"]
+    gain = 2 * SCALE / (job.high - job.low)  # H is this times the values, and a constant
+    mean = torch.from_numpy(gain * (original.mean - job.low) - SCALE)
+    components = Components.from_moments(mean, torch.from_numpy(gain**2 * original.covariance))
+    features = torch.zeros_like(strip.h)  # in the halo F_spe has no part
+    features[:, :, strip.inner] = strip.f_spe
+    left_out = torch.from_numpy(~(strip.has_data & strip.outer_keep))[None]
+    scores = fusion_c(
+        partial(rx, background=moments["spectral"].background()),
+        strip.h,
+        features,
+        left_out=left_out if bool(left_out.any()) else None,
+        components=[components],
+        windows=windows_for(*job.reader.shape[:2]),
+    )
+    return scores[0, strip.inner].cpu().numpy()
 
 
 def _reflected(start: int, stop: int, size: int) -> np.ndarray:

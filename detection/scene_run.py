@@ -176,6 +176,7 @@ class SceneRun:
                     options.segment_rows,
                     len(self.job.views) + 2 * (self.spatial_mode is not None),  # the false RGB and layer3's map
                     self.job.halo,
+                    copies=11 if "fused-C" in self.job.views else 5,
                 )
             except PlanError as error:
                 if workers == wanted[-1]:

@@ -68,7 +68,7 @@ def run(
     plan = make_plan(reader.shape, 4 * bands, MEMORY, workers)
     strips = -(-plan.height // strip_rows)
     plan = replace(plan, strip_rows=strip_rows, block_strips=block_strips, segment_strips=segment_strips or strips)
-    network = Network(bands) if "spectral" in METHODS[method] else None
+    network = Network(bands) if method != "rx" else None
     made = Job(reader, BandChoice("all", bands, tuple(range(bands))), METHODS[method], network=network, **job)
     keep = keep or (lambda rows: np.ones((rows.stop - rows.start, reader.shape[1]), bool))
     with thread_pool(workers) as pool:
@@ -87,6 +87,16 @@ def test_scores_are_the_same_bits_for_any_block_height_and_number_of_threads(tmp
         maps, others, _ = run(cube, tmp_path, block_strips=block_strips, workers=workers)
         np.testing.assert_array_equal(maps, whole)
         np.testing.assert_array_equal(others, colours)
+
+
+def test_fusion_c_is_the_same_bits_for_any_block_height_and_that_of_one_strip(tmp_path):
+    cube = scene(height=120, width=40)
+    cube[50:52, 20] = np.nan
+    one, _, _ = run(cube, tmp_path, method="fused-C", strip_rows=120)
+    maps, _, _ = run(cube, tmp_path, method="fused-C", strip_rows=20)
+    again, _, _ = run(cube, tmp_path, method="fused-C", strip_rows=20, block_strips=4, workers=2)
+    np.testing.assert_array_equal(again, maps)
+    np.testing.assert_allclose(maps, one, atol=1e-6 * np.nanmax(np.abs(one)))
 
 
 def test_scores_by_strips_are_those_of_the_whole_scene(tmp_path):
