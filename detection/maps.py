@@ -16,12 +16,12 @@ from data.errors import FersError
 from data.normalise import SCALE
 from detection.blocks import Block, Strip
 from detection.fusion_c import HALO as FUSION_C_HALO
-from detection.fusion_c import Components, fusion_c, windows_for
+from detection.fusion_c import fusion_c, windows_for
 from detection.moments import Moments
 from detection.networks import Networks, choose_device, load_networks
 from detection.spatial import SpatialState, false_rgb
 from detection.views import VIEWS, Features
-from detectors import rx
+from detectors import Background, rx
 from fast.deploy import DeployedSpaFEN
 
 HALO = 3  # px: Spe-FEN's three 3x3 convolutions
@@ -34,7 +34,7 @@ METHODS: dict[str, tuple[str, ...]] = {  # name -> views; several views: the pro
     "fused-B": ("fused-B",),  # eq. 23
     "fused-C": ("fused-C",),  # this project's own
 }
-DEFAULT_METHOD = "rx-spectral"
+DEFAULT_METHOD = "fused-C"
 
 
 @dataclass(frozen=True)
@@ -295,7 +295,7 @@ def _fused_c(strip: StripViews, moments: dict[str, Moments]) -> np.ndarray:
     job, original = strip.job, moments["original"]
     gain = 2 * SCALE / (job.high - job.low)  # H is this times the values, and a constant
     mean = torch.from_numpy(gain * (original.mean - job.low) - SCALE)
-    components = Components.from_moments(mean, torch.from_numpy(gain**2 * original.covariance))
+    background = Background(mean[None], torch.from_numpy(gain**2 * original.covariance)[None])  # of H
     features = torch.zeros_like(strip.h)  # in the halo F_spe has no part
     features[:, :, strip.inner] = strip.f_spe
     left_out = torch.from_numpy(~(strip.has_data & strip.outer_keep))[None]
@@ -304,7 +304,7 @@ def _fused_c(strip: StripViews, moments: dict[str, Moments]) -> np.ndarray:
         strip.h,
         features,
         left_out=left_out if bool(left_out.any()) else None,
-        components=[components],
+        background=background,
         windows=windows_for(*job.reader.shape[:2]),
     )
     return scores[0, strip.inner].cpu().numpy()

@@ -75,7 +75,7 @@ class DetectOptions:
             rate = getattr(self, name)
             if rate is not None and not 0 < rate < 1:
                 raise FersError(f"--{name} {rate:g}: give a number between 0 and 1.")
-        if self.chi2 is not None and len(METHODS[self.method]) > 1:
+        if self.chi2 is not None and (len(METHODS[self.method]) > 1 or self.method == "fused-C"):
             raise FersError("--chi2: a product of several maps has no chi-square law. Use --far, or --method rx.")
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
             raise FersError(f"--range {self.value_range[0]:g},{self.value_range[1]:g}: the first must be the lower.")
