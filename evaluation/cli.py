@@ -85,7 +85,8 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
         "--fusion",
         choices=FUSIONS,
         type=str.upper,
-        help="of fused features (default: A up to 50 bands and B above with RX; B with detectors that are trained on the scene)",
+        help="of fused features; C is this project's own and needs no spatial branch "
+        "(default: A up to 50 bands and B above with RX; B with detectors that are trained on the scene)",
     )
     group.add_argument(
         "--seed",
