@@ -2,8 +2,9 @@
 
     import fers
 
-    scene = fers.read_scene("scene.mat")            # or .npy, .npz, ENVI, GeoTIFF, ...
-    score = fers.score(scene, features="untrained", backbone="random")   # (H, W), higher is more anomalous
+    scene = fers.read_scene("scene.mat")   # or .npy, .npz, ENVI, GeoTIFF, ...
+    score = fers.score(scene)              # (H, W), higher is more anomalous
+    found = fers.detect("flightline.hdr")  # of any size: score map, targets with their places, a report
 
 Works from any folder, also from one that has a ``data`` or ``models`` of its own.
 """
@@ -48,6 +49,7 @@ _import_ours()
 from data import LabelledScene, Scene, SceneError, normalise, read_mask, read_scene  # noqa: E402
 from data.benchmarks import BENCHMARKS  # noqa: E402
 from data.errors import FersError  # noqa: E402
+from detection.detect import DetectResult, detect  # noqa: E402
 from detection.pipeline import DetectConfig, Pipeline  # noqa: E402
 from detection.views import VIEWS  # noqa: E402
 from detectors import DETECTORS, Background  # noqa: E402
@@ -66,7 +68,8 @@ def score(scene: Scene | np.ndarray, bands: int | None = None, **settings: objec
         scene: From ``read_scene``, or an array ``(H, W, B)`` of any real type.
         bands: C, the number of bands to use; all by default. Trained weights want the number they were trained for.
         **settings: As ``DetectConfig`` has them: ``detect``, ``features``, ``fusion``, ``checkpoint_dir``,
-            ``backbone``, ``seed``, ``device``, ...
+            ``backbone``, ``seed``, ``device``, ... Without any it is fusion C of an untrained network, which needs no
+            weights and takes any number of bands (docs/beyond.md).
 
     Returns:
         ``(H, W)`` score map, higher is more anomalous.
@@ -84,6 +87,7 @@ def score(scene: Scene | np.ndarray, bands: int | None = None, **settings: objec
     if not isinstance(scene, Scene):
         scene = Scene("array", scene, Path("array"))
     bands = bands or scene.bands
+    settings = settings or {"features": "untrained", "backbone": "random", "fusion": "C"}
     pipeline = Pipeline(DetectConfig(bands=bands, **{"sensor": "unknown", **settings}))  # type: ignore[arg-type]
     return pipeline.score(normalise(scene, bands, pipeline.config.start_band))
 
@@ -94,6 +98,7 @@ __all__ = [
     "VIEWS",
     "Background",
     "DetectConfig",
+    "DetectResult",
     "FersError",
     "LabelledScene",
     "Pipeline",
@@ -102,6 +107,7 @@ __all__ = [
     "SpaFEN",
     "SpeFEN",
     "auc",
+    "detect",
     "load_checkpoint",
     "normalise",
     "read_mask",

@@ -11,7 +11,7 @@ from conftest import ROOT
 
 USE = (
     "import fers, numpy as np; cube = np.random.RandomState(0).normal(size=(20, 20, 8)); cube[3, 4] += 10; "
-    "score = fers.score(cube, features='untrained', backbone='random'); "
+    "score = fers.score(cube); "
     "print(*np.unravel_index(score.argmax(), score.shape))"
 )
 
