@@ -3,7 +3,7 @@
     python reproduce.py beyond --data FOLDER
 
 FOLDER holds scenes as .mat files with their masks: ABU's 13, and any others. The synthetic benchmark is made on the
-way. Released weights are used where ``checkpoints/released`` has them. One row a setting, scene, bands and seed goes
+way. Released weights are used where ``python -m models.download_released`` puts them. One row a setting, scene, bands and seed goes
 to four files; rows that are there are not measured again, so an interrupted run goes on.
 
     beyond_scenes.csv    what each setting reaches
@@ -44,7 +44,7 @@ KEYS = ("setting", "dataset", "bands", "seed", "scene")
 COLUMNS = (*KEYS, "auc", "revision", "machine")
 WHY = ("dataset", "bands", "scene", "what", "value", "revision", "machine")
 COST = ("setting", "bands", "side", "milliseconds", "revision", "machine")
-RELEASED = {200: "checkpoints/released/abu", 100: "checkpoints/released/100", 50: "checkpoints/released/50"}
+RELEASED = {200: "checkpoints/aviris_200_released", 100: "checkpoints/aviris_ng_100", 50: "checkpoints/aviris_ng_50"}
 OWN = {"own weights": "checkpoints/aviris_200", "three land scenes": "checkpoints/three_land_scenes"}
 CHOICES = {  # name: local rank, windows, share of the local term, ranks of the global one
     f"{rank} {windows} {weight}": (rank, pairs, weight)
