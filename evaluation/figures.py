@@ -11,11 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import FuncNorm
 from matplotlib.figure import Figure
-from scipy.stats import rankdata
 
 from data.files import atomic_path
 from data.scene import Scene
-from evaluation.metrics import auc, has_both_classes, roc
+from evaluation.metrics import auc, has_both_classes, rank, roc
 
 RGB_NM = (640.0, 550.0, 470.0)
 _FULL_RANGE_NM = (400.0, 2500.0)  # assumed of a file without wavelengths: AVIRIS and its kin
@@ -210,7 +209,7 @@ def draw_roc(axes: Axes, mask: np.ndarray, scores: dict[str, np.ndarray]) -> Non
 
 def _ranks(score: np.ndarray) -> np.ndarray:
     """The share of the scene's pixels that score lower, in [0, 1)."""
-    return (rankdata(score, method="average") - 1).reshape(score.shape) / score.size
+    return (rank(score) - 1) / score.size
 
 
 # few pixels matter: half the colours go to the last one in ten, a third to the last one in a hundred

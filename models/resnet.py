@@ -10,6 +10,7 @@ Networks, BMVC 2016.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -17,8 +18,6 @@ from torch import nn
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut: ``(N, inplanes, H, W)`` to ``(N, planes, H / stride, W / stride)``."""
-
-    expansion = 1
 
     def __init__(self, inplanes: int, planes: int, stride: int = 1, downsample: nn.Module | None = None):
         super().__init__()
@@ -47,13 +46,11 @@ class Bottleneck(nn.Module):
         base_width: The inner width is ``planes * base_width / 64``: 64 for a ResNet, 128 for a wide one.
     """
 
-    expansion = 4
-
     def __init__(
         self, inplanes: int, planes: int, stride: int = 1, downsample: nn.Module | None = None, base_width: int = 64
     ):
         super().__init__()
-        width, out = planes * base_width // 64, planes * self.expansion
+        width, out = planes * base_width // 64, 4 * planes
         self.conv1: nn.Module = nn.Conv2d(inplanes, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2: nn.Module = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
@@ -97,14 +94,14 @@ class ResNet:
 
     def _stage(self, number: int) -> nn.Sequential:
         planes, stride = 32 << number, 1 if number == 1 else 2
-        block, options = (Bottleneck, {"base_width": 128}) if self.wide else (BasicBlock, {})
-        out = planes * block.expansion
+        block = partial(Bottleneck, base_width=128) if self.wide else BasicBlock
+        out = planes * (4 if self.wide else 1)
         inplanes = 64 if number == 1 else out // 2
         shortcut = None
         if stride != 1 or inplanes != out:
             shortcut = nn.Sequential(nn.Conv2d(inplanes, out, 1, stride, bias=False), nn.BatchNorm2d(out))
-        first = block(inplanes, planes, stride, shortcut, **options)
-        return nn.Sequential(first, *(block(out, planes, **options) for _ in range(self.blocks[number - 1] - 1)))
+        first = block(inplanes, planes, stride, shortcut)
+        return nn.Sequential(first, *(block(out, planes) for _ in range(self.blocks[number - 1] - 1)))
 
 
 _STEM = {

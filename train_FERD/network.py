@@ -59,7 +59,7 @@ class UpsamplingBottleneck(Bottleneck):
     """A bottleneck that doubles the size: 2x2 transposed convolutions for the 3x3 and for the shortcut."""
 
     def __init__(self, inplanes: int, planes: int):
-        out, width = planes * self.expansion, planes * _BASE_WIDTH // 64
+        out, width = 4 * planes, planes * _BASE_WIDTH // 64
         shortcut = nn.Sequential(nn.ConvTranspose2d(inplanes, out, 2, stride=2, bias=False), nn.BatchNorm2d(out))
         super().__init__(inplanes, planes, downsample=shortcut, base_width=_BASE_WIDTH)
         self.conv2 = nn.ConvTranspose2d(width, width, 2, stride=2, bias=False)
