@@ -17,9 +17,6 @@ from detection.views import VIEWS, default_fusion, view_name
 from detectors import Detector, find_detector, make_detector
 from models.checkpoint import checkpoint_folder
 
-FEATURES = ("original", "untrained", "spectral", "spatial", "fused", "aetnet")
-FUSIONS = tuple(name.removeprefix("fused-") for name in VIEWS if name.startswith("fused-"))
-
 Choice = Callable[[Iterable[torch.Tensor]], torch.Tensor]
 """Picks one of the score maps ``(1, H, W)`` that a detector trained on the scene makes, one an iteration."""
 
@@ -108,6 +105,12 @@ class DetectConfig:
             details.append(f"no-data {self.nodata}")
         seed = f", seed {self.seed}" if self.has_random_weights and self.seed else ""
         return f"{self.detect}{' (' + ', '.join(details) + ')' if details else ''}, {what}{seed}"
+
+    @property
+    def unit(self) -> str:
+        """What the scores measure, for the colour bar of a map."""
+        scaled = self.chosen_fusion not in (None, "B")
+        return "product of scaled maps, 0 to 1" if scaled else find_detector(self.detect).unit
 
     @property
     def checkpoint_folder(self) -> Path:

@@ -6,16 +6,17 @@ import argparse
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data.benchmarks import BENCHMARKS, Benchmark
 from data.commandline import natural, positive, run
 from data.errors import FersError
 from data.paths import ROOT
-from detection.networks import PRECISIONS
-from detection.pipeline import FEATURES, FUSIONS, DetectConfig, Pipeline
-from detectors import DETECTORS
-from evaluation.evaluate import config_hash, evaluate, full_config
-from evaluation.published import published_aucs
+from detection.names import DETECTORS, FEATURES, FUSIONS, PRECISIONS
+from fast.process import prepare
+
+if TYPE_CHECKING:
+    from detection.pipeline import DetectConfig
 
 
 class Parser(argparse.ArgumentParser):
@@ -122,13 +123,18 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     group.add_argument("--threads", type=positive, help="CPU threads (default: PyTorch's choice)")
     group.add_argument(
         "--precision",
-        choices=tuple(PRECISIONS),
+        choices=PRECISIONS,
         default="fp32",
         help="of the networks; bf16 is faster on hardware made for it and changes the result; marked (default: fp32)",
     )
     group.add_argument("--compile", action="store_true", help="compile the networks with torch.compile")
-    group.add_argument("--batch_size", type=positive, default=8, help="scenes of one size at a time (default: 8)")
-    group.add_argument("--no_maps", action="store_true", help="do not draw the maps, which takes longer than scoring")
+    group.add_argument(
+        "--batch_size", type=positive, default=8, help="scenes of one size that are scored together (default: 8)"
+    )
+    group.add_argument(
+        "--maps", choices=("png", "pdf", "none"), default="png", help="a picture of each scene's result (default: png)"
+    )
+    group.add_argument("--no_maps", dest="maps", action="store_const", const="none", help="the same as --maps none")
     return found
 
 
@@ -144,11 +150,14 @@ def work(name: str, options: argparse.Namespace) -> None:
     Raises:
         FersError: An option, a scene or a checkpoint cannot be used.
     """
+    prepare()
+    # PyTorch and what needs it: --help does not wait for them
     import torch
 
-    from fast.process import prepare
+    from detection.pipeline import Pipeline
+    from evaluation.evaluate import config_hash, evaluate, full_config
+    from evaluation.published import published_aucs
 
-    prepare()
     if options.threads:
         torch.set_num_threads(options.threads)
     benchmark = BENCHMARKS[name]
@@ -172,13 +181,16 @@ def work(name: str, options: argparse.Namespace) -> None:
         dataset=dataset,
         published=published_aucs(name, settings.detect, settings.view, settings.bands) or None if paper else None,
         batch_size=options.batch_size,
-        maps=not options.no_maps,
+        maps=options.maps != "none",
+        map_format=options.maps,
         config=extra,
     )
 
 
 def config_of(options: argparse.Namespace, benchmark: Benchmark) -> DetectConfig:
     """The configuration that the options ask for."""
+    from detection.pipeline import DetectConfig
+
     pairs = [text.partition("=") for text in options.option]
     if wrong := [name for name, equals, _ in pairs if not equals]:
         raise FersError(f"--option {wrong[0]}: expected NAME=VALUE, such as --option iterations=50.")

@@ -6,16 +6,17 @@ import argparse
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-
-from accelerate import Accelerator
+from typing import TYPE_CHECKING
 
 from data.commandline import list_of, natural, positive, run
 from data.patches import NODATA_CHOICES
-from fast.process import keep_freed_memory
-from models.checkpoint import home
+from data.paths import home
+from fast.process import prepare
 from training.config import PRECISIONS
-from training.device import make_accelerator
 from training.recipe import RECIPES
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 _OLD_TERMS = {"zcl": "z"}  # loss names of earlier versions
 
@@ -120,10 +121,12 @@ def add_train_options(parser: argparse.ArgumentParser, terms: Iterable[str]) -> 
 def launch(train: Callable[[argparse.Namespace, Accelerator], None], options: argparse.Namespace) -> int:
     """Run a training script's work; returns the exit code."""
 
+    prepare()
+
     def script() -> None:
+        from training.device import make_accelerator
+
         accelerator = make_accelerator(options.precision, options.device)
-        if accelerator.device.type == "cpu":
-            keep_freed_memory()
         train(options, accelerator)
 
     return run_script(script)
