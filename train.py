@@ -10,11 +10,11 @@ Every other option is the stage's own: python train.py --stage 1 --help. With se
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 import train_FERD.train as stage1
 import train_FERS.train as stage2
+from data.commandline import Parser
 from fast.process import prepare
 from training.options import run_script
 
@@ -23,7 +23,7 @@ STAGES = {"1": (stage1,), "2": (stage2,), "all": (stage1, stage2)}
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code of the first stage that fails, else 0."""
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = Parser(add_help=False)
     parser.add_argument("--stage", choices=tuple(STAGES), default="2")
     options, rest = parser.parse_known_args(arguments)
     if {"-h", "--help"} & set(rest):

@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.benchmarks import BENCHMARKS, Benchmark
-from data.commandline import natural, positive, run
-from data.errors import FersError
+from data.commandline import Parser, device, natural, positive, run
+from data.errors import FersError, did_you_mean
 from data.paths import ROOT
 from detection.names import DETECTORS, FEATURES, FUSIONS, PRECISIONS
 from fast.process import prepare
 
 if TYPE_CHECKING:
     from detection.pipeline import DetectConfig
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that answers a wrong choice with the nearest right one."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        """One line instead of the whole usage; exit code 2."""
-        wrong, _, choices = message.partition(" (choose from ")
-        if choices:
-            given = wrong.rpartition("'")[0].rpartition("'")[2]
-            near = difflib.get_close_matches(given, [c.strip("' )") for c in choices.split(",")], 1, 0.4)
-            wrong += f"; did you mean {near[0]}?" if near else ""
-            message = f"{wrong} Choose from {choices.rstrip(')')}."
-        self.exit(2, f"error: {message} See {self.prog} --help.\n")
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -64,7 +49,10 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
 
     group = found.add_argument_group("method")
     group.add_argument(
-        "--detect", default="RX", help=f"{', '.join(DETECTORS)}, or module:Name of your own (default: RX)"
+        "--detect",
+        type=_detector,
+        default="RX",
+        help=f"{', '.join(DETECTORS)}, or module:Name of your own (default: RX)",
     )
     group.add_argument(
         "--option",
@@ -116,9 +104,9 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     group.add_argument(
         "--device",
         "--device_ids",
-        type=_device,
+        type=device,
         default="auto",
-        help="auto (a GPU if there is one), gpu, cpu, cuda, cuda:1, mps (default: auto)",
+        help="auto (a GPU if there is one), gpu (stop if there is none), cpu, cuda, cuda:1, mps (default: auto)",
     )
     group.add_argument("--threads", type=positive, help="CPU threads (default: PyTorch's choice)")
     group.add_argument(
@@ -200,7 +188,7 @@ def config_of(options: argparse.Namespace, benchmark: Benchmark) -> DetectConfig
     return DetectConfig(
         bands=options.input_channel,
         sensor=options.sensor or benchmark.sensor,
-        detect=next((key for key in DETECTORS if key.lower() == options.detect.lower()), options.detect),
+        detect=options.detect,
         options=chosen,
         features=options.features,
         fusion=options.fusion,
@@ -222,6 +210,11 @@ def _sensor(text: str) -> str:
     return text
 
 
-def _device(text: str) -> str:
-    """``--device_ids 0``, as the released scripts have it, is ``--device cuda:0``."""
-    return f"cuda:{text}" if text.isdigit() else text
+def _detector(text: str) -> str:
+    """A detector by its name in the table, whatever the case; or ``module:Name``, which is looked for later."""
+    found = next((name for name in DETECTORS if name.lower() == text.lower()), text)
+    if ":" not in text and found not in DETECTORS:
+        raise argparse.ArgumentTypeError(
+            f"no detector '{text}'.{did_you_mean(text, DETECTORS)} Choose from {', '.join(DETECTORS)}, or module:Name of your own."
+        )
+    return found

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, run_had100
 
 from detection import names
 from detection.networks import PRECISIONS
@@ -67,3 +68,30 @@ def test_names_at_hand_are_those_of_the_tables(at_hand, table):
 def test_features_and_fusions_at_hand_name_every_view():
     chosen = [view_name(features, fusion) for features in names.FEATURES for fusion in names.FUSIONS]
     assert set(chosen) == set(VIEWS)
+
+
+@pytest.mark.parametrize(
+    "script, arguments, answer",
+    [
+        ("test.py", ["--features", "fusd"], "Did you mean fused? Choose from original, untrained,"),
+        ("test.py", ["--detect", "autoad"], "no detector 'autoad'. Did you mean Auto-AD? Choose from RX, AE,"),
+        ("FERS_ABU/test.py", ["--maps", "pgn"], "Did you mean png?"),
+        ("FERS_ABU/test.py", ["--device", "gpuu"], "'gpuu' is not auto, gpu, cpu, cuda, cuda:NUMBER or mps"),
+        ("train_FERD/train.py", ["--recipe", "papre"], "Did you mean paper? Choose from paper, released."),
+        ("train.py", ["--stage", "both"], "Choose from 1, 2, all."),
+    ],
+)
+def test_a_wrong_choice_is_answered_in_one_line_with_the_nearest_right_one(script, arguments, answer, capsys):
+    main = runpy.run_path(str(ROOT / script))["main"]
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and answer in error and error.count("\n") == 1
+
+
+def test_a_scene_that_is_not_there_is_answered_with_the_nearest_name(dataset, capsys):
+    (dataset / "test" / "aviris_ng" / "a.npy").rename(dataset / "test" / "aviris_ng" / "airport.npy")
+    masks = dataset / "ground_truth" / "aviris_ng"
+    (masks / "a.png").rename(masks / "airport.png")
+    assert run_had100(dataset, dataset / "out", "--features", "original", "--scenes", "airpot") == 2
+    assert "Did you mean airport?" in capsys.readouterr().err

@@ -19,6 +19,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from data.commandline import Parser
 from training.options import add_train_options, launch
 from training.recipe import STAGE1_TERMS
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_train_options(parser, STAGE1_TERMS)
     return parser
 

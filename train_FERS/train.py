@@ -21,6 +21,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data.commandline import Parser
 from training.options import add_train_options, launch
 from training.recipe import STAGE2_TERMS
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_train_options(parser, STAGE2_TERMS)
     parser.add_argument(
         "--spe_fen", type=Path, help="Stage 1's checkpoint (default: spe_fen.safetensors in --checkpoint_dir)"

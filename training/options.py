@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.commandline import list_of, natural, positive, run
+from data.commandline import device, list_of, natural, positive, run
 from data.patches import NODATA_CHOICES
 from data.paths import home
 from fast.process import prepare
@@ -109,10 +109,11 @@ def add_train_options(parser: argparse.ArgumentParser, terms: Iterable[str]) -> 
     group.add_argument(
         "--device",
         "--device_ids",
-        type=_device,
+        type=device,
         default="auto",
-        help="auto, gpu, cpu, cuda, cuda:1 or mps (default: auto, a GPU if there is one)",
+        help="auto (a GPU if there is one), gpu (stop if there is none), cpu, cuda, cuda:1, mps (default: auto)",
     )
+    group.add_argument("--threads", type=positive, help="CPU threads of each process (default: PyTorch's choice)")
     group.add_argument(
         "--cpu", dest="device", action="store_const", const="cpu", help=argparse.SUPPRESS
     )  # old spelling
@@ -124,8 +125,12 @@ def launch(train: Callable[[argparse.Namespace, Accelerator], None], options: ar
     prepare()
 
     def script() -> None:
+        import torch
+
         from training.device import make_accelerator
 
+        if options.threads:
+            torch.set_num_threads(options.threads)
         accelerator = make_accelerator(options.precision, options.device)
         train(options, accelerator)
 
@@ -147,12 +152,6 @@ def _folder_name(text: str) -> str:
     if not re.fullmatch(r"\w[\w.-]*", text, re.ASCII):
         raise argparse.ArgumentTypeError(f"'{text}' is not a name of letters, digits, '_', '-' and '.'")
     return text
-
-
-def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|gpu|cpu|mps|(cuda:)?[0-9]{1,3}|cuda", text):
-        raise argparse.ArgumentTypeError(f"'{text}' is not auto, gpu, cpu, cuda, cuda:NUMBER or mps")
-    return f"cuda:{text}" if text.isdigit() else text  # --device_ids 0, as the released scripts have it
 
 
 def _number(text: str) -> float:
