@@ -239,7 +239,8 @@ def _evaluate_batch(batch: list[Sample], pipeline: Pipeline, save_dir: Path) -> 
     started = time.perf_counter()
     try:
         # ends with a copy to the host, so a GPU has finished
-        scores = pipeline.score(np.stack([sample.h for sample in batch]), left_out, choice)
+        cubes = np.stack([sample.h for sample in batch]) if len(batch) > 1 else batch[0].h[None]  # no copy of one
+        scores = pipeline.score(cubes, left_out, choice)
     except ValueError as error:  # what a detector says of its input, with the file it was
         if len(batch) == 1:
             raise SceneError(f"{batch[0].labelled.path}: {error}") from error

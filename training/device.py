@@ -21,8 +21,6 @@ def make_accelerator(precision: str = "fp32", device: str = "auto") -> Accelerat
     Raises:
         TrainingError: The device or the precision cannot be had.
     """
-    if device == "gpu":
-        device = "mps" if torch.backends.mps.is_available() and not torch.cuda.is_available() else "cuda"
     if device not in ("auto", "cpu"):
         name = ("cuda" if torch.cuda.is_available() else "mps") if device == "gpu" else device
         try:
