@@ -10,30 +10,36 @@ Every other option is the stage's own: python train.py --stage 1 --help. With se
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 import train_FERD.train as stage1
 import train_FERS.train as stage2
+from data.commandline import Parser
+from fast.process import prepare
 from training.options import run_script
-from training.run import places
 
 STAGES = {"1": (stage1,), "2": (stage2,), "all": (stage1, stage2)}
-CHECKPOINTS = {1: stage1.Stage1.checkpoint, 2: stage2.Stage2.checkpoint}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code of the first stage that fails, else 0."""
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = Parser(add_help=False)
     parser.add_argument("--stage", choices=tuple(STAGES), default="2")
     options, rest = parser.parse_known_args(arguments)
     if {"-h", "--help"} & set(rest):
         print(__doc__)
     stages = STAGES[options.stage]
+    parsed = {stage: stage.parser().parse_args(rest) for stage in stages}
+    prepare()
 
     def check() -> None:  # what is wrong with the second stage should not show after hours of the first
-        for stage in stages:
-            places(stage.parser().parse_args(rest), stage.STAGE, CHECKPOINTS[stage.STAGE])
+        from train_FERD.stage import Stage1
+        from train_FERS.stage import Stage2
+        from training.run import places
+
+        for stage, number, checkpoint in ((stage1, 1, Stage1.checkpoint), (stage2, 2, Stage2.checkpoint)):
+            if stage in parsed:
+                places(parsed[stage], number, checkpoint)
 
     if code := run_script(check):
         return code

@@ -21,11 +21,11 @@ from accelerate import Accelerator
 from baselines.aetnet import CELL, SMALLEST, AETNetStage
 from baselines.rd4ad import READINGS, STAGES
 from data import SceneError
+from data.paths import home
 from detectors import RX
 from detectors.rd4ad import RD4AD
 from evaluation.metrics import auc
 from models.aetnet import AETNet
-from models.checkpoint import home
 from training.options import add_train_options, launch
 from training.run import TrainRun, scene_scorer
 from training.stage import Stage

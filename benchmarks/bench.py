@@ -42,9 +42,9 @@ from models import SpaFEN, SpeFEN, load_checkpoint
 from models.checkpoint import git_revision
 from tests import reference
 from train_FERD.network import FERD
-from train_FERD.train import Stage1
+from train_FERD.stage import Stage1
 from train_FERS.network import FRN
-from train_FERS.train import Stage2
+from train_FERS.stage import Stage2
 
 SIDE = 64  # px, of scenes and patches
 CASES = ("Spe-FEN", "Spa-FEN", "RX", "end to end", "Stage 1 step", "Stage 2 step", "start-up")

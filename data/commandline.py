@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable
+from typing import NoReturn
+
+from data.errors import did_you_mean
 
 INTERRUPTED = 130
 BUG = 1
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that answers a wrong choice in one line, with the nearest right one."""
+
+    def error(self, message: str) -> NoReturn:
+        """One line instead of the whole usage; exit code 2."""
+        wrong, _, listed = message.partition(" (choose from ")
+        if listed:
+            choices = [choice.strip("' ") for choice in listed.rstrip(")").split(",")]
+            given = wrong.rpartition("'")[0].rpartition("'")[2]
+            message = f"{wrong}.{did_you_mean(given, choices)} Choose from {', '.join(choices)}."
+        self.exit(2, f"error: {message} See {self.prog} --help.\n")
 
 
 def run(work: Callable[[], None], errors: tuple[type[Exception], ...] = (), how_to_resume: str = "") -> int:
@@ -67,6 +84,13 @@ def positive(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) == 0:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number >= 1")
     return int(text)
+
+
+def device(text: str) -> str:
+    """A device; a number is that GPU, as the released scripts have it."""
+    if not re.fullmatch(r"auto|gpu|cpu|mps|(cuda:)?[0-9]{1,3}|cuda", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not auto, gpu, cpu, cuda, cuda:NUMBER or mps")
+    return f"cuda:{text}" if text.isdigit() else text
 
 
 def list_of(allowed: Iterable[str]) -> Callable[[str], tuple[str, ...]]:

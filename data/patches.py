@@ -17,10 +17,9 @@ import shutil
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from data.commandline import run
@@ -30,13 +29,16 @@ from data.manifest import MANIFEST, entry, read_manifest, write_manifest
 from data.normalise import normalise
 from data.scene import MIN_SIDE, Scene, SceneError, nodata_pixels, read_mask, read_scene, row_blocks
 
+if TYPE_CHECKING:
+    import torch
+
 NODATA_CHOICES = ("refuse", "keep", "mask")
 REASONS = ("masked", "no data", "constant")
 _NO_MASK = "-"
 _CROP = re.compile(r"(_[1-4]|_r\d{4,}_c\d{4,})$")  # HAD100's four corner crops of a scene, and those cut here
 
 
-class BackgroundPatches(Dataset):
+class BackgroundPatches:
     """The training patches of a folder, memory-mapped: a patch is read when it is asked for, and not kept.
 
     Each patch is an image of its own: its bands ``[start : start + bands]`` are scaled to [-0.1, 0.1] by their own
@@ -107,6 +109,8 @@ class BackgroundPatches(Dataset):
 
     def __getitem__(self, index: int) -> torch.Tensor:
         """Patch ``index``, normalised: ``(C, H, W)`` float32 in [-0.1, 0.1]."""
+        import torch  # to cut patches takes no PyTorch
+
         scene = read_scene(self.files[index], nodata=() if self.nodata == "keep" else NODATA)
         return torch.from_numpy(np.ascontiguousarray(normalise(scene, self.bands, self.start).transpose(2, 0, 1)))
 

@@ -3,3 +3,8 @@
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def home() -> Path:
+    """Where data, runs and own checkpoints are by default: the checkout, or, for an installed copy, the current folder."""
+    return ROOT if (ROOT / "pyproject.toml").is_file() else Path.cwd()

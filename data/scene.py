@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data.errors import did_you_mean
 from data.readers import SceneError, open_scene, read_array
 from data.readers.base import UNDECLARED_NODATA, missing_pixels, refusing
 
@@ -89,7 +90,8 @@ def select_scenes(found: list[LabelledScene], names: str, folder: Path) -> list[
     missing = [name for name in wanted if name not in by_name]
     if missing or not wanted:
         raise SceneError(
-            f"{folder}: no scene {', '.join(missing) or 'was named'}; found {', '.join(by_name)}. Choose among these."
+            f"{folder}: no scene {', '.join(missing) or 'was named'}; found {', '.join(by_name)}."
+            f"{did_you_mean(missing[0], by_name) if missing else ''} Choose among these."
         )
     return [by_name[name] for name in wanted]
 

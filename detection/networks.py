@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from data.errors import FersError
-from detection.views import Features
-from fast.deploy import deploy
+from detection.views import Features, View
+from fast.deploy import TILE, DeployedSpeFEN, Window, deploy
 from models import CheckpointError, SpaFEN, SpeFEN
 from models.aetnet import AETNet
 from models.backbones import random_seed
@@ -24,6 +26,9 @@ BRANCHES: Mapping[str, Callable[..., SpeFEN | SpaFEN | AETNet]] = {
 }
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 NAMES = {"spe_fen": "Spe-FEN", "spa_fen": "Spa-FEN", "aetnet": "AETNet"}
+
+
+WAIT: dict[str, Any] = {"leave": False, "disable": None, "delay": 2}  # a bar on terminals, from two seconds on
 
 
 class DeviceError(FersError):
@@ -68,6 +73,52 @@ class Networks:
             if self.aetnet is not None:
                 found["aetnet"] = self.aetnet(cube.to(self.precision)).float()
             yield cube, Features(**found)
+
+    def views(self, view: View, h: torch.Tensor, together: int = 1) -> Iterator[list[torch.Tensor]]:
+        """The cubes of a view, as ``view.cubes`` makes them of ``features``, of a few scenes after the other.
+
+        A large scene is made window by window, and its F_spa is overwritten with the first cube. So beside H there is
+        never more than one cube for each that the view has.
+
+        Args:
+            view: Without a fusion of its own (``joined``).
+            h: As ``features``.
+            together: As ``features``.
+
+        Yields:
+            What a detector sees of some scenes.
+        """
+        cubes = h.split(together)
+        spatial = None if self.spa is None else self.spa(h.to(self.precision)).float().split(together)
+        for i, cube in enumerate(cubes):
+            whole = None if spatial is None else spatial[i]
+            made: list[torch.Tensor] = []
+            tiles = -(-cube.shape[2] // TILE) * (1 if self.spe is None else -(-cube.shape[3] // TILE))
+            for window, spe in tqdm(self._windows(cube), "networks", tiles, unit="tile", **WAIT):
+                found = {} if whole is None else {"spa": whole[window]}
+                if spe is not None:
+                    found["spe"] = spe.float()
+                if self.aetnet is not None:
+                    found["aetnet"] = self.aetnet(cube.to(self.precision)).float()
+                parts = view.cubes(cube[window], Features(**found))
+                if parts[0].shape == cube.shape:
+                    made = parts
+                    break
+                if not made:
+                    made = [torch.empty_like(cube) if whole is None or j else whole for j in range(len(parts))]
+                for target, part in zip(made, parts, strict=True):
+                    target[window] = part
+            yield made
+
+    def _windows(self, cube: torch.Tensor) -> Iterator[tuple[Window, torch.Tensor | None]]:
+        """Windows of a scene, with their F_spe where the view needs it."""
+        if isinstance(self.spe, DeployedSpeFEN):
+            yield from self.spe.windows(cube.to(self.precision))
+        elif self.spe is not None:  # compiled
+            yield (..., slice(None), slice(None)), self.spe(cube.to(self.precision))
+        else:
+            rows = cube.shape[2] if self.aetnet is not None else TILE
+            yield from (((..., slice(top, top + rows), slice(None)), None) for top in range(0, cube.shape[2], rows))
 
 
 def load_networks(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +14,9 @@ import torch
 from data.errors import FersError
 from data.normalise import NoData
 from detection.networks import choose_device, load_networks
-from detection.views import VIEWS, default_fusion, view_name
+from detection.views import VIEWS, default_fusion, score, view_name
 from detectors import Detector, find_detector, make_detector
 from models.checkpoint import checkpoint_folder
-
-FEATURES = ("original", "untrained", "spectral", "spatial", "fused", "aetnet")
-FUSIONS = tuple(name.removeprefix("fused-") for name in VIEWS if name.startswith("fused-"))
 
 Choice = Callable[[Iterable[torch.Tensor]], torch.Tensor]
 """Picks one of the score maps ``(1, H, W)`` that a detector trained on the scene makes, one an iteration."""
@@ -110,6 +108,11 @@ class DetectConfig:
         return f"{self.detect}{' (' + ', '.join(details) + ')' if details else ''}, {what}{seed}"
 
     @property
+    def unit(self) -> str:
+        """What the scores measure, for the colour bar of a map."""
+        return VIEWS[self.view].unit or find_detector(self.detect).unit
+
+    @property
     def checkpoint_folder(self) -> Path:
         """Where the checkpoints are looked for."""
         return Path(self.checkpoint_dir or checkpoint_folder(self.sensor, self.bands))
@@ -181,9 +184,16 @@ class Pipeline:
         masks = None if left_out is None else torch.from_numpy(left_out).to(self.device)
         one = self.device.type == "cpu" or masks is not None or choice is not None
         maps: list[torch.Tensor] = []
-        for cube, features in self.networks.features(cubes, 1 if one else len(cubes)):
+        together = 1 if one else len(cubes)
+        scenes: Iterator[Any] = (
+            self.networks.features(cubes, together)
+            if self.view.joined
+            else self.networks.views(self.view, cubes, together)
+        )
+        for scene in scenes:
             mask = None if masks is None or not masks[len(maps)].any() else masks[len(maps)][None]
-            scored = self.view.score(self._detector(mask, choice), cube, features, mask)
+            detector = self._detector(mask, choice)
+            scored = self.view.joined(detector, *scene, mask) if self.view.joined else score(detector, scene)
             maps.append(scored if mask is None else scored.masked_fill(mask, float(scored[~mask].min())))
         return torch.cat(maps).cpu().numpy()
 

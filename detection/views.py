@@ -37,9 +37,11 @@ class View:
     """A row of ``VIEWS``.
 
     Attributes:
-        cubes: From H and its features to the cubes that the detector scores (eqs. 18, 19, 23).
+        cubes: From H and its features to the cubes that the detector scores (eqs. 18, 19, 23). Each pixel's values come
+            from the same pixel's, so a large scene may be given in windows.
         needs: The branches whose features it takes: ``spe_fen``, ``spa_fen``, ``aetnet``.
         ours: Why it stands in no row of the paper; empty for what the paper has.
+        unit: What its scores measure, where that is not what the detector's do.
         joined: A fusion that is no product of the cubes' maps: from the detector, H, its features and the pixels to
             leave out, or None, to the score map.
     """
@@ -47,6 +49,7 @@ class View:
     cubes: Callable[[torch.Tensor, Features], list[torch.Tensor]]
     needs: tuple[str, ...] = ()
     ours: str = ""
+    unit: str = ""
     joined: Callable[[Detector, torch.Tensor, Features, torch.Tensor | None], torch.Tensor] | None = None
 
     def score(
@@ -62,11 +65,14 @@ VIEWS: dict[str, View] = {
     "original": View(lambda h, f: [h]),
     "spectral": View(lambda h, f: [h + f.spe], ("spe_fen",)),  # eq. 19
     "spatial": View(lambda h, f: [h + f.spa], ("spa_fen",)),  # eq. 18
-    "fused-A": View(lambda h, f: [h + f.spa, h + f.spe], ("spe_fen", "spa_fen")),  # eqs. 18-22
+    "fused-A": View(
+        lambda h, f: [h + f.spa, h + f.spe], ("spe_fen", "spa_fen"), unit="product of scaled maps"
+    ),  # eqs. 18-22
     "fused-B": View(lambda h, f: [h + f.spa + f.spe], ("spe_fen", "spa_fen")),  # eq. 23
     "fused-C": View(
         lambda h, f: [h + f.spe],
         ("spe_fen",),
+        unit="sum of log distances",
         ours="Fusion C is this project's own: local statistics of H instead of the spatial branch. The paper has no such row.",
         joined=lambda detector, h, f, left_out: fusion_c(detector, h, f.spe, left_out=left_out),
     ),

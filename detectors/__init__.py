@@ -22,10 +22,12 @@ from detectors.lrx import LRX
 from detectors.rx import RX, rx, rx_array
 
 DETECTORS: dict[str, Entry] = {
-    "RX": Entry(RX, cite="Reed and Yu, IEEE Trans. ASSP 38(10), 1990"),
+    "RX": Entry(RX, cite="Reed and Yu, IEEE Trans. ASSP 38(10), 1990", unit="squared Mahalanobis distance"),
     "AE": Entry(AE, trains_on="scene", fusion="B", cite="Jin, Zhu and Guo, arXiv 2510.18781, section IV-B"),
     "LRX": Entry(
-        LRX, cite="Reed and Yu, IEEE Trans. ASSP 38(10), 1990; Kwon, Der and Nasrabadi, Opt. Eng. 42(11), 2003"
+        LRX,
+        cite="Reed and Yu, IEEE Trans. ASSP 38(10), 1990; Kwon, Der and Nasrabadi, Opt. Eng. 42(11), 2003",
+        unit="squared Mahalanobis distance",
     ),
     "KRX": Entry(KRX, cite="Kwon and Nasrabadi, IEEE TGRS 43(2), 2005"),
     "CRD": Entry(CRD, cite="Li and Du, IEEE TGRS 53(3), 2015"),

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from detectors.base import minmax
 
@@ -73,7 +74,7 @@ class AE:
         with torch.enable_grad():
             network = PixelAutoencoder(cube.shape[1], self.seed).to(cube.device)
             optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
-            for step in range(self.iterations + 1):
+            for step in tqdm(range(self.iterations + 1), "AE", unit="step", leave=False, disable=None, delay=2):
                 error = (network(target) - target).square()
                 if step > 0 if self.scored == "after" else step < self.iterations:
                     yield error.detach().mean(1)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 BLOCK = {"cpu": 1 << 12, "cuda": 1 << 15}  # pixels in a block: bounds the float64 copy of a large scene
 _TERMS = 1 << 9  # of a sum at a time: longer plain sums lose a digit that the inverse brings to light
@@ -86,11 +87,11 @@ class Background:
         """
         pixels = pixels_of(cube)
         size = BLOCK.get(pixels.device.type, BLOCK["cpu"])
+        blocks = tqdm(pixels.split(size, dim=2), "background", unit="block", leave=False, disable=None, delay=2)
         if mask is None:
-            return cls.from_moments(moments(block) for block in pixels.split(size, dim=2))
+            return cls.from_moments(map(moments, blocks))
         left_out = _left_out(mask, cube.shape, pixels.device)
-        parts = zip(pixels.split(size, dim=2), left_out.split(size, dim=1), strict=True)
-        return cls.from_moments(moments(*part) for part in parts)
+        return cls.from_moments(map(moments, blocks, left_out.split(size, dim=1)))
 
     @classmethod
     def from_blocks(cls, blocks: Iterable[torch.Tensor | np.ndarray]) -> Background:

@@ -29,12 +29,14 @@ class Entry:
             the seed; or ``background`` scenes, before the test, so it needs a checkpoint.
         fusion: The fusion that fused features get by default: ``by bands`` is A up to 50 bands and B above.
         cite: Source.
+        unit: What its scores measure, for the colour bar of a map.
     """
 
     make: Callable[..., Detector]
     trains_on: Literal["nothing", "scene", "background"] = "nothing"
     fusion: Literal["by bands", "B"] = "by bands"
     cite: str = ""
+    unit: str = "score"
 
 
 def minmax(score: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from detectors.background import BLOCK, Background, pixels_of, row_blocks
 
@@ -89,7 +90,8 @@ def rx(
             "Use more pixels or fewer bands."
         )
     mean, scores = background.mean.to(pixels.device)[:, :, None], []
-    for block in pixels.split(BLOCK.get(pixels.device.type, BLOCK["cpu"]), dim=2):
+    blocks = pixels.split(BLOCK.get(pixels.device.type, BLOCK["cpu"]), dim=2)
+    for block in tqdm(blocks, "RX", unit="block", leave=False, disable=None, delay=2):
         centred = block.to(torch.float64, copy=True).sub_(mean)
         score = centred.new_zeros(len(centred), centred.shape[2])
         for rows in row_blocks(centred.shape[1], centred.device):

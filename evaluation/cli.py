@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data.benchmarks import BENCHMARKS, Benchmark
-from data.commandline import natural, positive, run
-from data.errors import FersError
+from data.commandline import Parser, device, natural, positive, run
+from data.errors import FersError, did_you_mean
 from data.paths import ROOT
-from detection.networks import PRECISIONS
-from detection.pipeline import FEATURES, FUSIONS, DetectConfig, Pipeline
-from detectors import DETECTORS
-from evaluation.evaluate import config_hash, evaluate, full_config
-from evaluation.published import published_aucs
+from detection.names import DETECTORS, FEATURES, FUSIONS, PRECISIONS
+from fast.process import prepare
 
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that answers a wrong choice with the nearest right one."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        """One line instead of the whole usage; exit code 2."""
-        wrong, _, choices = message.partition(" (choose from ")
-        if choices:
-            given = wrong.rpartition("'")[0].rpartition("'")[2]
-            near = difflib.get_close_matches(given, [c.strip("' )") for c in choices.split(",")], 1, 0.4)
-            wrong += f"; did you mean {near[0]}?" if near else ""
-            message = f"{wrong} Choose from {choices.rstrip(')')}."
-        self.exit(2, f"error: {message} See {self.prog} --help.\n")
+if TYPE_CHECKING:
+    from detection.pipeline import DetectConfig
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -63,7 +49,10 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
 
     group = found.add_argument_group("method")
     group.add_argument(
-        "--detect", default="RX", help=f"{', '.join(DETECTORS)}, or module:Name of your own (default: RX)"
+        "--detect",
+        type=_detector,
+        default="RX",
+        help=f"{', '.join(DETECTORS)}, or module:Name of your own (default: RX)",
     )
     group.add_argument(
         "--option",
@@ -116,20 +105,25 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     group.add_argument(
         "--device",
         "--device_ids",
-        type=_device,
+        type=device,
         default="auto",
-        help="auto (a GPU if there is one), gpu, cpu, cuda, cuda:1, mps (default: auto)",
+        help="auto (a GPU if there is one), gpu (stop if there is none), cpu, cuda, cuda:1, mps (default: auto)",
     )
     group.add_argument("--threads", type=positive, help="CPU threads (default: PyTorch's choice)")
     group.add_argument(
         "--precision",
-        choices=tuple(PRECISIONS),
+        choices=PRECISIONS,
         default="fp32",
         help="of the networks; bf16 is faster on hardware made for it and changes the result; marked (default: fp32)",
     )
     group.add_argument("--compile", action="store_true", help="compile the networks with torch.compile")
-    group.add_argument("--batch_size", type=positive, default=8, help="scenes of one size at a time (default: 8)")
-    group.add_argument("--no_maps", action="store_true", help="do not draw the maps, which takes longer than scoring")
+    group.add_argument(
+        "--batch_size", type=positive, default=8, help="scenes of one size that are scored together (default: 8)"
+    )
+    group.add_argument(
+        "--maps", choices=("png", "pdf", "none"), default="png", help="a picture of each scene's result (default: png)"
+    )
+    group.add_argument("--no_maps", dest="maps", action="store_const", const="none", help="the same as --maps none")
     return found
 
 
@@ -145,11 +139,14 @@ def work(name: str, options: argparse.Namespace) -> None:
     Raises:
         FersError: An option, a scene or a checkpoint cannot be used.
     """
+    prepare()
+    # PyTorch and what needs it: --help does not wait for them
     import torch
 
-    from fast.process import prepare
+    from detection.pipeline import Pipeline
+    from evaluation.evaluate import config_hash, evaluate, full_config
+    from evaluation.published import published_aucs
 
-    prepare()
     if options.threads:
         torch.set_num_threads(options.threads)
     benchmark = BENCHMARKS[name]
@@ -173,13 +170,16 @@ def work(name: str, options: argparse.Namespace) -> None:
         dataset=dataset,
         published=published_aucs(name, settings.detect, settings.view, settings.bands) or None if paper else None,
         batch_size=options.batch_size,
-        maps=not options.no_maps,
+        maps=options.maps != "none",
+        map_format=options.maps,
         config=extra,
     )
 
 
 def config_of(options: argparse.Namespace, benchmark: Benchmark) -> DetectConfig:
     """The configuration that the options ask for."""
+    from detection.pipeline import DetectConfig
+
     pairs = [text.partition("=") for text in options.option]
     if wrong := [name for name, equals, _ in pairs if not equals]:
         raise FersError(f"--option {wrong[0]}: expected NAME=VALUE, such as --option iterations=50.")
@@ -189,7 +189,7 @@ def config_of(options: argparse.Namespace, benchmark: Benchmark) -> DetectConfig
     return DetectConfig(
         bands=options.input_channel,
         sensor=options.sensor or benchmark.sensor,
-        detect=next((key for key in DETECTORS if key.lower() == options.detect.lower()), options.detect),
+        detect=options.detect,
         options=chosen,
         features=options.features,
         fusion=options.fusion,
@@ -211,6 +211,11 @@ def _sensor(text: str) -> str:
     return text
 
 
-def _device(text: str) -> str:
-    """``--device_ids 0``, as the released scripts have it, is ``--device cuda:0``."""
-    return f"cuda:{text}" if text.isdigit() else text
+def _detector(text: str) -> str:
+    """A detector by its name in the table, whatever the case; or ``module:Name``, which is looked for later."""
+    found = next((name for name in DETECTORS if name.lower() == text.lower()), text)
+    if ":" not in text and found not in DETECTORS:
+        raise argparse.ArgumentTypeError(
+            f"no detector '{text}'.{did_you_mean(text, DETECTORS)} Choose from {', '.join(DETECTORS)}, or module:Name of your own."
+        )
+    return found

@@ -2,7 +2,7 @@
 
     save_dir/results.json        {"scenes": {name: {"auc", "seconds", ...}}, "mean_auc", "config", ...}
     save_dir/scores/<scene>.npy  the score map, (H, W)
-    save_dir/maps/<scene>.png    false colour, score map, ground truth and ROC
+    save_dir/maps/<scene>.png    false colour, score map, ground truth and ROC; or .pdf
 
 Numbers first: all scenes are scored before the first map is drawn. An interrupted run goes on where it stopped when it
 is started again with the same configuration; a finished one is run anew.
@@ -26,11 +26,11 @@ from tqdm import tqdm
 from data import LabelledScene, SceneError, normalise
 from data.files import atomic_path
 from data.normalise import usable_pixels
+from detection.networks import NAMES
 from detection.pipeline import DetectConfig, Pipeline
-from evaluation.figures import scene_figure
 from evaluation.folder import locked
 from evaluation.metrics import auc
-from evaluation.tables import header_line, mean_line, scene_line
+from evaluation.tables import SECONDS_NOTE, header_line, mean_line, scene_line
 from models.checkpoint import git_revision
 
 RESULTS_FILE = "results.json"
@@ -104,6 +104,7 @@ def evaluate(
     config: dict | None = None,
     batch_size: int = 8,
     maps: bool = True,
+    map_format: str = "png",
 ) -> Results:
     """Score every scene, print a table, write results and score maps; then draw the maps.
 
@@ -116,6 +117,7 @@ def evaluate(
         config: Further entries for the configuration in results.json.
         batch_size: Scenes of one size that are scored together, where they follow each other.
         maps: Draw maps/<scene>.png.
+        map_format: Their suffix, ``png`` or ``pdf``.
 
     Returns:
         The results.
@@ -127,7 +129,7 @@ def evaluate(
     save_dir = Path(save_dir)
     config = {**full_config(pipeline), "dataset": dataset, **(config or {})}
     with locked(save_dir):
-        return _evaluate(scenes, pipeline, save_dir, config, published, batch_size, maps)
+        return _evaluate(scenes, pipeline, save_dir, config, published, batch_size, map_format if maps else None)
 
 
 def _evaluate(
@@ -137,7 +139,7 @@ def _evaluate(
     config: dict,
     published: dict[str, float] | None,
     batch_size: int,
-    maps: bool,
+    map_format: str | None,
 ) -> Results:
     began = time.perf_counter()
     settings = pipeline.config
@@ -162,10 +164,12 @@ def _evaluate(
             write_json(save_dir / RESULTS_FILE, results.to_json(complete=False))
             bar.update(len(batch))
     _print_summary(results, published)
-    if maps:
-        _draw_maps(scenes, save_dir, settings.title, anew={labelled.name for labelled in remaining})
+    if map_format:
+        title = f"{config['dataset']}: {settings.title}, {settings.bands} bands{_weights(pipeline.provenance)}"
+        anew = {labelled.name for labelled in remaining}
+        _draw_maps(scenes, save_dir, map_format, title, settings.unit, anew)
     write_json(save_dir / RESULTS_FILE, results.to_json(complete=True))
-    drawn = " and figures" if maps else ""
+    drawn = " and figures" if map_format else ""
     print(f"Results, score maps{drawn}: {save_dir} ({time.perf_counter() - began:.1f} s in all)")
     return results
 
@@ -235,7 +239,8 @@ def _evaluate_batch(batch: list[Sample], pipeline: Pipeline, save_dir: Path) -> 
     started = time.perf_counter()
     try:
         # ends with a copy to the host, so a GPU has finished
-        scores = pipeline.score(np.stack([sample.h for sample in batch]), left_out, choice)
+        cubes = np.stack([sample.h for sample in batch]) if len(batch) > 1 else batch[0].h[None]  # no copy of one
+        scores = pipeline.score(cubes, left_out, choice)
     except ValueError as error:  # what a detector says of its input, with the file it was
         if len(batch) == 1:
             raise SceneError(f"{batch[0].labelled.path}: {error}") from error
@@ -290,14 +295,27 @@ def _best_by(mask: np.ndarray, maps: Iterable[torch.Tensor]) -> torch.Tensor:
     return max(maps, key=lambda score: auc(score[0].cpu().numpy(), mask) or 0.0)
 
 
-def _draw_maps(scenes: list[LabelledScene], save_dir: Path, title: str, anew: set[str]) -> None:
+def _weights(provenance: dict[str, dict]) -> str:
+    """Which weights a map was made with, in a few words for its title: each branch's folder and the start of its sha256."""
+    named = []
+    for branch, info in provenance.items():
+        if info.get("untrained"):
+            named.append(f"{NAMES[branch]} untrained, layers {info['backbone']}, seed {info['seed']}")
+        else:
+            named.append(f"{NAMES[branch]} from {Path(info['path']).parent.name} ({info['sha256'][:8]})")
+    return f"; {', '.join(named)}" if named else ""
+
+
+def _draw_maps(scenes: list[LabelledScene], save_dir: Path, suffix: str, title: str, unit: str, anew: set[str]) -> None:
     """Draw each scene that was scored just now, or whose map an interrupted run still owes."""
+    from evaluation.figures import scene_figure  # Matplotlib, only where something is drawn
+
     for labelled in tqdm(scenes, desc="maps", unit="map", leave=False, dynamic_ncols=True, disable=None):
-        path = save_dir / "maps" / f"{labelled.name}.png"
+        path = save_dir / "maps" / f"{labelled.name}.{suffix}"
         score = save_dir / "scores" / f"{labelled.name}.npy"
         if labelled.name in anew or not path.is_file() or path.stat().st_mtime < score.stat().st_mtime:
             scene, mask = labelled.load()
-            scene_figure(scene, np.load(score), mask, path, title)
+            scene_figure(scene, np.load(score), mask, path, title, unit)
 
 
 def _print_summary(results: Results, published: dict[str, float] | None) -> None:
@@ -310,6 +328,7 @@ def _print_summary(results: Results, published: dict[str, float] | None) -> None
         print(mean_line(f"without {', '.join(cut)}", mean, None, published, whole))
     if len(aucs) < len(results.scenes):
         print(f"{len(results.scenes) - len(aucs)} of {len(results.scenes)} scenes have no AUC and are not in the mean.")
+    print(SECONDS_NOTE)
     for caveat in results.caveats:
         print(f"Note: {caveat}")
 

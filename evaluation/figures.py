@@ -11,11 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import FuncNorm
 from matplotlib.figure import Figure
-from scipy.stats import rankdata
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import NullLocator
+from matplotlib.transforms import blended_transform_factory
 
 from data.files import atomic_path
 from data.scene import Scene
-from evaluation.metrics import auc, has_both_classes, roc
+from evaluation.metrics import auc, has_both_classes, rank, roc
 
 RGB_NM = (640.0, 550.0, 470.0)
 _FULL_RANGE_NM = (400.0, 2500.0)  # assumed of a file without wavelengths: AVIRIS and its kin
@@ -57,15 +59,18 @@ def false_colour(scene: Scene) -> np.ndarray:
     return np.nan_to_num(np.stack(channels, axis=2))
 
 
-def scene_figure(scene: Scene, score: np.ndarray, mask: np.ndarray, path: str | Path, title: str) -> Path:
+def scene_figure(
+    scene: Scene, score: np.ndarray, mask: np.ndarray, path: str | Path, title: str, unit: str = "score"
+) -> Path:
     """Draw one scene's result: false colour, score map, ground truth and ROC side by side.
 
     Args:
         scene: The scene, for its false colour.
         score: ``(H, W)`` score map. Its colours end at the 99.5th percentile, as a few pixels would take all the range.
         mask: ``(H, W)`` bool, True at anomalies.
-        path: The .png to write.
-        title: What the map was made with, such as ``RX, fusion B``.
+        path: The file to write; its suffix chooses the format, such as .png or .pdf.
+        title: What the map was made with, such as ``ABU: RX, fusion B, 200 bands``.
+        unit: What the colour bar of the score map measures.
 
     Returns:
         ``path``.
@@ -74,41 +79,49 @@ def scene_figure(scene: Scene, score: np.ndarray, mask: np.ndarray, path: str | 
     # Fixed places, in inches: a layout engine takes as long as all the drawing.
     side = 3.0
     tall = min(max(side * height / width, 1.8), 12.0)
-    below, above, total = 0.55, 0.75, 4 * side + 2.3
-    figure = Figure(figsize=(total, below + tall + above))
-    places = [(0.15 + i * (side + gap), below, side, tall) for i, gap in enumerate((0.0, 0.15, 0.45, 0.55))]
+    below, above, total = 0.55, 0.85, 4 * side + 2.5
+    high = below + tall + above
+    figure = Figure(figsize=(total, high))
     picture, scores, truth, curve = (
-        figure.add_axes((x / total, y / (below + tall + above), w / total, h / (below + tall + above)))
-        for x, y, w, h in places
+        figure.add_axes(((0.15 + i * (side + 0.15) + gap) / total, below / high, side / total, tall / high))
+        for i, gap in enumerate((0.0, 0.0, 0.6, 1.1))
     )
     value = auc(score, mask)
 
-    picture.imshow(false_colour(scene))
-    picture.set_title("False colour (bands {}, {}, {})".format(*(band + 1 for band in rgb_bands(scene))))
-    low, high = np.percentile(score, [0.5, 99.5])
-    image = scores.imshow(score, cmap="inferno", vmin=low, vmax=high if high > low else low + 1)
-    scores.set_title(f"Score map: {title}")
-    figure.colorbar(image, cax=scores.inset_axes((1.02, 0.0, 0.04, 1.0)), extend="both")
-    truth.imshow(mask, cmap="gray", vmin=0, vmax=1)
-    truth.set_title(f"Ground truth ({int(mask.sum())} px)")
+    picture.imshow(false_colour(scene), interpolation="none")
+    picture.set_title("False colour (bands {}, {}, {})".format(*(band + 1 for band in rgb_bands(scene))), fontsize=10)
+    draw_scale(picture, width)
+    low, top = np.percentile(score, [0.5, 99.5])
+    image = scores.imshow(score, cmap="inferno", vmin=low, vmax=top if top > low else low + 1, interpolation="none")
+    scores.set_title("Score map", fontsize=10)
+    bar = figure.colorbar(image, cax=scores.inset_axes((1.02, 0.0, 0.04, 1.0)), extend="both")
+    bar.set_label(unit, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    truth.imshow(mask, cmap="gray", vmin=0, vmax=1, interpolation="none")
+    truth.set_title(f"Ground truth ({int(mask.sum())} px)", fontsize=10)
     for axes in (picture, scores, truth):
         axes.set_xticks([])
         axes.set_yticks([])
 
     draw_roc(curve, mask, {title: score})
-    curve.set_title("ROC: no AUC" if value is None else f"ROC, AUC = {value:.4f}")
+    curve.set_title("ROC: no AUC" if value is None else f"ROC, AUC = {value:.4f}", fontsize=10)
     note = f" ({'; '.join(scene.notes)})" if scene.notes else ""
-    figure.suptitle(
-        f"{scene.name}{note}",
-        fontweight="bold",
-        x=0.15 / total,
-        y=1 - 0.12 / (below + tall + above),
-        ha="left",
-        va="top",
-    )
+    figure.text(0.15 / total, 1 - 0.1 / high, f"{scene.name}{note}", fontweight="bold", ha="left", va="top")
+    figure.text(0.15 / total, 1 - 0.32 / high, title, fontsize=8, color="0.3", ha="left", va="top")
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=160)
+        options = {"pil_kwargs": {"compress_level": 3}} if Path(path).suffix == ".png" else {}
+        figure.savefig(temporary, dpi=130, **options)
     return Path(path)
+
+
+def draw_scale(axes: Axes, width: int) -> None:
+    """Draw a bar of a round number of pixels, about a quarter of the picture's width, into its lower left corner."""
+    power = 10 ** int(np.log10(max(width / 4, 1)))
+    length = max(step * power for step in (1, 2, 5) if step * power <= max(width / 4, 1))
+    x, white = 0.04 * width, {"color": "white", "path_effects": [withStroke(linewidth=2.5, foreground="black")]}
+    place = blended_transform_factory(axes.transData, axes.transAxes)
+    axes.plot([x, x + length], [0.04, 0.04], transform=place, linewidth=2, solid_capstyle="butt", **white)
+    axes.text(x, 0.06, f"{length} px", transform=place, fontsize=8, va="bottom", **white)
 
 
 @dataclass(frozen=True)
@@ -204,13 +217,15 @@ def draw_roc(axes: Axes, mask: np.ndarray, scores: dict[str, np.ndarray]) -> Non
     chance = np.geomspace(floor, 1, 100)
     axes.plot(chance, chance, color="0.6", linewidth=0.8, linestyle=":")
     axes.set_xlim(floor, 1)
+    axes.xaxis.set_minor_locator(NullLocator())  # minor ticks, and powers of ten as formulas, take as long as a map
+    axes.xaxis.set_major_formatter(lambda rate, _: f"{rate:g}")
     if len(scores) > 1:
         axes.legend(fontsize=7, loc="lower right", frameon=False)
 
 
 def _ranks(score: np.ndarray) -> np.ndarray:
     """The share of the scene's pixels that score lower, in [0, 1)."""
-    return (rankdata(score, method="average") - 1).reshape(score.shape) / score.size
+    return (rank(score) - 1) / score.size
 
 
 # few pixels matter: half the colours go to the last one in ten, a third to the last one in a hundred

@@ -9,9 +9,6 @@ and maximum before a threshold is compared between maps.
 from __future__ import annotations
 
 import numpy as np
-from scipy.integrate import trapezoid
-from scipy.stats import rankdata
-from sklearn.metrics import average_precision_score, roc_curve
 
 FALSE_ALARMS = (1e-3, 1e-2)  # the rates that the tables show
 
@@ -45,14 +42,19 @@ def auc(score: np.ndarray, mask: np.ndarray) -> float | None:
     if not has_both_classes(mask):
         return None
     n = int(mask.sum())
-    ranks = rankdata(score)[mask.ravel()]
+    ranks = rank(score)[mask]
     return float((ranks.sum() - n * (n + 1) / 2) / (n * (mask.size - n)))
 
 
 def roc(score: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The ROC curve: false and true positive rates, each rising from 0 to 1. Arguments as ``auc``."""
-    false_positive, true_positive, _ = roc_curve(mask.ravel(), score.ravel())
-    return false_positive, true_positive
+    """The corners of the ROC curve: false and true positive rates, each rising from 0 to 1.
+
+    Arguments as ``auc``; the mask has both classes.
+    """
+    false_positives, true_positives = _counts_above(score, mask)
+    bends = (np.diff(false_positives, 2) != 0) | (np.diff(true_positives, 2) != 0)
+    corners = np.flatnonzero([True, *bends, True])
+    return false_positives[corners] / false_positives[-1], true_positives[corners] / true_positives[-1]
 
 
 def pd_at(score: np.ndarray, mask: np.ndarray, pf: float) -> float:
@@ -61,8 +63,19 @@ def pd_at(score: np.ndarray, mask: np.ndarray, pf: float) -> float:
     Nothing is interpolated, so in a scene of fewer than ``1 / pf`` background pixels it is Pd without a false alarm.
     Arguments as ``auc``; the mask has both classes.
     """
-    false_positive, true_positive, _ = roc_curve(mask.ravel(), score.ravel(), drop_intermediate=False)
-    return float(true_positive[false_positive <= pf].max())
+    false_positives, true_positives = _counts_above(score, mask)
+    allowed = false_positives / false_positives[-1] <= pf
+    return float(true_positives[allowed][-1] / true_positives[-1])
+
+
+def average_precision(score: np.ndarray, mask: np.ndarray) -> float:
+    """The mean over the anomalies of the precision at the threshold that just detects them: area under precision and recall.
+
+    Arguments as ``auc``; the mask has both classes.
+    """
+    false_positives, true_positives = _counts_above(score, mask)
+    precision = true_positives[1:] / (true_positives[1:] + false_positives[1:])
+    return float(np.diff(true_positives) @ precision / true_positives[-1])
 
 
 def partial_auc(score: np.ndarray, mask: np.ndarray, pf: float = FALSE_ALARMS[0]) -> float:
@@ -75,7 +88,7 @@ def partial_auc(score: np.ndarray, mask: np.ndarray, pf: float = FALSE_ALARMS[0]
     inside = false_positive <= pf
     rates = np.append(false_positive[inside], pf)
     detections = np.append(true_positive[inside], np.interp(pf, false_positive, true_positive))
-    return float(trapezoid(detections, rates) / pf)
+    return float(np.diff(rates) @ (detections[1:] + detections[:-1]) / 2 / pf)
 
 
 def roc_3d(score: np.ndarray, mask: np.ndarray) -> dict[str, float]:
@@ -165,10 +178,16 @@ def all_metrics(score: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     return {
         **roc_3d(score, mask),
         "ASNPR": asnpr(score, mask),
-        "AP": float(average_precision_score(mask.ravel(), score.ravel())),
+        "AP": average_precision(score, mask),
         f"pAUC@{FALSE_ALARMS[0]:g}": partial_auc(score, mask),
         **{f"Pd@{pf:g}": pd_at(score, mask, pf) for pf in FALSE_ALARMS},
     }
+
+
+def rank(score: np.ndarray) -> np.ndarray:
+    """Each pixel's rank among all, from 1 up, in ``score``'s shape; ties have their mean rank."""
+    _, group, counts = np.unique(score, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[group].reshape(score.shape)
 
 
 def check(score: np.ndarray, mask: np.ndarray) -> None:
@@ -179,6 +198,15 @@ def check(score: np.ndarray, mask: np.ndarray) -> None:
         )
     if not np.isfinite(score).all():
         raise ValueError("the score map holds NaN or infinite values. Mend what made it: each pixel needs a score.")
+
+
+def _counts_above(score: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many background and anomalous pixels score at least each score that occurs, the highest first; starts with 0."""
+    order = np.argsort(score, axis=None, kind="stable")[::-1]
+    values, detected = score.ravel()[order], np.cumsum(mask.ravel()[order])
+    last = np.append(np.flatnonzero(np.diff(values)), score.size - 1)  # of the pixels of one score
+    true_positives = np.append(0, detected[last])
+    return np.append(0, last + 1) - true_positives, true_positives
 
 
 def _class_means(score: np.ndarray, mask: np.ndarray) -> tuple[float, float]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 _NAME, _SIZE = 30, 15
+SECONDS_NOTE = "* of features and detector, without reading. Scenes that are scored together share their time equally."
 
 
 def header_line(with_published: bool) -> str:
     """The head of a table of scenes."""
     published = f"{'paper':>9}" if with_published else ""
-    return f"{'scene':<{_NAME}}{'H x W x B':<{_SIZE}}{'AUC':>8}{published}{'seconds':>10}"
+    return f"{'scene':<{_NAME}}{'H x W x B':<{_SIZE}}{'AUC':>8}{published}{'seconds*':>10}"
 
 
 def scene_line(name: str, scene: dict, published: dict[str, float] | None = None) -> str:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from fast.bounds import ActiveChannels, keep_channels, order_channels, round_up
 from models.spa_fen import SpaFEN
 from models.spe_fen import SpeFEN
 
+Window = tuple[Any, slice, slice]  # an ellipsis, rows, columns
 TILE = 128  # px: larger scenes go through Spe-FEN in tiles of this side, so memory does not grow with the scene
 
 
@@ -68,18 +70,35 @@ class DeployedSpeFEN(nn.Module):
         Returns:
             ``(N, C, H, W)``, >= 0.
         """
-        # Each block's 3x3 convolution looks one pixel further. The CWL works on single pixels, so padding can wait.
-        margin = len(self.blocks)
-        padded = F.pad(self.cwl(h), [margin] * 4, mode="reflect")
-        height, width = h.shape[-2:]
-        if self.tile is None or height * width <= self.tile**2:
-            return self._features(padded)
+        if self._is_one_tile(h):
+            return self._features(self._padded(h))
         out = torch.empty_like(h, memory_format=torch.channels_last)
-        for top in range(0, height, self.tile):
-            for left in range(0, width, self.tile):
-                window = padded[:, :, top : top + self.tile + 2 * margin, left : left + self.tile + 2 * margin]
-                out[:, :, top : top + self.tile, left : left + self.tile] = self._features(window)
+        for window, features in self.windows(h):
+            out[window] = features
         return out
+
+    def windows(self, h: torch.Tensor) -> Iterator[tuple[Window, torch.Tensor]]:
+        """F_spe of a normalised cube by tiles, so that nobody needs to hold all of it.
+
+        Args:
+            h: As ``forward``.
+
+        Yields:
+            Where a tile lies, and its F_spe. A cube of at most ``tile`` x ``tile`` pixels is one tile.
+        """
+        padded, around = self._padded(h), 2 * len(self.blocks)
+        tile = max(h.shape[-2:]) if self.tile is None or self._is_one_tile(h) else self.tile
+        for top in range(0, h.shape[2], tile):
+            for left in range(0, h.shape[3], tile):
+                part = padded[:, :, top : top + tile + around, left : left + tile + around]
+                yield (..., slice(top, top + tile), slice(left, left + tile)), self._features(part)
+
+    def _is_one_tile(self, h: torch.Tensor) -> bool:
+        return self.tile is None or h.shape[2] * h.shape[3] <= self.tile**2
+
+    def _padded(self, h: torch.Tensor) -> torch.Tensor:
+        """What the blocks see: each one looks a pixel further. The CWL works on single pixels, so padding can wait for it."""
+        return F.pad(self.cwl(h), [len(self.blocks)] * 4, mode="reflect")
 
     def _features(self, x: torch.Tensor) -> torch.Tensor:
         # on GPUs, and compiled, a shape that depends on values costs more than it saves

@@ -1,20 +1,26 @@
-"""What changes the whole process. Only commands call it, before they load anything: never a class or a function of the library.
-
-OpenMP reads how its threads wait when it starts, so that is the environment's business: set OMP_WAIT_POLICY=PASSIVE where
-other programs share the processor.
-"""
+"""What changes the whole process. Only commands call it, before PyTorch is imported: never a class or a function of the library."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 
 def prepare() -> None:
-    """Make this process ready for tensors on a CPU; call it once, first thing in a command."""
+    """Make this process ready for tensors on a CPU; call it once, first thing in a command, before PyTorch is imported."""
+    wait_asleep()
     keep_freed_memory()
+
+
+def wait_asleep() -> None:
+    """Let OpenMP's threads sleep while they wait, unless the environment says otherwise. OpenMP reads it when it starts.
+
+    By default they spin. That takes the time of whatever else wants the processor (docs/notebook/2026-11-first-minute.md).
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def keep_freed_memory() -> None:

@@ -1,4 +1,4 @@
-"""The frozen ImageNet layers: torchvision's residual stages, with weights from where the user has them.
+"""The frozen ImageNet layers: residual stages under torchvision's names, with weights from where the user has them.
 
 ``Branch`` is what both deployed networks are: trained layers around such frozen ones.
 
@@ -12,6 +12,7 @@ Three sources, written as one string everywhere (options, checkpoint metadata):
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pickle
@@ -20,19 +21,15 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-import torchvision
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
 from data.errors import FersError
+from data.paths import home
 from models.init import kaiming_std, normal
+from models.resnet import RESNETS
 
-WEIGHTS = {
-    "wide_resnet50_2": torchvision.models.Wide_ResNet50_2_Weights.IMAGENET1K_V1,
-    "wide_resnet101_2": torchvision.models.Wide_ResNet101_2_Weights.IMAGENET1K_V1,
-    "resnet34": torchvision.models.ResNet34_Weights.IMAGENET1K_V1,
-}
 BACKBONE_FILE = "backbone.safetensors"
 _SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -81,10 +78,10 @@ class Branch(nn.Module):
 
 
 def frozen_layers(architecture: str, layers: tuple[str, ...]) -> nn.Sequential:
-    """Layers of a torchvision ResNet, without their values.
+    """Layers of a ResNet, without their values.
 
     Args:
-        architecture: A key of ``WEIGHTS``.
+        architecture: A key of ``RESNETS``.
         layers: Names of the network's children, in order, such as ``("layer1",)``.
 
     Returns:
@@ -92,11 +89,7 @@ def frozen_layers(architecture: str, layers: tuple[str, ...]) -> nn.Sequential:
         and nothing random is drawn for the layers that are not used. Fill them with ``load_frozen``.
     """
     with torch.device("meta"):
-        network = getattr(torchvision.models, architecture)(weights=None)
-    chosen = nn.Sequential()
-    for name in layers:
-        chosen.add_module(name, getattr(network, name))
-    return chosen.eval().requires_grad_(False)
+        return RESNETS[architecture].layers(layers).eval().requires_grad_(False)
 
 
 def load_frozen(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
@@ -109,7 +102,7 @@ def backbone_state(architecture: str, layers: tuple[str, ...], source: str) -> d
     """The weights and buffers of some frozen layers.
 
     Args:
-        architecture: A key of ``WEIGHTS``.
+        architecture: A key of ``RESNETS``.
         layers: Names of the network's children.
         source: ``imagenet``, ``random``, ``random:SEED``, or a path; see the module's docstring.
 
@@ -123,7 +116,7 @@ def backbone_state(architecture: str, layers: tuple[str, ...], source: str) -> d
         return {}
     expected = frozen_layers(architecture, layers).state_dict()
     if source == "imagenet":
-        return _select(_imagenet(architecture), expected, architecture, f"torchvision's {WEIGHTS[architecture]}")
+        return _select(_imagenet(architecture), expected, architecture, f"torchvision's {architecture}")
     if source == "random" or source.startswith("random:"):
         return _random(expected, architecture, random_seed(source))
     path = _file_for(Path(source), architecture)
@@ -230,7 +223,7 @@ def _select(
     if missing:
         raise BackboneError(
             f"{where}: {len(missing)} of {len(expected)} tensors of {architecture} are not in it, the first is {missing[0]}. "
-            f"Give a file that covers these layers (torchvision's own: {WEIGHTS[architecture].url}), or 'random'."
+            f"Give a file that covers these layers (torchvision's own: {RESNETS[architecture].url}), or 'random'."
         )
     return chosen
 
@@ -248,10 +241,10 @@ def _random(expected: dict[str, torch.Tensor], architecture: str, seed: int) -> 
 
 
 def _imagenet(architecture: str) -> dict[str, torch.Tensor]:
-    weights = WEIGHTS[architecture]
+    weights = RESNETS[architecture]
     cache = Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(weights.url)
     try:
-        return weights.get_state_dict(progress=True, check_hash=True, map_location="cpu", weights_only=True)
+        return torch.hub.load_state_dict_from_url(weights.url, map_location="cpu", check_hash=True, weights_only=True)
     except (urllib.error.URLError, OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
         if cache.exists():
             raise BackboneError(
@@ -260,9 +253,20 @@ def _imagenet(architecture: str) -> dict[str, torch.Tensor]:
             ) from error
         raise BackboneError(
             f"the ImageNet weights of {architecture} are not on this machine and could not be downloaded ({error}).\n"
-            f"  Fetch   {weights.url}\n  put it  {cache}\n"
-            "  or give the file with --backbone PATH, or go without ImageNet by --backbone random (results differ and say so)."
+            f"  Fetch   {weights.url} ({weights.megabytes} MB)\n  put it  {cache}\n"
+            + "".join(f"  or use  --backbone {path}, which was imported\n" for path in _imported(architecture))
+            + "  or give the file with --backbone PATH, or go without ImageNet by --backbone random (results differ and say so)."
         ) from error
+
+
+def _imported(architecture: str) -> list[Path]:
+    """Files of frozen layers that came with imported checkpoints and cover some of this network."""
+    found = []
+    for path in sorted(home().glob(f"checkpoints/*/{BACKBONE_FILE}")):
+        with contextlib.suppress(SafetensorError, OSError), safe_open(path, "pt") as file:
+            if any(key.startswith(f"{architecture}.") for key in file.keys()):  # noqa: SIM118  # no mapping
+                found.append(path)
+    return found
 
 
 def _file_for(path: Path, architecture: str) -> Path:

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from data.files import atomic_path
-from data.paths import ROOT
+from data.paths import ROOT, home
 from models.backbones import (
     BACKBONE_FILE,
     BackboneError,
@@ -126,11 +126,6 @@ def load_branch(
     load_frozen(network.backbone_layers(), _frozen_state(network, path, info, backbone))
     network.load_state_dict(tensors, strict=False)
     return network.eval(), info
-
-
-def home() -> Path:
-    """Where data, runs and own checkpoints are by default: the checkout, or, for an installed copy, the current folder."""
-    return ROOT if (ROOT / "pyproject.toml").is_file() else Path.cwd()
 
 
 def checkpoint_folder(sensor: str, bands: int) -> Path:

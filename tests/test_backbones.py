@@ -6,13 +6,15 @@ import functools
 import hashlib
 import http.server
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from models import BackboneError
-from models.backbones import WEIGHTS, backbone_state, state_hash
+from models.backbones import backbone_state, state_hash
+from models.resnet import RESNETS
 
 ARCHITECTURE, LAYERS = "wide_resnet101_2", ("layer1",)
 
@@ -50,7 +52,8 @@ def published(server, state, tmp_path, monkeypatch):
     torch.save(state, folder / "weights.pth")
     digest = hashlib.sha256((folder / "weights.pth").read_bytes()).hexdigest()[:8]
     file = (folder / "weights.pth").rename(folder / f"{ARCHITECTURE}-{digest}.pth")
-    monkeypatch.setattr(WEIGHTS[ARCHITECTURE].value, "url", f"{address}/{file.name}")
+    row = replace(RESNETS[ARCHITECTURE], url=f"{address}/{file.name}")
+    monkeypatch.setitem(RESNETS, ARCHITECTURE, row)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     return file
 
@@ -81,8 +84,28 @@ def test_offline_it_says_what_to_fetch_and_where_to_put_it(published, tmp_path):
     published.unlink()
     with pytest.raises(BackboneError) as error:
         backbone_state(ARCHITECTURE, LAYERS, "imagenet")
-    for needed in (WEIGHTS[ARCHITECTURE].url, str(tmp_path / "home" / "hub"), "--backbone PATH", "--backbone random"):
+    for needed in (
+        RESNETS[ARCHITECTURE].url,
+        "243 MB",
+        str(tmp_path / "home" / "hub"),
+        "--backbone PATH",
+        "--backbone random",
+    ):
         assert needed in str(error.value)
+
+
+def test_offline_it_names_imported_layers_of_the_same_network(published, state, tmp_path, monkeypatch):
+    published.unlink()
+    monkeypatch.setattr("models.backbones.home", lambda: tmp_path)
+    for folder, architecture in (("aviris_200", ARCHITECTURE), ("other_50", "resnet34")):
+        (tmp_path / "checkpoints" / folder).mkdir(parents=True)
+        tensors = {f"{architecture}.{key}": value for key, value in state.items()}
+        save_file(tensors, tmp_path / "checkpoints" / folder / "backbone.safetensors")
+    with pytest.raises(BackboneError) as error:
+        backbone_state(ARCHITECTURE, LAYERS, "imagenet")
+    imported = tmp_path / "checkpoints" / "aviris_200" / "backbone.safetensors"
+    assert f"--backbone {imported}" in str(error.value) and "other_50" not in str(error.value)
+    assert same(backbone_state(ARCHITECTURE, LAYERS, str(imported)), state)
 
 
 def test_damaged_cache_is_named(published, tmp_path):

@@ -13,9 +13,9 @@ from benchmarks import bench
 from models import SpaFEN, SpeFEN
 from tests import reference
 from train_FERD.network import FERD
-from train_FERD.train import Stage1
+from train_FERD.stage import Stage1
 from train_FERS.network import FRN
-from train_FERS.train import Stage2
+from train_FERS.stage import Stage2
 
 BANDS = 10
 

@@ -52,3 +52,16 @@ def test_default_fusion(bands, detect, expected):
     assert DetectConfig(bands, "s", detect=detect).chosen_fusion == expected
     assert DetectConfig(bands, "s", detect=detect, fusion="A").chosen_fusion == "A"
     assert DetectConfig(bands, "s", detect=detect, features="spectral").chosen_fusion is None
+
+
+@pytest.mark.parametrize(
+    "detect, settings, unit",
+    [
+        ("RX", {"features": "original"}, "squared Mahalanobis distance"),
+        ("RX", {"fusion": "B"}, "squared Mahalanobis distance"),
+        ("RX", {"fusion": "A"}, "product of scaled maps, 0 to 1"),
+        ("AE", {"features": "original"}, "score"),
+    ],
+)
+def test_a_maps_colour_bar_says_what_it_measures(detect, settings, unit):
+    assert DetectConfig(200, "s", detect=detect, **settings).unit == unit

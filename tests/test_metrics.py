@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.integrate import trapezoid
+from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_curve
 
-from evaluation.metrics import all_metrics, asnpr, auc, partial_auc, pd_at, roc_3d
+from evaluation.metrics import all_metrics, asnpr, auc, partial_auc, pd_at, rank, roc, roc_3d
 
 
 def random_map(seed=0, shape=(40, 50), levels=None, anomalies=0.05):
@@ -24,6 +25,16 @@ def test_auc_from_ranks_is_that_of_scikit_learn(levels, dtype):
     score, mask = random_map(levels=levels)
     score = (score * 8).astype(dtype)
     assert auc(score, mask) == pytest.approx(roc_auc_score(mask.ravel(), score.ravel()), rel=1e-12)
+
+
+@pytest.mark.parametrize("levels", [None, 3])
+def test_roc_is_the_corners_of_scikit_learns_curve(levels):
+    score, mask = random_map(levels=levels)
+    false_positive, true_positive = roc(score, mask)
+    points = set(zip(*sklearn_curve(mask.ravel(), score.ravel(), drop_intermediate=False)[:2], strict=True))
+    assert set(zip(false_positive, true_positive, strict=True)) <= points and len(false_positive) < len(points)
+    assert (false_positive[0], true_positive[0], false_positive[-1], true_positive[-1]) == (0, 0, 1, 1)
+    assert trapezoid(true_positive, false_positive) == pytest.approx(auc(score, mask), rel=1e-12)
 
 
 def areas_over_threshold(score, mask, steps=20001):
@@ -118,8 +129,14 @@ def test_pd_at_a_false_alarm_rate_is_that_of_the_lowest_threshold_allowed():
 def test_average_precision_is_that_of_scikit_learn_and_all_are_finite_numbers():
     score, mask = random_map()
     found = all_metrics(score, mask)
-    assert found["AP"] == average_precision_score(mask.ravel(), score.ravel())
+    assert found["AP"] == pytest.approx(average_precision_score(mask.ravel(), score.ravel()), rel=1e-12)
     assert len(found) == 13 and all(type(value) is float and np.isfinite(value) for value in found.values())
+
+
+def test_ranks_are_those_of_scipy():
+    for levels in (None, 3):
+        score, _ = random_map(levels=levels)
+        assert np.array_equal(rank(score), rankdata(score).reshape(score.shape))
 
 
 def test_what_has_no_metrics_is_refused():

@@ -146,8 +146,9 @@ def test_temporary_files_of_dead_processes_are_swept_and_others_stay(tmp_path):
 KILLED = """
 import os, signal, sys
 import train_FERS.train as stage2
+from train_FERS.stage import Stage2
 
-loss, calls = stage2.Stage2.loss, 0
+loss, calls = Stage2.loss, 0
 
 def dies(self, *batch):
     global calls
@@ -156,7 +157,7 @@ def dies(self, *batch):
         os.kill(os.getpid(), signal.SIGKILL)
     return loss(self, *batch)
 
-stage2.Stage2.loss = dies
+Stage2.loss = dies
 stage2.main(sys.argv[1:])
 """
 

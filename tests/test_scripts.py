@@ -139,7 +139,7 @@ def test_maps_that_an_interrupted_run_still_owes_are_drawn(dataset, tmp_path, ca
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("evaluation.evaluate.scene_figure", stopped)
+        patch.setattr("evaluation.figures.scene_figure", stopped)
         assert run_had100(dataset, tmp_path / "out", "--features", "original") == 130
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert len(results["scenes"]) == 3 and not results["complete"]
@@ -149,6 +149,13 @@ def test_maps_that_an_interrupted_run_still_owes_are_drawn(dataset, tmp_path, ca
     assert (tmp_path / "out" / "scores" / "a.npy").stat().st_mtime_ns == scores
     assert sorted(path.stem for path in (tmp_path / "out" / "maps").iterdir()) == ["a", "b", "c"]
     assert json.loads((tmp_path / "out" / "results.json").read_text())["complete"]
+
+
+def test_maps_are_drawn_as_pdf_where_asked(dataset, tmp_path):
+    arguments = ["--features", "untrained", "--backbone", "random", "--scenes", "a", "--maps", "pdf"]
+    assert run_had100(dataset, tmp_path / "out", *arguments) == 0
+    (drawn,) = (tmp_path / "out" / "maps").iterdir()
+    assert drawn.name == "a.pdf" and drawn.read_bytes().startswith(b"%PDF")
 
 
 def test_bf16_is_marked_and_near_fp32(dataset, checkpoints, tmp_path, capsys):

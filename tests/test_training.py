@@ -22,7 +22,9 @@ from models import CheckpointInfo, SpaFEN, SpeFEN, load_checkpoint, save_checkpo
 from models.backbones import backbone_state, frozen_layers, state_hash
 from models.checkpoint import save_backbones
 from train_FERD.network import FERD, MFFM, Decoder, Outputs
+from train_FERD.stage import Stage1
 from train_FERS.network import FRN
+from train_FERS.stage import Stage2
 from training.config import TrainConfig, TrainingError
 from training.device import make_accelerator
 from training.loop import _LOOK_EVERY, EpochOrder, Trainer
@@ -85,7 +87,7 @@ def step(stage: Stage, *batch: torch.Tensor) -> tuple[set[str], set[str]]:
 
 
 def test_a_stage_1_step_trains_all_but_the_frozen_layers_and_draws_transposed_convolutions_as_pytorch_does():
-    stage = stage1.Stage1(FERD(BANDS, "random"))
+    stage = Stage1(FERD(BANDS, "random"))
     for part in (stage.network.decoder.stage3, stage.network.decoder.stage1):
         transposed = part[0].conv2.weight
         fresh = nn.ConvTranspose2d(*transposed.shape[:2], 2, stride=2, bias=False).weight
@@ -105,7 +107,7 @@ def test_a_stage_1_step_trains_all_but_the_frozen_layers_and_draws_transposed_co
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_a_stage_2_step_trains_all_but_the_frozen_layers(recipe):
     spa_fen = SpaFEN(BANDS, "random", adapt_batch_norm=recipe.adapt_batch_norm)
-    stage = stage2.Stage2(spa_fen, FRN(BANDS), recipe)
+    stage = Stage2(spa_fen, FRN(BANDS), recipe)
     changed, same = step(stage, torch.rand(2, BANDS, 32, 32) * 0.2 - 0.1, torch.rand(2, BANDS, 32, 32) * 5)
     backbone = {key for key in changed if key.startswith("spa_fen.backbone.")}
     statistics = ("running_mean", "running_var", "num_batches_tracked")
@@ -119,7 +121,7 @@ def test_a_stage_2_step_trains_all_but_the_frozen_layers(recipe):
 
 
 def test_losses_switched_off_are_logged_and_train_nothing():
-    stage = stage2.Stage2(SpaFEN(BANDS, "random"), FRN(BANDS), PAPER, ("cc", "cos", "var"))
+    stage = Stage2(SpaFEN(BANDS, "random"), FRN(BANDS), PAPER, ("cc", "cos", "var"))
     batch = torch.rand(2, BANDS, 32, 32) * 0.2 - 0.1, torch.rand(2, BANDS, 32, 32)
     total, terms = stage(*batch)
     assert list(terms) == ["cc", "cos", "var", "mse", "ssim"] and terms["mse"] > 0
@@ -149,7 +151,7 @@ def reference(golden) -> dict[str, torch.Tensor]:
 def test_losses_through_stage_1_are_those_of_the_reference(reference, recipe):
     encoder, decoder = (tuple(reference[f"{name}{i}"] for i in (1, 2, 3)) for name in ("f_e", "g_d"))
     outputs = Outputs(encoder, decoder, reference["h_rec"], reference["zcl_logits"])
-    total, terms = stage1.Stage1(Given(outputs), recipe)(reference["h"])
+    total, terms = Stage1(Given(outputs), recipe)(reference["h"])
     expected = {
         "sim": reference["sim_sum_over_scales"] / (3 if recipe is PAPER else 1),
         "mse": reference["mse"],
@@ -164,7 +166,7 @@ def test_losses_through_stage_1_are_those_of_the_reference(reference, recipe):
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_losses_through_stage_2_are_those_of_the_reference(reference, recipe):
-    stage = stage2.Stage2(Given(reference["f_spa"]), Given(reference["h_rec"]), recipe)
+    stage = Stage2(Given(reference["f_spa"]), Given(reference["h_rec"]), recipe)
     total, terms = stage(reference["h"], reference["f_spe"])
     expected = {name: reference[name].item() for name in ("cc", "cos", "var", "mse")}
     expected["ssim"] = reference["one_minus_ssim_win5_range1"].item() / (1 if recipe is PAPER else 2)
@@ -176,7 +178,7 @@ def test_losses_through_stage_2_are_those_of_the_reference(reference, recipe):
 def test_the_total_of_stage_1_is_the_papers_sum_for_tensors_made_up_here():
     h, f, g = torch.zeros(2, 1, 2, 2), torch.ones(2, 3, 2, 2), torch.ones(2, 3, 2, 2)
     g[:, 0] = -1  # cosine (2 - 1) / 3
-    total, terms = stage1.Stage1(Given(Outputs((f, f, f), (g, g, f), h + 2, torch.zeros(2, 1, 2, 2))))(h)
+    total, terms = Stage1(Given(Outputs((f, f, f), (g, g, f), h + 2, torch.zeros(2, 1, 2, 2))))(h)
     expected = {"sim": 1 - (1 / 3 + 1 / 3 + 1) / 3, "mse": 4.0, "z": np.log(2)}
     assert {name: term.item() for name, term in terms.items()} == pytest.approx(expected, rel=1e-6)
     assert total.item() == pytest.approx(expected["sim"] + 0.1 * 4 + 0.1 * np.log(2), rel=1e-6)
@@ -314,7 +316,8 @@ from training.config import TrainConfig
 from training.device import make_accelerator
 from training.loop import Trainer
 from train_FERS.network import FRN
-from train_FERS.train import Stage2
+from train_FERS.stage import Stage2
+from train_FERS.stage import Stage2
 
 class Student(Branch):
     def __init__(self, bands):

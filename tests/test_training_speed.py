@@ -15,7 +15,7 @@ from models.backbones import backbone_state, frozen_layers, load_frozen
 from train_FERD.losses import l_sim
 from train_FERS.losses import l_cc, l_cos
 from train_FERS.network import FRN
-from train_FERS.train import Stage2
+from train_FERS.stage import Stage2
 
 
 def worst(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from training.recipe import PAPER, Recipe
 
-TERMS = ("sim", "mse", "z")
 _EPS = 1e-8
 
 

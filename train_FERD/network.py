@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torchvision.models.resnet import Bottleneck
 
 from models.backbones import backbone_state, frozen_layers, load_frozen
 from models.init import init_reverse_distillation, init_xavier
+from models.resnet import Bottleneck
 from models.spe_fen import SpeFEN, crop
 
-_BASE_WIDTH = 128  # torchvision's wide bottlenecks: inner width = 2 * planes
+_BASE_WIDTH = 128  # wide bottlenecks: inner width = 2 * planes
 
 
 class Outputs(NamedTuple):
@@ -56,10 +56,10 @@ class MFFM(nn.Module):
 
 
 class UpsamplingBottleneck(Bottleneck):
-    """torchvision's bottleneck that doubles the size: 2x2 transposed convolutions for the 3x3 and for the shortcut."""
+    """A bottleneck that doubles the size: 2x2 transposed convolutions for the 3x3 and for the shortcut."""
 
     def __init__(self, inplanes: int, planes: int):
-        out, width = planes * self.expansion, planes * _BASE_WIDTH // 64
+        out, width = 4 * planes, planes * _BASE_WIDTH // 64
         shortcut = nn.Sequential(nn.ConvTranspose2d(inplanes, out, 2, stride=2, bias=False), nn.BatchNorm2d(out))
         super().__init__(inplanes, planes, downsample=shortcut, base_width=_BASE_WIDTH)
         self.conv2 = nn.ConvTranspose2d(width, width, 2, stride=2, bias=False)

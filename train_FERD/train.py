@@ -17,96 +17,28 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from accelerate import Accelerator
-from torch import nn
-
-from data import SceneError
-from detection.views import VIEWS, Features, score
-from detectors import RX
-from evaluation.metrics import auc
-from models import SpeFEN
-from train_FERD import losses
-from train_FERD.network import FERD
+from data.commandline import Parser
 from training.options import add_train_options, launch
-from training.recipe import PAPER, Recipe
-from training.run import TrainRun, scene_scorer
-from training.stage import Stage, Terms
+from training.recipe import STAGE1_TERMS
 
-STAGE = 1
-_HALVINGS = 8  # a padded patch is halved three times
-
-
-class Stage1(Stage):
-    """Stage 1's network and loss, ``L = L_sim + 0.1 L_mse + 0.1 L_Z`` (eq. 3).
-
-    Args:
-        network: The FERD.
-        recipe: See ``training.recipe``.
-        losses: The terms in force; the others are logged and train nothing.
-    """
-
-    checkpoint = "spe_fen.safetensors"
-
-    def __init__(self, network: FERD, recipe: Recipe = PAPER, losses: Sequence[str] = losses.TERMS):
-        super().__init__(losses)
-        self.network = network
-        self.recipe = recipe
-
-    @property
-    def branch(self) -> SpeFEN:
-        """The Spe-FEN."""
-        return self.network.spe_fen
-
-    def fixed_layers(self) -> list[nn.Module]:
-        """The encoder, but for its CWL."""
-        return [self.network.spe_fen.backbone_layers(), self.network.layer2_3]
-
-    def loss(self, h: torch.Tensor) -> tuple[torch.Tensor, Terms]:
-        """The total loss (eq. 3) and its terms (eqs. 1, 2), in float32 whatever the networks compute in.
-
-        Args:
-            h: A batch of patches, ``(N, C, H, W)``.
-        """
-        encoder, decoder, h_r, o = self.network(h)
-        with torch.autocast(h.device.type, enabled=False):
-            terms = {
-                "sim": losses.l_sim([f.float() for f in encoder], [g.float() for g in decoder], self.recipe),
-                "mse": losses.l_mse(h_r.float(), h),
-                "z": losses.l_z(o.float(), self.recipe),
-            }
-            l_sim, l_mse, l_z = self.in_force(terms)
-            total = l_sim + 0.1 * l_mse + 0.1 * l_z  # eq. 3
-        return total, terms
-
-
-def train(options: argparse.Namespace, accelerator: Accelerator) -> None:
-    """Train as the options say."""
-    run = TrainRun.from_options(options, STAGE, Stage1.checkpoint, accelerator)
-    if run.finished():
-        return
-    if any(side % _HALVINGS for side in run.patches.size):
-        raise SceneError(
-            f"{run.patches.folder}: patches of {run.patches.size[0]} x {run.patches.size[1]} px; Stage 1 needs sides that are "
-            f"multiples of {_HALVINGS}. Cut them again with data.patches."
-        )
-    run.describe("Stage 1 (FERD)")
-    stage = Stage1(FERD(options.input_channel, options.backbone, options.seed), run.recipe, options.losses)
-    spe_fen = stage.branch
-
-    def score_map(h: torch.Tensor) -> torch.Tensor:
-        return score(RX(), VIEWS["spectral"].cubes(h, Features(spe_fen(h))))
-
-    run.train(stage, *run.split(run.patches), scene_scorer(options, score_map, auc, accelerator.device))
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_train_options(parser, losses.TERMS)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_train_options(parser, STAGE1_TERMS)
     return parser
+
+
+def train(options: argparse.Namespace, accelerator: Accelerator) -> None:
+    """Train as the options say."""
+    from train_FERD import stage  # PyTorch, which --help does not wait for
+
+    stage.train(options, accelerator)
 
 
 def main(arguments: list[str] | None = None) -> int:

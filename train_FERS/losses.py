@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from training.recipe import PAPER, Recipe
 
-TERMS = ("cc", "cos", "var", "mse", "ssim")
 _EPS, _EPS_COS = 1e-6, 1e-8
 
 

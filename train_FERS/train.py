@@ -17,210 +17,33 @@ CPUs use those of their own share.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from accelerate import Accelerator
-from torch import nn
-from torch.utils.data import DataLoader, Dataset
-
-from data.files import atomic_path
-from detection.views import VIEWS, Features, default_fusion, score, view_name
-from detectors import RX
-from evaluation.metrics import auc
-from models import CheckpointError, SpaFEN, SpeFEN, load_checkpoint
-from models.checkpoint import file_sha256
-from train_FERS import losses
-from train_FERS.network import FRN
-from training.loop import Patches
+from data.commandline import Parser
 from training.options import add_train_options, launch
-from training.recipe import PAPER, Recipe
-from training.run import TrainRun, places, scene_scorer
-from training.stage import Stage, Terms, gather_batch
+from training.recipe import STAGE2_TERMS
 
-STAGE = 2
-TEACHER = "spe_fen.safetensors"
-_CACHE_SHARE = 0.25  # of the free memory: the cache is kept in memory up to this size
-
-
-class Stage2(Stage):
-    """Stage 2's networks and loss, ``L = L_cc + 0.1 L_cos + 0.1 L_var + 1.0 (L_mse + 0.01 L_SSIM)`` (eqs. 10, 11, 16).
-
-    Args:
-        spa_fen: The student.
-        frn: Decodes H from F_spe + F_spa.
-        recipe: See ``training.recipe``.
-        losses: The terms in force; the others are logged and train nothing.
-    """
-
-    checkpoint = "spa_fen.safetensors"
-
-    def __init__(self, spa_fen: SpaFEN, frn: nn.Module, recipe: Recipe = PAPER, losses: Sequence[str] = losses.TERMS):
-        super().__init__(losses)
-        self.spa_fen = spa_fen
-        self.frn = frn
-        self.recipe = recipe
-
-    @property
-    def branch(self) -> SpaFEN:
-        """The Spa-FEN."""
-        return self.spa_fen
-
-    def fixed_layers(self) -> list[nn.Module]:
-        """The ResNet-34, unless the statistics of its batch norms adapt."""
-        return [] if self.recipe.adapt_batch_norm else [self.spa_fen.backbone_layers()]
-
-    def loss(self, h: torch.Tensor, f_spe: torch.Tensor) -> tuple[torch.Tensor, Terms]:
-        """The total loss (eqs. 10, 11, 16) and its terms (eqs. 12-16), in float32 whatever the networks compute in.
-
-        Args:
-            h: A batch of patches, ``(N, C, H, W)``.
-            f_spe: Their F_spe, of the same shape.
-        """
-        f_spa = self.spa_fen(h)
-        h_hat = self.frn(f_spe + f_spa)
-        with torch.autocast(h.device.type, enabled=False):
-            f_spa, h_hat = f_spa.float(), h_hat.float()
-            # cc and var are not means over samples: a share of the batch would give another value than the whole
-            all_spe, all_spa = (gather_batch(f_spe), gather_batch(f_spa)) if self.training else (f_spe, f_spa)
-            terms = {
-                "cc": losses.l_cc(all_spe, all_spa),
-                "cos": losses.l_cos(f_spe, f_spa),
-                "var": losses.l_var(all_spa),
-                "mse": losses.l_mse(h_hat, h),
-                "ssim": losses.l_ssim(h_hat, h, self.recipe),
-            }
-            l_cc, l_cos, l_var, l_mse, l_ssim = self.in_force(terms)
-            total = l_cc + 0.1 * l_cos + 0.1 * l_var + l_mse + 0.01 * l_ssim  # eqs. 10 (lambda_recon = 1), 11, 16
-        return total, terms
-
-
-class CachedFeatures(Dataset):
-    """Patches with their F_spe, which never changes while Spe-FEN is frozen, so it is computed once.
-
-    Args:
-        both: H and F_spe of every patch, ``(patches, 2, C, H, W)``, an array or a memory map.
-    """
-
-    def __init__(self, both: np.ndarray):
-        self.both = both
-
-    def __len__(self) -> int:
-        return len(self.both)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        h, f_spe = torch.from_numpy(np.array(self.both[index]))
-        return h, f_spe
-
-
-def cache_features(
-    spe_fen: nn.Module, patches: Patches, batch_size: int, accelerator: Accelerator, path: Path
-) -> CachedFeatures:
-    """Read every patch and compute its F_spe, once, and say what that saves.
-
-    Both are kept in memory if they take at most a quarter of what is free and this is the only process, else in a file
-    that all processes map.
-
-    Args:
-        spe_fen: In eval mode.
-        patches: The fixed patches.
-        batch_size: Patches at a time.
-        accelerator: Where to compute.
-        path: The file to map, ``.npy``, on a disk that every machine of the run sees.
-    """
-    first = patches[0]
-    assert isinstance(first, torch.Tensor)
-    shape = (len(patches), 2, *first.shape)
-    size = 4 * int(np.prod(shape))
-    in_memory = accelerator.num_processes == 1 and size <= _CACHE_SHARE * _free_memory()
-    began = time.perf_counter()
-    if in_memory:
-        both = np.empty(shape, dtype=np.float32)
-        _fill(both, spe_fen, patches, batch_size, accelerator.device)
-    else:
-        if accelerator.is_main_process:
-            with atomic_path(path) as temporary:
-                mapped = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
-                _fill(mapped, spe_fen, patches, batch_size, accelerator.device)
-                mapped.flush()
-                del mapped
-        accelerator.wait_for_everyone()
-        both = np.load(path, mmap_mode="r")
-    where = "in memory" if in_memory else f"in {path}"
-    accelerator.print(
-        f"{len(patches)} patches and their F_spe cached {where}, {size / 1e6:.0f} MB; it took {time.perf_counter() - began:.1f} s, "
-        "which every epoch after the first saves"
-    )
-    return CachedFeatures(both)
-
-
-@torch.no_grad()
-def _fill(out: np.ndarray, spe_fen: nn.Module, patches: Patches, batch_size: int, device: torch.device) -> None:
-    spe_fen.to(device)
-    start = 0
-    for h in DataLoader(patches, batch_size):  # type: ignore[arg-type]  # any sequence will do
-        out[start : start + len(h), 0] = h.numpy()
-        out[start : start + len(h), 1] = spe_fen(h.to(device)).cpu().numpy()
-        start += len(h)
-    spe_fen.cpu()
-
-
-def _free_memory() -> float:
-    """Bytes of memory that are free, as far as this system tells."""
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):  # not on every system
-        return 4e9
-
-
-def train(options: argparse.Namespace, accelerator: Accelerator) -> None:
-    """Train as the options say."""
-    save_dir, checkpoint = places(options, STAGE, Stage2.checkpoint)
-    path = options.spe_fen or checkpoint.with_name(TEACHER)
-    if not path.is_file():
-        raise CheckpointError(
-            f"{path}: no Spe-FEN to be the teacher. Train Stage 1 first (python train.py --stage all does both), or "
-            "name one with --spe_fen."
-        )
-    teacher, teacher_info = load_checkpoint(path, bands=options.input_channel)
-    if not isinstance(teacher, SpeFEN):
-        raise CheckpointError(f"{path}: holds a {teacher_info.branch}, not a spe_fen. Name a Spe-FEN with --spe_fen.")
-    spe_fen = teacher.requires_grad_(False)
-    sha256 = file_sha256(path)
-    run = TrainRun.from_options(options, STAGE, Stage2.checkpoint, accelerator, spe_fen=sha256)
-    if run.finished():
-        return
-    run.describe("Stage 2 (FERS)")
-
-    bands, recipe = options.input_channel, run.recipe
-    spa_fen = SpaFEN(bands, options.backbone, options.seed, adapt_batch_norm=recipe.adapt_batch_norm)
-    stage = Stage2(spa_fen, FRN(bands, options.seed), recipe, options.losses)
-    view = VIEWS[view_name("fused", default_fusion("by bands", bands))]
-
-    def score_map(h: torch.Tensor) -> torch.Tensor:
-        return score(RX(), view.cubes(h, Features(spe_fen(h), spa_fen(h))))
-
-    scorer = scene_scorer(options, score_map, auc, accelerator.device)
-    cache_file = save_dir / "f_spe_cache.npy"
-    cache = cache_features(spe_fen, run.patches, options.batch_size, accelerator, cache_file)
-    spe_fen.to(accelerator.device)
-    origin = f"; Spe-FEN {sha256[:12]} ({teacher_info.recipe} recipe, {teacher_info.origin})"
-    run.train(stage, *run.split(cache), scorer, origin)
-    if accelerator.is_main_process:
-        cache_file.unlink(missing_ok=True)
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_train_options(parser, losses.TERMS)
-    parser.add_argument("--spe_fen", type=Path, help=f"Stage 1's checkpoint (default: {TEACHER} in --checkpoint_dir)")
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_train_options(parser, STAGE2_TERMS)
+    parser.add_argument(
+        "--spe_fen", type=Path, help="Stage 1's checkpoint (default: spe_fen.safetensors in --checkpoint_dir)"
+    )
     return parser
+
+
+def train(options: argparse.Namespace, accelerator: Accelerator) -> None:
+    """Train as the options say."""
+    from train_FERS import stage  # PyTorch, which --help does not wait for
+
+    stage.train(options, accelerator)
 
 
 def main(arguments: list[str] | None = None) -> int:

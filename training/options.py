@@ -6,16 +6,17 @@ import argparse
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from accelerate import Accelerator
-
-from data.commandline import list_of, natural, positive, run
+from data.commandline import device, list_of, natural, positive, run
 from data.patches import NODATA_CHOICES
-from fast.process import keep_freed_memory
-from models.checkpoint import home
+from data.paths import home
+from fast.process import prepare
 from training.config import PRECISIONS
-from training.device import make_accelerator
 from training.recipe import RECIPES
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 _OLD_TERMS = {"zcl": "z"}  # loss names of earlier versions
 
@@ -108,10 +109,11 @@ def add_train_options(parser: argparse.ArgumentParser, terms: Iterable[str]) -> 
     group.add_argument(
         "--device",
         "--device_ids",
-        type=_device,
+        type=device,
         default="auto",
-        help="auto, gpu, cpu, cuda, cuda:1 or mps (default: auto, a GPU if there is one)",
+        help="auto (a GPU if there is one), gpu (stop if there is none), cpu, cuda, cuda:1, mps (default: auto)",
     )
+    group.add_argument("--threads", type=positive, help="CPU threads of each process (default: PyTorch's choice)")
     group.add_argument(
         "--cpu", dest="device", action="store_const", const="cpu", help=argparse.SUPPRESS
     )  # old spelling
@@ -120,10 +122,16 @@ def add_train_options(parser: argparse.ArgumentParser, terms: Iterable[str]) -> 
 def launch(train: Callable[[argparse.Namespace, Accelerator], None], options: argparse.Namespace) -> int:
     """Run a training script's work; returns the exit code."""
 
+    prepare()
+
     def script() -> None:
+        import torch
+
+        from training.device import make_accelerator
+
+        if options.threads:
+            torch.set_num_threads(options.threads)
         accelerator = make_accelerator(options.precision, options.device)
-        if accelerator.device.type == "cpu":
-            keep_freed_memory()
         train(options, accelerator)
 
     return run_script(script)
@@ -144,12 +152,6 @@ def _folder_name(text: str) -> str:
     if not re.fullmatch(r"\w[\w.-]*", text, re.ASCII):
         raise argparse.ArgumentTypeError(f"'{text}' is not a name of letters, digits, '_', '-' and '.'")
     return text
-
-
-def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|gpu|cpu|mps|(cuda:)?[0-9]{1,3}|cuda", text):
-        raise argparse.ArgumentTypeError(f"'{text}' is not auto, gpu, cpu, cuda, cuda:NUMBER or mps")
-    return f"cuda:{text}" if text.isdigit() else text  # --device_ids 0, as the released scripts have it
 
 
 def _number(text: str) -> float:

@@ -1,4 +1,4 @@
-"""The two recipes: what the paper says, and what the released code does where the two differ.
+"""The terms of the losses, and the two recipes: what the paper says, and what the released code does where the two differ.
 
 docs/fidelity.md#paper-and-released-code-differ has the table, and what differs without being a matter of recipe.
 """
@@ -30,6 +30,8 @@ class Recipe:
     adapt_batch_norm: bool
 
 
+STAGE1_TERMS = ("sim", "mse", "z")  # of the loss, eq. 3
+STAGE2_TERMS = ("cc", "cos", "var", "mse", "ssim")  # eqs. 10, 11, 16
 PAPER = Recipe("paper", (0.9, 0.95), "mean", z_second_sigmoid=False, ssim_scale=1.0, adapt_batch_norm=False)
 RELEASED = Recipe("released", (0.5, 0.999), "sum", z_second_sigmoid=True, ssim_scale=0.5, adapt_batch_norm=True)
 RECIPES = {recipe.name: recipe for recipe in (PAPER, RELEASED)}

@@ -15,9 +15,10 @@ from torch.utils.data import Subset
 from data import SceneError, abu
 from data.normalise import normalise
 from data.patches import BackgroundPatches
+from data.paths import home
 from models import CheckpointInfo
 from models.backbones import backbone_name, state_hash
-from models.checkpoint import git_revision, home, install_checkpoint
+from models.checkpoint import git_revision, install_checkpoint
 from training.config import TrainConfig, TrainingError
 from training.loop import Patches, Trainer
 from training.recipe import RECIPES, Recipe

@@ -1,0 +1,97 @@
+"""Start-up: what a command imports before its first work, and that the names at hand are those of the tables."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, run_had100
+
+from detection import names
+from detection.networks import PRECISIONS
+from detection.views import VIEWS, view_name
+from detectors import DETECTORS
+
+HEAVY = ("torch", "torchvision", "sklearn", "scipy.stats", "matplotlib", "accelerate", "tensorboard")
+# Run each command with its arguments in one process; after each, say which heavy modules are there.
+RUN = """
+import contextlib, io, json, runpy, sys
+heavy, commands = json.loads(sys.argv[1])
+found = {}
+for command in commands:
+    sys.argv = command.split()
+    script = sys.argv[0]
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+        run = runpy.run_path if script.endswith(".py") else runpy.run_module
+        run(script, run_name="__main__")
+    assert "usage:" in out.getvalue() or "--help" not in command, command
+    found[command] = [name for name in heavy if name in sys.modules]
+print(json.dumps(found))
+"""
+
+
+def imported_by(commands: list[str]) -> dict[str, list[str]]:
+    arguments = [sys.executable, "-c", RUN, json.dumps([HEAVY, commands])]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_help_waits_for_no_large_library():
+    scripts = ["test.py", "FERS_ABU/test.py", "train.py", "train_FERD/train.py", "train_FERS/train.py", "reproduce.py"]
+    modules = ["data.download", "data.had100", "data.patches", "data.synthetic"]
+    found = imported_by([f"{command} --help" for command in (*scripts, *modules)])
+    assert found == {command: [] for command in found}
+
+
+def test_scoring_waits_for_no_library_that_it_does_not_use(dataset, checkpoints, tmp_path):
+    command = f"test.py --data_path {dataset} --input_channel 10 --checkpoint_dir {checkpoints} --save_dir {tmp_path}"
+    found = imported_by([f"{command} --no_maps"])
+    assert list(found.values()) == [["torch"]] and (tmp_path / "results.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "at_hand, table",
+    [
+        (names.DETECTORS, DETECTORS),
+        (names.PRECISIONS, PRECISIONS),
+        (names.FUSIONS, [name.removeprefix("fused-") for name in VIEWS if name.startswith("fused-")]),
+    ],
+)
+def test_names_at_hand_are_those_of_the_tables(at_hand, table):
+    assert list(at_hand) == list(table)
+
+
+def test_features_and_fusions_at_hand_name_every_view():
+    fused = {view_name("fused", fusion) for fusion in names.FUSIONS}
+    assert {view_name(features, None) for features in names.FEATURES if features != "fused"} | fused == set(VIEWS)
+
+
+@pytest.mark.parametrize(
+    "script, arguments, answer",
+    [
+        ("test.py", ["--features", "fusd"], "Did you mean fused? Choose from original, untrained,"),
+        ("test.py", ["--detect", "autoad"], "no detector 'autoad'. Did you mean Auto-AD? Choose from RX, AE,"),
+        ("FERS_ABU/test.py", ["--maps", "pgn"], "Did you mean png?"),
+        ("FERS_ABU/test.py", ["--device", "gpuu"], "'gpuu' is not auto, gpu, cpu, cuda, cuda:NUMBER or mps"),
+        ("train_FERD/train.py", ["--recipe", "papre"], "Did you mean paper? Choose from paper, released."),
+        ("train.py", ["--stage", "both"], "Choose from 1, 2, all."),
+    ],
+)
+def test_a_wrong_choice_is_answered_in_one_line_with_the_nearest_right_one(script, arguments, answer, capsys):
+    main = runpy.run_path(str(ROOT / script))["main"]
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and answer in error and error.count("\n") == 1
+
+
+def test_a_scene_that_is_not_there_is_answered_with_the_nearest_name(dataset, capsys):
+    (dataset / "test" / "aviris_ng" / "a.npy").rename(dataset / "test" / "aviris_ng" / "airport.npy")
+    masks = dataset / "ground_truth" / "aviris_ng"
+    (masks / "a.png").rename(masks / "airport.png")
+    assert run_had100(dataset, dataset / "out", "--features", "original", "--scenes", "airpot") == 2
+    assert "Did you mean airport?" in capsys.readouterr().err
