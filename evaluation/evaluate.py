@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data import LabelledScene, SceneError, normalise
+from data import LabelledScene, Scene, SceneError, normalise
 from data.files import atomic_path
 from data.normalise import usable_pixels
 from detection.pipeline import DetectConfig, Pipeline
@@ -35,6 +35,17 @@ from models.checkpoint import git_revision
 
 RESULTS_FILE = "results.json"
 FORMAT = 2  # of results.json
+SCENE_TYPES = {
+    "auc": float | None,
+    "seconds": float,
+    "height": int,
+    "width": int,
+    "bands": int,
+    "anomalous_pixels": int,
+    "left_out_pixels": int,
+    "cut": bool,
+    "note": str,
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,8 @@ class Results:
 
     Attributes:
         scenes: By name: ``auc`` (None without both classes), ``seconds``, ``height``, ``width``, ``bands``,
-            ``anomalous_pixels``, ``left_out_pixels``, ``mask_sha256``, ``note``, ``cut`` (a part of the paper's scene).
+            ``anomalous_pixels``, ``left_out_pixels``, ``mask_sha256``, ``note``, ``cut`` (a part of the paper's scene),
+            ``band_use`` (see there).
         config: The full configuration, checkpoints and versions.
         caveats: Sentences that belong under the table.
     """
@@ -88,6 +100,7 @@ class Sample:
     labelled: LabelledScene
     notes: tuple[str, ...]
     bands: int
+    band_use: str
     h: np.ndarray
     left_out: np.ndarray | None
     mask: np.ndarray
@@ -153,11 +166,15 @@ def _evaluate(
         if labelled.name in done:
             tqdm.write(scene_line(labelled.name, done[labelled.name], published))
     remaining = [labelled for labelled in scenes if labelled.name not in done]
+    told: set[str] = set()
     alone = settings.select == "oracle"  # it looks at each scene's own mask
     with tqdm(total=len(remaining), unit="scene", leave=False, dynamic_ncols=True, disable=None) as bar:
         for batch in _batches(map(partial(_read, settings), remaining), 1 if alone else batch_size):
             for name, found in _evaluate_batch(batch, pipeline, save_dir).items():
                 done[name] = found
+                if found["band_use"] not in told:
+                    told.add(found["band_use"])
+                    tqdm.write(f"Bands: {found['band_use']}.")
                 tqdm.write(scene_line(name, found, published))
             write_json(save_dir / RESULTS_FILE, results.to_json(complete=False))
             bar.update(len(batch))
@@ -209,7 +226,25 @@ def _read(settings: DetectConfig, labelled: LabelledScene) -> Sample:
     notes = list(scene.notes)
     if (missing := settings.start_band + settings.bands - scene.bands) > 0:
         notes.append(f"{missing} zero bands appended")
-    return Sample(labelled, tuple(notes), scene.bands, h, left_out, mask, "cut" in " ".join(scene.notes))
+    use = band_use(scene, settings.bands, settings.start_band)
+    return Sample(labelled, tuple(notes), scene.bands, use, h, left_out, mask, "cut" in " ".join(scene.notes))
+
+
+def band_use(scene: Scene, bands: int, start: int) -> str:
+    """What becomes of a scene's bands when ``bands`` of them are taken from ``start`` on, in a line.
+
+    Example:
+        >>> band_use(Scene("a", np.zeros((9, 9, 6)), Path("a.npy")), bands=4, start=1)
+        '1 to 4 of 0 to 5 used, 2 dropped, 0 of zeros appended'
+    """
+    stop = min(start + bands, scene.bands)
+    line = (
+        f"{start} to {stop - 1} of 0 to {scene.bands - 1} used, {scene.bands - (stop - start)} dropped, "
+        f"{bands - (stop - start)} of zeros appended"
+    )
+    if scene.good is not None:
+        line += f"; {int((~scene.good[start:stop]).sum())} of those used are bad by {scene.good_source}"
+    return line
 
 
 def _batches(samples: Iterator[Sample], together: int) -> Iterator[list[Sample]]:
@@ -273,6 +308,7 @@ def scene_result(score: np.ndarray, sample: Sample) -> dict:
         "height": mask.shape[0],
         "width": mask.shape[1],
         "bands": sample.bands,
+        "band_use": sample.band_use,
         "anomalous_pixels": int(mask.sum()),
         "left_out_pixels": int((~used).sum()),
         "mask_sha256": mask_sha256(mask),
@@ -321,18 +357,42 @@ def _resumable(save_dir: Path, config: dict, scenes: list[LabelledScene]) -> dic
         earlier = json.loads(path.read_text(encoding="utf-8"))
         if earlier["format"] != FORMAT or earlier["complete"] or earlier["config"] != json.loads(json.dumps(config)):
             return {}
-        written, found = path.stat().st_mtime, earlier["scenes"]
-        return {
-            s.name: found[s.name] for s in scenes if s.name in found and _unchanged(s, found[s.name], save_dir, written)
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        written, found = path.stat().st_mtime, dict(earlier["scenes"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
+    return {
+        s.name: found[s.name] for s in scenes if s.name in found and _unchanged(s, found[s.name], save_dir, written)
+    }
 
 
 def _unchanged(labelled: LabelledScene, found: dict, save_dir: Path, written: float) -> bool:
     """Whether a scene's cube is older than its result, its mask the same, and its score map there and whole."""
-    if labelled.path.stat().st_mtime >= written or not isinstance(found["seconds"], float):
+    try:
+        if labelled.path.stat().st_mtime >= written or not is_scene_result(found):
+            return False
+        score = np.load(save_dir / "scores" / f"{labelled.name}.npy", allow_pickle=False)
+        mask = labelled.load()[1]
+        return found["mask_sha256"] == mask_sha256(mask) and not contradiction(found, score, mask)
+    except Exception:  # numpy raises many kinds on a damaged file; the scene is scored again, which names what is wrong
         return False
-    score = np.load(save_dir / "scores" / f"{labelled.name}.npy")
-    mask = labelled.load()[1]
-    return score.shape == mask.shape and found["mask_sha256"] == mask_sha256(mask)
+
+
+def contradiction(found: dict, score: np.ndarray, mask: np.ndarray) -> str:
+    """What a scene's entry in results.json says otherwise than its score map and mask; empty where they agree."""
+    if score.shape != mask.shape or score.dtype.kind not in "fiu" or not np.isfinite(score).all():
+        return f"a score map is {mask.shape[0]} x {mask.shape[1]} finite numbers; found {score.dtype} {score.shape}"
+    if found["left_out_pixels"]:  # which they were is known to the scene only
+        return ""
+    value = auc(score, mask)
+    if (value is None) != (found["auc"] is None) or abs((value or 0) - (found["auc"] or 0)) > 1e-9:
+        return f"its AUC is {value}, {RESULTS_FILE} says {found['auc']}"
+    return ""
+
+
+def is_scene_result(found: object) -> bool:
+    """Whether an entry of results.json has everything with the right type."""
+    return (
+        isinstance(found, dict)
+        and all(isinstance(found.get(key, ...), kind) for key, kind in SCENE_TYPES.items())
+        and (found["auc"] is None or 0 <= found["auc"] <= 1)
+    )

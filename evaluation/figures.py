@@ -87,7 +87,7 @@ def scene_figure(scene: Scene, score: np.ndarray, mask: np.ndarray, path: str | 
     picture.set_title("False colour (bands {}, {}, {})".format(*(band + 1 for band in rgb_bands(scene))))
     low, high = np.percentile(score, [0.5, 99.5])
     image = scores.imshow(score, cmap="inferno", vmin=low, vmax=high if high > low else low + 1)
-    scores.set_title(f"Score map: {title}")
+    scores.set_title(f"Score map: {plain(title)}")
     figure.colorbar(image, cax=scores.inset_axes((1.02, 0.0, 0.04, 1.0)), extend="both")
     truth.imshow(mask, cmap="gray", vmin=0, vmax=1)
     truth.set_title(f"Ground truth ({int(mask.sum())} px)")
@@ -99,7 +99,7 @@ def scene_figure(scene: Scene, score: np.ndarray, mask: np.ndarray, path: str | 
     curve.set_title("ROC: no AUC" if value is None else f"ROC, AUC = {value:.4f}")
     note = f" ({'; '.join(scene.notes)})" if scene.notes else ""
     figure.suptitle(
-        f"{scene.name}{note}",
+        plain(f"{scene.name}{note}"),
         fontweight="bold",
         x=0.15 / total,
         y=1 - 0.12 / (below + tall + above),
@@ -109,6 +109,11 @@ def scene_figure(scene: Scene, score: np.ndarray, mask: np.ndarray, path: str | 
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=160)
     return Path(path)
+
+
+def plain(text: str) -> str:
+    """A text as matplotlib draws it to the letter: names of files may hold mathtext, or bytes that are no text."""
+    return text.replace("$", r"\$").encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,7 @@ def comparison_figure(rows: Sequence[Row], path: str | Path, side: float = 2.2) 
     axes = figure.subplots(len(rows), len(titles), squeeze=False)
     for line, row in zip(axes, rows, strict=True):
         image = draw_row(list(line), row)
-        line[0].set_ylabel(row.scene.name)
+        line[0].set_ylabel(plain(row.scene.name))
     for line in axes[1:]:
         for panel in line:
             panel.set_title("")
@@ -170,7 +175,7 @@ def draw_row(axes: list[Axes], row: Row) -> ScalarMappable:
     image = None
     for panel, (title, score) in zip(axes[2:], row.scores.items(), strict=True):
         image = panel.imshow(_ranks(score), cmap="viridis", norm=_RANK_NORM, interpolation="nearest")
-        panel.set_title(title, fontsize=10)
+        panel.set_title(plain(title), fontsize=10)
         value = auc(score, row.mask)
         panel.set_xlabel("no AUC" if value is None else f"AUC {value:.4f}", fontsize=9)
     for panel in axes:
@@ -199,7 +204,13 @@ def draw_roc(axes: Axes, mask: np.ndarray, scores: dict[str, np.ndarray]) -> Non
         colour = COLOURS[index % len(COLOURS)]
         style = _DASHES[index // len(COLOURS) % len(_DASHES)]
         axes.step(
-            np.maximum(false_positive, floor), true_positive, where="post", color=colour, ls=style, lw=1.5, label=title
+            np.maximum(false_positive, floor),
+            true_positive,
+            where="post",
+            color=colour,
+            ls=style,
+            lw=1.5,
+            label=plain(title),
         )
     chance = np.geomspace(floor, 1, 100)
     axes.plot(chance, chance, color="0.6", linewidth=0.8, linestyle=":")

@@ -12,7 +12,7 @@ from data.benchmarks import BENCHMARKS
 from data.errors import FersError
 from detection.views import VIEWS
 from detectors import DETECTORS
-from evaluation.evaluate import FORMAT, RESULTS_FILE
+from evaluation.evaluate import FORMAT, RESULTS_FILE, contradiction, is_scene_result
 
 _CONFIG = {
     "title": str,
@@ -23,7 +23,6 @@ _CONFIG = {
     "benchmark": str,
     "data_path": str,
 }
-_SCENE = {"auc": float | None, "seconds": float, "height": int, "width": int, "note": str}
 _TOLD_APART_BY = ("seed", "checkpoint_dir", "backbone", "start_band", "nodata", "options", "sensor", "checkpoints")
 
 
@@ -58,21 +57,19 @@ class ResultSet:
         """The configuration as text."""
         return json.dumps(self.results["config"], indent=2)
 
-    def score(self, name: str, shape: tuple[int, int]) -> np.ndarray:
-        """A scene's score map.
+    def score(self, name: str, mask: np.ndarray) -> np.ndarray:
+        """A scene's score map, seen to belong to its AUC and mask.
 
         Raises:
-            ReportError: It is missing, damaged, or of another shape than the scene.
+            ReportError: It is missing, damaged, of another shape than the scene, or of another AUC than stated.
         """
         path = self.folder / "scores" / f"{name}.npy"
         try:
             score = np.load(path, allow_pickle=False)
         except Exception as error:  # numpy raises many kinds on a damaged file
             raise ReportError(f"{path}: cannot be read as a score map ({error}). Run its test again.") from error
-        if score.shape != shape or score.dtype.kind not in "fiu" or not np.isfinite(score).all():
-            raise ReportError(
-                f"{path}: a score map is {shape[0]} x {shape[1]} finite numbers; found {score.dtype} {score.shape}. Run its test again."
-            )
+        if problem := contradiction(self.results["scenes"][name], score, mask):
+            raise ReportError(f"{path}: {problem}. The results or the ground truth have changed. Run its test again.")
         return score
 
 
@@ -111,8 +108,9 @@ def read_results(path: Path) -> dict:
             )
         config, scenes = results["config"], results["scenes"]
         right = all(isinstance(config[key], kind) for key, kind in _CONFIG.items())
-        right &= all(isinstance(scene[key], kind) for scene in scenes.values() for key, kind in _SCENE.items())
-        right &= isinstance(results["complete"], bool) and all(isinstance(c, str) for c in results["caveats"])
+        right &= all(is_scene_result(scene) for scene in scenes.values())
+        right &= isinstance(results["complete"], bool) and isinstance(results["caveats"], list)
+        right &= all(isinstance(caveat, str) for caveat in results["caveats"])
         right &= config["benchmark"] in BENCHMARKS and all(Path(name).name == name for name in scenes)
         right &= not results["complete"] or (bool(scenes) and isinstance(results["mean_seconds"], float))
     except ReportError:

@@ -120,7 +120,7 @@ def test_damaged_results_are_refused_by_name(results, damage, capsys):
 def test_results_of_wrong_types_are_refused(results, key, value):
     path = results / "A" / "results.json"
     content = json.loads(path.read_text())
-    if content[key] == value or (key == "caveats" and value in ([], {"a": 1})):
+    if content[key] == value or (key == "caveats" and value == []):
         pytest.skip("this value can be read")
     path.write_text(json.dumps({**content, key: value}))
     with pytest.raises(ReportError, match=r"A/results\.json"):
