@@ -24,7 +24,8 @@ import torch
 from tqdm import tqdm
 
 from data import LabelledScene, Scene, SceneError, normalise
-from data.files import atomic_path
+from data.errors import FersError
+from data.files import atomic_path, npy_bytes, sha256_of, write_whole
 from data.normalise import usable_pixels
 from detection.pipeline import DetectConfig, Pipeline
 from evaluation.figures import scene_figure
@@ -55,7 +56,7 @@ class Results:
     Attributes:
         scenes: By name: ``auc`` (None without both classes), ``seconds``, ``height``, ``width``, ``bands``,
             ``anomalous_pixels``, ``left_out_pixels``, ``mask_sha256``, ``note``, ``cut`` (a part of the paper's scene),
-            ``band_use`` (see there).
+            ``band_use`` (see there), ``score_sha256`` (of the score map's file).
         config: The full configuration, checkpoints and versions.
         caveats: Sentences that belong under the table.
     """
@@ -154,7 +155,7 @@ def _evaluate(
 ) -> Results:
     began = time.perf_counter()
     settings = pipeline.config
-    done = _resumable(save_dir, config, scenes)
+    done = _resumable(settings, save_dir, config, scenes)
     results = Results(done, config, pipeline.caveats)
     write_json(save_dir / RESULTS_FILE, results.to_json(complete=False))  # what else lies there is no result any more
 
@@ -281,9 +282,10 @@ def _evaluate_batch(batch: list[Sample], pipeline: Pipeline, save_dir: Path) -> 
         name = sample.labelled.name
         if not np.isfinite(score).all():
             raise SceneError(f"{sample.labelled.path}: {pipeline.config.detect} gives NaN or infinite scores here.")
-        with atomic_path(save_dir / "scores" / f"{name}.npy") as temporary:
-            np.save(temporary, score)
-        found[name] = {**scene_result(score, sample), "seconds": seconds}
+        content = npy_bytes(score)
+        write_whole(save_dir / "scores" / f"{name}.npy", content)
+        digest = hashlib.sha256(content).hexdigest()
+        found[name] = {**scene_result(score, sample), "score_sha256": digest, "seconds": seconds}
     return found
 
 
@@ -350,7 +352,7 @@ def _print_summary(results: Results, published: dict[str, float] | None) -> None
         print(f"Note: {caveat}")
 
 
-def _resumable(save_dir: Path, config: dict, scenes: list[LabelledScene]) -> dict[str, dict]:
+def _resumable(settings: DetectConfig, save_dir: Path, config: dict, scenes: list[LabelledScene]) -> dict[str, dict]:
     """The scenes that an interrupted run of the same configuration finished, if their files are still the same."""
     path = save_dir / RESULTS_FILE
     try:
@@ -360,33 +362,58 @@ def _resumable(save_dir: Path, config: dict, scenes: list[LabelledScene]) -> dic
         written, found = path.stat().st_mtime, dict(earlier["scenes"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
-    return {
-        s.name: found[s.name] for s in scenes if s.name in found and _unchanged(s, found[s.name], save_dir, written)
-    }
+    kept = {s.name: _kept(settings, s, found[s.name], save_dir, written) for s in scenes if s.name in found}
+    return {name: result for name, result in kept.items() if result is not None}
 
 
-def _unchanged(labelled: LabelledScene, found: dict, save_dir: Path, written: float) -> bool:
-    """Whether a scene's cube is older than its result, its mask the same, and its score map there and whole."""
+def _kept(settings: DetectConfig, labelled: LabelledScene, found: dict, save_dir: Path, written: float) -> dict | None:
+    """A scene's result anew from its score map, if that is whole, the cube older than it, and the mask the same."""
     try:
-        if labelled.path.stat().st_mtime >= written or not is_scene_result(found):
-            return False
-        score = np.load(save_dir / "scores" / f"{labelled.name}.npy", allow_pickle=False)
-        mask = labelled.load()[1]
-        return found["mask_sha256"] == mask_sha256(mask) and not contradiction(found, score, mask)
-    except Exception:  # numpy raises many kinds on a damaged file; the scene is scored again, which names what is wrong
-        return False
+        if labelled.path.stat().st_mtime >= written or not 0 <= found["seconds"] < 1e9:
+            return None
+        sample = _read(settings, labelled)
+        score = read_score(save_dir, labelled.name, found, sample.mask)
+        if found["mask_sha256"] != mask_sha256(sample.mask):
+            return None
+        return {
+            **scene_result(score, sample),
+            "score_sha256": found["score_sha256"],
+            "seconds": float(found["seconds"]),
+        }
+    except (OSError, ValueError, KeyError, TypeError):  # the scene is scored again, which names what is wrong
+        return None
 
 
-def contradiction(found: dict, score: np.ndarray, mask: np.ndarray) -> str:
-    """What a scene's entry in results.json says otherwise than its score map and mask; empty where they agree."""
+def read_score(save_dir: Path, name: str, found: dict, mask: np.ndarray) -> np.ndarray:
+    """A scene's score map, seen to be the one that its entry in results.json is about.
+
+    Args:
+        save_dir: The folder of results.
+        name: The scene.
+        found: Its entry.
+        mask: ``(H, W)``, its ground truth now.
+
+    Raises:
+        FersError: It is missing or damaged, or of another shape or AUC.
+    """
+    path = save_dir / "scores" / f"{name}.npy"
+    again = "The results or the ground truth have changed. Run its test again."
+    try:
+        score = np.load(path, allow_pickle=False)
+        same = sha256_of(path) == found.get("score_sha256", sha256_of(path))  # earlier versions have none
+    except Exception as error:  # numpy raises many kinds on a damaged file
+        raise FersError(f"{path}: cannot be read as a score map ({error}). Run its test again.") from error
     if score.shape != mask.shape or score.dtype.kind not in "fiu" or not np.isfinite(score).all():
-        return f"a score map is {mask.shape[0]} x {mask.shape[1]} finite numbers; found {score.dtype} {score.shape}"
-    if found["left_out_pixels"]:  # which they were is known to the scene only
-        return ""
+        raise FersError(
+            f"{path}: a score map is {mask.shape[0]} x {mask.shape[1]} finite numbers; found {score.dtype} {score.shape}. {again}"
+        )
     value = auc(score, mask)
-    if (value is None) != (found["auc"] is None) or abs((value or 0) - (found["auc"] or 0)) > 1e-9:
-        return f"its AUC is {value}, {RESULTS_FILE} says {found['auc']}"
-    return ""
+    if not same:
+        raise FersError(f"{path}: is not the score map that {RESULTS_FILE} is about. {again}")
+    # where pixels are left out, only the scene itself says which
+    if not found["left_out_pixels"] and abs((value or 0) - (found["auc"] or 0)) > 1e-9:
+        raise FersError(f"{path}: its AUC is {value}, {RESULTS_FILE} says {found['auc']}. {again}")
+    return score
 
 
 def is_scene_result(found: object) -> bool:

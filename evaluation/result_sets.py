@@ -12,7 +12,7 @@ from data.benchmarks import BENCHMARKS
 from data.errors import FersError
 from detection.views import VIEWS
 from detectors import DETECTORS
-from evaluation.evaluate import FORMAT, RESULTS_FILE, contradiction, is_scene_result
+from evaluation.evaluate import FORMAT, RESULTS_FILE, is_scene_result, read_score
 
 _CONFIG = {
     "title": str,
@@ -58,19 +58,8 @@ class ResultSet:
         return json.dumps(self.results["config"], indent=2)
 
     def score(self, name: str, mask: np.ndarray) -> np.ndarray:
-        """A scene's score map, seen to belong to its AUC and mask.
-
-        Raises:
-            ReportError: It is missing, damaged, of another shape than the scene, or of another AUC than stated.
-        """
-        path = self.folder / "scores" / f"{name}.npy"
-        try:
-            score = np.load(path, allow_pickle=False)
-        except Exception as error:  # numpy raises many kinds on a damaged file
-            raise ReportError(f"{path}: cannot be read as a score map ({error}). Run its test again.") from error
-        if problem := contradiction(self.results["scenes"][name], score, mask):
-            raise ReportError(f"{path}: {problem}. The results or the ground truth have changed. Run its test again.")
-        return score
+        """A scene's score map: ``evaluate.read_score``, which has the errors."""
+        return read_score(self.folder, name, self.results["scenes"][name], mask)
 
 
 def find_result_sets(folder: str | Path) -> list[ResultSet]:

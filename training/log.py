@@ -21,7 +21,7 @@ def read_log(path: Path) -> tuple[list[dict], int]:
     Returns:
         The entries, and the number of lines left out because they are no whole entry, as a power cut leaves them.
     """
-    entries = []
+    entries: list[dict] = []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     for line in lines:
         try:
