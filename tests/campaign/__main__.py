@@ -30,7 +30,7 @@ import torch._dynamo  # noqa: F401  (what optimisers import late)
 from torch.utils.tensorboard import SummaryWriter  # noqa: F401  (what training imports late)
 
 from campaign import inputs, runs
-from campaign.child import leftovers, problem_of, run, settle
+from campaign.child import NONSENSE, leftovers, problem_of, run, settle
 
 SHOWN = 1200  # characters of what a failed case printed
 
@@ -91,14 +91,8 @@ def damaged(kind: inputs.Kind, place: Path, seed: int, first: int, cases: int, t
             victim.write_bytes(new)
             os.utime(victim, ns=(times.st_atime_ns, times.st_mtime_ns))  # damage has no date
         before = inputs.tree(folder)
-        ended = run(lambda rng=rng: kind.work(folder, rng))
+        ended = run(lambda rng=rng: _judged(kind, folder, rng))
         problem = problem_of(ended, folder)
-        if (
-            not problem
-            and ended.code == 0
-            and (folder / "out" / "results.json").exists() | (kind.judge is not inputs.sound_results)
-        ):
-            problem = _judged(kind, folder)
         if not problem and (left := leftovers(folder)):
             problem = f"left over: {left}"
         if not problem:
@@ -110,15 +104,13 @@ def damaged(kind: inputs.Kind, place: Path, seed: int, first: int, cases: int, t
         table.add(kind.name, problem and f"{problem}\n{ended.output[-SHOWN:]}", name)
 
 
-def _judged(kind: inputs.Kind, folder: Path) -> str:
-    """What the class's own judgement says, made in a process of its own."""
-
-    def look() -> int:
-        print(kind.judge(folder), end="")
-        return 0
-
-    ended = run(look)
-    return ended.output if ended.code == 0 else f"cannot be judged: {ended.output[-SHOWN:]}"
+def _judged(kind: inputs.Kind, folder: Path, rng: random.Random) -> int:
+    """Run a case; success is success only if the class's own judgement agrees."""
+    code = kind.work(folder, rng)
+    if code == 0 and (problem := kind.judge(folder)):
+        print(problem)
+        return NONSENSE
+    return code
 
 
 def main() -> int:
@@ -131,6 +123,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100, help="kill -9, over all commands (default: 100)")
     parser.add_argument("--faults", type=int, default=1, help="of each kind for each command (default: 1)")
     parser.add_argument("--only", default="", help="classes whose names hold this text")
+    parser.add_argument("--skip", default="", help="classes whose names hold this text are left out")
     parser.add_argument("--first", type=int, default=0, help="number of the first case of a class")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -139,7 +132,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="campaign-") as top:
         os.chmod(top, 0o755)
         place = Path(top)
-        kinds = [kind for kind in inputs.kinds() if options.only in kind.name]
+
+        def wanted(name: str) -> bool:
+            return options.only in name and not (options.skip and options.skip in name)
+
+        kinds = [kind for kind in inputs.kinds() if wanted(kind.name)]
         shares = [kind.cost**-0.5 for kind in kinds]  # more of what is quick, and some of everything
         for index, (kind, share) in enumerate(zip(kinds, shares, strict=True)):
             cases = max(1, round(options.cases * share / sum(shares))) if options.cases else 0
@@ -152,19 +149,19 @@ def main() -> int:
                     flush=True,
                 )
         faults = runs.faults(os.geteuid() == 0 and runs.can_mount(place / "mount"))
-        commands = runs.commands()
+        commands = [command for command in runs.commands() if not options.skip or options.skip not in command.name]
         for index, command in enumerate(commands):
             names = [f"killed: {command.name}", *(f"{fault}: {command.name}" for fault in faults)]
-            if not any(options.only in name for name in names) or not (options.kills or options.faults):
+            if not any(map(wanted, names)) or not (options.kills or options.faults):
                 continue
             disturbed = runs.Disturbed(command, place / f"run{index}")
             share = command.kills / sum(each.kills for each in commands)
             kills = max(1, round(options.kills * share)) if options.kills else 0
-            for number in range(kills if options.only in names[0] else 0):
+            for number in range(kills if wanted(names[0]) else 0):
                 rng = random.Random(f"{options.seed} {names[0]} {number}")
                 table.add(names[0], disturbed.killed(rng), f"kill {number}")
             for name, fault in zip(names[1:], faults.values(), strict=True):
-                for number in range(options.faults if options.only in name else 0):
+                for number in range(options.faults if wanted(name) else 0):
                     rng = random.Random(f"{options.seed} {name} {number}")
                     table.add(name, fault(disturbed, rng), f"fault {number}")
             print(

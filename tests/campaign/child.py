@@ -17,6 +17,7 @@ from pathlib import Path
 
 MEMORY = 2 << 30  # bytes beyond what the imports take
 BROKEN = 99  # exit code of a case that raised
+NONSENSE = 98  # exit code of a command that said nothing and did something wrong
 NOBODY = 65534  # the user that cannot write everywhere
 
 
@@ -153,6 +154,8 @@ def problem_of(ended: Ended, folder: Path) -> str:
     named = (str(folder), "argument -", "--")  # a file or an option
     if ended.code == 2 and ("error:" not in ended.output or not any(name in ended.output for name in named)):
         return "an error that names nothing"
+    if ended.code == NONSENSE:
+        return "wrong without a word"
     if ended.code not in (0, 2):
         return f"exit code {ended.code}"
     return ""
