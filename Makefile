@@ -2,6 +2,8 @@
 # make demo    scenes, training, detection, report     make check  lint and the fast tests, under 2 minutes
 # make docs    tables of the documents, from the CSVs  make lint   ruff and mypy
 # make bench   how fast it is, against a plain reference (docs/performance.md); BENCH="--quick" for its options
+# make fuzz    damaged inputs, kills and faults, for an hour or so; FUZZ="--seed 2 --cases 300 --kills 10" for its options
+# make lock    requirements.lock anew: the versions and hashes of all that is installed
 # make paper-demo   every table and figure of the paper, on a small synthetic HAD100
 #
 # PYTHON=python3.12 chooses the interpreter (3.10 or later), VENV=/path another environment.
@@ -10,6 +12,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= results/demo
 BENCH ?=
+FUZZ ?=
 DEMO_EPOCHS ?= 4
 DEMO_TEST = $(BIN)/python test.py --data_path $(DEMO)/dataset --input_channel 50 --checkpoint_dir $(DEMO)/checkpoints
 DEMO_NOTE = Made by make demo: $(DEMO_EPOCHS) epochs of both stages on 48 patches of 32 x 32 px, on frozen layers with random \
@@ -17,7 +20,7 @@ weights, tested on 12 synthetic scenes. It shows that every part works together.
 control and the plain cube says nothing about real scenes.
 export OMP_WAIT_POLICY ?= PASSIVE# threads that wait must not take time from those that work
 
-.PHONY: setup test check lint demo docs bench clean
+.PHONY: setup test check lint demo docs bench fuzz lock clean
 .DEFAULT_GOAL := test
 
 # An environment that exists is used as it is, and renewed when the requirements change.
@@ -60,6 +63,14 @@ docs: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.bench $(BENCH)
+
+fuzz: setup
+	PYTHONPATH=.:tests $(BIN)/python -m campaign $(FUZZ)
+
+lock: setup
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.10 --extra dev --extra export --extra cluster \
+		--custom-compile-command "make lock" --upgrade pyproject.toml --output-file requirements.lock
 
 # What tests, demo and tools leave; the environment stays.
 clean:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Iterable
-from typing import NoReturn
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn, TextIO
 
 from data.errors import did_you_mean
 
 INTERRUPTED = 130
 BUG = 1
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # how PyTorch's RuntimeErrors say it
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,15 +46,19 @@ def run(work: Callable[[], None], errors: tuple[type[Exception], ...] = (), how_
         how_to_resume: How to go on after an interruption or a full disk, such as "run the same command again".
 
     Returns:
-        The exit code: 0, 2 for an error, 130 for Ctrl-C, 1 for a mistake of this program's.
+        The exit code: 0, 2 for an error, 130 for Ctrl-C or SIGTERM, 1 for a mistake of this program's.
     """
     hint = f" To go on: {how_to_resume}." if how_to_resume else ""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     try:
-        work()
+        with _termination_is_interruption():
+            work()
+            sys.stdout.flush()  # a closed pipe shows here, not at the interpreter's end
     except (ValueError, *errors) as error:  # type: ignore[misc]
         message, code = f"error: {error}", 2
     except BrokenPipeError:  # the reader of a pipe has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout)
         return 2
     except OSError as error:  # a full disk, a folder that may not be written
         message, code = f"error: {error}. What was finished is kept.{hint}", 2
@@ -56,6 +67,11 @@ def run(work: Callable[[], None], errors: tuple[type[Exception], ...] = (), how_
     except KeyboardInterrupt:
         message, code = f"\nstopped.{hint}", INTERRUPTED
     except Exception as error:
+        if isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY):
+            return _ended(
+                f"error: not enough memory ({str(error).splitlines()[0]}). Use smaller scenes or fewer at a time.{hint}",
+                2,
+            )
         where = traceback.extract_tb(error.__traceback__)[-1]
         message = (
             f"unexpected error: {type(error).__name__}: {error} (in {os.path.basename(where.filename)}, line {where.lineno}). "
@@ -67,9 +83,43 @@ def run(work: Callable[[], None], errors: tuple[type[Exception], ...] = (), how_
             traceback.print_exc()
     else:
         return 0
+    return _ended(message, code)
+
+
+def _ended(message: str, code: int) -> int:
     if os.environ.get("RANK", "0") == "0":  # of several processes, each meets the same error
-        print(message, file=sys.stderr)
+        try:
+            print(message, file=sys.stderr, flush=True)
+        except BrokenPipeError:
+            _silence(sys.stderr)
     return code
+
+
+def _silence(stream: TextIO) -> None:
+    """Send a stream whose reader has gone nowhere, so that the interpreter can end without an error."""
+    with contextlib.suppress(OSError, ValueError):  # a test's stream has no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextmanager
+def _termination_is_interruption() -> Iterator[None]:
+    """Let SIGTERM, as batch systems send it before they kill, end the work as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():  # only there can it be said
+        yield
+        return
+    owner = os.getpid()
+
+    def stop(number: int, _: FrameType | None) -> None:
+        if os.getpid() != owner:  # a process that the work has started
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def natural(text: str) -> int:

@@ -258,6 +258,8 @@ def write_patches(
         SceneError: The folder exists, two scenes share a name, the sizes do not fit, or no patch is left.
     """
     folder = Path(out) / "train" / sensor
+    if not sensor or sensor != Path(sensor).name or sensor.startswith("."):
+        raise SceneError(f"--sensor {sensor!r}: expected the name of a folder, such as custom.")
     if size % 8 or size < 2 * 8:
         raise SceneError(
             f"--size {size}: a patch's side is a multiple of 8, at least 16 (and {MIN_SIDE} px for a scene)."

@@ -193,7 +193,8 @@ class Pipeline:
         for scene in scenes:
             mask = None if masks is None or not masks[len(maps)].any() else masks[len(maps)][None]
             detector = self._detector(mask, choice)
-            scored = self.view.joined(detector, *scene, mask) if self.view.joined else score(detector, scene)
+            joined: Any = self.view.joined
+            scored = joined(detector, *scene, mask) if joined else score(detector, scene)
             maps.append(scored if mask is None else scored.masked_fill(mask, float(scored[~mask].min())))
         return torch.cat(maps).cpu().numpy()
 

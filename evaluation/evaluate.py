@@ -23,8 +23,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data import LabelledScene, SceneError, normalise
-from data.files import atomic_path
+from data import LabelledScene, Scene, SceneError, normalise
+from data.errors import FersError
+from data.files import atomic_path, npy_bytes, sha256_of, write_whole
 from data.normalise import usable_pixels
 from detection.networks import NAMES
 from detection.pipeline import DetectConfig, Pipeline
@@ -35,6 +36,17 @@ from models.checkpoint import git_revision
 
 RESULTS_FILE = "results.json"
 FORMAT = 2  # of results.json
+SCENE_TYPES = {
+    "auc": float | None,
+    "seconds": float,
+    "height": int,
+    "width": int,
+    "bands": int,
+    "anomalous_pixels": int,
+    "left_out_pixels": int,
+    "cut": bool,
+    "note": str,
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,8 @@ class Results:
 
     Attributes:
         scenes: By name: ``auc`` (None without both classes), ``seconds``, ``height``, ``width``, ``bands``,
-            ``anomalous_pixels``, ``left_out_pixels``, ``mask_sha256``, ``note``, ``cut`` (a part of the paper's scene).
+            ``anomalous_pixels``, ``left_out_pixels``, ``mask_sha256``, ``note``, ``cut`` (a part of the paper's scene),
+            ``band_use`` (see there), ``score_sha256`` (of the score map's file).
         config: The full configuration, checkpoints and versions.
         caveats: Sentences that belong under the table.
     """
@@ -88,6 +101,7 @@ class Sample:
     labelled: LabelledScene
     notes: tuple[str, ...]
     bands: int
+    band_use: str
     h: np.ndarray
     left_out: np.ndarray | None
     mask: np.ndarray
@@ -143,7 +157,7 @@ def _evaluate(
 ) -> Results:
     began = time.perf_counter()
     settings = pipeline.config
-    done = _resumable(save_dir, config, scenes)
+    done = _resumable(settings, save_dir, config, scenes)
     results = Results(done, config, pipeline.caveats)
     write_json(save_dir / RESULTS_FILE, results.to_json(complete=False))  # what else lies there is no result any more
 
@@ -155,11 +169,15 @@ def _evaluate(
         if labelled.name in done:
             tqdm.write(scene_line(labelled.name, done[labelled.name], published))
     remaining = [labelled for labelled in scenes if labelled.name not in done]
+    told: set[str] = set()
     alone = settings.select == "oracle"  # it looks at each scene's own mask
     with tqdm(total=len(remaining), unit="scene", leave=False, dynamic_ncols=True, disable=None) as bar:
         for batch in _batches(map(partial(_read, settings), remaining), 1 if alone else batch_size):
             for name, found in _evaluate_batch(batch, pipeline, save_dir).items():
                 done[name] = found
+                if found["band_use"] not in told:
+                    told.add(found["band_use"])
+                    tqdm.write(f"Bands: {found['band_use']}.")
                 tqdm.write(scene_line(name, found, published))
             write_json(save_dir / RESULTS_FILE, results.to_json(complete=False))
             bar.update(len(batch))
@@ -213,7 +231,25 @@ def _read(settings: DetectConfig, labelled: LabelledScene) -> Sample:
     notes = list(scene.notes)
     if (missing := settings.start_band + settings.bands - scene.bands) > 0:
         notes.append(f"{missing} zero bands appended")
-    return Sample(labelled, tuple(notes), scene.bands, h, left_out, mask, "cut" in " ".join(scene.notes))
+    use = band_use(scene, settings.bands, settings.start_band)
+    return Sample(labelled, tuple(notes), scene.bands, use, h, left_out, mask, "cut" in " ".join(scene.notes))
+
+
+def band_use(scene: Scene, bands: int, start: int) -> str:
+    """What becomes of a scene's bands when ``bands`` of them are taken from ``start`` on, in a line.
+
+    Example:
+        >>> band_use(Scene("a", np.zeros((9, 9, 6)), Path("a.npy")), bands=4, start=1)
+        '1 to 4 of 0 to 5 used, 2 dropped, 0 of zeros appended'
+    """
+    stop = min(start + bands, scene.bands)
+    line = (
+        f"{start} to {stop - 1} of 0 to {scene.bands - 1} used, {scene.bands - (stop - start)} dropped, "
+        f"{bands - (stop - start)} of zeros appended"
+    )
+    if scene.good is not None:
+        line += f"; {int((~scene.good[start:stop]).sum())} of those used are bad by {scene.good_source}"
+    return line
 
 
 def _batches(samples: Iterator[Sample], together: int) -> Iterator[list[Sample]]:
@@ -251,9 +287,10 @@ def _evaluate_batch(batch: list[Sample], pipeline: Pipeline, save_dir: Path) -> 
         name = sample.labelled.name
         if not np.isfinite(score).all():
             raise SceneError(f"{sample.labelled.path}: {pipeline.config.detect} gives NaN or infinite scores here.")
-        with atomic_path(save_dir / "scores" / f"{name}.npy") as temporary:
-            np.save(temporary, score)
-        found[name] = {**scene_result(score, sample), "seconds": seconds}
+        content = npy_bytes(score)
+        write_whole(save_dir / "scores" / f"{name}.npy", content)
+        digest = hashlib.sha256(content).hexdigest()
+        found[name] = {**scene_result(score, sample), "score_sha256": digest, "seconds": seconds}
     return found
 
 
@@ -278,6 +315,7 @@ def scene_result(score: np.ndarray, sample: Sample) -> dict:
         "height": mask.shape[0],
         "width": mask.shape[1],
         "bands": sample.bands,
+        "band_use": sample.band_use,
         "anomalous_pixels": int(mask.sum()),
         "left_out_pixels": int((~used).sum()),
         "mask_sha256": mask_sha256(mask),
@@ -333,25 +371,74 @@ def _print_summary(results: Results, published: dict[str, float] | None) -> None
         print(f"Note: {caveat}")
 
 
-def _resumable(save_dir: Path, config: dict, scenes: list[LabelledScene]) -> dict[str, dict]:
+def _resumable(settings: DetectConfig, save_dir: Path, config: dict, scenes: list[LabelledScene]) -> dict[str, dict]:
     """The scenes that an interrupted run of the same configuration finished, if their files are still the same."""
     path = save_dir / RESULTS_FILE
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
         if earlier["format"] != FORMAT or earlier["complete"] or earlier["config"] != json.loads(json.dumps(config)):
             return {}
-        written, found = path.stat().st_mtime, earlier["scenes"]
-        return {
-            s.name: found[s.name] for s in scenes if s.name in found and _unchanged(s, found[s.name], save_dir, written)
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        written, found = path.stat().st_mtime, dict(earlier["scenes"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
+    kept = {s.name: _kept(settings, s, found[s.name], save_dir, written) for s in scenes if s.name in found}
+    return {name: result for name, result in kept.items() if result is not None}
 
 
-def _unchanged(labelled: LabelledScene, found: dict, save_dir: Path, written: float) -> bool:
-    """Whether a scene's cube is older than its result, its mask the same, and its score map there and whole."""
-    if labelled.path.stat().st_mtime >= written or not isinstance(found["seconds"], float):
-        return False
-    score = np.load(save_dir / "scores" / f"{labelled.name}.npy")
-    mask = labelled.load()[1]
-    return score.shape == mask.shape and found["mask_sha256"] == mask_sha256(mask)
+def _kept(settings: DetectConfig, labelled: LabelledScene, found: dict, save_dir: Path, written: float) -> dict | None:
+    """A scene's result anew from its score map, if that is whole, the cube older than it, and the mask the same."""
+    try:
+        if labelled.path.stat().st_mtime >= written or not 0 <= found["seconds"] < 1e9:
+            return None
+        sample = _read(settings, labelled)
+        score = read_score(save_dir, labelled.name, found, sample.mask)
+        if found["mask_sha256"] != mask_sha256(sample.mask):
+            return None
+        return {
+            **scene_result(score, sample),
+            "score_sha256": found["score_sha256"],
+            "seconds": float(found["seconds"]),
+        }
+    except (OSError, ValueError, KeyError, TypeError):  # the scene is scored again, which names what is wrong
+        return None
+
+
+def read_score(save_dir: Path, name: str, found: dict, mask: np.ndarray) -> np.ndarray:
+    """A scene's score map, seen to be the one that its entry in results.json is about.
+
+    Args:
+        save_dir: The folder of results.
+        name: The scene.
+        found: Its entry.
+        mask: ``(H, W)``, its ground truth now.
+
+    Raises:
+        FersError: It is missing or damaged, or of another shape or AUC.
+    """
+    path = save_dir / "scores" / f"{name}.npy"
+    again = "The results or the ground truth have changed. Run its test again."
+    try:
+        score = np.load(path, allow_pickle=False)
+        same = sha256_of(path) == found.get("score_sha256", sha256_of(path))  # earlier versions have none
+    except Exception as error:  # numpy raises many kinds on a damaged file
+        raise FersError(f"{path}: cannot be read as a score map ({error}). Run its test again.") from error
+    if score.shape != mask.shape or score.dtype.kind not in "fiu" or not np.isfinite(score).all():
+        raise FersError(
+            f"{path}: a score map is {mask.shape[0]} x {mask.shape[1]} finite numbers; found {score.dtype} {score.shape}. {again}"
+        )
+    value = auc(score, mask)
+    if not same:
+        raise FersError(f"{path}: is not the score map that {RESULTS_FILE} is about. {again}")
+    # where pixels are left out, only the scene itself says which
+    if not found["left_out_pixels"] and abs((value or 0) - (found["auc"] or 0)) > 1e-9:
+        raise FersError(f"{path}: its AUC is {value}, {RESULTS_FILE} says {found['auc']}. {again}")
+    return score
+
+
+def is_scene_result(found: object) -> bool:
+    """Whether an entry of results.json has everything with the right type."""
+    return (
+        isinstance(found, dict)
+        and all(isinstance(found.get(key, ...), kind) for key, kind in SCENE_TYPES.items())
+        and (found["auc"] is None or 0 <= found["auc"] <= 1)
+    )

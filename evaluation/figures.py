@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -106,8 +107,8 @@ def scene_figure(
     draw_roc(curve, mask, {title: score})
     curve.set_title("ROC: no AUC" if value is None else f"ROC, AUC = {value:.4f}", fontsize=10)
     note = f" ({'; '.join(scene.notes)})" if scene.notes else ""
-    figure.text(0.15 / total, 1 - 0.1 / high, f"{scene.name}{note}", fontweight="bold", ha="left", va="top")
-    figure.text(0.15 / total, 1 - 0.32 / high, title, fontsize=8, color="0.3", ha="left", va="top")
+    figure.text(0.15 / total, 1 - 0.1 / high, plain(f"{scene.name}{note}"), fontweight="bold", ha="left", va="top")
+    figure.text(0.15 / total, 1 - 0.32 / high, plain(title), fontsize=8, color="0.3", ha="left", va="top")
     with atomic_path(path) as temporary:
         options = {"pil_kwargs": {"compress_level": 3}} if Path(path).suffix == ".png" else {}
         figure.savefig(temporary, dpi=130, **options)
@@ -118,10 +119,16 @@ def draw_scale(axes: Axes, width: int) -> None:
     """Draw a bar of a round number of pixels, about a quarter of the picture's width, into its lower left corner."""
     power = 10 ** int(np.log10(max(width / 4, 1)))
     length = max(step * power for step in (1, 2, 5) if step * power <= max(width / 4, 1))
-    x, white = 0.04 * width, {"color": "white", "path_effects": [withStroke(linewidth=2.5, foreground="black")]}
+    x = 0.04 * width
+    white: dict[str, Any] = {"color": "white", "path_effects": [withStroke(linewidth=2.5, foreground="black")]}
     place = blended_transform_factory(axes.transData, axes.transAxes)
     axes.plot([x, x + length], [0.04, 0.04], transform=place, linewidth=2, solid_capstyle="butt", **white)
     axes.text(x, 0.06, f"{length} px", transform=place, fontsize=8, va="bottom", **white)
+
+
+def plain(text: str) -> str:
+    """A text as matplotlib draws it to the letter: names of files may hold mathtext, or bytes that are no text."""
+    return text.replace("$", r"\$").encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(frozen=True)
@@ -158,7 +165,7 @@ def comparison_figure(rows: Sequence[Row], path: str | Path, side: float = 2.2) 
     axes = figure.subplots(len(rows), len(titles), squeeze=False)
     for line, row in zip(axes, rows, strict=True):
         image = draw_row(list(line), row)
-        line[0].set_ylabel(row.scene.name)
+        line[0].set_ylabel(plain(row.scene.name))
     for line in axes[1:]:
         for panel in line:
             panel.set_title("")
@@ -183,7 +190,7 @@ def draw_row(axes: list[Axes], row: Row) -> ScalarMappable:
     image = None
     for panel, (title, score) in zip(axes[2:], row.scores.items(), strict=True):
         image = panel.imshow(_ranks(score), cmap="viridis", norm=_RANK_NORM, interpolation="nearest")
-        panel.set_title(title, fontsize=10)
+        panel.set_title(plain(title), fontsize=10)
         value = auc(score, row.mask)
         panel.set_xlabel("no AUC" if value is None else f"AUC {value:.4f}", fontsize=9)
     for panel in axes:
@@ -212,7 +219,13 @@ def draw_roc(axes: Axes, mask: np.ndarray, scores: dict[str, np.ndarray]) -> Non
         colour = COLOURS[index % len(COLOURS)]
         style = _DASHES[index // len(COLOURS) % len(_DASHES)]
         axes.step(
-            np.maximum(false_positive, floor), true_positive, where="post", color=colour, ls=style, lw=1.5, label=title
+            np.maximum(false_positive, floor),
+            true_positive,
+            where="post",
+            color=colour,
+            ls=style,
+            lw=1.5,
+            label=plain(title),
         )
     chance = np.geomspace(floor, 1, 100)
     axes.plot(chance, chance, color="0.6", linewidth=0.8, linestyle=":")

@@ -73,7 +73,7 @@ def build_report(folder: str | Path, out: str | Path, title: str = "", note: str
         footer=f"Made by python -m evaluation.report from {len(sets)} finished runs; revision {config['git_revision'][:12] or 'unknown'}.",
     )
     with atomic_path(out) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")  # names of files may be no text
     return out
 
 
@@ -123,7 +123,7 @@ def _caveats(sets: list[ResultSet]) -> dict[str, list[str]]:
 
 def _scene(labelled: LabelledScene, sets: list[ResultSet]) -> dict[str, str]:
     scene, mask = labelled.load()
-    row = Row(scene, mask, {each.label: each.score(labelled.name, mask.shape) for each in sets})
+    row = Row(scene, mask, {each.label: each.score(labelled.name, mask) for each in sets})
     panels = 3 + len(sets)
     lines = -(-panels // 5)
     columns = -(-panels // lines)

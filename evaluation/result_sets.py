@@ -12,7 +12,7 @@ from data.benchmarks import BENCHMARKS
 from data.errors import FersError
 from detection.views import VIEWS
 from detectors import DETECTORS
-from evaluation.evaluate import FORMAT, RESULTS_FILE
+from evaluation.evaluate import FORMAT, RESULTS_FILE, is_scene_result, read_score
 
 _CONFIG = {
     "title": str,
@@ -23,7 +23,6 @@ _CONFIG = {
     "benchmark": str,
     "data_path": str,
 }
-_SCENE = {"auc": float | None, "seconds": float, "height": int, "width": int, "note": str}
 _TOLD_APART_BY = ("seed", "checkpoint_dir", "backbone", "start_band", "nodata", "options", "sensor", "checkpoints")
 
 
@@ -58,22 +57,9 @@ class ResultSet:
         """The configuration as text."""
         return json.dumps(self.results["config"], indent=2)
 
-    def score(self, name: str, shape: tuple[int, int]) -> np.ndarray:
-        """A scene's score map.
-
-        Raises:
-            ReportError: It is missing, damaged, or of another shape than the scene.
-        """
-        path = self.folder / "scores" / f"{name}.npy"
-        try:
-            score = np.load(path, allow_pickle=False)
-        except Exception as error:  # numpy raises many kinds on a damaged file
-            raise ReportError(f"{path}: cannot be read as a score map ({error}). Run its test again.") from error
-        if score.shape != shape or score.dtype.kind not in "fiu" or not np.isfinite(score).all():
-            raise ReportError(
-                f"{path}: a score map is {shape[0]} x {shape[1]} finite numbers; found {score.dtype} {score.shape}. Run its test again."
-            )
-        return score
+    def score(self, name: str, mask: np.ndarray) -> np.ndarray:
+        """A scene's score map: ``evaluate.read_score``, which has the errors."""
+        return read_score(self.folder, name, self.results["scenes"][name], mask)
 
 
 def find_result_sets(folder: str | Path) -> list[ResultSet]:
@@ -111,7 +97,7 @@ def read_results(path: Path) -> dict:
             )
         config, scenes = results["config"], results["scenes"]
         right = all(isinstance(config[key], kind) for key, kind in _CONFIG.items())
-        right &= all(isinstance(scene[key], kind) for scene in scenes.values() for key, kind in _SCENE.items())
+        right &= all(is_scene_result(scene) for scene in scenes.values())
         right &= isinstance(results["complete"], bool) and isinstance(results["caveats"], list)
         right &= all(isinstance(caveat, str) for caveat in results["caveats"])
         right &= config["benchmark"] in BENCHMARKS and all(Path(name).name == name for name in scenes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import struct
 import subprocess
 import sys
@@ -11,12 +10,12 @@ import zipfile
 import zlib
 from pathlib import Path
 
-import fuzz_readers
 import h5py
 import numpy as np
 import pytest
 import scene_files as files
 import scipy.io
+from campaign.formats import read_whole
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -34,14 +33,6 @@ def in_child(code: str, *arguments: object, seconds: int = 60) -> str:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
     assert ended.returncode == 0, ended.stderr[-2000:]
     return ended.stdout
-
-
-def test_random_damage_is_read_or_refused_by_name():
-    command = [sys.executable, str(TESTS / "fuzz_readers.py"), "--seed", "0", "--cases", "10"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env={"PYTHONPATH": str(TESTS.parent)})
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    counts = json.loads(ended.stdout)
-    assert sum(counts.values()) == 10 * len(fuzz_readers.FORMATS) and counts["read"] > 0
 
 
 # ----- MATLAB
@@ -450,7 +441,7 @@ def test_each_part_of_a_product_missing_or_of_another_kind_is_read_or_refused(tm
                 if replacement is not None:
                     holder[part] = replacement
             try:
-                fuzz_readers.read_whole(path)
+                read_whole(path)
             except SceneError as error:
                 assert path.name in str(error)
                 refused += 1

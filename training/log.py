@@ -21,16 +21,28 @@ def read_log(path: Path) -> tuple[list[dict], int]:
     Returns:
         The entries, and the number of lines left out because they are no whole entry, as a power cut leaves them.
     """
-    entries = []
+    entries: list[dict] = []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     for line in lines:
         try:
             entry = json.loads(line)
-            if type(entry["epoch"]) is int:
+            if _is_entry(entry, (entries or [entry])[0]["terms"]):
                 entries.append(entry)
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             continue
     return entries, len(lines) - len(entries)
+
+
+def _is_entry(entry: dict, terms: dict) -> bool:
+    """Whether a line has all that curves are drawn from, with these terms of the loss."""
+    losses = [entry, entry["held_out"]] if entry["held_out"] else [entry]
+    numbers = [entry["epoch"], entry["seconds"], entry["patches_per_second"]]
+    numbers += [value for each in losses for value in (each["loss"], *each["terms"].values())]
+    return (
+        type(entry["epoch"]) is int
+        and all(type(n) is float or (type(n) is int and abs(n) < 2**53) for n in numbers)
+        and all(each["terms"].keys() == terms.keys() for each in losses)
+    )
 
 
 class Log:

@@ -131,7 +131,8 @@ class RunFolder:
             problem = _misfit(state, stage, optimizer, self.config)
             if not problem:
                 stage.load_state_dict(state["stage"], strict=False)
-                optimizer.load_state_dict(state["optimizer"])
+                now = optimizer.state_dict()["param_groups"]  # the file's are seen to agree in what counts
+                optimizer.load_state_dict({"state": state["optimizer"]["state"], "param_groups": now})
                 if accelerator.scaler is not None:
                     accelerator.scaler.load_state_dict(state["scaler"])
                 if accelerator.process_index < len(state["generators"]):

@@ -1,0 +1,179 @@
+"""Damages inputs, kills commands, breaks what lies around them, and counts how that ends.
+
+    PYTHONPATH=.:tests python -m campaign --seed 1 --cases 3000 --kills 100
+
+Every case runs in a process of its own with limits of memory and time. The table says for each class how many cases were
+tried, how many ended as they must (success with a sound result, or exit code 2 and a message that names a file), and how
+many failed. The exit code is 1 if any did. A failed case is printed with its number: --only CLASS --first NUMBER --cases 1
+runs it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process that has threads cannot be forked
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import torch._dynamo  # noqa: F401  (what optimisers import late)
+from torch.utils.tensorboard import SummaryWriter  # noqa: F401  (what training imports late)
+
+from campaign import inputs, runs
+from campaign.child import NONSENSE, leftovers, problem_of, run, settle
+
+SHOWN = 1200  # characters of what a failed case printed
+
+
+class Table:
+    """Counts by class: tried, clean, failed; and what failed."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[int]] = {}
+
+    def add(self, name: str, problem: str, case: str) -> None:
+        """Count a case; print it if it failed."""
+        row = self.rows.setdefault(name, [0, 0, 0])
+        row[0] += 1
+        row[2 if problem else 1] += 1
+        if problem:
+            print(f"FAILED {name}, {case}: {problem}\n", file=sys.stderr, flush=True)
+
+    @property
+    def failed(self) -> int:
+        """Failed cases of all classes."""
+        return sum(row[2] for row in self.rows.values())
+
+    def __str__(self) -> str:
+        total = [sum(column) for column in zip(*self.rows.values(), strict=True)]
+        lines = ["| class | tried | clean | failed |", "| --- | ---: | ---: | ---: |"]
+        lines += [f"| {name} | {' | '.join(map(str, row))} |" for name, row in [*self.rows.items(), ("all", total)]]
+        return "\n".join(lines)
+
+
+def damaged(kind: inputs.Kind, place: Path, seed: int, first: int, cases: int, table: Table) -> None:
+    """Cases of one class of input."""
+    base, folder = place / "base", place / "case"
+    folder.mkdir(parents=True)
+
+    def make() -> int:
+        kind.make(folder)
+        return 0
+
+    ended = run(make)
+    if ended.code:
+        raise RuntimeError(f"{kind.name}: {ended}")
+    shutil.copytree(folder, base)
+    ended = run(lambda: kind.work(folder, random.Random(f"{seed} {kind.name} good"))) if kind.victims else ended
+    if ended.code:
+        raise RuntimeError(f"{kind.name}, undamaged: {ended}")
+    for number in range(first, first + cases):
+        shutil.rmtree(folder)
+        shutil.copytree(base, folder)
+        rng = random.Random(f"{seed} {kind.name} {number}")
+        victim = None
+        if kind.victims:
+            victim = rng.choice(sorted({p for g in kind.victims for p in folder.glob(g) if p.is_file()}))
+            content = victim.read_bytes()
+            while (new := kind.damage(content, rng)) == content:
+                pass
+            times = victim.stat()
+            victim.write_bytes(new)
+            os.utime(victim, ns=(times.st_atime_ns, times.st_mtime_ns))  # damage has no date
+        before = inputs.tree(folder)
+        ended = run(lambda rng=rng: _judged(kind, folder, rng))
+        problem = problem_of(ended, folder)
+        if not problem and (left := leftovers(folder)):
+            problem = f"left over: {left}"
+        if not problem:
+            after = inputs.tree(folder)
+            written = [f for f in after if after[f] != before.get(f) and not f.startswith(kind.writes or ("//",))]
+            lost = [f for f in before if f not in after and not f.startswith(kind.writes or ("//",))]
+            problem = f"wrote or removed {written + lost}" if written or lost else ""
+        name = f"case {number}" + (f", {victim.relative_to(folder)}" if victim else "")
+        table.add(kind.name, problem and f"{problem}\n{ended.output[-SHOWN:]}", name)
+
+
+def _judged(kind: inputs.Kind, folder: Path, rng: random.Random) -> int:
+    """Run a case; success is success only if the class's own judgement agrees."""
+    code = kind.work(folder, rng)
+    if code == 0 and (problem := kind.judge(folder)):
+        print(problem)
+        return NONSENSE
+    return code
+
+
+def main() -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m campaign", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cases", type=int, default=3000, help="damaged inputs, over all classes (default: 3000)")
+    parser.add_argument("--kills", type=int, default=100, help="kill -9, over all commands (default: 100)")
+    parser.add_argument("--faults", type=int, default=1, help="of each kind for each command (default: 1)")
+    parser.add_argument("--only", default="", help="classes whose names hold this text")
+    parser.add_argument("--skip", default="", help="classes whose names hold this text are left out")
+    parser.add_argument("--first", type=int, default=0, help="number of the first case of a class")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    settle()
+    table, began = Table(), time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="campaign-") as top:
+        os.chmod(top, 0o755)
+        place = Path(top)
+
+        def wanted(name: str) -> bool:
+            return options.only in name and not (options.skip and options.skip in name)
+
+        kinds = [kind for kind in inputs.kinds() if wanted(kind.name)]
+        shares = [kind.cost**-0.5 for kind in kinds]  # more of what is quick, and some of everything
+        for index, (kind, share) in enumerate(zip(kinds, shares, strict=True)):
+            cases = max(1, round(options.cases * share / sum(shares))) if options.cases else 0
+            if cases:
+                damaged(kind, place / f"input{index}", options.seed, options.first, cases, table)
+                shutil.rmtree(place / f"input{index}")
+                print(
+                    f"{time.monotonic() - began:6.0f} s  {kind.name}: {table.rows[kind.name]}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+        faults = runs.faults(os.geteuid() == 0 and runs.can_mount(place / "mount"))
+        commands = [command for command in runs.commands() if not options.skip or options.skip not in command.name]
+        for index, command in enumerate(commands):
+            names = [f"killed: {command.name}", *(f"{fault}: {command.name}" for fault in faults)]
+            if not any(map(wanted, names)) or not (options.kills or options.faults):
+                continue
+            disturbed = runs.Disturbed(command, place / f"run{index}")
+            share = command.kills / sum(each.kills for each in commands)
+            kills = max(1, round(options.kills * share)) if options.kills else 0
+            for number in range(kills if wanted(names[0]) else 0):
+                rng = random.Random(f"{options.seed} {names[0]} {number}")
+                table.add(names[0], disturbed.killed(rng), f"kill {number}")
+            for name, fault in zip(names[1:], faults.values(), strict=True):
+                for number in range(options.faults if wanted(name) else 0):
+                    rng = random.Random(f"{options.seed} {name} {number}")
+                    table.add(name, fault(disturbed, rng), f"fault {number}")
+            print(
+                f"{time.monotonic() - began:6.0f} s  {command.name}: {disturbed.seconds:.1f} s undisturbed",
+                file=sys.stderr,
+                flush=True,
+            )
+            shutil.rmtree(place / f"run{index}")
+    print(table)
+    print(f"\nseed {options.seed}; {time.monotonic() - began:.0f} s; {table.failed} failed")
+    return 1 if table.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

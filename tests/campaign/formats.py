@@ -1,0 +1,71 @@
+"""A small good file of every format that scenes and masks come in, and how each is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import scene_files
+import scipy.io
+from PIL import Image
+
+from data import read_mask, read_scene
+from data.readers import open_scene
+
+
+def read_whole(path: Path) -> None:
+    """Read everything that a reader offers."""
+    reader = open_scene(path)
+    reader.read_valid(slice(0, 64))
+    _ = reader.geometry
+    scene = read_scene(path)
+    np.asarray(scene.cube[:2]).sum()
+
+
+def _mat5(folder: Path, compressed: bool) -> Path:
+    path = folder / "a.mat"
+    mask = np.eye(12, 10, dtype=np.uint8)
+    content = {"cube": scene_files.values(5), "gt": mask, "note": "text", "cells": {"a": [1, 2]}}
+    scipy.io.savemat(path, content, do_compression=compressed)
+    return path
+
+
+def _mat73(folder: Path) -> Path:
+    path = folder / "a.mat"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file.create_dataset("cube", data=scene_files.values(5).T, compression="gzip", chunks=(2, 5, 6))
+        file["gt"] = np.eye(12, 10, dtype=np.uint8).T
+    with open(path, "r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM")
+    return path
+
+
+def _npy(folder: Path) -> Path:
+    np.save(folder / "a.npy", scene_files.values(5))
+    return folder / "a.npy"
+
+
+def _npz(folder: Path) -> Path:
+    np.savez_compressed(folder / "a.npz", cube=scene_files.values(5), gt=np.eye(12, 10, dtype=np.uint8))
+    return folder / "a.npz"
+
+
+def _png(folder: Path) -> Path:
+    Image.fromarray(np.eye(12, 10, dtype=np.uint8) * 255).save(folder / "m.png")
+    return folder / "m.png"
+
+
+FORMATS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
+    **{name: (lambda folder, write=write: write(folder).path, read_whole) for name, write in scene_files.PRODUCTS.items()},
+    "mat-5": (lambda folder: _mat5(folder, False), read_whole),
+    "mat-5-compressed": (lambda folder: _mat5(folder, True), read_whole),
+    "mat-7.3": (_mat73, read_whole),
+    "npy": (_npy, read_whole),
+    "npz": (_npz, read_whole),
+    "mask-mat-5": (lambda folder: _mat5(folder, True), read_mask),
+    "mask-mat-7.3": (_mat73, read_mask),
+    "mask-npz": (_npz, read_mask),
+    "mask-png": (_png, read_mask),
+}  # fmt: skip

@@ -1,0 +1,352 @@
+"""The classes of damaged and odd input: what is good, what is damaged, what is run on it, and what must come of it.
+
+A new command is a row of ``kinds``: detect.py and reproduce.py belong here as soon as they are there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import fake_had100
+import h5py
+import numpy as np
+import scipy.io
+import torch
+from conftest import run_had100, write_had100
+from safetensors.torch import load_file
+from test_training import run_line
+
+import data.had100.prepare
+import data.synthetic.__main__ as synthetic
+import evaluation.report
+import training.loop
+from campaign.formats import FORMATS
+from campaign.mutations import damage_bytes, damage_json, damage_safetensors, damage_state
+from data.commandline import run
+from data.patches import BackgroundPatches
+from evaluation import cli
+from models import CheckpointInfo, SpeFEN, load_checkpoint, save_checkpoint
+from models.backbones import backbone_state, state_hash
+
+EXPECTED = "expected.json"  # what an undisturbed run found
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A class of input.
+
+    Attributes:
+        name: In the table.
+        make: Writes the good files to a folder.
+        work: Runs the command on them; returns its exit code. The generator draws what is not damage to a file.
+        victims: Patterns of the files that are damaged; none where ``work`` draws what is odd.
+        damage: How.
+        judge: What is wrong with the folder after success, though the command saw nothing; empty for nothing.
+        writes: Where the command may write.
+        cost: Cases of "read" that one of these costs.
+    """
+
+    name: str
+    make: Callable[[Path], object]
+    work: Callable[[Path, random.Random], int]
+    victims: tuple[str, ...] = ()
+    damage: Callable[[bytes, random.Random], bytes] = damage_bytes
+    judge: Callable[[Path], str] = lambda folder: ""
+    writes: tuple[str, ...] = ("out",)
+    cost: int = 3
+
+
+# ----- test.py and the report
+
+PLAIN = ("--features", "original")
+
+
+def test_had100(folder: Path, *arguments: str) -> int:
+    """test.py on a folder's dataset."""
+    return run_had100(folder / "data", folder / "out", *PLAIN, *arguments)
+
+
+def results_of(folder: Path) -> dict:
+    """What a run found, without the time it took."""
+    results = json.loads((folder / "out" / "results.json").read_text())
+    scenes = {name: {k: v for k, v in s.items() if k != "seconds"} for name, s in results["scenes"].items()}
+    maps = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (folder / "out" / "scores").iterdir()}
+    return {"complete": results["complete"], "scenes": scenes, "mean": results["mean_auc"], "maps": maps}
+
+
+def sound_results(folder: Path) -> str:
+    """Whether a finished run has an AUC and a finite map for each scene."""
+    found = results_of(folder)
+    for name, scene in found["scenes"].items():
+        score = np.load(folder / "out" / "scores" / f"{name}.npy")
+        if not np.isfinite(score).all() or not (scene["auc"] is None or 0 <= scene["auc"] <= 1):
+            return f"{name}: {scene['auc']}, finite {np.isfinite(score).all()}"
+    return "" if found["complete"] else "not complete"
+
+
+def as_expected(folder: Path) -> str:
+    """Whether a run that went on found what an undisturbed one did."""
+    expected, found = json.loads((folder / EXPECTED).read_text()), results_of(folder)
+    return "" if found == expected else f"results differ from those of an undisturbed run: {found}"
+
+
+def _interrupted(folder: Path) -> None:
+    write_had100(folder / "data", ("a", "b", "c"))
+    assert test_had100(folder, "--no_maps") == 0
+    (folder / EXPECTED).write_text(json.dumps(results_of(folder)))
+    path = folder / "out" / "results.json"
+    results = json.loads(path.read_text())
+    del results["scenes"]["c"]
+    path.write_text(json.dumps({**results, "complete": False}))
+    (folder / "out" / "scores" / "c.npy").unlink()
+
+
+def _finished(folder: Path) -> None:
+    write_had100(folder / "data")
+    for name, arguments in (("original", PLAIN), ("more", (*PLAIN, "--start_band", "1"))):
+        run_had100(folder / "data", folder / "in" / name, *arguments, "--no_maps")
+    results = folder / "in" / "more" / "results.json"
+    results.write_text(results.read_text().replace('"start_band": 1', '"start_band": 0'))
+    run_folder = folder / "in" / "training"
+    run_folder.mkdir()
+    terms = {"sim": 0.5, "mse": 0.25}
+    entry = {"epoch": 1, "loss": 0.75, "terms": terms, "seconds": 2.0, "patches_per_second": 4.0}
+    lines = [json.dumps({**entry, "epoch": e, "held_out": {"loss": 1.0, "terms": terms}}) for e in (1, 2, 3)]
+    (run_folder / "log.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def _report(folder: Path, _: random.Random) -> int:
+    return evaluation.report.main([str(folder / "in"), "--out", str(folder / "out" / "page.html")])
+
+
+def _sound_page(folder: Path) -> str:
+    text = (folder / "out" / "page.html").read_text().replace("data:image", "")
+    return "nan in the page" if ">nan<" in text or ">inf<" in text else ""
+
+
+def _abu(folder: Path, name: str, version: str) -> None:
+    (folder / "data").mkdir()
+    cube = np.random.RandomState(0).uniform(size=(14, 12, 6)).astype(np.float32)
+    mask = np.eye(14, 12, dtype=np.uint8)
+    path = folder / "data" / name
+    if version == "7.3":
+        with h5py.File(path, "w", userblock_size=512) as file:
+            file.create_dataset("data", data=cube.T, compression="gzip", chunks=(2, 6, 7))
+            file["map"] = mask.T
+        with path.open("r+b") as file:
+            file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM")
+    else:
+        scipy.io.savemat(path, {"data": cube, "map": mask}, do_compression=True)
+
+
+def _test_abu(folder: Path, _: random.Random) -> int:
+    fixed = ["--data_path", str(folder / "data"), "--save_dir", str(folder / "out"), "--input_channel", "6"]
+    return cli.main("ABU", "", [*fixed, *PLAIN, "--no_maps", "--scenes", "all"])
+
+
+ODD_NAMES = ("a$\\frac{$b", "$", "\\", "a\nb", "\udcff\udcfe", "é" * 120, "x" * 246, "%s", "<b>", "-x", " ", "a'b\"", "_", "{0}")  # fmt: skip
+
+
+def _odd_names(folder: Path, rng: random.Random) -> int:
+    names = {rng.choice(ODD_NAMES) for _ in range(2)} | {
+        "".join(rng.choices("$\\{}^_%ab\udc80é ", k=rng.randint(1, 60)))
+    }
+    write_had100(folder / "data", tuple(sorted(name for name in names if not name.startswith("."))))
+    code = test_had100(folder)
+    return code or evaluation.report.main([str(folder / "out"), "--out", str(folder / "out" / "page.html")])
+
+
+ODD_VALUES = (
+    "", " ", "-1", "0", "1e9", "nan", "99999999999999999999", "../../x", "a/b", "/", "\udcff", "x" * 5000, "$x", "random:²",
+    "None", "cuda:99", "mps", "file:/etc/passwd", "RX", "AE", "os:system", "data:", ":", "a:b:c", "iterations=x", "=", ",", "*", "²",
+)  # fmt: skip
+
+
+def _odd_options(folder: Path, rng: random.Random) -> int:
+    """One command with one or two of its options drawn."""
+    write_had100(folder / "data")
+    commands = {
+        "test.py": (cli.parser("HAD100", ""), lambda given: test_had100(folder, "--no_maps", *given)),
+        "data.synthetic": (None, lambda given: synthetic.main([str(folder / "out"), "--test", "1", "--train", "0", *given])),
+        "data.had100": (None, lambda given: data.had100.prepare.main(["prepare", str(folder / "no.zip"), "--out", str(folder / "out"), *given])),
+    }  # fmt: skip
+    options = {
+        "test.py": [o for o in cli.parser("HAD100", "")._option_string_actions if o not in ("-h", "--help", "--data_path", "--save_dir")],
+        "data.synthetic": ["--seed", "--test", "--size", "--difficulty", "--sensor"],
+        "data.had100": ["--bands", "--sensor", "--workers"],
+    }  # fmt: skip
+    name = rng.choice(("test.py", "test.py", "data.synthetic", "data.had100"))
+    given: list[str] = []
+    for _ in range(rng.randint(1, 2)):
+        given += [f"{rng.choice(options[name])}={rng.choice(ODD_VALUES)}"]
+    code = commands[name][1](given)
+    print(f"\n{folder}: {name} {given}"[:500])
+    return code
+
+
+# ----- training
+
+
+def _line(folder: Path, _: random.Random | None = None, epochs: int = 4) -> int:
+    """Go on with a small run by the one training loop; its weights are left as a digest."""
+    training.loop.save_checkpoint = lambda *_: None
+
+    def work() -> None:
+        stage = run_line(folder / "out", epochs, resume=True)
+        weights = b"".join(value.numpy().tobytes() for value in stage.state_dict().values())
+        (folder / "out" / "digest").write_text(hashlib.sha256(weights).hexdigest())
+
+    return run(work)
+
+
+def _interrupted_line(folder: Path) -> None:
+    assert _line(folder / "whole") == 0
+    (folder / "whole" / "out" / "digest").rename(folder / "digest")
+    assert _line(folder, epochs=2) == 0
+
+
+def _same_line(folder: Path) -> str:
+    same = (folder / "digest").read_text() == (folder / "out" / "digest").read_text()
+    lines = [json.loads(line)["epoch"] for line in (folder / "out" / "log.jsonl").read_text().splitlines()]
+    return "" if same and lines[-1] == 4 else f"same weights: {same}, epochs {lines}"
+
+
+def patches(folder: Path, scenes: int = 4, side: int = 16) -> Path:
+    """A background dataset of ten bands, two patches a scene."""
+    place = folder / "train" / "aviris_ng"
+    place.mkdir(parents=True)
+    rng = np.random.RandomState(0)
+    for scene in range(scenes):
+        for crop in (1, 2):
+            np.save(place / f"s{scene}_{crop}.npy", rng.uniform(size=(side, side, 10)).astype(np.float32))
+    return folder
+
+
+def _described(folder: Path) -> None:
+    patches(folder / "data")
+    _open_patches(folder)
+
+
+def _open_patches(folder: Path, _: random.Random | None = None) -> int:
+    def work() -> None:
+        opened = BackgroundPatches(folder / "data", "aviris_ng", 8)
+        opened.split(0.5, 0)
+        opened.fingerprint()
+        if not all(torch.isfinite(opened[i]).all() for i in range(len(opened))):
+            raise AssertionError("a patch that is not finite")
+
+    return run(work)
+
+
+# ----- checkpoints
+
+
+def checkpoint(folder: Path) -> Path:
+    """A Spe-FEN for ten bands on random frozen layers."""
+    sha256 = state_hash(backbone_state(SpeFEN.ARCHITECTURE, SpeFEN.FROZEN, "random"))
+    info = CheckpointInfo("spe_fen", 10, "aviris_ng", "paper", "random:0", sha256, metrics={"train_loss": 0.5})
+    return save_checkpoint(SpeFEN(10, "random"), folder / "weights" / "spe_fen.safetensors", info)
+
+
+def _load(folder: Path, _: random.Random) -> int:
+    def work() -> None:
+        load_checkpoint(folder / "weights" / "spe_fen.safetensors", bands=10)
+
+    return run(work)
+
+
+def _sound_weights(folder: Path) -> str:
+    for key, value in load_file(folder / "weights" / "spe_fen.safetensors").items():
+        if value.is_floating_point() and not (value.abs() <= 1e6).all():
+            return f"{key} up to {value.abs().max()}"
+    return ""
+
+
+# ----- datasets that are made
+
+
+def make_synthetic(folder: Path, train: int = 3, test: int = 2) -> int:
+    """data.synthetic, small."""
+    return synthetic.main([str(folder / "out"), "--train", str(train), "--test", str(test), "--size", "32"])
+
+
+def prepare(folder: Path) -> int:
+    """data.had100 prepare, of a small archive."""
+    given = ["prepare", str(folder / "HAD100.zip"), "--out", str(folder / "out"), "--any_archive", "--workers", "1"]
+    return data.had100.prepare.main(given)
+
+
+def archive(folder: Path) -> None:
+    """A small archive in HAD100.zip's structure."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fake_had100.write(folder / "HAD100.zip", fake_had100.scenes(1, 1, 1, 64))
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """The sha256 of every file."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _made(folder: Path, make: Callable[[Path], int]) -> None:
+    assert make(folder) == 0
+    (folder / EXPECTED).write_text(json.dumps(tree(folder / "out")))
+    (folder / "out" / "manifest.json").rename(folder / "out" / ".unfinished.json")
+    next((folder / "out" / "test").rglob("*.npy")).unlink()
+
+
+def same_tree(folder: Path) -> str:
+    """Whether a dataset is the one that an undisturbed run wrote."""
+    expected, found = json.loads((folder / EXPECTED).read_text()), tree(folder / "out")
+    differing = [name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)]
+    return f"differs from an undisturbed run in {differing}" if differing else ""
+
+
+def _read(name: str) -> Kind:
+    make, read = FORMATS[name]
+
+    def make_and_note(folder: Path) -> None:
+        (folder / "in").mkdir()
+        path = make(folder / "in")
+        (folder / "path").write_text(str(path.relative_to(folder)))
+
+    def work(folder: Path, _: random.Random) -> int:
+        def whole() -> None:
+            read(folder / (folder / "path").read_text())
+
+        return run(whole)
+
+    return Kind(f"read {name}", make_and_note, work, ("in/**/*",), writes=(), cost=1)
+
+
+def kinds() -> list[Kind]:
+    """Every class of input."""
+    no_maps = ("--no_maps",)
+    return [
+        *map(_read, FORMATS),
+        Kind("test.py, cube", lambda f: write_had100(f / "data"), lambda f, _: test_had100(f, *no_maps), ("data/test/**/*.npy",), judge=sound_results),
+        Kind("test.py, mask", lambda f: write_had100(f / "data"), lambda f, _: test_had100(f, *no_maps), ("data/ground_truth/**/*.png",), judge=sound_results),
+        Kind("FERS_ABU, v5", lambda f: _abu(f, "abu-a-1.mat", "5"), _test_abu, ("data/*.mat",), judge=sound_results),
+        Kind("FERS_ABU, v7.3", lambda f: _abu(f, "abu-a-1.mat", "7.3"), _test_abu, ("data/*.mat",), judge=sound_results),
+        Kind("resumed test.py, results.json", _interrupted, lambda f, _: test_had100(f, *no_maps), ("out/results.json",), damage_json, as_expected),
+        Kind("resumed test.py, score map", _interrupted, lambda f, _: test_had100(f, *no_maps), ("out/scores/*.npy",), judge=as_expected),
+        Kind("report, results.json", _finished, _report, ("in/*/results.json",), damage_json, _sound_page, cost=15),
+        Kind("report, score map", _finished, _report, ("in/*/scores/*.npy",), judge=_sound_page, cost=15),
+        Kind("report, log.jsonl", _finished, _report, ("in/training/log.jsonl",), damage_json, _sound_page, cost=25),
+        Kind("resumed training, last.pt", _interrupted_line, _line, ("out/last.pt",), damage_state, _same_line, cost=5),
+        Kind("resumed training, log.jsonl", _interrupted_line, _line, ("out/log.jsonl",), damage_json, _same_line, cost=5),
+        Kind("training, patch", lambda f: patches(f / "data"), _open_patches, ("data/train/**/*.npy",), writes=("data/train/aviris_ng/manifest.json",)),
+        Kind("training, manifest.json", _described, _open_patches, ("data/train/aviris_ng/manifest.json",), damage_json, writes=("data/train/aviris_ng/manifest.json",)),
+        Kind("checkpoint", checkpoint, _load, ("weights/*.safetensors",), damage_safetensors, _sound_weights, (), 8),
+        Kind("resumed data.synthetic, manifest", lambda f: _made(f, make_synthetic), lambda f, _: make_synthetic(f), ("out/.unfinished.json",), damage_json, same_tree, cost=8),
+        Kind("resumed data.synthetic, files", lambda f: _made(f, make_synthetic), lambda f, _: make_synthetic(f), ("out/*/**/*.npy", "out/*/**/*.png"), judge=same_tree, cost=8),
+        Kind("HAD100.zip", archive, lambda f, _: prepare(f), ("HAD100.zip",), cost=8),
+        Kind("resumed prepare, manifest", lambda f: archive(f) or _made(f, prepare), lambda f, _: prepare(f), ("out/.unfinished.json",), damage_json, same_tree, cost=8),
+        Kind("odd names of scenes", lambda f: None, _odd_names, judge=sound_results, writes=("data", "out"), cost=60),
+        Kind("odd options", lambda f: None, _odd_options, writes=("data", "out"), cost=5),
+    ]  # fmt: skip

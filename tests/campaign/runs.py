@@ -1,0 +1,277 @@
+"""Kills and faults: a command that is disturbed, started again, and compared with one that was not.
+
+A new command is a row of ``commands``: detect.py and reproduce.py belong here as soon as they are there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from conftest import write_had100
+from safetensors.torch import load_file
+
+import train_FERD.train
+import train_FERS.train
+from campaign import inputs
+from campaign.child import NOBODY, Case, Ended, Limits, leftovers, problem_of, run
+
+INTERRUPTED = 130
+TRAINING = Limits(seconds=60, memory=8 << 30)  # Stage 1 has a hundred million weights and their moments
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that is disturbed.
+
+    Attributes:
+        name: In the table.
+        make: Writes what it needs to a folder.
+        work: Runs it there; returns the exit code. It writes to ``out`` only.
+        found: What it made, without times, for a comparison.
+        again: Runs it again after it was disturbed.
+        kills: Its share of the kills.
+    """
+
+    name: str
+    make: Callable[[Path], object]
+    work: Callable[[Path], int]
+    found: Callable[[Path], object]
+    again: Callable[[Path], int]
+    kills: int = 4
+
+
+def _train(stage: int, folder: Path, *more: str) -> int:
+    fixed = {
+        "--data_path": folder / "data",
+        "--checkpoint_dir": folder / "out" / "weights",
+        "--save_dir": folder / "out",
+    }
+    fixed |= {"--input_channel": 10, "--backbone": "random", "--batch_size": 4, "--epochs": 2, "--train_ratio": 0.8}
+    given = [str(part) for pair in fixed.items() for part in pair] + ["--device", "cpu", *more]
+    return (train_FERD, train_FERS)[stage - 1].train.main(given)
+
+
+def _trained(folder: Path) -> object:
+    weights = {path.name: load_file(path) for path in (folder / "out" / "weights").iterdir()}
+    sums = {
+        name: {k: inputs.hashlib.sha256(v.numpy().tobytes()).hexdigest() for k, v in w.items()}
+        for name, w in weights.items()
+    }
+    logs = [json.loads(line) for path in (folder / "out").rglob("log.jsonl") for line in path.read_text().splitlines()]
+    return (
+        sums,
+        [{k: v for k, v in entry.items() if "second" not in k} for entry in logs],
+        [p.name for p in (folder / "out").rglob("last.pt")],
+    )
+
+
+def _teacher(folder: Path) -> None:
+    inputs.patches(folder / "data", scenes=6)
+    inputs.checkpoint(folder / "out")
+
+
+def _scored(folder: Path) -> object:
+    maps = sorted(path.name for path in (folder / "out" / "maps").iterdir())
+    return inputs.results_of(folder), maps
+
+
+def commands() -> list[Command]:
+    """Every command that is disturbed."""
+    scenes = tuple(f"s{i}" for i in range(5))
+    return [
+        Command("test.py", lambda f: write_had100(f / "data", scenes, shape=(40, 40, 12)), inputs.test_had100, _scored, inputs.test_had100),
+        Command("stage 1", lambda f: inputs.patches(f / "data", scenes=6), lambda f: _train(1, f), _trained, lambda f: _train(1, f, "--resume"), 1),
+        Command("stage 2", _teacher, lambda f: _train(2, f), _trained, lambda f: _train(2, f, "--resume"), 2),
+        Command("data.synthetic", lambda f: None, lambda f: inputs.make_synthetic(f, 9, 4), lambda f: inputs.tree(f / "out"), lambda f: inputs.make_synthetic(f, 9, 4)),
+        Command("data.had100 prepare", inputs.archive, inputs.prepare, lambda f: inputs.tree(f / "out"), inputs.prepare),
+    ]  # fmt: skip
+
+
+class Disturbed:
+    """A command with its undisturbed run.
+
+    Args:
+        command: The command.
+        place: An empty folder.
+    """
+
+    def __init__(self, command: Command, place: Path):
+        self.command, self.good, self._place = command, place / "good", place / "found"
+        self.folder = place / "case"
+        self.good.mkdir(parents=True)
+        os.chmod(place, 0o777)
+
+        def prepared() -> int:
+            command.make(self.good)
+            return 0
+
+        self._must(run(prepared, TRAINING))
+        self._restore()
+        ended = self._must(run(lambda: command.work(self.folder), TRAINING))
+        self.seconds = ended.seconds
+        self.expected = self._found()
+
+    def _must(self, ended: Ended) -> Ended:
+        if ended.code:
+            raise RuntimeError(f"{self.command.name}, undisturbed: {ended}")
+        return ended
+
+    def _restore(self) -> None:
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+            if path.name == "out":
+                shutil.rmtree(path)
+        if not self.folder.is_dir():
+            shutil.copytree(self.good, self.folder)
+        elif (self.good / "out").is_dir():
+            shutil.copytree(self.good / "out", self.folder / "out")
+
+    def _found(self) -> str:
+        """In a process of its own, as it may read tensors; by a file."""
+        place = self._place
+
+        def look() -> int:
+            place.write_text(json.dumps(self.command.found(self.folder), sort_keys=True))
+            return 0
+
+        place.unlink(missing_ok=True)
+        ended = run(look, TRAINING)
+        return place.read_text() if ended.code == 0 else f"nothing: {ended.output[-500:]}"
+
+    def goes_on(self) -> str:
+        """Run it again, undisturbed; what is wrong then."""
+        ended = run(lambda: self.command.again(self.folder), TRAINING)
+        if ended.code:
+            return f"cannot go on: exit code {ended.code}: {ended.output[-1500:]}"
+        if left := leftovers(self.folder):
+            return f"left over: {left}"
+        found = self._found()
+        return "" if found == self.expected else f"lost or changed: {found[:1500]} instead of {self.expected[:1500]}"
+
+    def killed(self, rng: random.Random) -> str:
+        """One kill -9 at a drawn moment; what is wrong after the next run."""
+        self._restore()
+        case = Case(lambda: self.command.work(self.folder), TRAINING)
+        case.wait(rng.uniform(0, self.seconds))
+        case.send(signal.SIGKILL)
+        case.end()
+        return self.goes_on()
+
+    def signalled(self, rng: random.Random, number: int) -> str:
+        """SIGINT or SIGTERM at a drawn moment: no traceback, the exit code of an interruption, and it can go on."""
+        self._restore()
+        case = Case(lambda: self.command.work(self.folder), TRAINING)
+        finished = case.wait(rng.uniform(0.3, 1) * self.seconds)
+        if not finished:
+            case.send(number)
+        ended = case.end()
+        if ended.code not in (0, INTERRUPTED) or "Traceback" in ended.output or "Exception ignored" in ended.output:
+            return f"exit code {ended.code}: {ended.output[-1500:]}"
+        if ended.code and "stopped." not in ended.output:
+            return f"does not say that it stopped: {ended.output[-500:]}"
+        if left := leftovers(self.folder):
+            return f"left over: {left}"
+        return self.goes_on()
+
+    def limited(self, limits: Limits, codes: tuple[int, ...] = (2,)) -> str:
+        """Under a limit: an error that names a file, and it can go on without the limit."""
+        self._restore()
+        ended = run(lambda: self.command.work(self.folder), limits)
+        return self._refused(ended, codes) or self.goes_on()
+
+    def _refused(self, ended: Ended, codes: tuple[int, ...]) -> str:
+        if ended.code not in codes:
+            return f"exit code {ended.code}: {ended.output[-1500:]}"
+        if ended.code == 2 and (problem := problem_of(ended, self.folder)) not in ("", "memory"):
+            return f"{problem}: {ended.output[-1500:]}"
+        if left := leftovers(self.folder):
+            return f"left over: {left}"
+        return ""
+
+    def unread(self) -> str:
+        """Its stdout is a pipe that nobody reads: it ends, silently."""
+        self._restore()
+        ended = run(lambda: self.command.work(self.folder), replace(TRAINING, closed_pipe=True))
+        if ended.code not in (0, 2) or "Traceback" in ended.output or "Exception ignored" in ended.output:
+            return f"exit code {ended.code}: {ended.output[-1500:]}"
+        return self.goes_on()
+
+    def full_disk(self, kilobytes: int) -> str:
+        """On a file system of its own that is too small; then with room."""
+        self._restore()
+        out = self.folder / "out"
+        before = shutil.move(out, self.folder / "kept") if out.is_dir() else None
+        out.mkdir()
+        with _mounted(out, f"size={kilobytes}k"):
+            if before:
+                shutil.copytree(before, out, dirs_exist_ok=True)
+            ended = run(lambda: self.command.work(self.folder), TRAINING)
+            problem = self._refused(ended, (0, 2))
+            subprocess.run(["mount", "-o", "remount,size=200m", str(out)], check=True)
+            problem = problem or self.goes_on()
+        shutil.rmtree(self.folder / "kept", ignore_errors=True)
+        return problem
+
+    def read_only(self) -> str:
+        """As a user who may write nowhere."""
+        self._restore()
+        (self.folder / "out").mkdir(exist_ok=True)
+        os.chmod(self.folder / "out", 0o555)
+        ended = run(lambda: self.command.work(self.folder), replace(TRAINING, user=NOBODY))
+        problem = self._refused(ended, (2,))
+        os.chmod(self.folder / "out", 0o755)
+        return problem or self.goes_on()
+
+    def two_at_once(self) -> str:
+        """Both end; each with success or a refusal, and what is there afterwards is right."""
+        self._restore()
+        cases = [Case(lambda: self.command.work(self.folder), TRAINING) for _ in range(2)]
+        for ended in [case.end() for case in cases]:
+            if problem := self._refused(ended, (0, 2)):
+                return problem
+        return self.goes_on()
+
+
+@contextmanager
+def _mounted(place: Path, options: str) -> Iterator[None]:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(place)], check=True, capture_output=True)
+    try:
+        yield
+    finally:
+        for _ in range(20):
+            if subprocess.run(["umount", str(place)], capture_output=True).returncode == 0:
+                break
+            time.sleep(0.2)
+
+
+def can_mount(place: Path) -> bool:
+    """Whether this user may make a small file system."""
+    place.mkdir(parents=True, exist_ok=True)
+    with suppress(subprocess.CalledProcessError, OSError), _mounted(place, "size=64k"):
+        return True
+    return False
+
+
+def faults(root: bool) -> dict[str, Callable[[Disturbed, random.Random], str]]:
+    """Every fault by name; those that need root only where that is given."""
+    found: dict[str, Callable[[Disturbed, random.Random], str]] = {
+        "SIGINT": lambda d, rng: d.signalled(rng, signal.SIGINT),
+        "SIGTERM": lambda d, rng: d.signalled(rng, signal.SIGTERM),
+        "file size limit": lambda d, rng: d.limited(replace(TRAINING, file_size=rng.choice((100, 1000, 5000)))),
+        "closed pipe": lambda d, rng: d.unread(),
+        "two at once": lambda d, rng: d.two_at_once(),
+        "memory of 48 MB": lambda d, rng: d.limited(replace(TRAINING, memory=48 << 20), (0, 2)),
+    }
+    if root:
+        found["disk full"] = lambda d, rng: d.full_disk(rng.choice((4, 16, 64, 256)))
+        found["read-only"] = lambda d, rng: d.read_only()
+    return found
