@@ -110,7 +110,7 @@ def scene_figure(
     figure.text(0.15 / total, 1 - 0.1 / high, plain(f"{scene.name}{note}"), fontweight="bold", ha="left", va="top")
     figure.text(0.15 / total, 1 - 0.32 / high, plain(title), fontsize=8, color="0.3", ha="left", va="top")
     with atomic_path(path) as temporary:
-        options = {"pil_kwargs": {"compress_level": 3}} if Path(path).suffix == ".png" else {}
+        options: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if Path(path).suffix == ".png" else {}
         figure.savefig(temporary, dpi=130, **options)
     return Path(path)
 

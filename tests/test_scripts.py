@@ -234,7 +234,7 @@ def test_another_configuration_does_not_go_on_with_the_old_results(dataset, tmp_
         (["--device", "cuda:99", "--features", "original"], "--device cuda:99: not usable here"),
         (["--features", "untrained", "--backbone", "none.pth"], "none.pth: no such file of weights"),
         (["--features", "original", "--scenes", "x"], "no scene x; found a, b, c"),
-        (["--features", "original", "--detect", "LOF"], "--detect LOF: no such detector. Choose among RX, AE"),
+        (["--features", "original", "--detect", "my_module_that_is_not:X"], "cannot be imported"),
         (["--features", "original", "--option", "x"], "--option x: expected NAME=VALUE"),
         (["--features", "original", "--fusion", "B"], "--fusion B joins both branches"),
     ],
@@ -245,7 +245,9 @@ def test_bad_arguments_exit_with_2_and_a_remedy(dataset, tmp_path, capsys, argum
     assert message in captured.err and "Traceback" not in captured.err
 
 
-@pytest.mark.parametrize("arguments", [["--input_channel", "0"], ["--seed", "-1"], ["--sensor", "../x"]])
+@pytest.mark.parametrize(
+    "arguments", [["--input_channel", "0"], ["--seed", "-1"], ["--sensor", "../x"], ["--detect", "LOF"]]
+)
 def test_bad_option_values_exit_with_2(dataset, tmp_path, arguments):
     with pytest.raises(SystemExit) as stop:
         run_had100(dataset, tmp_path / "out", *arguments)
