@@ -159,6 +159,7 @@ def work(name: str, options: argparse.Namespace) -> None:
         "dataset": dataset,
         "data_path": str(options.data_path.resolve()),
         "scenes": options.scenes,
+        "scene_sensor": options.sensor,
     }
     readable = "_".join([settings.detect.replace(":", "."), settings.view, f"{settings.bands}bands"])
     folder = ROOT / "results" / dataset / f"{readable}-{config_hash({**full_config(pipeline), **extra})}"

@@ -98,7 +98,7 @@ def _common_scenes(sets: list[ResultSet]) -> list[LabelledScene]:
     if not common:
         raise ReportError("the results have no scene in common and cannot stand in one table.")
     config = sets[0].results["config"]
-    sensor = config["sensor"] if config["benchmark"] == "HAD100" else None
+    sensor = config.get("scene_sensor")
     return BENCHMARKS[config["benchmark"]].scenes(Path(config["data_path"]), sensor, ",".join(common))
 
 
