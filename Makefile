@@ -15,7 +15,7 @@ BENCH ?=
 FUZZ ?=
 DEMO_EPOCHS ?= 4
 DEMO_TEST = $(BIN)/python test.py --data_path $(DEMO)/dataset --input_channel 50 --checkpoint_dir $(DEMO)/checkpoints
-DEMO_NOTE = Made by make demo: $(DEMO_EPOCHS) epochs of both stages on 48 patches of 32 x 32 px, on frozen layers with random \
+DEMO_NOTE = Made by make demo: $(DEMO_EPOCHS) epochs of both stages on 24 patches of 32 x 32 px, on frozen layers with random \
 weights, tested on 12 synthetic scenes. It shows that every part works together. What it gains or loses against the untrained \
 control and the plain cube says nothing about real scenes.
 export OMP_WAIT_POLICY ?= PASSIVE# threads that wait must not take time from those that work
@@ -46,10 +46,10 @@ check: lint
 
 # The main job from nothing: scenes, both stages of training, detection in five settings, a report.
 demo: setup
-	$(BIN)/python -m data.synthetic $(DEMO)/background --train 48 --test 0 --size 32
+	$(BIN)/python -m data.synthetic $(DEMO)/background --train 24 --test 0 --size 32
 	$(BIN)/python -m data.synthetic $(DEMO)/dataset --train 0 --test 12
 	$(BIN)/python train.py --stage all --data_path $(DEMO)/background --input_channel 50 --backbone random --overwrite \
-		--epochs $(DEMO_EPOCHS) --batch_size 8 --checkpoint_dir $(DEMO)/checkpoints --save_dir $(DEMO)/training \
+		--epochs $(DEMO_EPOCHS) --batch_size 4 --checkpoint_dir $(DEMO)/checkpoints --save_dir $(DEMO)/training \
 		--train_ratio 0.9
 	$(DEMO_TEST) --features original --save_dir $(DEMO)/tests/original
 	$(DEMO_TEST) --features untrained --backbone random --save_dir $(DEMO)/tests/untrained
