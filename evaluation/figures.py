@@ -169,9 +169,7 @@ def comparison_figure(rows: Sequence[Row], path: str | Path, side: float = 2.2) 
     for line in axes[1:]:
         for panel in line:
             panel.set_title("")
-    bar = figure.colorbar(image, ax=axes, fraction=0.02, pad=0.01, ticks=[0.5, 0.9, 0.99, 0.999])
-    bar.set_label("share of pixels that score lower", fontsize=8)
-    bar.ax.set_yticklabels(["≤ 50 %", "90 %", "99 %", "99.9 %"], fontsize=8)
+    draw_rank_bar(figure, image, axes)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=160)
     return Path(path)
@@ -198,6 +196,13 @@ def draw_row(axes: list[Axes], row: Row) -> ScalarMappable:
         panel.set_yticks([])
     assert image is not None
     return image
+
+
+def draw_rank_bar(figure: Figure, image: ScalarMappable, axes: Any) -> None:
+    """Draw the colour bar of maps that ``draw_row`` drew, beside ``axes``."""
+    bar = figure.colorbar(image, ax=axes, fraction=0.02, pad=0.01, ticks=[0.5, 0.9, 0.99, 0.999])
+    bar.set_label("share of pixels that score lower", fontsize=8)
+    bar.ax.set_yticklabels(["≤ 50 %", "90 %", "99 %", "99.9 %"], fontsize=8)
 
 
 def draw_roc(axes: Axes, mask: np.ndarray, scores: dict[str, np.ndarray]) -> None:

@@ -27,7 +27,7 @@ from data.benchmarks import BENCHMARKS
 from data.commandline import run
 from data.files import atomic_path
 from data.scene import LabelledScene
-from evaluation.figures import COLOURS, Row, draw_roc, draw_row
+from evaluation.figures import COLOURS, Row, draw_rank_bar, draw_roc, draw_row
 from evaluation.result_sets import ReportError, ResultSet, find_result_sets
 from evaluation.statistics import bootstrap_mean, compare_methods
 from training.log import read_log
@@ -129,7 +129,7 @@ def _scene(labelled: LabelledScene, sets: list[ResultSet]) -> dict[str, str]:
     columns = -(-panels // lines)
     figure = Figure(figsize=(12.4, (12.4 / columns + 0.35) * lines), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    draw_row(list(axes[: panels - 1]), row)
+    draw_rank_bar(figure, draw_row(list(axes[: panels - 1]), row), axes)
     draw_roc(axes[panels - 1], mask, row.scores)
     for panel in axes[panels:]:
         panel.set_axis_off()
