@@ -59,7 +59,7 @@ def test_default_fusion(bands, detect, expected):
     [
         ("RX", {"features": "original"}, "squared Mahalanobis distance"),
         ("RX", {"fusion": "B"}, "squared Mahalanobis distance"),
-        ("RX", {"fusion": "A"}, "product of scaled maps, 0 to 1"),
+        ("RX", {"fusion": "A"}, "product of scaled maps"),
         ("AE", {"features": "original"}, "score"),
     ],
 )

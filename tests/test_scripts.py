@@ -255,7 +255,7 @@ def test_bad_option_values_exit_with_2(dataset, tmp_path, arguments):
 
 
 def test_full_disk_is_a_clear_error(dataset, tmp_path, capsys, monkeypatch):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("evaluation.evaluate.np.save", full)
