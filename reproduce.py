@@ -1,50 +1,229 @@
-"""Measure what a table shows, and render it.
+"""Reproduce the paper: each table and figure by its name, or all of them.
 
-    python reproduce.py abu --data data/ABU      the ABU scenes with RX: the README's table
+    python reproduce.py table1 --data data/HAD100Dataset               trains what is missing, scores, writes the table
+    python reproduce.py table2 --abu data/ABU --weights released       the authors' Spe-FEN instead of one trained here
+    python reproduce.py all --data data/HAD100Dataset --abu data/ABU   the whole paper
+
+What is done with the same code, configuration, weights and data is not done again. An interrupted run goes on when the
+same command is given again. Everything goes to results/reproduce/<data set>/: tables as Markdown, CSV and LaTeX, figures
+as PNG and PDF. docs/reproduce.md says what each target takes.
+
+    python reproduce.py abu --data data/ABU      the README's table, into experiments/results/abu.csv
     python reproduce.py picture --data data/ABU  the README's picture
     python reproduce.py beyond --data FOLDER     fusion C on all scenes of a folder: docs/beyond.md
-
-What is done with the same code, weights and data is not done again, and an interrupted run goes on. The rows go to
-experiments/results/<name>.csv; make docs renders the documents from them.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from data.benchmarks import BENCHMARKS
-from data.commandline import run
+from data.commandline import list_of, natural, positive, run
+from data.errors import FersError
 from data.paths import ROOT
+
+PAPER = (
+    *("table1", "table2", "table3", "table4", "table5", "fig7", "fig8", "fig9"),
+    *("decorrelation", "gaussianity", "timing", "all"),
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    own = [*sorted(path.stem for path in (ROOT / "experiments").glob("*.toml")), "beyond", "picture"]
+    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("name", choices=(*PAPER, *own), help="what to make")
+    group = found.add_argument_group("data")
+    group.add_argument("--data", type=Path, help="HAD100 or a folder in its layout (default: data/HAD100Dataset)")
+    group.add_argument("--abu", type=Path, help="the ABU scenes (default: data/ABU)")
+    group.add_argument(
+        "--bands", type=_numbers(positive), default=(50, 100, 200), help="columns of the tables (default: 50,100,200)"
+    )
+    group.add_argument(
+        "--scenes", default="all", help="scenes of --data: all, or names separated by commas (default: all)"
+    )
+    group = found.add_argument_group("method")
+    group.add_argument(
+        "--weights",
+        choices=("own", "released"),
+        default="own",
+        help="train both stages, or take the authors' (default: own)",
+    )
+    group.add_argument(
+        "--released",
+        type=Path,
+        default=ROOT / "checkpoints" / "released",
+        help="the authors' weights, in 50, 100, 200 and abu (default: checkpoints/released)",
+    )
+    group.add_argument(
+        "--seeds", type=_numbers(natural), default=(0,), help="of training and of random detectors (default: 0)"
+    )
+    group.add_argument(
+        "--recipes", type=list_of(("paper", "released")), default=("paper",), help="of both stages (default: paper)"
+    )
+    group.add_argument("--epochs", type=positive, help="of every training (default: 60, and 200 for RD4AD and AETNet)")
+    group.add_argument("--batch_size", type=positive, help="of every training (default: 16)")
+    group.add_argument(
+        "--backbone",
+        default="imagenet",
+        help="frozen layers of what is trained and of the untrained control (default: imagenet)",
+    )
+    group.add_argument(
+        "--rows",
+        type=lambda text: tuple(text.split(",")),
+        default=(),
+        help="only these rows, such as RX,AE,FERS (default: all)",
+    )
+    group.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="DETECTOR.NAME=VALUE",
+        help="such as Auto-AD.iterations=101, as often as needed",
+    )
+    group.add_argument(
+        "--detect",
+        action="append",
+        default=[],
+        metavar="MODULE:NAME",
+        help="a detector of your own, as a row of Table I and Fig. 7, as test.py --detect takes it",
+    )
+    group.add_argument(
+        "--scores",
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="score maps of another method, <scene>.npy or .mat, as rows of Table I and Fig. 7",
+    )
+    group.add_argument(
+        "--positions",
+        type=_numbers(positive),
+        default=(58, 76, 87, 90),
+        help="scenes of Fig. 7, 1-based (default: 58,76,87,90)",
+    )
+    group = found.add_argument_group("run")
+    group.add_argument("--out", type=Path, default=ROOT / "results" / "reproduce", help="default: results/reproduce")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    names = [*sorted(path.stem for path in (ROOT / "experiments").glob("*.toml")), "beyond", "picture"]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=names, help="what to measure")
-    parser.add_argument("--data", type=Path, help="the benchmark's folder (default: where its test script looks)")
-    parser.add_argument("--device", default="auto", help="auto, gpu, cpu, cuda, ... (default: auto)")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
+    work = _paper if options.name in PAPER else _documents
+    return run(lambda: work(options), how_to_resume="run the same command again")
 
-    def work() -> None:
-        from experiments import beyond, picture, render, runner
 
-        if options.name == "beyond":
-            print("wrote", *beyond.run(options.data or BENCHMARKS["ABU"].default_folder()))
-            return
-        if options.name == "picture":
-            print(f"wrote {picture.draw(options.data or BENCHMARKS['ABU'].default_folder())}")
-            return
-        experiment = runner.Experiment.read(options.name)
-        data = options.data or BENCHMARKS[experiment.benchmark].default_folder()
-        print(f"wrote {runner.run(options.name, data, options.device)}")
-        if options.name in render.TABLES:
-            print(render.TABLES[options.name]())
+def _paper(options: argparse.Namespace) -> None:
+    """Make one of the paper's tables or figures, or all."""
+    from experiments.jobs import Machine
+    from experiments.progress import run_all
+    from experiments.targets import TARGETS
+    from fast.process import prepare
 
-    return run(work, how_to_resume="run the same command again")
+    prepare()
+    request = _request(options)
+    request.plan.check_rows(options.detect)
+    names = [options.name]
+    if options.name == "all":
+        names = [name for name, target in TARGETS.items() if all(getattr(request, need) for need in target.needs)]
+        if left_out := sorted(set(TARGETS) - set(names)):
+            print(f"left out, as their scenes are not here: {', '.join(left_out)}. Give --data and --abu.")
+    for workspace in request.both:
+        workspace.claim()
+    wanted = {name: list(TARGETS[name].jobs(request)) for name in names}
+    if empty := [name for name, jobs in wanted.items() if not jobs]:
+        message = f"{', '.join(empty)}: none of their rows is among --rows {','.join(options.rows)}."
+        if options.name != "all":
+            raise FersError(f"{message} Give rows of this table.")
+        print(f"left out: {message}")
+    names = [name for name in names if wanted[name]]
+    jobs = [job for name in names for job in wanted[name]]
+    run_all(jobs, Machine(options.device), options.out / "log.txt")
+    for name in names:
+        for path in TARGETS[name].make(request):
+            print(f"wrote {path}", flush=True)
+            if path.suffix == ".md":
+                print(path.read_text(encoding="utf-8"))
+
+
+def _request(options: argparse.Namespace):
+    """What the options ask for."""
+    from experiments.plan import TABLE1, Plan, Row
+    from experiments.targets import TARGETS, Request
+    from experiments.workspace import Workspace
+
+    scores = tuple(_pair("--scores", text, "NAME=FOLDER") for text in options.scores)
+    rows = (*options.rows, *options.detect) if options.rows else ()
+    training = (("--epochs", options.epochs), ("--batch_size", options.batch_size))
+    given = tuple(str(part) for pair in training if pair[1] is not None for part in pair)
+    plan = Plan(
+        options.weights, options.seeds, given, options.backbone, options.recipes, _options(options.option), rows, options.released
+    )  # fmt: skip
+    for name, _ in scores:
+        if name in {row.name for row in TABLE1}:
+            raise FersError(f"--scores {name}: the table has a row of this name. Give another.")
+    data, abu = options.data, options.abu
+    if options.name != "all" and TARGETS[options.name].needs == ("abu",) and abu is None:
+        data, abu = None, data  # it has no other data
+    places = {"HAD100": (data, options.scenes), "ABU": (abu, "paper")}
+    found: dict[str, Workspace | None] = {}
+    for name, (folder, scenes) in places.items():
+        place = folder or BENCHMARKS[name].default_folder()
+        found[name] = Workspace(name, place, options.out, scenes) if folder or place.is_dir() else None
+    facts = (
+        f"Seeds {', '.join(map(str, options.seeds))}; weights: {options.weights}; frozen layers of what was trained here: "
+        f"{options.backbone}; {options.epochs or 'the default number of'} epochs; options of the detectors: "
+        f"{', '.join(options.option) or 'the defaults'}.",
+    )
+    own = tuple(Row(name, {"features": "original", "detect": name}) for name in options.detect)
+    theirs = tuple((name, Path(folder)) for name, folder in scores)
+    return Request(
+        plan, found["HAD100"], found["ABU"], options.bands, options.positions, theirs, own, options.device, facts
+    )
+
+
+def _options(texts: Sequence[str]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for text in texts:
+        name, value = _pair("--option", text, "DETECTOR.NAME=VALUE")
+        detector, dot, option = name.rpartition(".")
+        if not dot:
+            raise FersError(f"--option {text}: expected DETECTOR.NAME=VALUE, such as Auto-AD.iterations=101.")
+        found.setdefault(detector, {})[option] = value
+    return found
+
+
+def _pair(option: str, text: str, form: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise FersError(f"{option} {text}: expected {form}.")
+    return name, value
+
+
+def _numbers(kind: Callable[[str], int]) -> Callable[[str], tuple[int, ...]]:
+    """Type of an option that takes numbers separated by commas, each once."""
+    return lambda text: tuple(dict.fromkeys(kind(part.strip()) for part in text.split(",")))
+
+
+def _documents(options: argparse.Namespace) -> None:
+    """Measure what the README shows."""
+    from experiments import beyond, picture, render, runner
+
+    if options.name == "beyond":
+        print("wrote", *beyond.run(options.data or BENCHMARKS["ABU"].default_folder()))
+        return
+    if options.name == "picture":
+        print(f"wrote {picture.draw(options.data or options.abu or BENCHMARKS['ABU'].default_folder())}")
+        return
+    experiment = runner.Experiment.read(options.name)
+    data = options.data or BENCHMARKS[experiment.benchmark].default_folder()
+    print(f"wrote {runner.run(options.name, data, options.device)}")
+    if options.name in render.TABLES:
+        print(render.TABLES[options.name]())
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ class Row:
     scores: dict[str, np.ndarray]
 
 
-def comparison_figure(rows: Sequence[Row], path: str | Path, side: float = 2.2) -> Path:
+def comparison_figure(rows: Sequence[Row], path: str | Path, side: float = 2.2, font: float = 10) -> Path:
     """Draw scenes as rows: false colour, ground truth, and each method's score map with its AUC.
 
     Every map is stretched over its own ranks, from the median to the 99.9th percentile. Score maps of different methods
@@ -156,6 +156,7 @@ def comparison_figure(rows: Sequence[Row], path: str | Path, side: float = 2.2) 
         rows: The scenes; all have the same columns.
         path: The file to write; its suffix chooses the format, such as .png or .pdf.
         side: Inches of one map.
+        font: Size of the titles in points; other text is a little smaller.
 
     Returns:
         ``path``.
@@ -164,33 +165,33 @@ def comparison_figure(rows: Sequence[Row], path: str | Path, side: float = 2.2) 
     figure = Figure(figsize=(side * len(titles) + 0.6, side * len(rows) + 0.5), layout="constrained")
     axes = figure.subplots(len(rows), len(titles), squeeze=False)
     for line, row in zip(axes, rows, strict=True):
-        image = draw_row(list(line), row)
-        line[0].set_ylabel(plain(row.scene.name))
+        image = draw_row(list(line), row, font)
+        line[0].set_ylabel(plain(row.scene.name), fontsize=font)
     for line in axes[1:]:
         for panel in line:
             panel.set_title("")
-    draw_rank_bar(figure, image, axes)
+    draw_rank_bar(figure, image, axes, 0.8 * font)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=160)
     return Path(path)
 
 
-def draw_row(axes: list[Axes], row: Row) -> ScalarMappable:
+def draw_row(axes: list[Axes], row: Row, font: float = 10) -> ScalarMappable:
     """Draw a scene's false colour, ground truth and score maps on as many axes, each map with its title and AUC.
 
     Returns:
         What a colour bar takes.
     """
     axes[0].imshow(false_colour(row.scene))
-    axes[0].set_title("False colour", fontsize=10)
+    axes[0].set_title("False colour", fontsize=font)
     axes[1].imshow(row.mask, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes[1].set_title("Ground truth", fontsize=10)
+    axes[1].set_title("Ground truth", fontsize=font)
     image = None
     for panel, (title, score) in zip(axes[2:], row.scores.items(), strict=True):
         image = panel.imshow(_ranks(score), cmap="viridis", norm=_RANK_NORM, interpolation="nearest")
-        panel.set_title(plain(title), fontsize=10)
+        panel.set_title(plain(title), fontsize=font)
         value = auc(score, row.mask)
-        panel.set_xlabel("no AUC" if value is None else f"AUC {value:.4f}", fontsize=9)
+        panel.set_xlabel("no AUC" if value is None else f"AUC {value:.4f}", fontsize=0.9 * font)
     for panel in axes:
         panel.set_xticks([])
         panel.set_yticks([])
@@ -198,11 +199,11 @@ def draw_row(axes: list[Axes], row: Row) -> ScalarMappable:
     return image
 
 
-def draw_rank_bar(figure: Figure, image: ScalarMappable, axes: Any) -> None:
+def draw_rank_bar(figure: Figure, image: ScalarMappable, axes: Any, font: float = 8) -> None:
     """Draw the colour bar of maps that ``draw_row`` drew, beside ``axes``."""
     bar = figure.colorbar(image, ax=axes, fraction=0.02, pad=0.01, ticks=[0.5, 0.9, 0.99, 0.999])
-    bar.set_label("share of pixels that score lower", fontsize=8)
-    bar.ax.set_yticklabels(["≤ 50 %", "90 %", "99 %", "99.9 %"], fontsize=8)
+    bar.set_label("share of pixels that score lower", fontsize=font)
+    bar.ax.set_yticklabels(["≤ 50 %", "90 %", "99 %", "99.9 %"], fontsize=font)
 
 
 def draw_roc(axes: Axes, mask: np.ndarray, scores: dict[str, np.ndarray]) -> None:

@@ -200,7 +200,7 @@ def describe(cube: np.ndarray, mask: np.ndarray) -> dict[str, float]:
 
 
 def qq_figure(lines: Mapping[str, QQ], path: str | Path) -> Path:
-    """Draw Q-Q lines side by side, such as before and after enhancement, on the same logarithmic axes.
+    """Draw Q-Q lines side by side, such as before and after enhancement, on the same axes.
 
     Args:
         lines: Title of each panel, and its line.
@@ -212,9 +212,8 @@ def qq_figure(lines: Mapping[str, QQ], path: str | Path) -> Path:
     figure = Figure(figsize=(0.6 + 3.2 * len(lines), 3.6), layout="constrained")
     panels = figure.subplots(1, len(lines), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (title, line) in zip(panels, lines.items(), strict=True):
-        ends = [line.expected[0], line.expected[-1]]
-        axes.loglog(ends, ends, color="0.4", linewidth=1, linestyle="--", label="Gaussian")
-        axes.loglog(
+        axes.semilogy(line.expected, line.expected, color="0.4", linewidth=1, linestyle="--", label="Gaussian")
+        axes.semilogy(
             line.expected, line.observed, ".", color="#2166ac", markersize=2, rasterized=True, label="background"
         )
         axes.set_title(f"{title} (r = {line.correlation:.3f})", fontsize=10)

@@ -1,31 +1,29 @@
 """Run the settings of an experiment, reuse what is done, and keep one CSV row for each run and scene.
 
 experiments/<name>.toml            the settings, one table a row
-results/reproduce/<name>/...       score maps and results.json of each run
+results/reproduce/<data set>/      score maps and results.json of each run
 experiments/results/<name>.csv     what the documents are rendered from
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 import platform
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 import torch
 
-from data.benchmarks import BENCHMARKS
 from data.errors import FersError
 from data.files import atomic_path
 from data.paths import ROOT
-from data.scene import LabelledScene
-from detection.pipeline import DetectConfig, Pipeline
-from evaluation.evaluate import RESULTS_FILE, config_hash, evaluate, full_config, mask_sha256
+from detection.pipeline import DetectConfig
+from detection.views import VIEWS
+from experiments.jobs import Given, Machine, Score
+from experiments.progress import run_all
+from experiments.workspace import Workspace
 from models.checkpoint import git_revision
 
 try:
@@ -35,7 +33,6 @@ except ImportError:  # Python 3.10
 
 RESULTS = ROOT / "experiments" / "results"
 RUNS = ROOT / "results" / "reproduce"
-METHOD = ("data", "models", "detectors", "detection", "fast")  # packages whose code a score depends on
 COLUMNS = (
     "setting", "dataset", "data", "detect", "view", "bands", "seed", "scene", "auc", "seconds",
     "selection", "weights", "device", "machine", "revision", "date",
@@ -99,28 +96,6 @@ class Experiment:
             raise FersError(f"{path}: cannot be read as settings ({error!r}). Correct it.") from error
 
 
-@cache
-def method_hash() -> str:
-    """Eight digits of the source of everything that a score depends on."""
-    digest = hashlib.sha256()
-    for package in METHOD:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:8]
-
-
-def data_hash(scenes: list[LabelledScene]) -> str:
-    """Eight digits of the scenes' cubes and masks, by their bytes."""
-    digest = hashlib.sha256()
-    for scene in scenes:
-        digest.update(scene.name.encode())
-        with scene.path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        digest.update(mask_sha256(scene.load()[1]).encode())
-    return digest.hexdigest()[:8]
-
-
 def machine() -> str:
     """Processor and cores, as the tables name the machine."""
     model = platform.processor() or platform.machine()
@@ -132,50 +107,27 @@ def machine() -> str:
     return f"{model}, {torch.get_num_threads()} threads"
 
 
-def run_setting(experiment: Experiment, setting: Setting, data: Path, device: str = "auto") -> Iterator[dict]:
-    """Score a setting with each of its seeds, or read what an earlier call scored with the same code and data.
+def scores_of(experiment: Experiment, setting: Setting, data: Path) -> list[Score]:
+    """The jobs of a setting, one a seed.
 
     Args:
         experiment: It belongs to this one.
         setting: What to run.
         data: The benchmark's folder.
-        device: As ``--device``.
-
-    Yields:
-        A row of ``COLUMNS`` for each scene and seed.
-
-    Raises:
-        FersError: A scene, a checkpoint or a setting cannot be used.
     """
-    benchmark = BENCHMARKS[experiment.benchmark]
-    scenes = benchmark.scenes(data, None, setting.scenes)
-    fingerprint = data_hash(scenes)
-    for seed in setting.seeds:
-        fields = {"bands": benchmark.bands, "sensor": benchmark.sensor, **setting.config}
-        if "checkpoint_dir" in fields:
-            fields["checkpoint_dir"] = ROOT / fields["checkpoint_dir"]
-        pipeline = Pipeline(DetectConfig(**fields, seed=seed, device=device))
-        identity = {"experiment": experiment.name, "data": fingerprint, "method": method_hash()}
-        key = config_hash({**full_config(pipeline), **identity})
-        folder = RUNS / experiment.name / f"{pipeline.config.view}_{pipeline.config.bands}_{key}"
-        found = _finished(folder, identity)
-        if found is None:
-            extra = {**identity, "benchmark": experiment.benchmark, "data_path": str(data.resolve())}
-            evaluate(scenes, pipeline, folder, dataset=benchmark.title(data), config=extra, maps=False)
-            found = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
-        yield from _rows(setting, seed, fingerprint, found)
+    workspace = Workspace(experiment.benchmark, data, RUNS, setting.scenes)
+    bands = int(setting.config.get("bands", workspace.row.bands))
+    config = {key: value for key, value in setting.config.items() if key not in ("bands", "checkpoint_dir")}
+    weights = None
+    if "checkpoint_dir" in setting.config:
+        needs = VIEWS[DetectConfig(bands, workspace.row.sensor, **config).view].needs
+        folder = ROOT / setting.config["checkpoint_dir"]
+        weights = Given(tuple((branch, folder) for branch in needs), workspace.folder / "weights")
+    return [Score(workspace, setting.name, bands, seed, config, weights) for seed in setting.seeds]
 
 
-def _finished(folder: Path, identity: dict) -> dict | None:
-    try:
-        found = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
-        same = found["complete"] and all(found["config"][key] == value for key, value in identity.items())
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return found if same else None
-
-
-def _rows(setting: Setting, seed: int, fingerprint: str, found: dict) -> Iterator[dict]:
+def _rows(setting: Setting, score: Score) -> Iterator[dict]:
+    found = score.results()
     config = found["config"]
     chosen = sorted({w.get("selection", "untrained") for w in config["checkpoints"].values()})
     weights = sorted({w.get("sha256", "")[:8] for w in config["checkpoints"].values()} - {""})
@@ -183,11 +135,11 @@ def _rows(setting: Setting, seed: int, fingerprint: str, found: dict) -> Iterato
         yield {
             "setting": setting.name,
             "dataset": config["dataset"],
-            "data": fingerprint,
+            "data": config["data"],
             "detect": config["detect"],
             "view": config["view"],
             "bands": config["bands"],
-            "seed": seed,
+            "seed": score.seed,
             "scene": name,
             "auc": "" if scene["auc"] is None else f"{scene['auc']:.6f}",
             "seconds": f"{scene['seconds']:.4f}",
@@ -214,7 +166,9 @@ def run(name: str, data: Path, device: str = "auto") -> Path:
     rows: list[dict] = []
     for setting in experiment.settings:
         try:
-            rows += run_setting(experiment, setting, data, device)
+            jobs = scores_of(experiment, setting, data)
+            run_all(jobs, Machine(device), RUNS / "log.txt")
+            rows += [row for job in jobs for row in _rows(setting, job)]
         except FersError as error:
             kept = [row for row in earlier if row["setting"] == setting.name]
             print(f"left out: {setting.name}: {error}" + (f"\n  its {len(kept)} earlier rows stay" if kept else ""))

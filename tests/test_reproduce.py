@@ -1,0 +1,230 @@
+"""reproduce.py: tables, figures, other people's score maps, bad input, and going on after a kill."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, write_had100
+from scipy.io import savemat
+
+import reproduce
+from data.synthetic.benchmark import write_benchmark
+from experiments import cells as forms
+from experiments.cells import Cell
+from experiments.drawing import Cloud, Decorrelation, decorrelation_figure, own_components, pca_figure
+from experiments.plan import TABLE1, TABLE3, TABLE4, TABLE5, Plan, Row
+from experiments.tables import published, winner
+from experiments.workspace import Workspace
+
+
+def run(folder: Path, name: str, *arguments: str, code: int = 0, data: Path | None = None) -> Path:
+    fixed = ["--data", str(data or folder / "data"), "--out", str(folder / "out"), "--bands", "10", "--device", "cpu"]
+    assert reproduce.main([name, *fixed, "--option", "AE.iterations=2", *arguments]) == code
+    return folder / "out" / "HAD100"
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_table_has_its_rows_in_three_forms_and_is_not_computed_twice(dataset, tmp_path, capsys):
+    out = run(tmp_path, "table1", "--rows", "RX,AE", "--seeds", "0,1")
+    found = {row["row"]: row for row in rows(out / "tables" / "table1.csv")}
+    assert list(found) == ["RX", "AE, last iteration", "AE, oracle iteration"]
+    assert found["RX"]["seeds"] == "1" and found["AE, last iteration"]["seeds"] == "2"  # RX has nothing random
+    assert found["RX"]["scenes"] == "3" and 0 <= float(found["RX"]["value"]) <= 1
+    text = (out / "tables" / "table1.md").read_text()
+    assert "AE, oracle iteration<sup>" in text and "ground truth of each test scene" in text
+    assert (out / "tables" / "table1.tex").is_file() and (out / "figures" / "ranks_10.pdf").is_file() is False
+    assert {row["row"] for row in rows(out / "tables" / "metrics.csv")} == set(found)
+    before = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/results.json")}
+    capsys.readouterr()
+    run(tmp_path, "table1", "--rows", "RX,AE", "--seeds", "0,1")
+    assert f"{len(before)} of {len(before)} steps are done already" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in out.glob("runs/*/results.json")}
+
+
+def test_score_maps_of_others_become_a_row(dataset, tmp_path):
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    masks = {scene.name: scene.load()[1] for scene in Workspace("HAD100", dataset, tmp_path, "all").scenes}
+    np.save(folder / "a.npy", masks["a"].astype(np.float32))
+    np.save(folder / "b.npy", 1 - masks["b"].astype(np.float32))
+    savemat(folder / "c.mat", {"map": masks["c"].astype(np.float64)})
+    out = run(tmp_path, "table1", "--rows", "RX", "--scores", f"Mine={folder}")
+    mine = next(row for row in rows(out / "tables" / "table1.csv") if row["row"] == "Mine")
+    assert float(mine["value"]) == pytest.approx(2 / 3, abs=1e-6)  # right, upside down, right
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda folder: np.save(folder / "b.npy", np.zeros((5, 5))), r"b.*\(5, 5\).*\(20, 24\)"),
+        (lambda folder: np.save(folder / "b.npy", np.full((20, 24), np.nan)), r"b.*NaN"),
+        (lambda folder: (folder / "b.npy").unlink(), r"no b\.npy and no b\.mat"),
+        (lambda folder: (folder / "b.npy").write_bytes(b"no array"), r"b\.npy.*cannot be read"),
+        (lambda folder: np.save(folder / "b.npy", np.zeros((20, 24, 2))), r"b\.npy.*\(20, 24, 2\)"),
+    ],
+)
+def test_score_maps_that_cannot_be_used_are_refused_by_name(dataset, tmp_path, capsys, spoil, says):
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    for name in "abc":
+        np.save(folder / f"{name}.npy", np.random.RandomState(0).uniform(size=(20, 24)))
+    spoil(folder)
+    run(tmp_path, "table1", "--rows", "RX", "--scores", f"Mine={folder}", code=2)
+    error = capsys.readouterr().err
+    assert re.search(says, error, re.DOTALL) and "Mine" in error
+
+
+def test_a_detector_of_ones_own_becomes_a_row(dataset, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("def brightness(cube):\n    return cube.mean(1)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    out = run(tmp_path, "table1", "--rows", "RX", "--detect", "mine:brightness")
+    assert [row["row"] for row in rows(out / "tables" / "table1.csv")] == ["RX", "mine:brightness"]
+
+
+def test_bad_requests_are_refused_by_name(dataset, tmp_path, capsys):
+    run(tmp_path, "table1", "--rows", "RX,Auto-DA", code=2)
+    assert "Auto-DA: no table has such a row. Did you mean Auto-AD?" in capsys.readouterr().err
+    run(tmp_path, "table1", "--rows", "Auto-AD", code=2)  # 20 x 24 px
+    error = capsys.readouterr().err
+    assert "Auto-AD" in error and "a.npy" in error and "33" in error
+    run(tmp_path, "table1", "--rows", "FERD", code=2)
+    assert "no training patches" in capsys.readouterr().err
+    run(tmp_path, "table4", "--rows", "RX", code=2)
+    assert "table4: none of their rows" in capsys.readouterr().err
+    run(tmp_path, "table1", "--rows", "FERD", "--weights", "released", "--released", str(tmp_path), code=2)
+    assert "spe_fen.safetensors: not there" in capsys.readouterr().err
+    run(tmp_path, "table1", "--scores", f"RX={tmp_path}", code=2)
+    assert "--scores RX: the table has a row of this name" in capsys.readouterr().err
+    run(tmp_path, "table1", "--detect", "mine:nothing", code=2)
+    assert "--detect mine:nothing: cannot be imported" in capsys.readouterr().err
+    run(tmp_path, "table1", "--option", "iterations=3", code=2)
+    assert "expected DETECTOR.NAME=VALUE" in capsys.readouterr().err
+
+
+def test_results_of_other_data_are_not_mixed_in(dataset, tmp_path, capsys):
+    run(tmp_path, "table1", "--rows", "RX")
+    other = write_had100(tmp_path / "other", names=("a", "b"), shape=(20, 24, 30))
+    run(tmp_path, "table1", "--rows", "RX", data=other, code=2)
+    assert "holds results of other data" in capsys.readouterr().err
+
+
+def test_synthetic_scenes_are_headed_so_and_have_no_number_of_the_paper_beside_them(tmp_path):
+    write_benchmark(tmp_path / "data", n_train=0, n_test=2, size=32)
+    run(tmp_path, "table3", "--rows", "RX", "--bands", "50")
+    tables = tmp_path / "out" / "synthetic-HAD100" / "tables"
+    assert "(synthetic scenes, not those of the paper)" in (tables / "table3.md").read_text()
+    assert [row["paper"] for row in rows(tables / "table3.csv")] == [""]
+
+
+def test_every_row_of_the_paper_finds_its_number():
+    for source, table in (("Table I", TABLE1), ("Table III", TABLE3), ("Table IV", TABLE4), ("Table V", TABLE5)):
+        for row in table:
+            value = published(source, row, "HAD100", "mean", 50, "mAUC")
+            assert (value is None) == (row.name in ("untrained control", "AE, last iteration")), row.name
+    ferd = next(row for row in TABLE1 if row.name == "FERD")
+    assert published("Table I", ferd, "HAD100", "mean", 50, "mAUC") == 0.9941
+    assert published("Table V", TABLE5[2], "HAD100", "mean", 50, "mAUC") == 0.9947  # L_recon
+
+
+def test_table_one_has_the_fusion_of_each_number_of_bands():
+    names = {bands: [row.name for row in Plan().chosen(TABLE1, bands)] for bands in (50, 100)}
+    assert "FERS, fusion A as released" in names[50] and "FERS, fusion A as released" not in names[100]
+    both = Plan(recipes=("paper", "released")).chosen([Row("FERD", network="spectral"), Row("RX")], 50)
+    assert [row.name for row in both] == ["FERD", "FERD, released recipe", "RX"]
+
+
+def test_bold_needs_a_test_that_supports_it():
+    rng = np.random.default_rng(0)
+    low = rng.uniform(0.5, 0.9, 20)
+    assert winner({"a": low + 0.05, "b": low}) == "a"
+    assert winner({"a": low[:4] + 0.05, "b": low[:4]}) == ""  # four scenes cannot reach p < 0.05
+    assert winner({"a": low + 0.05, "b": low, "c": low + 0.05 + 1e-3 * rng.standard_normal(20)}) == ""
+    assert winner({"a": low}) == ""
+
+
+def test_cells_survive_their_csv_and_show_what_they_hold(tmp_path):
+    cells = [
+        Cell("t", "d", "L_x & y", "50 %", 0.98765, 0.001, 0.9, 0.99, 3, 10, 0.9, 0.5, 0.25, True, "A mark.", 3),
+        Cell("t", "d", "z", "50 %", 0.5),
+    ]
+    forms.write_csv(cells, tmp_path / "t.csv")
+    assert forms.read_csv(tmp_path / "t.csv") == cells
+    text = forms.markdown(cells, ["A note."])
+    assert "| L_x & y<sup>1</sup> | **0.988** ± 0.001 [0.9000, 0.9900] | 0.900 | +0.088 | 0.500 | 0.250 |" in text
+    assert "| z | 0.5000 | - | - | - | - |" in text and "- <sup>1</sup> A mark." in text and "- A note." in text
+    tex = forms.latex(cells, "100 %", "t")
+    assert r"L\_x \& y\textsuperscript{1} & \textbf{0.988} $\pm$ 0.001" in tex and r"100 \%" in tex
+
+
+def test_own_components_keep_distances_and_point_along_the_spread(tmp_path):
+    rng = np.random.default_rng(1)
+    pixels = rng.standard_normal((200, 6)) * [5, 3, 2, 0, 0, 0] + 7
+    found = own_components(pixels, pixels.mean(0))
+    assert np.linalg.norm(found, axis=1) == pytest.approx(np.linalg.norm(pixels - pixels.mean(0), axis=1))
+    assert (np.diff(found.std(0)) < 0).all()
+    assert own_components(pixels[:1], pixels.mean(0)).shape == (1, 3)  # one anomaly has no spread
+    cloud = Cloud(pixels, pixels[:3] + 9)
+    assert pca_figure([("scene", cloud, cloud)], tmp_path / "a.pdf").stat().st_size > 1000
+
+
+def test_decorrelation_of_known_features(tmp_path):
+    spe = np.random.default_rng(2).uniform(size=(50, 3))
+    same = Decorrelation.of(spe, 2 * spe, [])
+    assert same.cosine == pytest.approx(np.ones(50)) and np.diag(same.correlation) == pytest.approx(np.ones(3))
+    constant = Decorrelation.of(
+        spe, np.ones((50, 3)), [{"epoch": 1, "terms": {"cc": 2.0}}, {"epoch": 2, "terms": {"cc": 1.0}}]
+    )
+    assert np.isnan(constant.correlation).all()
+    assert decorrelation_figure(constant, tmp_path / "d.png").stat().st_size > 1000
+
+
+def _command(folder: Path, out: str) -> list[str]:
+    return [
+        *(sys.executable, "reproduce.py", "all", "--data", str(folder / "data"), "--abu", str(folder / "abu")),
+        *("--out", str(folder / out), "--bands", "12", "--rows", "RX,AE,FERS,L_recon", "--device", "cpu"),
+        *("--backbone", "random", "--epochs", "1", "--batch_size", "4", "--option", "AE.iterations=3"),
+    ]
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_it_goes_on_and_the_tables_are_those_of_an_undisturbed_run(tmp_path):
+    write_benchmark(tmp_path / "data", n_train=4, n_test=3, size=32)
+    write_benchmark(tmp_path / "abu", n_train=0, n_test=2, size=32, sensor="aviris")
+    settings = {"cwd": ROOT, "env": {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}}
+    killed = subprocess.Popen(
+        _command(tmp_path, "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **settings
+    )
+    out = tmp_path / "killed"
+    deadline = time.monotonic() + 300
+    while not list(out.glob("*/training/stage1*/stage1/log.jsonl")):  # in the middle of a training
+        assert killed.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    done = {p: p.stat().st_mtime_ns for p in out.glob("*/runs/*/results.json") if '"complete": true' in p.read_text()}
+    assert done
+    for name in ("killed", "undisturbed"):
+        subprocess.run(_command(tmp_path, name), check=True, stdout=subprocess.DEVNULL, **settings)
+    assert done == {path: path.stat().st_mtime_ns for path in done}  # nothing is computed twice
+    tables = sorted(path.relative_to(out) for path in out.glob("*/tables/*.csv") if path.stem != "timing")
+    assert len(tables) >= 6
+
+    def timeless(path: Path) -> list[dict[str, str]]:
+        found = [row for row in rows(path) if row["row"] != "mean time (s)"]
+        return [{key: value for key, value in row.items() if "seconds" not in key} for row in found]
+
+    for table in tables:
+        assert timeless(out / table) == timeless(tmp_path / "undisturbed" / table), table
