@@ -116,12 +116,15 @@ def _signals_and_threads() -> Iterator[None]:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, stop)
-    hook, threading.excepthook = threading.excepthook, _thread_ended
+    hooks = threading.excepthook, sys.unraisablehook
+    threading.excepthook = _thread_ended
+    if not os.environ.get("FERS_DEBUG"):  # rasterio logs GDAL's errors there, which are raised as well
+        sys.unraisablehook = lambda _: None
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-        threading.excepthook = hook
+        threading.excepthook, sys.unraisablehook = hooks
 
 
 def _thread_ended(ended: threading.ExceptHookArgs) -> None:

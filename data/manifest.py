@@ -206,7 +206,10 @@ class Progress:
         said = json.loads(json.dumps(self.facts))
         for name in (MANIFEST, _UNFINISHED):
             before = read_manifest(self.folder, name)
-            if before is not None and {k: v for k, v in before.items() if k not in ("format", "files", "check")} != said:
+            if (
+                before is not None
+                and {k: v for k, v in before.items() if k not in ("format", "files", "check")} != said
+            ):
                 self.files = {file: known for file, known in self.files.items() if file not in before["files"]}
                 (self.folder / name).unlink()
 
