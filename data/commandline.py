@@ -52,7 +52,7 @@ def run(work: Callable[[], None], errors: tuple[type[Exception], ...] = (), how_
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     try:
-        with _termination_is_interruption():
+        with _signals_and_threads():
             work()
             sys.stdout.flush()  # a closed pipe shows here, not at the interpreter's end
     except (ValueError, *errors) as error:  # type: ignore[misc]
@@ -102,8 +102,8 @@ def _silence(stream: TextIO) -> None:
 
 
 @contextmanager
-def _termination_is_interruption() -> Iterator[None]:
-    """Let SIGTERM, as batch systems send it before they kill, end the work as Ctrl-C does."""
+def _signals_and_threads() -> Iterator[None]:
+    """Let SIGTERM, as batch systems send it before they kill, end the work as Ctrl-C does; threads fail in one line."""
     if threading.current_thread() is not threading.main_thread():  # only there can it be said
         yield
         return
@@ -116,10 +116,21 @@ def _termination_is_interruption() -> Iterator[None]:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, stop)
+    hooks = threading.excepthook, sys.unraisablehook
+    threading.excepthook = _thread_ended
+    if not os.environ.get("FERS_DEBUG"):  # rasterio logs GDAL's errors there, which are raised as well
+        sys.unraisablehook = lambda _: None
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        threading.excepthook, sys.unraisablehook = hooks
+
+
+def _thread_ended(ended: threading.ExceptHookArgs) -> None:
+    """One line for a library's thread that met an error, such as TensorBoard's on a full disk."""
+    if ended.exc_type is not SystemExit:
+        print(f"note: a background thread has ended ({ended.exc_type.__name__}: {ended.exc_value}).", file=sys.stderr)
 
 
 def natural(text: str) -> int:

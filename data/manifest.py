@@ -10,7 +10,7 @@ ENTRY says ``sha256`` and ``bytes`` of the file, ``values_sha256`` (see there), 
 patches of one scene overlap, so a split is by scene), and where it is known the crop's ``row`` and ``column``. A cube's
 says ``nodata_pixels``, and three lists of band ranges [first, last + 1): ``nodata_bands``, in which some pixel has no
 data, ``nonfinite_bands``, in which that is NaN or infinity, and ``constant_bands``, over each of which all values are one
-value. A mask's says ``anomalous_pixels``.
+value. A mask's says ``anomalous_pixels``. ``check`` is a checksum of the rest.
 """
 
 from __future__ import annotations
@@ -153,6 +153,12 @@ def _is_entry(facts: dict) -> bool:
     return all(type(facts[key]) is kind for key, kind in kinds.items()) and all(type(n) is int for n in facts["shape"])
 
 
+def _check(manifest: dict) -> str:
+    """The sha256 of all that a manifest says but for this itself."""
+    content = {key: value for key, value in manifest.items() if key != "check"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def write_manifest(folder: str | Path, facts: dict, files: dict[str, dict], name: str = MANIFEST) -> dict:
     """Write the manifest of a folder; returns it.
 
@@ -166,6 +172,7 @@ def write_manifest(folder: str | Path, facts: dict, files: dict[str, dict], name
         OSError: It cannot be written.
     """
     manifest = {"format": FORMAT, **facts, "files": dict(sorted(files.items()))}
+    manifest["check"] = _check(manifest)
     write_whole(Path(folder) / name, (json.dumps(manifest, indent=1) + "\n").encode())
     return manifest
 
@@ -187,7 +194,8 @@ class Progress:
     def __init__(self, folder: Path, facts: dict):
         self.folder, self.facts = folder, facts
         found = [read_manifest(folder, name) for name in (MANIFEST, _UNFINISHED)]
-        self.before = [manifest for manifest in found if manifest is not None]
+        # what is not as it was written proves nothing: the files are made again
+        self.before = [manifest for manifest in found if manifest and manifest.get("check") in (None, _check(manifest))]
         self.files: dict[str, dict] = {}
         for manifest in self.before:
             self.files |= manifest["files"]
@@ -198,7 +206,10 @@ class Progress:
         said = json.loads(json.dumps(self.facts))
         for name in (MANIFEST, _UNFINISHED):
             before = read_manifest(self.folder, name)
-            if before is not None and {k: v for k, v in before.items() if k not in ("format", "files")} != said:
+            if (
+                before is not None
+                and {k: v for k, v in before.items() if k not in ("format", "files", "check")} != said
+            ):
                 self.files = {file: known for file, known in self.files.items() if file not in before["files"]}
                 (self.folder / name).unlink()
 

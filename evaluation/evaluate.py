@@ -26,10 +26,10 @@ from tqdm import tqdm
 from data import LabelledScene, Scene, SceneError, normalise
 from data.errors import FersError
 from data.files import atomic_path, npy_bytes, sha256_of, write_whole
+from data.lock import locked
 from data.normalise import usable_pixels
 from detection.networks import NAMES
 from detection.pipeline import DetectConfig, Pipeline
-from evaluation.folder import locked
 from evaluation.metrics import auc
 from evaluation.tables import SECONDS_NOTE, header_line, mean_line, scene_line
 from models.checkpoint import git_revision

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,13 @@ def test_a_pipe_that_nobody_reads_ends_without_a_word():
 def test_a_name_that_is_no_text_can_be_printed():
     ended = subprocess.run(command("print('a\\udcff')"), cwd=ROOT, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (0, "a\\udcff\n")
+
+
+def test_a_thread_of_a_library_that_meets_a_full_disk_gets_one_line(capsys):
+    def work() -> None:
+        thread = threading.Thread(target=lambda: os.stat("/nowhere"))
+        thread.start()
+        thread.join()
+
+    assert run(work) == 0
+    assert capsys.readouterr().err.startswith("note: a background thread has ended (FileNotFoundError: ")

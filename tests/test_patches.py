@@ -284,3 +284,9 @@ def test_a_damaged_manifest_is_named_with_its_remedy(content, tmp_path):
     (folder / "train/aviris_ng" / MANIFEST).write_text(content)
     with pytest.raises(ManifestError, match=r"manifest\.json: not a manifest of this project .*Remove it"):
         BackgroundPatches(folder, "aviris_ng", bands=5)
+
+
+@pytest.mark.parametrize("sensor", ["../../x", "a/b", "", "."])
+def test_a_sensor_that_is_no_folders_name_is_refused(sensor, tmp_path):
+    with pytest.raises(SceneError, match="expected the name of a folder"):
+        patches_module.write_patches([], tmp_path, 16, 16, sensor)

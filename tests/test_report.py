@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from conftest import run_had100, write_checkpoints, write_had100
 
+from data import Scene
+from evaluation.figures import plain, scene_figure
 from evaluation.report import build_report, main
 from evaluation.result_sets import ReportError, read_results
 
@@ -149,3 +151,28 @@ def test_a_damaged_score_map_is_refused_by_name(results, capsys):
     path.write_bytes(path.read_bytes()[:200])
     assert main([str(results)]) == 2
     assert "scores/a.npy: cannot be read as a score map" in capsys.readouterr().err
+
+
+def test_results_that_contradict_their_score_map_are_refused(results, capsys):
+    path = results / "A" / "results.json"
+    content = json.loads(path.read_text())
+    content["scenes"]["a"]["auc"] = 0.123
+    path.write_text(json.dumps(content))
+    assert main([str(results)]) == 2
+    assert "scores/a.npy: its AUC is " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ['{"epoch": 4}', '{"epoch": 4, "loss": "x"}', '{"epoch": 4, "loss": 1, "terms": []}'])
+def test_a_log_line_that_is_not_whole_is_left_out_of_the_curves(results, line):
+    path = next(results.rglob("log.jsonl"))
+    with path.open("a") as file:
+        file.write(line + "\n")
+    assert main([str(results)]) == 0
+    assert "3 epochs in 6 s" in (results / "report.html").read_text()
+
+
+def test_names_that_are_mathtext_or_no_text_are_drawn_to_the_letter(tmp_path):
+    scene = Scene("a$\\frac{$b\udcff", np.random.RandomState(0).uniform(size=(9, 9, 3)), tmp_path / "a.npy")
+    mask = np.eye(9, dtype=bool)
+    assert scene_figure(scene, mask.astype(float), mask, tmp_path / "a.png", "RX ($")
+    assert plain("a$b\udcff") == "a\\$b\\udcff"

@@ -117,6 +117,14 @@ def test_a_damaged_resume_file_is_refused_and_stays(tmp_path, name):
     assert (tmp_path / RESUME_FILE).read_bytes() == before and len(log(tmp_path)) == 2
 
 
+def test_the_optimisers_settings_are_those_of_the_run_and_never_of_the_file(tmp_path):
+    run_line(tmp_path / "whole", 3)
+    run_line(tmp_path / "parts", 2)
+    damaged(lambda s: s["optimizer"]["param_groups"][0].update(maximize={}, eps=1e9))(tmp_path / "parts" / RESUME_FILE)
+    run_line(tmp_path / "parts", 3, resume=True)
+    assert timeless(tmp_path / "whole") == timeless(tmp_path / "parts")
+
+
 def test_a_disk_that_fills_up_names_the_file_and_the_last_good_one_stays(tmp_path, monkeypatch):
     run_line(tmp_path, 1)
     before = (tmp_path / RESUME_FILE).read_bytes()

@@ -276,3 +276,40 @@ def test_means_leave_out_what_has_no_auc():
     results = Results(scenes, {}, [])
     assert results.mean_auc == 0.75 and results.mean_seconds == 2.0
     assert Results({"b": scenes["b"]}, {}, []).mean_auc is None
+
+
+def test_an_interrupted_run_scores_again_only_what_is_gone_or_not_whole(dataset, tmp_path, capsys):
+    arguments = ("--features", "original", "--no_maps")
+    assert run_had100(dataset, tmp_path, *arguments) == 0
+    whole = json.loads((tmp_path / "results.json").read_text())
+    found = json.loads(json.dumps(whole))
+    found["complete"] = False
+    found["scenes"]["a"] |= {"note": "changed", "auc": 0.123}
+    (tmp_path / "results.json").write_text(json.dumps(found))
+    (tmp_path / "scores" / "b.npy").unlink()
+    score = bytearray((tmp_path / "scores" / "c.npy").read_bytes())
+    score[-1] ^= 1
+    (tmp_path / "scores" / "c.npy").write_bytes(score)
+    capsys.readouterr()
+    assert run_had100(dataset, tmp_path, *arguments) == 0
+    assert "1 of 3 scenes were done" not in capsys.readouterr().out  # an AUC that is not its map's is not taken either
+    again = json.loads((tmp_path / "results.json").read_text())
+    timeless = [
+        {n: {k: v for k, v in s.items() if k != "seconds"} for n, s in r["scenes"].items()} for r in (whole, again)
+    ]
+    assert timeless[0] == timeless[1] and again["mean_auc"] == whole["mean_auc"]
+
+    found["scenes"] = {"a": whole["scenes"]["a"] | {"note": "changed"}}
+    (tmp_path / "results.json").write_text(json.dumps(found))
+    assert run_had100(dataset, tmp_path, *arguments) == 0
+    assert "1 of 3 scenes were done" in capsys.readouterr().out
+    again = json.loads((tmp_path / "results.json").read_text())
+    assert again["scenes"]["a"] == whole["scenes"]["a"]
+
+
+def test_what_becomes_of_the_bands_is_said_once_and_kept(dataset, tmp_path, capsys):
+    assert run_had100(dataset, tmp_path, "--features", "original", "--start_band", "25", "--no_maps") == 0
+    line = "25 to 29 of 0 to 29 used, 25 dropped, 5 of zeros appended"
+    assert capsys.readouterr().out.count(f"Bands: {line}.") == 1
+    scenes = json.loads((tmp_path / "results.json").read_text())["scenes"]
+    assert {scene["band_use"] for scene in scenes.values()} == {line}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from accelerate import Accelerator
 from torch.utils.data import Subset
 
 from data import SceneError, abu
+from data.lock import locked
 from data.normalise import normalise
 from data.patches import BackgroundPatches
 from data.paths import home
@@ -165,12 +167,16 @@ class TrainRun:
             origin=self._origin() + origin,
             git_revision=git_revision(),
         )
-        Trainer(stage, self.config, self.accelerator, info, score).fit(train, held_out)
-        if main:
-            trained, kept = self.config.save_dir / stage.checkpoint, frozen if backbone.startswith("file:") else None
-            print(f"wrote {install_checkpoint(trained, self.checkpoint.parent, branch.ARCHITECTURE, kept)}")
-            folder.finish()
-        self.accelerator.wait_for_everyone()
+        with locked(self.config.save_dir) if main else nullcontext():
+            Trainer(stage, self.config, self.accelerator, info, score).fit(train, held_out)
+            if main:
+                trained, kept = (
+                    self.config.save_dir / stage.checkpoint,
+                    frozen if backbone.startswith("file:") else None,
+                )
+                print(f"wrote {install_checkpoint(trained, self.checkpoint.parent, branch.ARCHITECTURE, kept)}")
+                folder.finish()
+            self.accelerator.wait_for_everyone()
 
     def _origin(self) -> str:
         scenes = sorted({self.patches.sources[i] for i in self.train_patches})

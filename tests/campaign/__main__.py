@@ -11,6 +11,7 @@ runs it again.
 from __future__ import annotations
 
 import argparse
+import encodings.cp437  # noqa: F401  (what zipfile imports late, and another user cannot)
 import os
 import random
 import shutil

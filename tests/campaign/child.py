@@ -149,7 +149,7 @@ def problem_of(ended: Ended, folder: Path) -> str:
         return f"crash (signal {-ended.code})"
     if "Traceback" in ended.output or "Exception ignored" in ended.output or ended.code in (1, BROKEN):
         return "traceback"
-    if ended.code == 2 and "not enough memory" in ended.output:
+    if ended.code == 2 and any(words in ended.output for words in ("not enough memory", "allocate memory")):
         return "memory"
     named = (str(folder), "argument -", "--")  # a file or an option
     if ended.code == 2 and ("error:" not in ended.output or not any(name in ended.output for name in named)):

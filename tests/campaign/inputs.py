@@ -1,6 +1,6 @@
 """The classes of damaged and odd input: what is good, what is damaged, what is run on it, and what must come of it.
 
-A new command is a row of ``kinds``: detect.py and reproduce.py belong here as soon as they are there.
+A new command is a row of ``kinds``; reproduce.py has none yet.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from test_training import run_line
 
 import data.had100.prepare
 import data.synthetic.__main__ as synthetic
+import detection.command
 import evaluation.report
 import training.loop
 from campaign.formats import FORMATS
@@ -189,6 +190,48 @@ def _odd_options(folder: Path, rng: random.Random) -> int:
     return code
 
 
+# ----- detect.py
+
+
+def detect(folder: Path) -> int:
+    """detect.py on the scene of a folder."""
+    fixed = ["--out", str(folder / "out"), "--quiet", "--workers", "1", "--device", "cpu"]
+    return detection.command.main([str(next((folder / "in").glob("scene*"))), *fixed])
+
+
+def own_scene(folder: Path, suffix: str = "npy", side: int = 40) -> None:
+    """A scene to detect in: an array, or ENVI."""
+    (folder / "in").mkdir(parents=True)
+    cube = np.random.RandomState(0).uniform(size=(side, side, 12)).astype(np.float32)
+    if suffix == "npy":
+        np.save(folder / "in" / "scene.npy", cube)
+    else:
+        lines = {"samples": side, "lines": side, "bands": 12, "data type": 4, "interleave": "bip", "byte order": 0}
+        lines |= {"header offset": 0, "wavelength": "{" + ", ".join(map(str, range(400, 520, 10))) + "}"}
+        header = "".join(f"{key} = {value}\n" for key, value in lines.items())
+        (folder / "in" / "scene.hdr").write_text(
+            f"ENVI\n{header}map info = {{UTM, 1, 1, 5e5, 4e6, 5, 5, 11, North, WGS-84}}\n"
+        )
+        cube.tofile(folder / "in" / "scene.img")
+
+
+def detected(folder: Path) -> dict[str, str]:
+    """What detect.py found, without the time it took."""
+    return {name: digest for name, digest in tree(folder / "out").items() if not name.endswith((".html", "run.json"))}
+
+
+def _detected(folder: Path) -> None:
+    own_scene(folder)
+    assert detect(folder) == 0
+    (folder / EXPECTED).write_text(json.dumps(detected(folder)))
+
+
+def _same_detections(folder: Path) -> str:
+    expected, found = json.loads((folder / EXPECTED).read_text()), detected(folder)
+    differing = [name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)]
+    return f"differs from an undisturbed run in {differing}" if differing else ""
+
+
 # ----- training
 
 
@@ -347,6 +390,9 @@ def kinds() -> list[Kind]:
         Kind("resumed data.synthetic, files", lambda f: _made(f, make_synthetic), lambda f, _: make_synthetic(f), ("out/*/**/*.npy", "out/*/**/*.png"), judge=same_tree, cost=8),
         Kind("HAD100.zip", archive, lambda f, _: prepare(f), ("HAD100.zip",), cost=8),
         Kind("resumed prepare, manifest", lambda f: archive(f) or _made(f, prepare), lambda f, _: prepare(f), ("out/.unfinished.json",), damage_json, same_tree, cost=8),
+        Kind("detect.py, array", own_scene, lambda f, _: detect(f), ("in/*",), cost=6),
+        Kind("detect.py, ENVI", lambda f: own_scene(f, "img"), lambda f, _: detect(f), ("in/*",), cost=6),
+        Kind("finished detect.py, run.json", _detected, lambda f, _: detect(f), ("out/scene/run.json",), damage_json, _same_detections, cost=6),
         Kind("odd names of scenes", lambda f: None, _odd_names, judge=sound_results, writes=("data", "out"), cost=60),
         Kind("odd options", lambda f: None, _odd_options, writes=("data", "out"), cost=5),
     ]  # fmt: skip

@@ -1,6 +1,6 @@
 """Kills and faults: a command that is disturbed, started again, and compared with one that was not.
 
-A new command is a row of ``commands``: detect.py and reproduce.py belong here as soon as they are there.
+A new command is a row of ``commands``; reproduce.py has none yet.
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ def commands() -> list[Command]:
         Command("stage 1", lambda f: inputs.patches(f / "data", scenes=6), lambda f: _train(1, f), _trained, lambda f: _train(1, f, "--resume"), 1),
         Command("stage 2", _teacher, lambda f: _train(2, f), _trained, lambda f: _train(2, f, "--resume"), 2),
         Command("data.synthetic", lambda f: None, lambda f: inputs.make_synthetic(f, 9, 4), lambda f: inputs.tree(f / "out"), lambda f: inputs.make_synthetic(f, 9, 4)),
+        Command("detect.py", lambda f: inputs.own_scene(f, side=120), inputs.detect, inputs.detected, inputs.detect),
         Command("data.had100 prepare", inputs.archive, inputs.prepare, lambda f: inputs.tree(f / "out"), inputs.prepare),
     ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""A folder of results belongs to one run at a time."""
+"""A folder of results, or of a training run, belongs to one process at a time."""
 
 from __future__ import annotations
 
