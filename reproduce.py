@@ -55,8 +55,8 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--released",
         type=Path,
-        default=ROOT / "checkpoints" / "released",
-        help="the authors' weights, in 50, 100, 200 and abu (default: checkpoints/released)",
+        default=ROOT / "checkpoints",
+        help="where python -m models.download_released put the authors' weights (default: checkpoints)",
     )
     group.add_argument(
         "--seeds", type=_numbers(natural), default=(0,), help="of training and of random detectors (default: 0)"

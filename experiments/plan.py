@@ -13,6 +13,7 @@ from detection.views import default_fusion
 from detectors import find_detector
 from experiments.jobs import STAGE_FILES, Given, Score, Training, Weights
 from experiments.workspace import Workspace
+from models.download_released import is_released
 
 ORACLE = "Its iteration is chosen by the ground truth of each test scene, as the paper's AE numbers are."
 AS_RELEASED = (
@@ -131,7 +132,7 @@ class Plan:
     recipes: tuple[str, ...] = ("paper",)
     options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     rows: tuple[str, ...] = ()
-    released: Path = ROOT / "checkpoints" / "released"
+    released: Path = ROOT / "checkpoints"
 
     def chosen(self, rows: Iterable[Row], bands: int) -> list[Row]:
         """The rows of a table for so many bands that were asked for, once for each recipe."""
@@ -231,7 +232,11 @@ class Plan:
         return (*self.training, "--recipe", recipe, "--backbone", self.backbone, *chosen)
 
     def _released(self, workspace: Workspace, bands: int) -> Path:
-        return self.released / ("abu" if workspace.benchmark == "ABU" else str(bands))
+        folder = self.released / ("aviris_200_released" if workspace.benchmark == "ABU" else f"aviris_ng_{bands}")
+        found = folder / "spe_fen.safetensors"
+        if found.is_file() and not is_released(found):
+            raise FersError(f"{found}: holds other weights than the authors'. Name their folder with --released.")
+        return folder
 
     @staticmethod
     def _fusion(bands: int) -> str:

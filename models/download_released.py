@@ -133,7 +133,7 @@ def download_released(bands: str, out: str | Path | None = None, url: str | None
     out = Path(out) if out is not None else ROOT / "checkpoints" / release.checkpoints
     for name in ("spe_fen", "spa_fen"):
         there = out / f"{name}.safetensors"
-        if there.is_file() and not _is_released(there):
+        if there.is_file() and not is_released(there):
             raise CheckpointError(f"{there}: holds other weights than the authors'. Choose another folder with --out.")
     folder = out / "released" / release.name
     for file in release.files:
@@ -148,7 +148,8 @@ def download_released(bands: str, out: str | Path | None = None, url: str | None
     return import_released(folder, out / "spe_fen.safetensors", release.sensor)
 
 
-def _is_released(checkpoint: Path) -> bool:
+def is_released(checkpoint: Path) -> bool:
+    """Whether a checkpoint was imported from the authors' released weights, as its metadata says."""
     try:
         with safe_open(checkpoint, "pt") as file:
             return _ORIGIN in (file.metadata() or {}).get("origin", "")
