@@ -227,12 +227,12 @@ def _common(runs: list[tuple[SceneRun, Path]], pool: Executor | None, progress: 
 
 def _finished(path: Path, identity: dict) -> bool:
     try:
-        about = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return False
-    wanted = json.loads(json.dumps(identity))
-    about["options"] = {key: value for key, value in about.get("options", {}).items() if key in wanted["options"]}
-    return all(about.get(key) == value for key, value in wanted.items())
+        about = dict(json.loads(path.read_text()))
+        wanted = json.loads(json.dumps(identity))
+        about["options"] = {key: value for key, value in about["options"].items() if key in wanted["options"]}
+        return all(about.get(key) == value for key, value in wanted.items())
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return False  # none, or damaged
 
 
 def _folders(readers: Sequence[Reader], out: Path) -> list[Path]:

@@ -273,6 +273,6 @@ def faults(root: bool) -> dict[str, Callable[[Disturbed, random.Random], str]]:
         "memory of 48 MB": lambda d, rng: d.limited(replace(TRAINING, memory=48 << 20), (0, 2)),
     }
     if root:
-        found["disk full"] = lambda d, rng: d.full_disk(rng.choice((4, 16, 64, 256)))
+        found["disk full"] = lambda d, rng: d.full_disk(rng.choice((256, 400, 800)))
         found["read-only"] = lambda d, rng: d.read_only()
     return found
