@@ -214,9 +214,16 @@ def _sensor(text: str) -> str:
 
 def _detector(text: str) -> str:
     """A detector by its name in the table, whatever the case; or ``module:Name``, which is looked for later."""
-    found = next((name for name in DETECTORS if name.lower() == text.lower()), text)
-    if ":" not in text and found not in DETECTORS:
-        raise argparse.ArgumentTypeError(
-            f"no detector '{text}'.{did_you_mean(text, DETECTORS)} Choose from {', '.join(DETECTORS)}, or module:Name of your own."
-        )
-    return found
+    if ":" in text:
+        return text
+    known: Sequence[str] = DETECTORS
+    if text.lower() not in (name.lower() for name in known):
+        from detectors import DETECTORS as TABLE  # a row that the names at hand do not have yet
+
+        known = tuple(TABLE)
+    for name in known:
+        if name.lower() == text.lower():
+            return name
+    raise argparse.ArgumentTypeError(
+        f"no detector '{text}'.{did_you_mean(text, known)} Choose from {', '.join(known)}, or module:Name of your own."
+    )
