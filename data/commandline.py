@@ -20,7 +20,12 @@ from data.errors import did_you_mean
 
 INTERRUPTED = 130
 BUG = 1
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # how PyTorch's RuntimeErrors say it
+_NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "start new thread",
+)  # how PyTorch's RuntimeErrors say it
 
 
 class Parser(argparse.ArgumentParser):

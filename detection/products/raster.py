@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from rasterio import shutil
+from rasterio._err import CPLE_BaseError  # GDAL's own errors, which some calls let through
 from rasterio.control import GroundControlPoint
 from rasterio.errors import NotGeoreferencedWarning
 
@@ -57,7 +58,7 @@ def write_geotiff(path: Path, score: np.ndarray, probability: np.ndarray, place:
                 overview_resampling="rms",
                 bigtiff="if_safer",
             )
-        except rasterio.errors.RasterioError as error:
+        except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
             raise _cannot_write(path, error) from error
         finally:
             plain.unlink(missing_ok=True)
@@ -75,7 +76,7 @@ def write_envi(path: Path, score: np.ndarray, probability: np.ndarray, place: Pl
             with rasterio.open(temporary, "w", driver="ENVI", **_profile(maps, place)) as raster:
                 _fill(raster, maps, place, about)
             os.replace(header, path.with_suffix(".hdr"))
-        except rasterio.errors.RasterioError as error:
+        except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
             raise _cannot_write(path, error) from error
         finally:
             header.unlink(missing_ok=True)
