@@ -110,15 +110,19 @@ class Loss(NamedTuple):
 def lren_loss(x: torch.Tensor, x_rec: torch.Tensor, z: torch.Tensor, gamma: torch.Tensor) -> Loss:
     """Reconstruction, mean energy, and the penalty on small variances, of a batch.
 
+    The mixture is computed in float64: in float32 a covariance loses its 1e-6 to rounding where latent values are
+    large, and has no Cholesky factor any more.
+
     Args:
         x, x_rec: Pixels and their reconstruction, ``(N, B)``.
         z: ``(N, d)``.
         gamma: ``(N, K)``.
     """
-    parts = mixture(z, gamma)
+    exact = z.double() if z.device.type != "mps" else z  # no float64 there
+    parts = mixture(exact, gamma.to(exact))
     reconstruction = (x - x_rec).square().sum(1).mean()
-    mean_energy = energy(z, parts).mean()
-    covariance = parts.sigma.diagonal(dim1=1, dim2=2).reciprocal().sum()
+    mean_energy = energy(exact, parts).mean().to(x)
+    covariance = parts.sigma.diagonal(dim1=1, dim2=2).reciprocal().sum().to(x)
     total = reconstruction + ENERGY_WEIGHT * mean_energy + COVARIANCE_WEIGHT * covariance
     return Loss(total, reconstruction, mean_energy, covariance)
 
