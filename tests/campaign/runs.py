@@ -217,7 +217,7 @@ class Disturbed:
                 shutil.copytree(before, out, dirs_exist_ok=True)
             ended = run(lambda: self.command.work(self.folder), TRAINING)
             problem = self._refused(ended, (0, 2))
-            subprocess.run(["mount", "-o", "remount,size=200m", str(out)], check=True)
+            subprocess.run(["mount", "-o", "remount,size=4g", str(out)], check=True)
             problem = problem or self.goes_on()
         shutil.rmtree(self.folder / "kept", ignore_errors=True)
         return problem
