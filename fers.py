@@ -12,6 +12,8 @@ Works from any folder, also from one that has a ``data`` or ``models`` of its ow
 from __future__ import annotations
 
 import sys
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,23 +26,25 @@ def _import_ours() -> None:
     Raises:
         ImportError: Another package of one of these names was imported before.
     """
-    path = list(sys.path)
-    sys.path.insert(0, str(_HERE))
-    try:
-        import data
-        import detection
-        import detectors
-        import evaluation
-        import fast
-        import models
-        import training
-    finally:
-        sys.path[:] = path
-    for package in (data, detection, detectors, evaluation, fast, models, training):
-        if _HERE not in Path(str(package.__file__)).resolve().parents:
+    for name in (
+        "data",
+        "models",
+        "detectors",
+        "fast",
+        "detection",
+        "training",
+        "evaluation",
+    ):  # each needs those before
+        if name not in sys.modules:
+            spec = PathFinder.find_spec(name, [str(_HERE)])
+            assert spec is not None and spec.loader is not None
+            sys.modules[name] = module_from_spec(spec)
+            spec.loader.exec_module(sys.modules[name])
+        place = getattr(sys.modules[name], "__file__", None)
+        if place is None or _HERE not in Path(place).resolve().parents:
             raise ImportError(
-                f"import fers: a package named '{package.__name__}' was imported before, from {package.__file__}. "
-                "Import fers first, or rename the other package."
+                f"import fers: a package named '{name}' was imported before, from {place}. Import fers first, or rename "
+                "the other package."
             )
 
 

@@ -49,8 +49,8 @@ def test_folded_frozen_layers_are_the_layers(architecture, layers):
 
 def test_a_fast_stage_2_step_has_the_gradients_of_the_plain_one():
     generator = torch.Generator().manual_seed(0)
-    h = torch.rand(2, 96, 32, 32, generator=generator) * 0.2 - 0.1
-    f_spe = torch.rand(2, 96, 32, 32, generator=generator) * 5
+    h = torch.rand(2, 96, 32, 32, generator=generator).double() * 0.2 - 0.1
+    f_spe = torch.rand(2, 96, 32, 32, generator=generator).double() * 5
 
     def gradients(task: Stage2, *batch: torch.Tensor) -> list[torch.Tensor]:
         task.train()(*batch)[0].backward()

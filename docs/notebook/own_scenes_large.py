@@ -1,7 +1,7 @@
 """A flight line larger than the memory: write it, detect in it, and measure memory and time.
 
-python docs/notebook/own_scenes_large.py write /tmp/line.img --lines 20000 --samples 600 --channels 425
-python docs/notebook/own_scenes_large.py detect /tmp/line.hdr --method rx --memory 2GB
+python docs/notebook/own_scenes_large.py write line.img --lines 20000 --samples 600 --channels 425
+python docs/notebook/own_scenes_large.py detect line.hdr --method rx --memory 2GB
 """
 
 from __future__ import annotations
