@@ -56,12 +56,12 @@ def test_a_fast_stage_2_step_has_the_gradients_of_the_plain_one():
         task.train()(*batch)[0].backward()
         return [parameter.grad for parameter in task.parameters() if parameter.requires_grad]
 
-    plain = Stage2(SpaFEN(96, "random"), FRN(96))
+    plain = Stage2(SpaFEN(96, "random"), FRN(96)).double()  # in float32 rounding grows through 34 layers
     fast = copy.deepcopy(plain).to(memory_format=torch.channels_last)
     fold_batch_norms(fast.spa_fen.backbone)
     found = gradients(fast, *(x.contiguous(memory_format=torch.channels_last) for x in (h, f_spe)))
-    for a, b in zip(found, gradients(plain, h, f_spe), strict=True):  # by norm: some ReLU's input is next to zero
-        assert (a - b).norm() < 5e-3 * b.norm()  # float32 through 34 layers: up to 1.3e-3 was seen
+    for a, b in zip(found, gradients(plain, h, f_spe), strict=True):
+        assert (a - b).norm() < 1e-9 * b.norm()
 
 
 def test_losses_with_less_memory_are_the_formulas_even_for_dead_channels_and_pixels():

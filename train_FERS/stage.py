@@ -69,7 +69,7 @@ class Stage2(Stage):
         f_spa = self.spa_fen(h)
         h_hat = self.frn(f_spe + f_spa)
         with torch.autocast(h.device.type, enabled=False):
-            f_spa, h_hat = f_spa.float(), h_hat.float()
+            f_spa, h_hat = f_spa.to(h), h_hat.to(h)
             # cc and var are not means over samples: a share of the batch would give another value than the whole
             all_spe, all_spa = (gather_batch(f_spe), gather_batch(f_spa)) if self.training else (f_spe, f_spa)
             terms = {
