@@ -144,8 +144,9 @@ def work(name: str, options: argparse.Namespace) -> None:
     import torch
 
     from detection.pipeline import Pipeline
-    from evaluation.evaluate import config_hash, evaluate, full_config
+    from evaluation.evaluate import evaluate
     from evaluation.published import published_aucs
+    from evaluation.results import config_hash, full_config
 
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -12,7 +12,7 @@ from data.benchmarks import BENCHMARKS
 from data.errors import FersError
 from detection.views import VIEWS
 from detectors import DETECTORS
-from evaluation.evaluate import FORMAT, RESULTS_FILE, is_scene_result, read_score
+from evaluation.results import FORMAT, RESULTS_FILE, is_scene_result, read_score
 
 _CONFIG = {
     "title": str,

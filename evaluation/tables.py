@@ -15,7 +15,7 @@ def header_line(with_published: bool) -> str:
 
 
 def scene_line(name: str, scene: dict, published: dict[str, float] | None = None) -> str:
-    """One scene's line; ``scene`` as ``evaluation.evaluate.Results`` has it."""
+    """One scene's line; ``scene`` as ``evaluation.results.Results`` has it."""
     size = f"{scene['height']}x{scene['width']}x{scene['bands']}"
     note = f"   {scene['note']}" if scene["note"] else ""
     value = "-" if scene["auc"] is None else f"{scene['auc']:.4f}"

@@ -15,7 +15,8 @@ from data.errors import FersError
 from data.files import atomic_path
 from detection.pipeline import DetectConfig, Pipeline
 from detectors import find_detector
-from evaluation.evaluate import RESULTS_FILE, evaluate
+from evaluation.evaluate import evaluate
+from evaluation.results import RESULTS_FILE
 from experiments.workspace import SCORING, TRAINING, Workspace, code_hash
 from models.backbones import BACKBONE_FILE
 from models.checkpoint import file_sha256

@@ -23,7 +23,7 @@ from data.had100 import dataset_name
 from data.patches import BackgroundPatches
 from data.paths import ROOT
 from data.scene import LabelledScene
-from evaluation.evaluate import mask_sha256
+from evaluation.results import mask_sha256
 
 SCORING = ("data", "models", "detectors", "detection", "fast", "baselines")  # packages whose code a score depends on
 TRAINING = (*SCORING, "training", "train_FERD", "train_FERS")

@@ -13,7 +13,7 @@ from conftest import ROOT, run_had100, shared_file
 from PIL import Image
 
 import FERS_ABU.test
-from evaluation.evaluate import Results
+from evaluation.results import Results
 from models.import_released import import_released
 
 # measured by the people who released the weights, or by their paper
