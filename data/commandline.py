@@ -138,6 +138,18 @@ def _thread_ended(ended: threading.ExceptHookArgs) -> None:
         print(f"note: a background thread has ended ({ended.exc_type.__name__}: {ended.exc_value}).", file=sys.stderr)
 
 
+def add_device_options(group: argparse._ArgumentGroup) -> None:
+    """``--device`` and ``--threads``, the same in every command; ``--device_ids`` is the released scripts' word."""
+    group.add_argument(
+        "--device",
+        "--device_ids",
+        type=device,
+        default="auto",
+        help="auto (a GPU if there is one), gpu (stop if there is none), cpu, cuda, cuda:1, mps (default: auto)",
+    )
+    group.add_argument("--threads", type=positive, help="CPU threads of each process (default: PyTorch's choice)")
+
+
 def natural(text: str) -> int:
     """A whole number from 0 to 2^32 - 1, as seeds and counts are."""
     if not (text.isascii() and text.isdigit()) or int(text) >= 2**32:

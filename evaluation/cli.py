@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.benchmarks import BENCHMARKS, Benchmark
-from data.commandline import Parser, device, natural, positive, run
+from data.commandline import Parser, add_device_options, natural, positive, run
 from data.errors import FersError, did_you_mean
 from data.paths import ROOT
 from detection.names import DETECTORS, FEATURES, FUSIONS, PRECISIONS
@@ -102,14 +102,7 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     group.add_argument(
         "--save_dir", type=Path, help="default: a folder of its own for each configuration, below results/<dataset>"
     )
-    group.add_argument(
-        "--device",
-        "--device_ids",
-        type=device,
-        default="auto",
-        help="auto (a GPU if there is one), gpu (stop if there is none), cpu, cuda, cuda:1, mps (default: auto)",
-    )
-    group.add_argument("--threads", type=positive, help="CPU threads (default: PyTorch's choice)")
+    add_device_options(group)
     group.add_argument(
         "--precision",
         choices=PRECISIONS,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.commandline import device, list_of, natural, positive, run
+from data.commandline import add_device_options, list_of, natural, positive, run
 from data.patches import NODATA_CHOICES
 from data.paths import home
 from fast.process import prepare
@@ -106,14 +106,7 @@ def add_train_options(parser: argparse.ArgumentParser, terms: Iterable[str]) -> 
     )
     group.add_argument("--precision", choices=tuple(PRECISIONS), default="fp32", help="of the networks (default: fp32)")
     group.add_argument("--workers", type=natural, help="processes that read patches (default: 0; 4 with a GPU)")
-    group.add_argument(
-        "--device",
-        "--device_ids",
-        type=device,
-        default="auto",
-        help="auto (a GPU if there is one), gpu (stop if there is none), cpu, cuda, cuda:1, mps (default: auto)",
-    )
-    group.add_argument("--threads", type=positive, help="CPU threads of each process (default: PyTorch's choice)")
+    add_device_options(group)
     group.add_argument(
         "--cpu", dest="device", action="store_const", const="cpu", help=argparse.SUPPRESS
     )  # old spelling
