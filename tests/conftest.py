@@ -34,6 +34,7 @@ SLOW = {  # files whose tests train, start programs, or damage many files: make 
     "test_resume",
     "test_scripts",
     "test_shipped",
+    "test_stages",
     "test_startup",
     "test_streaming",
     "test_synthetic",
