@@ -30,7 +30,7 @@ $(VENV)/.installed: pyproject.toml requirements.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else f"Python {v[0]}.{v[1]} is too old: 3.10 or later is needed. Choose one: make PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV): PyTorch is large, this takes some minutes the first time."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,export,cluster]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[train,data,export,cluster,dev]"
 	@touch $@
 
 setup: $(VENV)/.installed
@@ -48,8 +48,8 @@ check: lint
 
 # The main job from nothing: scenes, both stages of training, detection in five settings, a report.
 demo: setup
-	$(BIN)/python -m data.synthetic $(DEMO)/background --train 24 --test 0 --size 32
-	$(BIN)/python -m data.synthetic $(DEMO)/dataset --train 0 --test 12
+	$(BIN)/fers data synthetic $(DEMO)/background --train 24 --test 0 --size 32
+	$(BIN)/fers data synthetic $(DEMO)/dataset --train 0 --test 12
 	$(BIN)/python train.py --stage all --data_path $(DEMO)/background --input_channel 50 --backbone random --overwrite \
 		--epochs $(DEMO_EPOCHS) --batch_size 4 --checkpoint_dir $(DEMO)/checkpoints --save_dir $(DEMO)/training \
 		--train_ratio 0.9
@@ -58,13 +58,13 @@ demo: setup
 	$(DEMO_TEST) --features spectral --save_dir $(DEMO)/tests/spectral
 	$(DEMO_TEST) --fusion A --save_dir $(DEMO)/tests/fusion_a
 	$(DEMO_TEST) --fusion B --save_dir $(DEMO)/tests/fusion_b
-	@$(BIN)/python -m evaluation.report $(DEMO) --title "FERS on a synthetic benchmark" --note "$(DEMO_NOTE)"
+	@$(BIN)/fers report $(DEMO) --title "FERS on a synthetic benchmark" --note "$(DEMO_NOTE)"
 
 # Every table and figure of the paper by the command that the real data will use, at most 20 minutes on 2 cores: few scenes,
 # two epochs, random frozen layers, and fewer iterations of what is trained on each scene.
 paper-demo: setup
-	$(BIN)/python -m data.synthetic $(PAPER)/had100 --train 16 --test 6 --size 48
-	$(BIN)/python -m data.synthetic $(PAPER)/abu --train 0 --test 3 --size 48 --sensor aviris --seed 1
+	$(BIN)/fers data synthetic $(PAPER)/had100 --train 16 --test 6 --size 48
+	$(BIN)/fers data synthetic $(PAPER)/abu --train 0 --test 3 --size 48 --sensor aviris --seed 1
 	$(BIN)/python reproduce.py all --data $(PAPER)/had100 --abu $(PAPER)/abu --out $(PAPER)/results --backbone random --device cpu \
 		--epochs 2 --batch_size 8 --option AE.iterations=20 --option Auto-AD.iterations=101 --option LREN.epochs=2 \
 		--option LREN.clusters=3 $(PAPER_OPTIONS)
@@ -80,7 +80,7 @@ fuzz: setup
 
 lock: setup
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.10 --extra dev --extra export --extra cluster \
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.10 --extra train --extra data --extra export --extra cluster --extra dev \
 		--custom-compile-command "make lock" --upgrade pyproject.toml --output-file requirements.lock
 
 # What tests, demo and tools leave; the environment stays.

@@ -1,13 +1,13 @@
 """Detect anomalies in scenes of your own: ``python detect.py SCENE``; ``--help`` has examples and options.
 
-The command itself is ``detection/command.py``, which an installed copy calls ``fers-detect``.
+The command itself is ``fers/detection/command.py``, which an installed copy calls ``fers-detect``.
 """
 
 from __future__ import annotations
 
 import sys
 
-from detection.command import main
+from fers.detection.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

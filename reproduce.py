@@ -20,10 +20,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from data.benchmarks import BENCHMARKS
-from data.commandline import list_of, natural, positive, run
-from data.errors import FersError
-from data.paths import ROOT
+from experiments import ROOT
+from fers.datasets.benchmarks import BENCHMARKS
+from fers.util.commandline import list_of, natural, positive, run
+from fers.util.errors import FersError
 
 PAPER = (
     *("table1", "table2", "table3", "table4", "table5", "fig7", "fig8", "fig9"),
@@ -122,7 +122,7 @@ def _paper(options: argparse.Namespace) -> None:
     from experiments.jobs import Machine
     from experiments.progress import run_all
     from experiments.targets import TARGETS
-    from fast.process import prepare
+    from fers.fast.process import prepare
 
     prepare()
     request = _request(options)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from evaluation import cli
+from fers.evaluation import cli
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

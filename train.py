@@ -14,9 +14,9 @@ import sys
 
 import train_FERD.train as stage1
 import train_FERS.train as stage2
-from data.commandline import Parser
-from fast.process import prepare
-from training.options import run_script
+from fers.fast.process import prepare
+from fers.training.options import run_script
+from fers.util.commandline import Parser
 
 STAGES = {"1": (stage1,), "2": (stage2,), "all": (stage1, stage2)}
 
@@ -33,9 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     prepare()
 
     def check() -> None:  # what is wrong with the second stage should not show after hours of the first
+        from fers.training.run import places
         from train_FERD.stage import Stage1
         from train_FERS.stage import Stage2
-        from training.run import places
 
         for stage, number, checkpoint in ((stage1, 1, Stage1.checkpoint), (stage2, 2, Stage2.checkpoint)):
             if stage in parsed:

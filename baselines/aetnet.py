@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from models.aetnet import AETNet
-from models.init import seeded
-from training.stage import Stage, Terms
+from fers.networks.aetnet import AETNet
+from fers.networks.init import seeded
+from fers.training.stage import Stage, Terms
 
 CELL = 8  # px: each target starts in a cell of its own
 TARGETS = (1, 32)  # in a patch, both included

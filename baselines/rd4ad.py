@@ -17,13 +17,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from detectors import rd4ad
-from models.backbones import Branch, frozen_layers
-from models.checkpoint import load_branch
-from models.init import init_reverse_distillation, init_xavier
-from models.spe_fen import PADDING
+from fers.detectors import rd4ad
+from fers.networks.backbones import Branch, frozen_layers
+from fers.networks.checkpoint import load_branch
+from fers.networks.init import init_reverse_distillation, init_xavier
+from fers.networks.spe_fen import PADDING
+from fers.training.stage import Stage, Terms
 from train_FERD.network import MFFM, Decoder
-from training.stage import Stage, Terms
 
 Features = tuple[torch.Tensor, ...]
 

@@ -20,15 +20,15 @@ from accelerate import Accelerator
 
 from baselines.aetnet import CELL, SMALLEST, AETNetStage
 from baselines.rd4ad import READINGS, STAGES
-from data import SceneError
-from data.paths import home
-from detectors import RX
-from detectors.rd4ad import RD4AD
-from evaluation.metrics import auc
-from models.aetnet import AETNet
-from training.options import add_train_options, launch
-from training.run import TrainRun, scene_scorer
-from training.stage import Stage
+from fers.detectors import RX
+from fers.detectors.rd4ad import RD4AD
+from fers.evaluation.metrics import auc
+from fers.networks.aetnet import AETNet
+from fers.scenes import SceneError
+from fers.training.options import add_train_options, launch
+from fers.training.run import TrainRun, scene_scorer
+from fers.training.stage import Stage
+from fers.util.paths import home
 
 
 def train(options: argparse.Namespace, accelerator: Accelerator) -> None:
@@ -44,7 +44,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> None:
     if any(side % options.multiple or side < options.smallest for side in run.patches.size):
         raise SceneError(
             f"{run.patches.folder}: patches of {run.patches.size[0]} x {run.patches.size[1]} px; {options.title} needs sides "
-            f"that are multiples of {options.multiple}, at least {options.smallest} px. Cut them again with data.patches."
+            f"that are multiples of {options.multiple}, at least {options.smallest} px. Cut them again with fers data patches."
         )
     run.describe(options.title)
     run.train(stage, *run.split(run.patches), scene_scorer(options, score_map, auc, accelerator.device))

@@ -28,18 +28,18 @@ import torch
 from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
-from data.commandline import list_of, positive, run
-from data.files import atomic_path
-from data.paths import ROOT
-from detection.networks import choose_device
-from detection.views import FUSION_A_BANDS, VIEWS, Features, score
-from detectors import rx
+from experiments import ROOT
 from experiments.runner import machine, write_rows
-from fast.deploy import deploy
-from fast.process import prepare
-from fast.training import fold_batch_norms
-from models import SpaFEN, SpeFEN, load_checkpoint
-from models.checkpoint import git_revision
+from fers.detectors import rx
+from fers.fast.deploy import deploy
+from fers.fast.process import prepare
+from fers.fast.training import fold_batch_norms
+from fers.networks import SpaFEN, SpeFEN, load_checkpoint
+from fers.networks.checkpoint import git_revision
+from fers.scoring.networks import choose_device
+from fers.scoring.views import FUSION_A_BANDS, VIEWS, Features, score
+from fers.util.commandline import list_of, positive, run
+from fers.util.files import atomic_path
 from tests import reference
 from train_FERD.network import FERD
 from train_FERD.stage import Stage1

@@ -25,17 +25,17 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from data.normalise import normalise
-from data.paths import ROOT
-from data.scene import Scene, read_mask, read_scene
-from data.synthetic import make_scene
-from detection.fusion_c import LOCAL_RANK, WINDOWS, Components, fusion_c, global_log_distance, local_log_distance
-from detectors import LRXPC, RX, Detector, minmax
-from evaluation.metrics import auc
+from experiments import ROOT
 from experiments.runner import RESULTS, machine, read_rows, write_rows
-from fast.deploy import deploy
-from models import SpaFEN, SpeFEN, load_checkpoint
-from models.checkpoint import git_revision
+from fers.datasets.synthetic import make_scene
+from fers.detectors import LRXPC, RX, Detector, minmax
+from fers.evaluation.metrics import auc
+from fers.fast.deploy import deploy
+from fers.networks import SpaFEN, SpeFEN, load_checkpoint
+from fers.networks.checkpoint import git_revision
+from fers.scenes.normalise import normalise
+from fers.scenes.scene import Scene, read_mask, read_scene
+from fers.scoring.fusion_c import LOCAL_RANK, WINDOWS, Components, fusion_c, global_log_distance, local_log_distance
 
 BANDS = (200, 100, 50)
 SEEDS = (0, 1, 2)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from evaluation.statistics import bootstrap_mean
 from experiments.markdown import markdown, rows_of, spread
+from fers.evaluation.statistics import bootstrap_mean
 
 SETTINGS = {  # as the CSV has them: as the tables call them
     "raw RX": "RX on the cube",

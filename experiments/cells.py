@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from data.errors import FersError
-from data.files import atomic_path
+from fers.util.errors import FersError
+from fers.util.files import atomic_path
 
 TIME = "mean time (s)"  # a row of times, which other machines do not share
 

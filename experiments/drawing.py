@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from data.files import atomic_path
+from fers.util.files import atomic_path
 
 BLUE, RED = "#2166ac", "#b2182b"  # told apart by colour-blind readers, and light from dark in print
 _POINTS = 4000  # of the background that are drawn

@@ -11,21 +11,21 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from data.normalise import normalise
-from data.scene import LabelledScene
-from detection.pipeline import Pipeline
-from detection.views import Features
-from evaluation.gaussianity import describe, qq, qq_figure
-from evaluation.published import published_rows
 from experiments.cells import Cell
 from experiments.drawing import Cloud, Decorrelation, decorrelation_figure, pca_figure
+from experiments.gaussianity import describe, qq, qq_figure
 from experiments.jobs import Score, Training, Weights
 from experiments.measured import measured
 from experiments.plan import ENHANCED, ORIGINAL, TABLE1, Plan, Row
 from experiments.workspace import Workspace
-from training.log import read_log
+from fers.evaluation.published import published_rows
+from fers.scenes.normalise import normalise
+from fers.scenes.scene import LabelledScene
+from fers.scoring.pipeline import Pipeline
+from fers.scoring.views import Features
+from fers.training.log import read_log
 
-MEASURES = {  # of evaluation.gaussianity.describe, as the table calls them; and what a Gaussian has
+MEASURES = {  # of experiments.gaussianity.describe, as the table calls them; and what a Gaussian has
     "skewness ratio": "skewness (1 is Gaussian)",
     "kurtosis ratio": "kurtosis (1 is Gaussian)",
     "Q-Q correlation": "Q-Q correlation (1 is Gaussian)",

@@ -11,17 +11,17 @@ from pathlib import Path
 import baselines.train as baseline
 import train_FERD.train as stage1
 import train_FERS.train as stage2
-from data.errors import FersError
-from data.files import atomic_path
-from detection.pipeline import DetectConfig, Pipeline
-from detectors import find_detector
-from evaluation.evaluate import evaluate
-from evaluation.results import RESULTS_FILE
 from experiments.workspace import SCORING, TRAINING, Workspace, code_hash
-from models.backbones import BACKBONE_FILE
-from models.checkpoint import file_sha256
-from training.device import make_accelerator
-from training.resume import FINISHED_FILE
+from fers.detectors import find_detector
+from fers.evaluation.evaluate import evaluate
+from fers.evaluation.results import RESULTS_FILE
+from fers.networks.backbones import BACKBONE_FILE
+from fers.networks.checkpoint import file_sha256
+from fers.scoring.pipeline import DetectConfig, Pipeline
+from fers.training.device import make_accelerator
+from fers.training.resume import FINISHED_FILE
+from fers.util.errors import FersError
+from fers.util.files import atomic_path
 
 STAGE_FILES = {
     "stage1": "spe_fen.safetensors",

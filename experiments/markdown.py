@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from data.errors import FersError
 from experiments.runner import RESULTS, read_rows
+from fers.util.errors import FersError
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

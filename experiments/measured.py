@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
-from data.errors import FersError
-from evaluation.metrics import all_metrics, auc, check
 from experiments.jobs import Score
 from experiments.workspace import Workspace
+from fers.evaluation.metrics import all_metrics, auc, check
+from fers.util.errors import FersError
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _only_array(path: Path) -> np.ndarray:
 
 
 def metrics(workspace: Workspace, row: Measured, names: Sequence[str]) -> dict[str, float]:
-    """Mean over scenes of every measure of ``evaluation.metrics.all_metrics``, of the first seed's maps."""
+    """Mean over scenes of every measure of ``fers.evaluation.metrics.all_metrics``, of the first seed's maps."""
     values = [all_metrics(row.score(name), _mask(workspace, name)) for name in names]
     return {key: float(np.mean([one[key] for one in values])) for key in values[0]}
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.errors import FersError
-from data.files import write_whole
 from experiments import cells as forms
 from experiments.cells import Cell
 from experiments.workspace import Workspace
+from fers.util.errors import FersError
+from fers.util.files import write_whole
 
 _DOCUMENT = r"""\documentclass{article}
 \usepackage[a4paper,landscape,margin=1.5cm]{geometry}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from data import abu, normalise
-from data.paths import ROOT
-from detection.pipeline import DetectConfig, Pipeline
-from evaluation.figures import Row, comparison_figure
+from experiments import ROOT
+from fers.datasets import abu
+from fers.evaluation.figures import Row, comparison_figure
+from fers.scenes import normalise
+from fers.scoring.pipeline import DetectConfig, Pipeline
 
 PICTURE = ROOT / "docs" / "picture.png"
 SCENES = "airport-2,airport-4"

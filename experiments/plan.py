@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.errors import FersError
-from data.paths import ROOT
-from detection.views import default_fusion
-from detectors import find_detector
+from experiments import ROOT
 from experiments.jobs import STAGE_FILES, Given, Score, Training, Weights
 from experiments.workspace import Workspace
-from models.download_released import is_released
+from fers.detectors import find_detector
+from fers.networks.download_released import is_released
+from fers.scoring.views import default_fusion
+from fers.util.errors import FersError
 
 ORACLE = "Its iteration is chosen by the ground truth of each test scene, as the paper's AE numbers are."
 AS_RELEASED = (

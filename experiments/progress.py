@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data.errors import FersError
 from experiments.jobs import Job, Machine, Score, Training
+from fers.util.errors import FersError
 
 
 def run_all(jobs: Sequence[Job], machine: Machine, log: Path) -> None:

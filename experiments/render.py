@@ -16,14 +16,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from data.commandline import run as run_command
-from data.errors import FersError
-from data.files import atomic_path
-from data.paths import ROOT
-from evaluation.published import published_aucs
-from experiments import beyond_tables, cells
+from experiments import ROOT, beyond_tables, cells
 from experiments.markdown import markdown, rows_of, spread
 from experiments.runner import RESULTS
+from fers.evaluation.published import published_aucs
+from fers.util.commandline import run as run_command
+from fers.util.errors import FersError
+from fers.util.files import atomic_path
 
 FIVE = ("airport-1", "airport-2", "airport-3", "airport-4", "urban-3")  # the paper's scenes whose files are whole here
 _BLOCK = re.compile(r"(<!-- table (\S+): begin -->\n).*?(<!-- table \2: end -->)", re.DOTALL)

@@ -16,15 +16,15 @@ from pathlib import Path
 
 import torch
 
-from data.errors import FersError
-from data.files import atomic_path
-from data.paths import ROOT
-from detection.pipeline import DetectConfig
-from detection.views import VIEWS
+from experiments import ROOT
 from experiments.jobs import Given, Machine, Score
 from experiments.progress import run_all
 from experiments.workspace import Workspace
-from models.checkpoint import git_revision
+from fers.networks.checkpoint import git_revision
+from fers.scoring.pipeline import DetectConfig
+from fers.scoring.views import VIEWS
+from fers.util.errors import FersError
+from fers.util.files import atomic_path
 
 try:
     import tomllib

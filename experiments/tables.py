@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.published import published_rows
-from evaluation.statistics import bootstrap_mean, compare_methods, delong, holm
 from experiments.cells import TIME, Cell
 from experiments.jobs import Score
 from experiments.measured import Measured, common_scenes, mask_of, measured, metrics, others
 from experiments.plan import ENHANCED, LAST, ORACLE, ORIGINAL, RELEASED_RX, TABLE2, UNTRAINED, Plan, Row
 from experiments.workspace import Workspace
+from fers.evaluation.published import published_rows
+from fers.evaluation.statistics import bootstrap_mean, compare_methods, delong, holm
 
 LEVEL = 0.05
 FIVE = ("airport-1", "airport-2", "airport-3", "airport-4", "urban-3")  # ABU scenes whose public files are whole

@@ -10,10 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data.errors import FersError
-from evaluation.figures import Row as MapRow
-from evaluation.figures import comparison_figure
-from evaluation.statistics import critical_difference_figure, rank_methods
 from experiments.cells import Cell
 from experiments.explain import Explained, timing_cells
 from experiments.jobs import Job
@@ -31,6 +27,10 @@ from experiments.tables import (
     metric_cells,
 )
 from experiments.workspace import Workspace
+from fers.evaluation.figures import Row as MapRow
+from fers.evaluation.figures import comparison_figure
+from fers.evaluation.statistics import critical_difference_figure, rank_methods
+from fers.util.errors import FersError
 
 POSITIONS = (58, 76, 87, 90)  # of Fig. 7, 1-based in the sorted list of scenes
 BOLD = "Bold: better than every other row of its column (Wilcoxon's signed-rank test over scenes with Holm's correction, p < 0.05)."

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-from data.benchmarks import BENCHMARKS, Benchmark
-from data.errors import FersError
-from data.files import write_whole
-from data.had100 import dataset_name
-from data.patches import BackgroundPatches
-from data.paths import ROOT
-from data.scene import LabelledScene
-from evaluation.results import mask_sha256
+from experiments import ROOT
+from fers.datasets.benchmarks import BENCHMARKS, Benchmark
+from fers.datasets.had100 import dataset_name
+from fers.datasets.patches import BackgroundPatches
+from fers.evaluation.results import mask_sha256
+from fers.scenes.scene import LabelledScene
+from fers.util.errors import FersError
+from fers.util.files import write_whole
 
 SCORING = ("data", "models", "detectors", "detection", "fast", "baselines")  # packages whose code a score depends on
 TRAINING = (*SCORING, "training", "train_FERD", "train_FERS")

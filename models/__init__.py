@@ -1,12 +1,21 @@
-"""What is deployed: the two feature enhancement networks, their frozen backbones, their checkpoints."""
+"""The paper's networks where a reader of the paper looks for them; ``README.md`` here has each equation's place."""
 
-from models.backbones import BackboneError
-from models.checkpoint import load_checkpoint, save_checkpoint, shipped
-from models.info import CheckpointError, CheckpointInfo
-from models.spa_fen import SpaFEN
-from models.spe_fen import SpeFEN
+from fers.networks import (
+    BackboneError,
+    CheckpointError,
+    CheckpointInfo,
+    SpaFEN,
+    SpeFEN,
+    load_checkpoint,
+    save_checkpoint,
+    shipped,
+)
+from train_FERD.network import FERD
+from train_FERS.network import FRN
 
 __all__ = [
+    "FERD",
+    "FRN",
     "BackboneError",
     "CheckpointError",
     "CheckpointInfo",

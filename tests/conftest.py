@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from models import CheckpointInfo, SpaFEN, SpeFEN, save_checkpoint
-from models.backbones import backbone_state, state_hash
+from fers.networks import CheckpointInfo, SpaFEN, SpeFEN, save_checkpoint
+from fers.networks.backbones import backbone_state, state_hash
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"

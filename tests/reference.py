@@ -18,7 +18,7 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models import SpaFEN, SpeFEN
+from fers.networks import SpaFEN, SpeFEN
 from train_FERD.network import FERD
 from train_FERS.network import FRN
 

@@ -11,14 +11,14 @@ from scipy.ndimage import label
 
 from baselines.aetnet import AETNetStage, gradient_magnitude, grow_targets, msgms_loss, msgms_terms, random_masks
 from baselines.train import main
-from detection.pipeline import DetectConfig, Pipeline
-from detectors import RX
-from models import CheckpointError, CheckpointInfo, save_checkpoint
-from models.aetnet import AETNet, load_aetnet
-from models.backbones import state_hash
-from training.config import TrainConfig
-from training.device import make_accelerator
-from training.loop import Trainer
+from fers.detectors import RX
+from fers.networks import CheckpointError, CheckpointInfo, save_checkpoint
+from fers.networks.aetnet import AETNet, load_aetnet
+from fers.networks.backbones import state_hash
+from fers.scoring.pipeline import DetectConfig, Pipeline
+from fers.training.config import TrainConfig
+from fers.training.device import make_accelerator
+from fers.training.loop import Trainer
 
 
 def by_rule(network: AETNet) -> None:

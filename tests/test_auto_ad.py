@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from detectors import auto_ad
-from detectors.auto_ad import (
+from fers.detectors import auto_ad
+from fers.detectors.auto_ad import (
     AutoAD,
     AutoADNetwork,
     adaptive_weights,

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models import BackboneError
-from models.backbones import backbone_state, state_hash
-from models.resnet import RESNETS
+from fers.networks import BackboneError
+from fers.networks.backbones import backbone_state, state_hash
+from fers.networks.resnet import RESNETS
 
 ARCHITECTURE, LAYERS = "wide_resnet101_2", ("layer1",)
 
@@ -96,7 +96,7 @@ def test_offline_it_says_what_to_fetch_and_where_to_put_it(published, tmp_path):
 
 def test_offline_it_names_imported_layers_of_the_same_network(published, state, tmp_path, monkeypatch):
     published.unlink()
-    monkeypatch.setattr("models.backbones.home", lambda: tmp_path)
+    monkeypatch.setattr("fers.networks.backbones.home", lambda: tmp_path)
     for folder, architecture in (("aviris_200", ARCHITECTURE), ("other_50", "resnet34")):
         (tmp_path / "checkpoints" / folder).mkdir(parents=True)
         tensors = {f"{architecture}.{key}": value for key, value in state.items()}

@@ -10,9 +10,9 @@ import pytest
 import scene_files as files
 from spectral import BandResampler
 
-from data import Scene, SceneError, read_scene
-from data.bands import choose_bands, good_bands, parse_bands, select
-from data.readers import open_scene
+from fers.scenes import Scene, SceneError, read_scene
+from fers.scenes.bands import choose_bands, good_bands, parse_bands, select
+from fers.scenes.readers import open_scene
 
 CENTRES = np.array([400.0, 600, 800, 1000, 1400, 1600, 1900, 2200])
 

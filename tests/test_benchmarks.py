@@ -10,7 +10,7 @@ import torch
 from conftest import ROOT
 
 from benchmarks import bench
-from models import SpaFEN, SpeFEN
+from fers.networks import SpaFEN, SpeFEN
 from tests import reference
 from train_FERD.network import FERD
 from train_FERD.stage import Stage1

@@ -9,9 +9,17 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from models import BackboneError, CheckpointError, CheckpointInfo, SpaFEN, SpeFEN, load_checkpoint, save_checkpoint
-from models.backbones import backbone_state, state_hash
-from models.checkpoint import (
+from fers.networks import (
+    BackboneError,
+    CheckpointError,
+    CheckpointInfo,
+    SpaFEN,
+    SpeFEN,
+    load_checkpoint,
+    save_checkpoint,
+)
+from fers.networks.backbones import backbone_state, state_hash
+from fers.networks.checkpoint import (
     checkpoint_folder,
     file_sha256,
     install_checkpoint,
@@ -19,7 +27,7 @@ from models.checkpoint import (
     save_backbones,
     shipped,
 )
-from models.import_released import import_released, main
+from fers.networks.import_released import import_released, main
 
 BANDS = 12
 
@@ -72,7 +80,7 @@ def test_a_failed_save_keeps_the_old_file(saved, monkeypatch):
         name.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("models.checkpoint.save_file", full_disk)
+    monkeypatch.setattr("fers.networks.checkpoint.save_file", full_disk)
     with pytest.raises(OSError, match="No space"):
         save_checkpoint(network, path, info_for(network, path.stem))
     assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 1

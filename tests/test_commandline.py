@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from data.commandline import run
+from fers.util.commandline import run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,7 +41,7 @@ def test_memory_that_pytorch_cannot_get_is_said_as_such(words, capsys):
 
 
 def command(code: str) -> list[str]:
-    return [sys.executable, "-c", f"import sys; from data.commandline import run; sys.exit(run(lambda: {code}))"]
+    return [sys.executable, "-c", f"import sys; from fers.util.commandline import run; sys.exit(run(lambda: {code}))"]
 
 
 def test_a_pipe_that_nobody_reads_ends_without_a_word():

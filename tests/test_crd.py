@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_lrx import around, random_cubes
 
-from detectors.crd import CRD
+from fers.detectors.crd import CRD
 
 
 def loop(cube: np.ndarray, inner: int, outer: int, ridge: float, sum_to_one: bool) -> np.ndarray:

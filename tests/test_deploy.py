@@ -10,14 +10,15 @@ from conftest import shared_file
 from torch import nn
 from torch.nn import functional as F
 
-from data import abu, normalise
-from detectors import rx
-from evaluation.metrics import auc
-from fast import bounds
-from fast.deploy import deploy, pooling_weights, resizing_weights
-from fast.export import ExportError, export, main
-from models import SpaFEN, SpeFEN, load_checkpoint
-from models.import_released import import_released
+from fers.datasets import abu
+from fers.detectors import rx
+from fers.evaluation.metrics import auc
+from fers.fast import bounds
+from fers.fast.deploy import deploy, pooling_weights, resizing_weights
+from fers.fast.export import ExportError, export, main
+from fers.networks import SpaFEN, SpeFEN, load_checkpoint
+from fers.networks.import_released import import_released
+from fers.scenes import normalise
 
 
 def cube(n=1, bands=10, height=24, width=31, seed=0) -> torch.Tensor:

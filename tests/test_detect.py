@@ -18,15 +18,15 @@ import numpy as np
 import pytest
 import rasterio
 
-from data.errors import FersError
-from data.normalise import normalise
-from data.scene import read_scene
-from detection import store
-from detection.detect import detect
-from detection.options import DetectOptions
-from detection.pipeline import DetectConfig, Pipeline
-from detection.several import Products, detect_all, find_scenes
-from detection.spatial import MODES
+from fers.detection import store
+from fers.detection.detect import detect
+from fers.detection.options import DetectOptions
+from fers.detection.several import Products, detect_all, find_scenes
+from fers.scenes.normalise import normalise
+from fers.scenes.scene import read_scene
+from fers.scoring.pipeline import DetectConfig, Pipeline
+from fers.scoring.spatial import MODES
+from fers.util.errors import FersError
 
 ROOT = Path(__file__).resolve().parent.parent
 _specification = importlib.util.spec_from_file_location("detect_script", ROOT / "detect.py")
@@ -133,7 +133,7 @@ def test_the_plan_computes_nothing(folder, tmp_path, capsys):
 )
 def test_what_cannot_be_done_is_named_and_leaves_nothing(folder, tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("detection.executors.TIMEOUT", 1)
+    monkeypatch.setattr("fers.detection.executors.TIMEOUT", 1)
     np.save("all.npy", np.ones((44, 31), bool))
     np.save("wrong.npy", np.ones((4, 4), bool))
     assert run(folder / "line0.npy", "--out", "out", *arguments) == 2
@@ -172,7 +172,7 @@ def test_ctrl_c_keeps_what_is_finished(folder, tmp_path, capsys, monkeypatch):
 
     arguments = (folder / "line0.npy", "--out", tmp_path / "out")
     with monkeypatch.context() as patched:
-        patched.setattr("detection.streaming.scores_block", interrupted)
+        patched.setattr("fers.detection.streaming.scores_block", interrupted)
         assert run(*arguments) == 130
     assert "run the same command again" in capsys.readouterr().err
     kept = sorted(path.name for path in (tmp_path / "out" / "line0" / ".work").glob("*.npz"))

@@ -10,11 +10,12 @@ import pytest
 import torch
 from conftest import shared_file
 
-from data import abu, normalise
-from detection.views import VIEWS, Features, score
-from detectors import AE, DETECTORS, RX, Background, make_detector, minmax, rx, rx_array
-from detectors.ae import PixelAutoencoder
-from detectors.background import moments
+from fers.datasets import abu
+from fers.detectors import AE, DETECTORS, RX, Background, make_detector, minmax, rx, rx_array
+from fers.detectors.ae import PixelAutoencoder
+from fers.detectors.background import moments
+from fers.scenes import normalise
+from fers.scoring.views import VIEWS, Features, score
 
 
 def mahalanobis(cube: np.ndarray, keep: np.ndarray | None = None) -> np.ndarray:
@@ -60,7 +61,7 @@ def test_batch_is_each_image_by_itself():
 def test_blocks_of_pixels_make_no_difference(monkeypatch):
     cube = random_cube()
     whole = rx_array(cube)
-    module = importlib.import_module("detectors.background")
+    module = importlib.import_module("fers.detectors.background")
     monkeypatch.setitem(module.BLOCK, "cpu", 40)
     for name, size in (("_TERMS", 7), ("_ROWS", 2)):
         monkeypatch.setattr(module, name, size)
@@ -68,7 +69,7 @@ def test_blocks_of_pixels_make_no_difference(monkeypatch):
 
 
 def test_cholesky_and_eigen_decomposition_agree(monkeypatch):
-    module = importlib.import_module("detectors.rx")
+    module = importlib.import_module("fers.detectors.rx")
     used = []
     eigh = torch.linalg.eigh
     monkeypatch.setattr(torch.linalg, "eigh", lambda matrix: used.append(matrix) or eigh(matrix))
@@ -123,7 +124,7 @@ def test_bands_without_variance_and_copies_of_bands_change_nothing():
 
 @pytest.mark.parametrize("block", [1 << 12, 17])  # a block is a row: with 17, one block has no pixel that counts
 def test_masked_pixels_are_scored_but_do_not_count(monkeypatch, block):
-    monkeypatch.setitem(importlib.import_module("detectors.background").BLOCK, "cpu", block)
+    monkeypatch.setitem(importlib.import_module("fers.detectors.background").BLOCK, "cpu", block)
     cube = random_cube()
     mask = np.zeros((15, 17), bool)
     mask[:3] = True

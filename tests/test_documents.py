@@ -7,8 +7,8 @@ import re
 import pytest
 from conftest import ROOT
 
-from data.errors import FersError
 from experiments import render
+from fers.util.errors import FersError
 
 DOCUMENTS = [*render.documents(), *(ROOT / "docs" / "notebook").glob("*.md"), ROOT / "CONTRIBUTING.md"]
 

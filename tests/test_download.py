@@ -15,8 +15,8 @@ import pytest
 import scipy.io
 from conftest import shared_file
 
-from data import archive, download, had100
-from data.archive import Published
+from fers.datasets import archive, download, had100
+from fers.datasets.archive import Published
 
 pytest_plugins = ("file_server",)
 ROOT = Path(__file__).resolve().parents[1]
@@ -126,7 +126,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_asked_for(
 def test_a_disk_that_fills_up_keeps_what_has_come(published, server, tmp_path):
     """A limit on file sizes stands for the full disk."""
     program = (
-        "import resource, sys; from data import download, had100; from data.archive import Published\n"
+        "import resource, sys; from fers.datasets import download, had100; from fers.datasets.archive import Published\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1_600_000, resource.RLIM_INFINITY))\n"
         f"had100.ARCHIVE = {published!r}; download.RETRIES = 0\n"
         f"sys.exit(download.main(['had100', '--out', {str(tmp_path)!r}]))"

@@ -11,10 +11,10 @@ import torch
 from conftest import shared_file
 from test_checkpoint import released_folder
 
-from data.files import sha256_of
-from models import SpaFEN, SpeFEN, load_checkpoint
-from models import download_released as module
-from models.download_released import RELEASES, main
+from fers.networks import SpaFEN, SpeFEN, load_checkpoint
+from fers.networks import download_released as module
+from fers.networks.download_released import RELEASES, main
+from fers.util.files import sha256_of
 
 pytest_plugins = ("file_server",)
 BANDS = 12

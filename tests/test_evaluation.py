@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from data import Scene
-from detection.pipeline import DetectConfig
-from evaluation.figures import false_colour, rgb_bands
-from evaluation.metrics import auc, roc
+from fers.evaluation.figures import false_colour, rgb_bands
+from fers.evaluation.metrics import auc, roc
+from fers.scenes import Scene
+from fers.scoring.pipeline import DetectConfig
 
 
 def test_auc_is_the_chance_that_an_anomaly_scores_higher():

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import files
-from data.files import atomic_path, visible, write_whole
+from fers.util import files
+from fers.util.files import atomic_path, visible, write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -59,7 +59,7 @@ def test_a_folder_that_is_a_file_is_named(tmp_path):
 
 def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path):
     program = (
-        "import os, signal; from pathlib import Path; from data.files import atomic_path\n"
+        "import os, signal; from pathlib import Path; from fers.util.files import atomic_path\n"
         f"with atomic_path(Path({str(tmp_path)!r}) / 'last.pt') as temporary:\n"
         "    temporary.write_bytes(b'half'); os.kill(os.getpid(), signal.SIGKILL)"
     )

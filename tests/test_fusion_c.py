@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from detection.fusion_c import (
+from fers.detectors import Background, rx
+from fers.networks import SpeFEN
+from fers.scoring.fusion_c import (
     HALO,
     RIDGE,
     WINDOWS,
@@ -16,9 +18,7 @@ from detection.fusion_c import (
     local_log_distance,
     windows_for,
 )
-from detection.pipeline import DetectConfig, Pipeline
-from detectors import Background, rx
-from models import SpeFEN
+from fers.scoring.pipeline import DetectConfig, Pipeline
 
 
 def scene(bands: int = 24, height: int = 46, width: int = 40, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -123,8 +123,8 @@ def test_many_rows_at_a_time_or_few_make_no_difference(monkeypatch: pytest.Monke
     h, _ = scene()
     z = Components.of(h[0])(h[0])[:4]
     whole = local_log_distance(z, WINDOWS)
-    monkeypatch.setattr("detection.fusion_c._BYTES", 1 << 17)
-    monkeypatch.setattr("detection.fusion_c._PIXELS", 300)
+    monkeypatch.setattr("fers.scoring.fusion_c._BYTES", 1 << 17)
+    monkeypatch.setattr("fers.scoring.fusion_c._PIXELS", 300)
     torch.testing.assert_close(local_log_distance(z, WINDOWS), whole, rtol=0, atol=1e-9)
 
 

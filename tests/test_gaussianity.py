@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from evaluation.gaussianity import describe, mardia, qq, qq_figure, separability
+from experiments.gaussianity import describe, mardia, qq, qq_figure, separability
 
 
 def gaussian(n=600, bands=4, seed=0) -> np.ndarray:
@@ -19,7 +19,7 @@ def test_mardia_is_its_double_sum(monkeypatch):
     centred = pixels - pixels.mean(0)
     products = centred @ np.linalg.inv(centred.T @ centred / 90) @ centred.T
     for block in (2048, 16):
-        monkeypatch.setattr("evaluation.gaussianity._BLOCK", block)
+        monkeypatch.setattr("experiments.gaussianity._BLOCK", block)
         found = mardia(pixels)
         assert found.skewness == pytest.approx((products**3).sum() / 90**2)
         assert found.kurtosis == pytest.approx((np.diag(products) ** 2).mean())

@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_lrx import around, random_cubes
 
-from detectors.glrt import TwoStepGLRT
+from fers.detectors.glrt import TwoStepGLRT
 
 
 def loop(cube: np.ndarray, inner: int, outer: int) -> np.ndarray:

@@ -9,13 +9,13 @@ from conftest import shared_file
 
 import train_FERD.losses as stage1
 import train_FERS.losses as stage2
-from detection.views import VIEWS, Features, score
-from detectors import rx, rx_array
-from models import load_checkpoint
-from models.import_released import import_released
-from models.spa_fen import ChannelAttention, LightSPP, SpectralCompression
+from fers.detectors import rx, rx_array
+from fers.networks import load_checkpoint
+from fers.networks.import_released import import_released
+from fers.networks.spa_fen import ChannelAttention, LightSPP, SpectralCompression
+from fers.scoring.views import VIEWS, Features, score
+from fers.training.recipe import PAPER, RELEASED
 from train_FERS.network import FRN
-from training.recipe import PAPER, RELEASED
 
 RELEASED_WEIGHTS = {
     "aviris_200": "ABU/200bands",

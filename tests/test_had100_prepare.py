@@ -20,12 +20,12 @@ import pytest
 from conftest import shared_file
 from PIL import Image
 
-from data import had100
-from data.archive import Published
-from data.files import sha256_of
-from data.had100 import archive as had100_archive
-from data.had100 import prepare as had100_prepare
-from data.had100 import verify as had100_verify
+from fers.datasets import had100
+from fers.datasets.archive import Published
+from fers.datasets.had100 import archive as had100_archive
+from fers.datasets.had100 import prepare as had100_prepare
+from fers.datasets.had100 import verify as had100_verify
+from fers.util.files import sha256_of
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -248,7 +248,7 @@ def test_a_record_that_is_damaged_is_named(few, tmp_path, capsys):
 def test_a_killed_prepare_leaves_whole_files_and_goes_on(few, few_prepared, tmp_path):
     out = tmp_path / "out"
     program = (  # slow enough to be killed between two scenes
-        "import time; from data import manifest; from data.had100 import prepare as h; crops = h.crops; manifest._SAVE_EVERY = 0.1\n"
+        "import time; from fers.datasets import manifest; from fers.datasets.had100 import prepare as h; crops = h.crops; manifest._SAVE_EVERY = 0.1\n"
         "def slow(*given): time.sleep(0.2); return crops(*given)\n"
         "h.crops = slow\n"
         f"h.main(['prepare', {str(few)!r}, '--out', {str(out)!r}, '--any_archive', '--workers', '1'])"
@@ -273,7 +273,7 @@ def test_a_full_disk_is_told_and_the_next_run_goes_on(few, few_prepared, tmp_pat
     """A limit on file sizes stands for the full disk: AVIRIS-Classic's int16 files fit, the others do not."""
     out = tmp_path / "out"
     program = (
-        "import resource, sys; from data.had100 import prepare as had100_prepare\n"
+        "import resource, sys; from fers.datasets.had100 import prepare as had100_prepare\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, resource.RLIM_INFINITY))\n"
         f"sys.exit(had100_prepare.main(['prepare', {str(few)!r}, '--out', {str(out)!r}, '--any_archive', '--workers', '2',"
         " '--sensor', 'aviris']))\n"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_lrx import random_cubes
 
-from detectors.local_pc import LRXPC, whitened_components
+from fers.detectors.local_pc import LRXPC, whitened_components
 
 
 def loop(cube: np.ndarray, inner: int, outer: int, components: int, ridge: float) -> np.ndarray:

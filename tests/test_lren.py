@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from detectors.lren import (
+from fers.detectors.lren import (
     LREN,
     LRENNetwork,
     TensorFlowAdam,

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from detectors import rx
-from detectors.crd import CRD
-from detectors.glrt import TwoStepGLRT
-from detectors.krx import KRX
-from detectors.local_pc import LRXPC
-from detectors.lrx import LRX
-from detectors.windows import DualWindow
+from fers.detectors import rx
+from fers.detectors.crd import CRD
+from fers.detectors.glrt import TwoStepGLRT
+from fers.detectors.krx import KRX
+from fers.detectors.local_pc import LRXPC
+from fers.detectors.lrx import LRX
+from fers.detectors.windows import DualWindow
 
 
 def random_cubes(n=2, bands=4, height=11, width=13, seed=0) -> torch.Tensor:
@@ -79,8 +79,8 @@ def test_windows_hold_the_pixel_and_never_share_one():
 def test_blocks_and_batches_make_no_difference(make, monkeypatch):
     cubes, detector = random_cubes(n=3), make(3, 7)
     whole = detector(cubes)
-    monkeypatch.setattr("detectors.windows._BLOCK_BYTES", 1 << 16)
-    monkeypatch.setattr("detectors.local_pc._ROWS_BYTES", 1 << 12)
+    monkeypatch.setattr("fers.detectors.windows._BLOCK_BYTES", 1 << 16)
+    monkeypatch.setattr("fers.detectors.local_pc._ROWS_BYTES", 1 << 12)
     for index in range(3):
         assert torch.allclose(detector(cubes[index : index + 1])[0], whole[index], rtol=1e-9)
 

@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_curve
 
-from evaluation.metrics import all_metrics, asnpr, auc, partial_auc, pd_at, rank, roc, roc_3d
+from fers.evaluation.metrics import all_metrics, asnpr, auc, partial_auc, pd_at, rank, roc, roc_3d
 
 
 def random_map(seed=0, shape=(40, 50), levels=None, anomalies=0.05):

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from models import SpaFEN, SpeFEN
-from models.backbones import frozen_layers
+from fers.networks import SpaFEN, SpeFEN
+from fers.networks.backbones import frozen_layers
 from train_FERS.network import FRN
 
 

@@ -8,10 +8,10 @@ import torch
 
 import train_FERD.losses as stage1
 import train_FERS.losses as stage2
-from detection.views import VIEWS, Features, score
-from detectors import rx
-from fast.deploy import deploy
-from models import SpaFEN, SpeFEN
+from fers.detectors import rx
+from fers.fast.deploy import deploy
+from fers.networks import SpaFEN, SpeFEN
+from fers.scoring.views import VIEWS, Features, score
 from tests import reference
 from train_FERS.network import FRN
 

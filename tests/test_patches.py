@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from data import SceneError
-from data import patches as patches_module
-from data.manifest import MANIFEST, ManifestError
-from data.patches import BackgroundPatches, main
-from data.synthetic import write_benchmark
+from fers.datasets import patches as patches_module
+from fers.datasets.manifest import MANIFEST, ManifestError
+from fers.datasets.patches import BackgroundPatches, main
+from fers.datasets.synthetic import write_benchmark
+from fers.scenes import SceneError
 
 
 @pytest.fixture
@@ -230,7 +230,7 @@ def test_patches_are_read_once_and_then_known_by_the_manifest(tmp_path, monkeypa
     assert read == [changed.name]
 
 
-@pytest.mark.parametrize("made_by", ["synthetic", "data.patches"])
+@pytest.mark.parametrize("made_by", ["synthetic", "fers.datasets.patches"])
 def test_the_manifest_of_whoever_made_the_patches_is_enough(made_by, tmp_path, cube, monkeypatch):
     if made_by == "synthetic":
         write_benchmark(tmp_path / "out", n_train=8, n_test=0, size=32, sensor="custom")

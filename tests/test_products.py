@@ -16,13 +16,13 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.warp import transform as warp_transform
 
-from data.errors import FersError
-from data.readers import LatLon, LookupTable, MapGrid, open_scene
-from detection.detect import detect
-from detection.products.place import Place
-from detection.products.raster import style, write_envi, write_geotiff
-from detection.products.report import overlay, stretched
-from detection.several import Products
+from fers.detection.detect import detect
+from fers.detection.products.place import Place
+from fers.detection.products.raster import style, write_envi, write_geotiff
+from fers.detection.products.report import overlay, stretched
+from fers.detection.several import Products
+from fers.scenes.readers import LatLon, LookupTable, MapGrid, open_scene
+from fers.util.errors import FersError
 
 ROTATED = Affine(4.373, -2.424, 500_000, -2.424, -4.373, 4_600_000)  # rotation -29 degrees, pixels of 5 m
 UTM = CRS.from_epsg(32632).to_wkt()

@@ -10,12 +10,12 @@ from torch import nn
 
 from baselines import rd4ad
 from baselines.rd4ad import READINGS, STAGES, RD4ADDetector, distillation_loss
-from detectors.rd4ad import RD4AD, anomaly_maps, gaussian
-from models import CheckpointError, CheckpointInfo, load_checkpoint
-from models.backbones import state_hash
-from training.config import TrainConfig
-from training.device import make_accelerator
-from training.loop import Trainer
+from fers.detectors.rd4ad import RD4AD, anomaly_maps, gaussian
+from fers.networks import CheckpointError, CheckpointInfo, load_checkpoint
+from fers.networks.backbones import state_hash
+from fers.training.config import TrainConfig
+from fers.training.device import make_accelerator
+from fers.training.loop import Trainer
 
 
 def features(z: dict[str, np.ndarray]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

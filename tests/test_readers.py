@@ -14,9 +14,9 @@ from conftest import shared_file
 from rasterio.warp import transform
 from scene_files import HEIGHT, MISSING, PRODUCTS, WIDTH
 
-from data import SceneError, read_scene
-from data.readers import LatLon, LookupTable, MapGrid, open_scene
-from data.readers.emit import mask_file_of, read_emit_mask
+from fers.scenes import SceneError, read_scene
+from fers.scenes.readers import LatLon, LookupTable, MapGrid, open_scene
+from fers.scenes.readers.emit import mask_file_of, read_emit_mask
 
 
 @pytest.fixture(params=PRODUCTS)

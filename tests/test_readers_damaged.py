@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data import SceneError, read_mask, read_scene
-from data.readers import base, open_scene
+from fers.scenes import SceneError, read_mask, read_scene
+from fers.scenes.readers import base, open_scene
 
 TESTS = Path(__file__).parent
 
@@ -71,7 +71,7 @@ def test_tags_that_crash_scipy_are_refused_before_it_sees_them(tmp_path):
     refused = in_child(
         """
 from pathlib import Path
-from data import SceneError, read_scene
+from fers.scenes import SceneError, read_scene
 for path in sorted(Path(sys.argv[1]).iterdir()):
     try:
         read_scene(path)
@@ -126,7 +126,7 @@ def test_a_small_file_that_declares_gigabytes_is_refused_before_they_are_allocat
         """
 import resource
 from pathlib import Path
-from data import SceneError, read_mask, read_scene
+from fers.scenes import SceneError, read_mask, read_scene
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sorted(Path(sys.argv[1]).iterdir()):
     try:
@@ -174,7 +174,7 @@ def test_damaged_mat_73_does_not_lock_other_threads(tmp_path):
     ended = in_child(
         """
 import threading, h5py
-from data import SceneError, read_scene
+from fers.scenes import SceneError, read_scene
 errors = []
 def work():
     try:

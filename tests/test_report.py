@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from conftest import run_had100, write_checkpoints, write_had100
 
-from data import Scene
-from evaluation.figures import plain, scene_figure
-from evaluation.report import build_report, main
-from evaluation.result_sets import ReportError, read_results
+from fers.evaluation.figures import plain, scene_figure
+from fers.evaluation.report import build_report, main
+from fers.evaluation.result_sets import ReportError, read_results
+from fers.scenes import Scene
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 

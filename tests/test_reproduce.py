@@ -17,13 +17,13 @@ from conftest import ROOT, write_had100
 from scipy.io import savemat
 
 import reproduce
-from data.synthetic.benchmark import write_benchmark
 from experiments import cells as forms
 from experiments.cells import Cell
 from experiments.drawing import Cloud, Decorrelation, decorrelation_figure, own_components, pca_figure
 from experiments.plan import TABLE1, TABLE3, TABLE4, TABLE5, Plan, Row
 from experiments.tables import published, winner
 from experiments.workspace import Workspace
+from fers.datasets.synthetic.benchmark import write_benchmark
 
 
 def run(folder: Path, name: str, *arguments: str, code: int = 0, data: Path | None = None) -> Path:

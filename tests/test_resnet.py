@@ -6,8 +6,8 @@ import pytest
 import torch
 import torchvision
 
-from models.resnet import RESNETS
-from models.spa_fen import SpaFEN
+from fers.networks.resnet import RESNETS
+from fers.networks.spa_fen import SpaFEN
 
 LAYERS = {"wide_resnet50_2": ("layer1", "layer2"), "wide_resnet101_2": ("layer1", "layer2"), "resnet34": SpaFEN.FROZEN}
 

@@ -14,16 +14,16 @@ from safetensors.torch import load_file
 from test_training import background, log, one_thread, options, run_line, teacher  # noqa: F401  (fixtures)
 
 import train_FERS.train as stage2
-from data.files import temporary_prefix
-from training.config import TrainConfig, TrainingError
-from training.log import read_log
-from training.resume import FINISHED_FILE, RESUME_FILE, RunFolder
+from fers.training.config import TrainConfig, TrainingError
+from fers.training.log import read_log
+from fers.training.resume import FINISHED_FILE, RESUME_FILE, RunFolder
+from fers.util.files import temporary_prefix
 
 
 @pytest.fixture(autouse=True)
 def no_checkpoint(monkeypatch):
     """Lines have no branch to write."""
-    monkeypatch.setattr("training.loop.save_checkpoint", lambda *_: None)
+    monkeypatch.setattr("fers.training.loop.save_checkpoint", lambda *_: None)
 
 
 def timeless(folder):
@@ -55,7 +55,7 @@ def test_a_run_is_not_overwritten_unless_that_is_asked_for_and_then_when_an_epoc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("training.loop.Trainer._train_epoch", stopped)
+        patch.setattr("fers.training.loop.Trainer._train_epoch", stopped)
         run_line(tmp_path, 1, overwrite=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -133,7 +133,7 @@ def test_a_disk_that_fills_up_names_the_file_and_the_last_good_one_stays(tmp_pat
         path.write_bytes(b"half")
         raise RuntimeError("PytorchStreamWriter failed writing file: 10000 requested and 2544 written")
 
-    monkeypatch.setattr("training.resume.torch.save", full)
+    monkeypatch.setattr("fers.training.resume.torch.save", full)
     with pytest.raises(OSError, match=r"last\.pt: cannot be written \(.*2544 written\)"):
         run_line(tmp_path, 2, resume=True)
     assert (tmp_path / RESUME_FILE).read_bytes() == before and not list(tmp_path.glob(".*"))

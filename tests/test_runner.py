@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from conftest import write_had100
 
-from data.errors import FersError
 from experiments import runner
 from experiments.jobs import Machine, Score
 from experiments.progress import _time_left, run_all
 from experiments.workspace import Workspace
+from fers.util.errors import FersError
 
 
 @pytest.fixture

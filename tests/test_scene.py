@@ -12,8 +12,8 @@ import scipy.io
 from PIL import Image
 from spectral.io import envi
 
-from data import Scene, SceneError, nodata_pixels, normalise, read_mask, read_scene
-from data.normalise import scene_range, usable_pixels
+from fers.scenes import Scene, SceneError, nodata_pixels, normalise, read_mask, read_scene
+from fers.scenes.normalise import scene_range, usable_pixels
 
 ENVI_TYPES = ["uint8", "int16", "int32", "float32", "float64", "uint16", "uint32", "int64", "uint64"]
 

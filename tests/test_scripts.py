@@ -13,8 +13,8 @@ from conftest import ROOT, run_had100, shared_file
 from PIL import Image
 
 import FERS_ABU.test
-from evaluation.results import Results
-from models.import_released import import_released
+from fers.evaluation.results import Results
+from fers.networks.import_released import import_released
 
 # measured by the people who released the weights, or by their paper
 ORIGINAL = {"airport-1": 0.8248, "airport-2": 0.8433, "airport-3": 0.9301, "airport-4": 0.9526, "urban-3": 0.9513}
@@ -139,7 +139,7 @@ def test_maps_that_an_interrupted_run_still_owes_are_drawn(dataset, tmp_path, ca
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("evaluation.figures.scene_figure", stopped)
+        patch.setattr("fers.evaluation.figures.scene_figure", stopped)
         assert run_had100(dataset, tmp_path / "out", "--features", "original") == 130
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert len(results["scenes"]) == 3 and not results["complete"]
@@ -258,7 +258,7 @@ def test_full_disk_is_a_clear_error(dataset, tmp_path, capsys, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("evaluation.evaluate.np.save", full)
+    monkeypatch.setattr("fers.evaluation.evaluate.np.save", full)
     assert run_had100(dataset, tmp_path / "out", "--features", "original") == 2
     assert "No space left on device" in capsys.readouterr().err
     assert not list((tmp_path / "out").rglob("*.npy"))

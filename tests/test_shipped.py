@@ -10,9 +10,9 @@ import pytest
 from conftest import ROOT, shared_file
 
 import FERS_ABU.test
-from models import load_checkpoint
-from models.checkpoint import file_sha256
-from models.import_released import import_released
+from fers.networks import load_checkpoint
+from fers.networks.checkpoint import file_sha256
+from fers.networks.import_released import import_released
 
 FIVE = "airport-1,airport-2,airport-3,airport-4,urban-3"
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from detection import spatial
-from detection.spatial import false_rgb, layer3, spatial_state
-from fast.deploy import deploy
-from models import SpaFEN
+from fers.fast.deploy import deploy
+from fers.networks import SpaFEN
+from fers.scoring import spatial
+from fers.scoring.spatial import false_rgb, layer3, spatial_state
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from models import SpaFEN
+from fers.networks import SpaFEN
+from fers.training.recipe import PAPER, RECIPES
+from fers.training.stage import Stage
 from train_FERD.network import FERD, MFFM, Decoder, Outputs
 from train_FERD.stage import Stage1
 from train_FERS.network import FRN
 from train_FERS.stage import Stage2
-from training.recipe import PAPER, RECIPES
-from training.stage import Stage
 
 BANDS = 8
 

@@ -10,10 +10,10 @@ import sys
 import pytest
 from conftest import ROOT, run_had100
 
-from detection import names
-from detection.networks import PRECISIONS
-from detection.views import VIEWS, view_name
-from detectors import DETECTORS
+from fers.detectors import DETECTORS
+from fers.scoring import names
+from fers.scoring.networks import PRECISIONS
+from fers.scoring.views import VIEWS, view_name
 
 HEAVY = ("torch", "torchvision", "sklearn", "scipy.stats", "matplotlib", "accelerate", "tensorboard")
 # Run each command with its arguments in one process; after each, say which heavy modules are there.
@@ -41,8 +41,8 @@ def imported_by(commands: list[str]) -> dict[str, list[str]]:
 
 
 def test_help_waits_for_no_large_library():
-    scripts = ["test.py", "FERS_ABU/test.py", "train.py", "train_FERD/train.py", "train_FERS/train.py", "reproduce.py"]
-    modules = ["data.download", "data.had100", "data.patches", "data.synthetic"]
+    scripts = ["test.py", "FERS_ABU/test.py", "train.py", "train.py --stage 1", "reproduce.py"]
+    modules = ["fers.datasets.download", "fers.datasets.had100", "fers.datasets.patches", "fers.datasets.synthetic"]
     found = imported_by([f"{command} --help" for command in (*scripts, *modules)])
     assert found == {command: [] for command in found}
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from evaluation.metrics import auc
-from evaluation.statistics import (
+from fers.evaluation.metrics import auc
+from fers.evaluation.statistics import (
     Ranks,
     bootstrap_mean,
     compare_methods,

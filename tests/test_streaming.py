@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from data.bands import BandChoice
-from data.errors import FersError
-from detection.blocks import PlanError, make_plan, parse_size
-from detection.executors import thread_pool
-from detection.maps import METHODS, Job, Network
-from detection.moments import Moments, Tree
-from detection.store import Statistics, Store
-from detection.streaming import Stream, combine_maps, robust_keep
-from detectors import rx, rx_array
-from models import SpeFEN
+from fers.detection.executors import thread_pool
+from fers.detection.store import Statistics, Store
+from fers.detection.streaming import Stream, combine_maps, robust_keep
+from fers.detectors import rx, rx_array
+from fers.networks import SpeFEN
+from fers.scenes.bands import BandChoice
+from fers.scoring.blocks import PlanError, make_plan, parse_size
+from fers.scoring.maps import METHODS, Job, Network
+from fers.scoring.moments import Moments, Tree
+from fers.util.errors import FersError
 
 MEMORY = 1 << 40
 

@@ -14,11 +14,11 @@ from conftest import shared_file
 from PIL import Image
 from scipy import ndimage
 
-from data import had100, synthetic
-from data.errors import FersError
-from data.synthetic import benchmark as synthetic_benchmark
-from data.synthetic.__main__ import main
-from data.synthetic.measure import measure, read_masks
+from fers.datasets import had100, synthetic
+from fers.datasets.synthetic import benchmark as synthetic_benchmark
+from fers.datasets.synthetic.__main__ import main
+from fers.datasets.synthetic.measure import measure, read_masks
+from fers.util.errors import FersError
 
 ROOT = Path(__file__).resolve().parents[1]
 EIGHT = np.ones((3, 3))  # neighbours across corners belong together
@@ -256,7 +256,9 @@ def test_numbers_that_are_none_are_refused_by_the_parser(bad, tmp_path):
 
 def test_full_is_of_had100s_size(tmp_path, monkeypatch):
     given = {}
-    monkeypatch.setattr("data.synthetic.__main__.write_benchmark", lambda out, **settings: given.update(settings))
+    monkeypatch.setattr(
+        "fers.datasets.synthetic.__main__.write_benchmark", lambda out, **settings: given.update(settings)
+    )
     assert main([str(tmp_path), "--full"]) == 0
     counts = {name: group.files for name, group in had100.GROUPS.items()}
     assert (given["n_train"], given["n_test"]) == (counts["train/aviris_ng"], counts["test/aviris_ng"])
@@ -303,7 +305,7 @@ def test_another_seed_into_the_same_folder_replaces_all_of_it_or_is_interrupted_
 
 
 def test_command_line_writes_a_benchmark(tmp_path):
-    command = [sys.executable, "-m", "data.synthetic", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "fers.datasets.synthetic", str(tmp_path / "out")]
     done = subprocess.run(
         [*command, "--train", "0", "--test", "1", "--size", "32"], cwd=ROOT, capture_output=True, text=True
     )

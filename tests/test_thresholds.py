@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from data.errors import FersError
-from detection.targets import background_ring, find_targets, threshold_for_count
-from detection.thresholds import Tail, choose_threshold
+from fers.detection.targets import background_ring, find_targets, threshold_for_count
+from fers.detection.thresholds import Tail, choose_threshold
+from fers.util.errors import FersError
 
 
 def test_a_rate_far_in_the_tail_of_a_known_law_is_met():

@@ -18,16 +18,16 @@ from torch import nn
 import train as train_script
 import train_FERD.train as stage1
 import train_FERS.train as stage2
-from models import CheckpointInfo, SpaFEN, SpeFEN, load_checkpoint, save_checkpoint
-from models.backbones import backbone_state, frozen_layers, state_hash
-from models.checkpoint import save_backbones
+from fers.networks import CheckpointInfo, SpaFEN, SpeFEN, load_checkpoint, save_checkpoint
+from fers.networks.backbones import backbone_state, frozen_layers, state_hash
+from fers.networks.checkpoint import save_backbones
+from fers.training.config import TrainConfig, TrainingError
+from fers.training.device import make_accelerator
+from fers.training.loop import _LOOK_EVERY, EpochOrder, Trainer
+from fers.training.recipe import PAPER, RELEASED
+from fers.training.stage import Stage
 from train_FERD.network import FERD
 from train_FERS.network import FRN
-from training.config import TrainConfig, TrainingError
-from training.device import make_accelerator
-from training.loop import _LOOK_EVERY, EpochOrder, Trainer
-from training.recipe import PAPER, RELEASED
-from training.stage import Stage
 
 BANDS = 8
 
@@ -77,7 +77,9 @@ def run_line(folder: Path, epochs: int, stage: Stage | None = None, score=None, 
 def kept(monkeypatch) -> list[tuple[int, dict]]:
     """Epoch and metrics of each checkpoint that a Line would have written."""
     saved: list = []
-    monkeypatch.setattr("training.loop.save_checkpoint", lambda _, __, info: saved.append((info.epoch, info.metrics)))
+    monkeypatch.setattr(
+        "fers.training.loop.save_checkpoint", lambda _, __, info: saved.append((info.epoch, info.metrics))
+    )
     return saved
 
 
@@ -168,10 +170,10 @@ import sys
 from pathlib import Path
 import torch
 from torch import nn
-from models.backbones import Branch
-from training.config import TrainConfig
-from training.device import make_accelerator
-from training.loop import Trainer
+from fers.networks.backbones import Branch
+from fers.training.config import TrainConfig
+from fers.training.device import make_accelerator
+from fers.training.loop import Trainer
 from train_FERS.network import FRN
 from train_FERS.stage import Stage2
 from train_FERS.stage import Stage2

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fast.training import fold_batch_norms
-from models import SpaFEN
-from models.backbones import backbone_state, frozen_layers, load_frozen
+from fers.fast.training import fold_batch_norms
+from fers.networks import SpaFEN
+from fers.networks.backbones import backbone_state, frozen_layers, load_frozen
 from train_FERD.losses import l_sim
 from train_FERS.losses import l_cc, l_cos
 from train_FERS.network import FRN

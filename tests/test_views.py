@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from detection import networks
-from detection.networks import Networks
-from detection.views import VIEWS
-from fast.deploy import deploy
-from models import SpaFEN, SpeFEN
+from fers.fast.deploy import deploy
+from fers.networks import SpaFEN, SpeFEN
+from fers.scoring import networks
+from fers.scoring.networks import Networks
+from fers.scoring.views import VIEWS
 
 ROWS = [name for name, view in VIEWS.items() if view.joined is None and "aetnet" not in view.needs]
 

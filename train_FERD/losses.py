@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
-from training.recipe import PAPER, Recipe
+from fers.training.recipe import PAPER, Recipe
 
 _EPS = 1e-8
 

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from models.backbones import backbone_state, frozen_layers, load_frozen
-from models.init import init_reverse_distillation, init_xavier
-from models.resnet import Bottleneck
-from models.spe_fen import SpeFEN, crop
+from fers.networks.backbones import backbone_state, frozen_layers, load_frozen
+from fers.networks.init import init_reverse_distillation, init_xavier
+from fers.networks.resnet import Bottleneck
+from fers.networks.spe_fen import SpeFEN, crop
 
 _BASE_WIDTH = 128  # wide bottlenecks: inner width = 2 * planes
 

@@ -9,16 +9,16 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from data import SceneError
-from detection.views import VIEWS, Features, score
-from detectors import RX
-from evaluation.metrics import auc
-from models import SpeFEN
+from fers.detectors import RX
+from fers.evaluation.metrics import auc
+from fers.networks import SpeFEN
+from fers.scenes import SceneError
+from fers.scoring.views import VIEWS, Features, score
+from fers.training.recipe import PAPER, STAGE1_TERMS, Recipe
+from fers.training.run import TrainRun, scene_scorer
+from fers.training.stage import Stage, Terms
 from train_FERD import losses
 from train_FERD.network import FERD
-from training.recipe import PAPER, STAGE1_TERMS, Recipe
-from training.run import TrainRun, scene_scorer
-from training.stage import Stage, Terms
 
 STAGE = 1
 _HALVINGS = 8  # a padded patch is halved three times
@@ -29,7 +29,7 @@ class Stage1(Stage):
 
     Args:
         network: The FERD.
-        recipe: See ``training.recipe``.
+        recipe: See ``fers.training.recipe``.
         losses: The terms in force; the others are logged and train nothing.
     """
 
@@ -75,7 +75,7 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> None:
     if any(side % _HALVINGS for side in run.patches.size):
         raise SceneError(
             f"{run.patches.folder}: patches of {run.patches.size[0]} x {run.patches.size[1]} px; Stage 1 needs sides that are "
-            f"multiples of {_HALVINGS}. Cut them again with data.patches."
+            f"multiples of {_HALVINGS}. Cut them again with fers data patches."
         )
     run.describe("Stage 1 (FERD)")
     stage = Stage1(FERD(options.input_channel, options.backbone, options.seed), run.recipe, options.losses)

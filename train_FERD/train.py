@@ -19,9 +19,10 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from data.commandline import Parser
-from training.options import add_train_options, launch
-from training.recipe import STAGE1_TERMS
+from fers.training.options import add_train_options, launch
+from fers.training.recipe import STAGE1_TERMS
+from fers.util.checkout import run_script
+from fers.util.commandline import Parser
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -46,5 +47,5 @@ def main(arguments: list[str] | None = None) -> int:
     return launch(train, parser().parse_args(arguments))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__":  # by the script above, which sees all packages from any folder
+    sys.exit(run_script("train_FERD/train.py", "train.py", ["--stage", "1", *sys.argv[1:]]))

@@ -9,7 +9,7 @@ import torch
 from pytorch_msssim import ssim
 from torch.nn import functional as F
 
-from training.recipe import PAPER, Recipe
+from fers.training.recipe import PAPER, Recipe
 
 _EPS, _EPS_COS = 1e-6, 1e-8
 

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.init import init_uniform
-from models.spa_fen import ChannelAttention
+from fers.networks.init import init_uniform
+from fers.networks.spa_fen import ChannelAttention
 
 
 class ResidualBlock(nn.Module):

@@ -14,18 +14,18 @@ from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from data.files import atomic_path
-from detection.views import VIEWS, Features, default_fusion, score, view_name
-from detectors import RX
-from evaluation.metrics import auc
-from models import CheckpointError, SpaFEN, SpeFEN, load_checkpoint
-from models.checkpoint import file_sha256
+from fers.detectors import RX
+from fers.evaluation.metrics import auc
+from fers.networks import CheckpointError, SpaFEN, SpeFEN, load_checkpoint
+from fers.networks.checkpoint import file_sha256
+from fers.scoring.views import VIEWS, Features, default_fusion, score, view_name
+from fers.training.loop import Patches
+from fers.training.recipe import PAPER, STAGE2_TERMS, Recipe
+from fers.training.run import TrainRun, places, scene_scorer
+from fers.training.stage import Stage, Terms, gather_batch
+from fers.util.files import atomic_path
 from train_FERS import losses
 from train_FERS.network import FRN
-from training.loop import Patches
-from training.recipe import PAPER, STAGE2_TERMS, Recipe
-from training.run import TrainRun, places, scene_scorer
-from training.stage import Stage, Terms, gather_batch
 
 STAGE = 2
 TEACHER = "spe_fen.safetensors"
@@ -38,7 +38,7 @@ class Stage2(Stage):
     Args:
         spa_fen: The student.
         frn: Decodes H from F_spe + F_spa.
-        recipe: See ``training.recipe``.
+        recipe: See ``fers.training.recipe``.
         losses: The terms in force; the others are logged and train nothing.
     """
 

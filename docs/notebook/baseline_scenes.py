@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
 from data.scene import read_mask, read_scene
 from detectors.auto_ad import REWEIGHT_EVERY, AutoAD
 from detectors.lren import LREN

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-
 from data.normalise import normalise
 from data.scene import read_mask, read_scene
 from detection.fusion_c import LOCAL_RANK, Components, global_log_distance, local_log_distance
 from detectors import RX
 from evaluation.metrics import auc
+
 from models import SpeFEN
 
 WINDOWS = {

@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 
 import torch
-
-from data import abu, normalise
 from detectors import KRX, LRXPC, make_detector
 from evaluation.metrics import asnpr, auc
+
+from data import abu, normalise
 
 BANDS = 200
 CSV = Path(__file__).with_suffix(".csv")

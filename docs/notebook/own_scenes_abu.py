@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 from affine import Affine
-from scipy import ndimage
-
 from data.scene import read_mask, read_scene
 from detection.detect import detect
 from detection.targets import EIGHT
+from scipy import ndimage
 
 GRID = Affine(5, 0, 500_000, 0, -5, 4_600_000)
 

@@ -11,8 +11,8 @@ import scene_files
 import scipy.io
 from PIL import Image
 
-from data import read_mask, read_scene
-from data.readers import open_scene
+from fers.scenes import read_mask, read_scene
+from fers.scenes.readers import open_scene
 
 
 def read_whole(path: Path) -> None:

@@ -21,18 +21,18 @@ from conftest import run_had100, write_had100
 from safetensors.torch import load_file
 from test_training import run_line
 
-import data.had100.prepare
-import data.synthetic.__main__ as synthetic
-import detection.command
-import evaluation.report
-import training.loop
+import fers.datasets.had100.prepare
+import fers.datasets.synthetic.__main__ as synthetic
+import fers.detection.command
+import fers.evaluation.report
+import fers.training.loop
 from campaign.formats import FORMATS
 from campaign.mutations import damage_bytes, damage_json, damage_safetensors, damage_state
-from data.commandline import run
-from data.patches import BackgroundPatches
-from evaluation import cli
-from models import CheckpointInfo, SpeFEN, load_checkpoint, save_checkpoint
-from models.backbones import backbone_state, state_hash
+from fers.datasets.patches import BackgroundPatches
+from fers.evaluation import cli
+from fers.networks import CheckpointInfo, SpeFEN, load_checkpoint, save_checkpoint
+from fers.networks.backbones import backbone_state, state_hash
+from fers.util.commandline import run
 
 EXPECTED = "expected.json"  # what an undisturbed run found
 
@@ -122,7 +122,7 @@ def _finished(folder: Path) -> None:
 
 
 def _report(folder: Path, _: random.Random) -> int:
-    return evaluation.report.main([str(folder / "in"), "--out", str(folder / "out" / "page.html")])
+    return fers.evaluation.report.main([str(folder / "in"), "--out", str(folder / "out" / "page.html")])
 
 
 def _sound_page(folder: Path) -> str:
@@ -159,7 +159,7 @@ def _odd_names(folder: Path, rng: random.Random) -> int:
     }
     write_had100(folder / "data", tuple(sorted(name for name in names if not name.startswith("."))))
     code = test_had100(folder)
-    return code or evaluation.report.main([str(folder / "out"), "--out", str(folder / "out" / "page.html")])
+    return code or fers.evaluation.report.main([str(folder / "out"), "--out", str(folder / "out" / "page.html")])
 
 
 ODD_VALUES = (
@@ -174,14 +174,14 @@ def _odd_options(folder: Path, rng: random.Random) -> int:
     commands = {
         "test.py": (cli.parser("HAD100", ""), lambda given: test_had100(folder, "--no_maps", *given)),
         "data.synthetic": (None, lambda given: synthetic.main([str(folder / "out"), "--test", "1", "--train", "0", *given])),
-        "data.had100": (None, lambda given: data.had100.prepare.main(["prepare", str(folder / "no.zip"), "--out", str(folder / "out"), *given])),
+        "fers.datasets.had100": (None, lambda given: fers.datasets.had100.prepare.main(["prepare", str(folder / "no.zip"), "--out", str(folder / "out"), *given])),
     }  # fmt: skip
     options = {
         "test.py": [o for o in cli.parser("HAD100", "")._option_string_actions if o not in ("-h", "--help", "--data_path", "--save_dir")],
-        "data.synthetic": ["--seed", "--test", "--size", "--difficulty", "--sensor"],
-        "data.had100": ["--bands", "--sensor", "--workers"],
+        "fers.datasets.synthetic": ["--seed", "--test", "--size", "--difficulty", "--sensor"],
+        "fers.datasets.had100": ["--bands", "--sensor", "--workers"],
     }  # fmt: skip
-    name = rng.choice(("test.py", "test.py", "data.synthetic", "data.had100"))
+    name = rng.choice(("test.py", "test.py", "fers.datasets.synthetic", "fers.datasets.had100"))
     given: list[str] = []
     for _ in range(rng.randint(1, 2)):
         given += [f"{rng.choice(options[name])}={rng.choice(ODD_VALUES)}"]
@@ -196,7 +196,7 @@ def _odd_options(folder: Path, rng: random.Random) -> int:
 def detect(folder: Path) -> int:
     """detect.py on the scene of a folder."""
     fixed = ["--out", str(folder / "out"), "--quiet", "--workers", "1", "--device", "cpu"]
-    return detection.command.main([str(next((folder / "in").glob("scene*"))), *fixed])
+    return fers.detection.command.main([str(next((folder / "in").glob("scene*"))), *fixed])
 
 
 def own_scene(folder: Path, suffix: str = "npy", side: int = 40) -> None:
@@ -237,7 +237,7 @@ def _same_detections(folder: Path) -> str:
 
 def _line(folder: Path, _: random.Random | None = None, epochs: int = 4) -> int:
     """Go on with a small run by the one training loop; its weights are left as a digest."""
-    training.loop.save_checkpoint = lambda *_: None
+    fers.training.loop.save_checkpoint = lambda *_: None
 
     def work() -> None:
         stage = run_line(folder / "out", epochs, resume=True)
@@ -314,14 +314,14 @@ def _sound_weights(folder: Path) -> str:
 
 
 def make_synthetic(folder: Path, train: int = 3, test: int = 2) -> int:
-    """data.synthetic, small."""
+    """fers.datasets.synthetic, small."""
     return synthetic.main([str(folder / "out"), "--train", str(train), "--test", str(test), "--size", "32"])
 
 
 def prepare(folder: Path) -> int:
-    """data.had100 prepare, of a small archive."""
+    """fers.datasets.had100 prepare, of a small archive."""
     given = ["prepare", str(folder / "HAD100.zip"), "--out", str(folder / "out"), "--any_archive", "--workers", "1"]
-    return data.had100.prepare.main(given)
+    return fers.datasets.had100.prepare.main(given)
 
 
 def archive(folder: Path) -> None:
@@ -386,8 +386,8 @@ def kinds() -> list[Kind]:
         Kind("training, patch", lambda f: patches(f / "data"), _open_patches, ("data/train/**/*.npy",), writes=("data/train/aviris_ng/manifest.json",)),
         Kind("training, manifest.json", _described, _open_patches, ("data/train/aviris_ng/manifest.json",), damage_json, writes=("data/train/aviris_ng/manifest.json",)),
         Kind("checkpoint", checkpoint, _load, ("weights/*.safetensors",), damage_safetensors, _sound_weights, (), 8),
-        Kind("resumed data.synthetic, manifest", lambda f: _made(f, make_synthetic), lambda f, _: make_synthetic(f), ("out/.unfinished.json",), damage_json, same_tree, cost=8),
-        Kind("resumed data.synthetic, files", lambda f: _made(f, make_synthetic), lambda f, _: make_synthetic(f), ("out/*/**/*.npy", "out/*/**/*.png"), judge=same_tree, cost=8),
+        Kind("resumed fers.datasets.synthetic, manifest", lambda f: _made(f, make_synthetic), lambda f, _: make_synthetic(f), ("out/.unfinished.json",), damage_json, same_tree, cost=8),
+        Kind("resumed fers.datasets.synthetic, files", lambda f: _made(f, make_synthetic), lambda f, _: make_synthetic(f), ("out/*/**/*.npy", "out/*/**/*.png"), judge=same_tree, cost=8),
         Kind("HAD100.zip", archive, lambda f, _: prepare(f), ("HAD100.zip",), cost=8),
         Kind("resumed prepare, manifest", lambda f: archive(f) or _made(f, prepare), lambda f, _: prepare(f), ("out/.unfinished.json",), damage_json, same_tree, cost=8),
         Kind("detect.py, array", own_scene, lambda f, _: detect(f), ("in/*",), cost=6),

@@ -92,9 +92,9 @@ def commands() -> list[Command]:
         Command("test.py", lambda f: write_had100(f / "data", scenes, shape=(40, 40, 12)), inputs.test_had100, _scored, inputs.test_had100),
         Command("stage 1", lambda f: inputs.patches(f / "data", scenes=6), lambda f: _train(1, f), _trained, lambda f: _train(1, f, "--resume"), 1),
         Command("stage 2", _teacher, lambda f: _train(2, f), _trained, lambda f: _train(2, f, "--resume"), 2),
-        Command("data.synthetic", lambda f: None, lambda f: inputs.make_synthetic(f, 9, 4), lambda f: inputs.tree(f / "out"), lambda f: inputs.make_synthetic(f, 9, 4)),
+        Command("fers.datasets.synthetic", lambda f: None, lambda f: inputs.make_synthetic(f, 9, 4), lambda f: inputs.tree(f / "out"), lambda f: inputs.make_synthetic(f, 9, 4)),
         Command("detect.py", lambda f: inputs.own_scene(f, side=120), inputs.detect, inputs.detected, inputs.detect),
-        Command("data.had100 prepare", inputs.archive, inputs.prepare, lambda f: inputs.tree(f / "out"), inputs.prepare),
+        Command("fers.datasets.had100 prepare", inputs.archive, inputs.prepare, lambda f: inputs.tree(f / "out"), inputs.prepare),
     ]  # fmt: skip
 
 

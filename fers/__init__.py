@@ -1,0 +1,91 @@
+"""Detect anomalies in hyperspectral scenes, compare detectors, and reproduce FERS (arXiv 2510.18781).
+
+    import fers
+
+    scene = fers.read_scene("scene.mat")   # or .npy, .npz, ENVI, GeoTIFF, ...
+    score = fers.score(scene)              # (H, W), higher is more anomalous
+    found = fers.detect("flightline.hdr")  # of any size: score map, targets with their places, a report
+
+Every name below is imported when it is first used, so ``import fers`` itself loads neither PyTorch nor NumPy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fers.datasets.benchmarks import BENCHMARKS
+    from fers.detection.detect import DetectResult, detect
+    from fers.detectors import DETECTORS, Background
+    from fers.detectors import rx_array as rx
+    from fers.evaluation.metrics import auc
+    from fers.networks import SpaFEN, SpeFEN, load_checkpoint
+    from fers.scenes import LabelledScene, Scene, SceneError, normalise, read_mask, read_scene
+    from fers.scoring.pipeline import DetectConfig, Pipeline
+    from fers.scoring.scene_score import score
+    from fers.scoring.views import VIEWS
+    from fers.util.errors import FersError
+
+_HOMES = {
+    "BENCHMARKS": "fers.datasets.benchmarks",
+    "DETECTORS": "fers.detectors",
+    "VIEWS": "fers.scoring.views",
+    "Background": "fers.detectors",
+    "DetectConfig": "fers.scoring.pipeline",
+    "DetectResult": "fers.detection.detect",
+    "FersError": "fers.util.errors",
+    "LabelledScene": "fers.scenes",
+    "Pipeline": "fers.scoring.pipeline",
+    "Scene": "fers.scenes",
+    "SceneError": "fers.scenes",
+    "SpaFEN": "fers.networks",
+    "SpeFEN": "fers.networks",
+    "auc": "fers.evaluation.metrics",
+    "detect": "fers.detection.detect",
+    "load_checkpoint": "fers.networks",
+    "normalise": "fers.scenes",
+    "read_mask": "fers.scenes",
+    "read_scene": "fers.scenes",
+    "rx": "fers.detectors:rx_array",
+    "score": "fers.scoring.scene_score",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its home."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fers' has no attribute '{name}'")
+    module, _, attribute = _HOMES[name].partition(":")
+    value = getattr(importlib.import_module(module), attribute or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
+
+
+__all__ = [
+    "BENCHMARKS",
+    "DETECTORS",
+    "VIEWS",
+    "Background",
+    "DetectConfig",
+    "DetectResult",
+    "FersError",
+    "LabelledScene",
+    "Pipeline",
+    "Scene",
+    "SceneError",
+    "SpaFEN",
+    "SpeFEN",
+    "auc",
+    "detect",
+    "load_checkpoint",
+    "normalise",
+    "read_mask",
+    "read_scene",
+    "rx",
+    "score",
+]

@@ -1,0 +1,83 @@
+"""The Airport-Beach-Urban scenes of X. Kang et al., TGRS 2017, as their author and as the paper's authors lay them out.
+
+abu-airport-1.mat ...                                          cube and mask in one file
+[abu/]test/<sensor>/airport-1.npy, beach.npy ...               as HAD100's; beach is beach-4, urban is urban-3
+[abu/]ground_truth/<sensor>/airport-1.png, beach.png ...
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from fers.datasets import had100
+from fers.scenes.scene import LabelledScene, Scene, SceneError, read_mask, read_scene, select_scenes
+from fers.util.files import visible
+
+TABLE_SCENES = "airport-1,airport-2,airport-3,airport-4,beach-4,urban-3"  # the paper's Table II
+_PREFIX = "abu-"
+_SHORT_NAMES = {"beach": "beach-4", "urban": "urban-3"}  # of Table II and of the authors' files
+_BEACH_4_CUT = "a 100x100 cut of the paper's 150x150 scene"
+
+
+def scenes(folder: str | Path, sensor: str | None = None, names: str = "paper") -> list[LabelledScene]:
+    """The ABU scenes of a folder.
+
+    Args:
+        folder: A folder of ``abu-*.mat``, or one in HAD100's layout, in which the paper's authors have ABU too; that may
+            be in a folder ``abu`` in it.
+        sensor: The sensor's folder in HAD100's layout; None takes the only one there.
+        names: ``paper`` for the six of the paper's table, ``all``, or names separated by commas, such as ``airport-2``
+            or ``abu-airport-2``. A folder in HAD100's layout is a choice of scenes already, so there ``paper`` takes
+            every one.
+
+    Returns:
+        The scenes, in the order of the names given, else of their names. They have the names of ``TABLE_SCENES``
+        wherever they come from.
+
+    Raises:
+        SceneError: There is no ABU scene in the folder, or one that was named is missing.
+    """
+    folder = Path(folder)
+    found = [_labelled(path) for path in visible(folder, f"{_PREFIX}*.mat")]
+    if found:
+        names = TABLE_SCENES if names == "paper" else names
+    else:
+        layouts = [path for path in (folder, folder / "abu") if (path / "test").is_dir()]
+        if not layouts:
+            raise SceneError(
+                f"{folder}: no ABU scenes here. Expected abu-airport-1.mat, abu-airport-2.mat, ... or the folders "
+                "test/<sensor> and ground_truth/<sensor>, in it or in a folder abu. Give the folder with --data_path; "
+                "to get them: python -m data.download abu"
+            )
+        folder = layouts[0]
+        found = [had100.renamed(scene, scene_name(scene.name)) for scene in had100.scenes(folder, sensor)]
+        names = "all" if names == "paper" else names
+    present = {scene.name for scene in found}
+    wanted = [name.strip() for name in names.split(",")]
+    names = ",".join(name if name in present else scene_name(name) for name in wanted)
+    return select_scenes(found, names, folder)
+
+
+def scene_name(stem: str) -> str:
+    """The name of a scene in the paper's table, from the name of its file.
+
+    Example:
+        >>> scene_name("abu-airport-2"), scene_name("beach")
+        ('airport-2', 'beach-4')
+    """
+    stem = stem.removeprefix(_PREFIX)
+    return _SHORT_NAMES.get(stem, stem)
+
+
+def _labelled(path: Path) -> LabelledScene:
+    return LabelledScene(scene_name(path.stem), path, lambda: _load(path))
+
+
+def _load(path: Path) -> tuple[Scene, np.ndarray]:
+    scene = read_scene(path, name=scene_name(path.stem))
+    if scene.name == "beach-4" and scene.cube.shape[:2] == (100, 100):
+        scene = replace(scene, notes=(_BEACH_4_CUT,))
+    return scene, read_mask(path, shape=scene.cube.shape[:2])

@@ -1,0 +1,17 @@
+"""The command ``fers data``."""
+
+from __future__ import annotations
+
+from fers.util.commandline import subcommands
+
+COMMANDS = {
+    "download": ("fers.datasets.download", "fetch a data set, or say where to get it, and check it"),
+    "had100": ("fers.datasets.had100.prepare", "unpack and check the HAD100 archive"),
+    "patches": ("fers.datasets.patches", "cut training patches from scenes of your own"),
+    "synthetic": ("fers.datasets.synthetic.__main__", "make a synthetic benchmark"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one of the commands; returns its exit code."""
+    return subcommands("fers data", __doc__ or "", COMMANDS, arguments)

@@ -1,0 +1,194 @@
+"""HAD100: the facts of the dataset, and test sets in its layout, one's own too.
+
+HAD100Dataset/test/aviris_ng/*.npy             H x W x B
+HAD100Dataset/ground_truth/aviris_ng/*.png     RGB, anomaly where the green channel is 255
+
+``python -m data.had100 prepare HAD100.zip`` makes these folders (``fers.datasets.had100.prepare``).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from fers.datasets.archive import Published
+from fers.scenes.scene import LabelledScene, Scene, SceneError, read_mask, read_scene, select_scenes
+from fers.util.files import visible
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """What the archive says about a sensor.
+
+    Attributes:
+        raw: Bands in the archive.
+        kept: Ranges of the bands that are kept, 0-based and half-open.
+    """
+
+    raw: int
+    kept: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """One folder of the dataset and the folder of the archive that it is made from.
+
+    Attributes:
+        source: The folder in the archive.
+        scenes: Scenes in the published archive.
+        files: Crops made from them.
+    """
+
+    source: str
+    scenes: int
+    files: int
+
+
+@dataclass(frozen=True)
+class TestScene:
+    """The ground truth of a test scene, as published.
+
+    Attributes:
+        scene: The scene of the archive that it is cut from.
+        row: First row of the crop.
+        column: First column of the crop.
+        anomalous_pixels: Pixels of its mask.
+    """
+
+    __test__ = False  # not a class of tests
+
+    scene: str
+    row: int
+    column: int
+    anomalous_pixels: int
+
+
+ARCHIVE = Published(
+    name="HAD100.zip",
+    size=3_754_846_290,
+    sha256="6f91035543b7bc7806ebc555cd5411d320f2810f0af8dfcf20fe4f331227c19f",
+    url="https://drive.google.com/uc?id=10Z6f-8ELatxdAi31IDg2Mgbl92_4EnCJ",
+    page="https://zhaoxuli123.github.io/HAD100",
+)
+NODATA = (-9999.0, 1e-34)  # both occur in the archive
+SIDE = 64  # px, of every crop
+SENSORS = {
+    "aviris_ng": Sensor(425, ((15, 109), (118, 145), (158, 187), (227, 274), (328, 407))),
+    "aviris": Sensor(224, ((7, 57), (65, 79), (85, 104), (122, 149), (172, 224))),
+}
+RAW_200 = ((0, 200),)  # AVIRIS-Classic for the 200-band ABU model, whose bands are more than the 162 that are kept
+GROUPS = {
+    "train/aviris_ng": Group("aviris_ng_normal", 260, 1040),
+    "train/aviris": Group("aviris_normal", 262, 1048),
+    "test/aviris_ng": Group("aviris_ng_target", 94, 100),
+}
+MASK_SOURCE = "aviris_ng_gt"
+MASKS = "ground_truth/aviris_ng"
+TEST_CROPS = {  # (row, column) of the 64 x 64 crops; a scene that is not listed is 64 x 64 already
+    "ang20170821t183707_102": ((0, 15),),
+    "ang20170821t183707_124": ((0, 0),),
+    "ang20170821t195229_21": ((36, 36),),
+    "ang20170825t173426_14": ((0, 0),),
+    "ang20170825t173426_17": ((0, 36),),
+    "ang20170908t225309_32": ((0, 0), (36, 17)),
+    "ang20170908t225309_34": ((36, 0),),
+    "ang20170908t225309_36": ((0, 0), (10, 36)),
+    "ang20170908t225309_37": ((0, 0), (10, 36)),
+    "ang20170908t225309_39": ((0, 16),),
+    "ang20171012t194435_23": ((0, 0),),
+    "ang20180227t082814_15": ((0, 0), (36, 36)),
+    "ang20180227t082814_17": ((0, 36), (36, 5)),
+    "ang20191004t185054_22": ((0, 0),),
+    "ang20191004t185054_27": ((0, 3),),
+    "ang20210614t141018_32": ((0, 17),),
+    "ang20210614t141018_37": ((10, 0), (36, 36)),
+    "ang20210614t141018_38": ((36, 0),),
+}
+
+
+@cache
+def published_test_scenes() -> dict[str, TestScene]:
+    """The 100 test scenes of HAD100 by name, from ``fers/datasets/had100/test_scenes.csv``.
+
+    Example:
+        >>> published_test_scenes()["ang20170821t183707_102"]
+        TestScene(scene='ang20170821t183707_102', row=0, column=15, anomalous_pixels=132)
+    """
+    with Path(__file__).with_name("test_scenes.csv").open(encoding="utf-8", newline="") as file:
+        return {
+            row["file"]: TestScene(row["scene"], int(row["row"]), int(row["column"]), int(row["anomalous_pixels"]))
+            for row in csv.DictReader(file)
+        }
+
+
+def scenes(folder: str | Path, sensor: str | None = "aviris_ng", names: str = "all") -> list[LabelledScene]:
+    """The test scenes of a folder in HAD100's layout.
+
+    Args:
+        folder: Holds ``test/<sensor>/*.npy`` (H x W x B) and ``ground_truth/<sensor>/*.png`` of the same names.
+        sensor: The sensor's folder; None takes the only one there, or ``test`` itself where the scenes lie in it.
+        names: Scene names separated by commas, or ``all``.
+
+    Returns:
+        The scenes in the order of their names.
+
+    Raises:
+        SceneError: A folder is missing or empty, a scene has no mask, or a scene that was named is missing.
+    """
+    folder = Path(folder)
+    tests = folder / "test"
+    present = sorted(p.name for p in tests.iterdir() if p.is_dir()) if tests.is_dir() else []
+    if sensor is None:
+        filled = [name for name in ("", *present) if visible(tests / name, "*.npy")]
+        sensor = filled[0] if len(filled) == 1 else None
+    if sensor is None or not (tests / sensor).is_dir() or Path(sensor).name != sensor:
+        found = f"found test/{', test/'.join(present)}" if present else f"there is no folder {tests}"
+        raise SceneError(
+            f"{folder}: no test scenes{f' of sensor {sensor}' if sensor else ''}; expected test/<sensor>/*.npy and "
+            f"ground_truth/<sensor>/*.png; {found}. Give the dataset's folder with --data_path, the sensor with --sensor. "
+            "HAD100 itself: python -m data.download had100"
+        )
+    cubes = visible(tests / sensor, "*.npy")
+    if not cubes:
+        raise SceneError(f"{tests / sensor}: no .npy scenes in this folder. Is the dataset unpacked?")
+    masks = folder / "ground_truth" / sensor
+    missing = [p.stem for p in cubes if not (masks / f"{p.stem}.png").is_file()]
+    if missing:
+        raise SceneError(
+            f"{masks}: no mask for {len(missing)} of {len(cubes)} scenes, the first is {missing[0]}.png. Every scene of "
+            "a test set needs its ground truth."
+        )
+
+    def labelled(cube: Path, mask: Path) -> LabelledScene:
+        return LabelledScene(cube.stem, cube, lambda: _load(cube, mask))
+
+    return select_scenes([labelled(p, masks / f"{p.stem}.png") for p in cubes], names, tests / sensor)
+
+
+def renamed(labelled: LabelledScene, name: str) -> LabelledScene:
+    """The same scene under another name."""
+
+    def load() -> tuple[Scene, np.ndarray]:
+        scene, mask = labelled.load()
+        return replace(scene, name=name), mask
+
+    return replace(labelled, name=name, load=load)
+
+
+def dataset_name(folder: str | Path) -> str:
+    """What to call a folder in HAD100's layout: ``synthetic`` where its manifest says that it is made up."""
+    try:
+        synthetic = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8")).get("synthetic", False)
+    except (OSError, ValueError, AttributeError, RecursionError):
+        synthetic = False
+    return "synthetic" if synthetic else "HAD100"
+
+
+def _load(path: Path, mask: Path) -> tuple[Scene, np.ndarray]:
+    scene = read_scene(path, nodata=NODATA)
+    return scene, read_mask(mask, shape=scene.cube.shape[:2])

@@ -1,0 +1,211 @@
+"""HAD100.zip: which scenes it holds, and the crops that the dataset is made of, without writing any.
+
+One scene at a time is unpacked, to a temporary folder, so memory and space do not depend on the archive's size.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from fers.datasets import had100
+from fers.datasets.archive import ArchiveError, check_sum, copy_member, open_zip
+from fers.datasets.had100 import GROUPS, MASK_SOURCE, MASKS, NODATA, RAW_200, SENSORS, SIDE, TEST_CROPS
+from fers.datasets.manifest import entry
+from fers.scenes.scene import SceneError, read_mask, read_scene
+from fers.util.files import mask_png_bytes, npy_bytes, sha256_of, temporary_prefix
+
+_ENVI_SUFFIXES = ("", ".img", ".dat", ".raw", ".bil", ".bip", ".bsq")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One scene of the archive and what becomes of it.
+
+    Attributes:
+        archive: The zip file.
+        group: The output folder, a key of GROUPS.
+        name: Scene name.
+        header: Its ENVI header in the zip file.
+        data: Its ENVI data file in the zip file.
+        mask: Its ground truth in the zip file, for a test scene.
+        bands: Ranges of bands to keep, 0-based and half-open.
+    """
+
+    archive: Path
+    group: str
+    name: str
+    header: str
+    data: str
+    mask: str | None
+    bands: tuple[tuple[int, int], ...]
+
+    @property
+    def sensor(self) -> str:
+        """The sensor's folder, a key of SENSORS."""
+        return self.group.split("/")[1]
+
+    def crop_names(self) -> list[str]:
+        """The names of the scene's crops, without suffix."""
+        crops = 4 if self.mask is None else len(TEST_CROPS.get(self.name, ((0, 0),)))
+        return [self.name] if crops == 1 else [f"{self.name}_{crop}" for crop in range(1, crops + 1)]
+
+    def files(self) -> list[str]:
+        """The files made from the scene, relative to the output folder."""
+        masks = [] if self.mask is None else [f"{MASKS}/{name}.png" for name in self.crop_names()]
+        return [f"{self.group}/{name}.npy" for name in self.crop_names()] + masks
+
+    def corners(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
+        """Row and column of each crop, in the order of ``crop_names``."""
+        bottom, right = height - SIDE, width - SIDE
+        if self.mask is None:
+            return ((0, 0), (0, right), (bottom, 0), (bottom, right))
+        return TEST_CROPS.get(self.name, ((0, 0),))
+
+
+def chosen_bands(sensor: str, bands: str) -> tuple[tuple[int, int], ...]:
+    """The bands of a sensor that go into the output, as ranges, 0-based and half-open.
+
+    Args:
+        sensor: ``aviris_ng`` or ``aviris``.
+        bands: ``kept`` for the archive's own choice; ``raw`` for AVIRIS-Classic's first 200 of 224. AVIRIS-NG's are
+            the kept ones either way.
+    """
+    return RAW_200 if bands == "raw" and sensor == "aviris" else SENSORS[sensor].kept
+
+
+def count_bands(ranges: tuple[tuple[int, int], ...]) -> int:
+    return sum(stop - start for start, stop in ranges)
+
+
+def check_archive(archive: Path, any_archive: bool) -> dict:
+    """What the manifest says about the archive.
+
+    Raises:
+        ArchiveError: It has to be the published one and is not.
+    """
+    if not archive.is_file():
+        raise ArchiveError(
+            f"{archive}: no such file. Fetch it with python -m data.download had100, then give its path."
+        )
+    if any_archive:
+        return {"name": archive.name, "bytes": archive.stat().st_size, "sha256": sha256_of(archive)}
+    advice = "Fetch it again with python -m data.download had100; --any_archive takes another archive of its structure."
+    check_sum(archive, had100.ARCHIVE, advice)
+    return {"name": had100.ARCHIVE.name, "bytes": had100.ARCHIVE.size, "sha256": had100.ARCHIVE.sha256}
+
+
+def list_scenes(archive: Path, bands: str = "kept", any_archive: bool = False) -> list[Source]:
+    """The scenes of the archive, each with its ENVI pair and its mask.
+
+    Args:
+        archive: The zip file.
+        bands: ``kept`` or ``raw``.
+        any_archive: Take any number of scenes.
+
+    Returns:
+        The scenes by output folder and name.
+
+    Raises:
+        ArchiveError: It is no zip file, a name leads out of it, a scene lacks its data file or its mask, or the number
+            of scenes is not that of the published archive.
+    """
+    by_folder: dict[str, dict[str, str]] = defaultdict(dict)
+    with open_zip(archive) as zipped:
+        for member in zipped.namelist():
+            path = PurePosixPath(member)
+            if not member.endswith("/") and not path.name.startswith(".") and "__MACOSX" not in path.parts:
+                by_folder[path.parent.name][path.name] = member
+    masks = {Path(name).stem: member for name, member in by_folder[MASK_SOURCE].items() if name.endswith(".mat")}
+    sources = []
+    for group, facts in GROUPS.items():
+        members = by_folder[facts.source]
+        headers = {name[: -len(".hdr")]: member for name, member in members.items() if name.lower().endswith(".hdr")}
+        for stem, header in sorted(headers.items()):
+            if os.path.splitext(stem)[1].lower() in _ENVI_SUFFIXES[1:]:  # scene.img.hdr
+                stem = os.path.splitext(stem)[0]
+            data = [members[f"{stem}{s}"] for e in _ENVI_SUFFIXES for s in {e, e.upper()} if f"{stem}{s}" in members]
+            if not data:
+                raise ArchiveError(f"{archive}: {header} has no data file ({stem}, {stem}.img, ...). Fetch it again.")
+            is_test = group.startswith("test/")
+            if is_test and stem not in masks:
+                raise ArchiveError(f"{archive}: no ground truth {MASK_SOURCE}/{stem}.mat for {header}. Fetch it again.")
+            chosen = chosen_bands(group.split("/")[1], bands)
+            sources.append(Source(archive, group, stem, header, data[0], masks[stem] if is_test else None, chosen))
+        if len(headers) != facts.scenes and not any_archive:
+            raise ArchiveError(
+                f"{archive}: {len(headers)} scenes in {facts.source}, expected {facts.scenes}. This is not the published "
+                "archive; fetch it again, or give --any_archive."
+            )
+    if not sources:
+        wanted = ", ".join(facts.source for facts in GROUPS.values())
+        raise ArchiveError(f"{archive}: no ENVI scenes found; expected the folders {wanted}. Is this HAD100.zip?")
+    return sources
+
+
+def crops(source: Source, beside: Path | None = None) -> Iterator[tuple[str, bytes, dict]]:
+    """Unpack one scene and cut it.
+
+    Args:
+        source: The scene.
+        beside: Folder to unpack in; the system's by default.
+
+    Yields:
+        File name relative to the dataset, content, manifest entry.
+
+    Raises:
+        ArchiveError: The scene is damaged, or its size, bands or mask are not as published.
+        OSError: There is no room to unpack it.
+    """
+    with tempfile.TemporaryDirectory(prefix=f"{temporary_prefix()}-", dir=beside, ignore_cleanup_errors=True) as folder:
+        cube, mask = _unpack(source, Path(folder))
+        height, width, _ = cube.shape
+        kept = np.concatenate([np.arange(start, stop) for start, stop in source.bands])
+        for name, (row, column) in zip(source.crop_names(), source.corners(height, width), strict=True):
+            if row < 0 or column < 0 or row + SIDE > height or column + SIDE > width:
+                raise ArchiveError(
+                    f"{source.archive}: {source.header}: {height} x {width} px; a crop of {SIDE} x {SIDE} at row {row}, "
+                    f"column {column} does not fit."
+                )
+            at = (slice(row, row + SIDE), slice(column, column + SIDE))
+            values = cube[at][:, :, kept]
+            content = npy_bytes(values)
+            yield (
+                f"{source.group}/{name}.npy",
+                content,
+                entry(content, values, source.name, NODATA, row=row, column=column),
+            )
+            if mask is not None:
+                content = mask_png_bytes(mask[at])
+                yield f"{MASKS}/{name}.png", content, entry(content, mask[at], source.name, row=row, column=column)
+
+
+def _unpack(source: Source, folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """The cube, in all bands, and the mask of a scene."""
+    header, data, gt = (folder / f"{source.name}{suffix}" for suffix in (".hdr", ".img", ".mat"))
+    with open_zip(source.archive) as zipped:
+        copy_member(zipped, source.header, header)
+        copy_member(zipped, source.data, data)
+        if source.mask is not None:
+            copy_member(zipped, source.mask, gt)
+    place = f"{source.archive}: {source.header}"
+    try:
+        cube = read_scene(header, name=source.name).cube
+        mask = None if source.mask is None else read_mask(gt, variable="gt", shape=cube.shape[:2])
+    except SceneError as error:
+        where = f"{source.archive}: {PurePosixPath(source.header).parent}/"  # not the temporary folder's name
+        raise ArchiveError(str(error).replace(f"{folder}{os.sep}", where)) from error
+    height, width, found = cube.shape
+    if found != SENSORS[source.sensor].raw:
+        raise ArchiveError(
+            f"{place}: {found} bands, expected {SENSORS[source.sensor].raw}. This is not the published archive."
+        )
+    if mask is not None and source.name not in TEST_CROPS and (height, width) != (SIDE, SIDE):
+        raise ArchiveError(f"{place}: {height} x {width} px; expected {SIDE} x {SIDE}, or a crop to be known for it.")
+    return cube, mask

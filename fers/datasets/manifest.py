@@ -1,0 +1,251 @@
+"""The manifest of a dataset: what each file holds and where it was cut, so that nobody has to read them all again.
+
+``manifest.json`` describes the files below its own folder: a whole dataset, or the patches of ``train/<sensor>``. Whoever
+writes patches writes it (``fers.datasets.had100 prepare``, ``fers.datasets.synthetic``, ``fers.datasets.patches``), and training writes it for a
+folder that has none.
+
+    {"format": "fers-dataset-1", "dataset": "HAD100", ..., "files": {"train/aviris_ng/x_1.npy": ENTRY, ...}}
+
+ENTRY says ``sha256`` and ``bytes`` of the file, ``values_sha256`` (see there), ``shape``, ``dtype``, ``scene`` (the source;
+patches of one scene overlap, so a split is by scene), and where it is known the crop's ``row`` and ``column``. A cube's
+says ``nodata_pixels``, and three lists of band ranges [first, last + 1): ``nodata_bands``, in which some pixel has no
+data, ``nonfinite_bands``, in which that is NaN or infinity, and ``constant_bands``, over each of which all values are one
+value. A mask's says ``anomalous_pixels``. ``check`` is a checksum of the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from fers.scenes.scene import Scene, nodata_pixels
+from fers.util.errors import FersError
+from fers.util.files import sha256_of, write_whole
+
+MANIFEST = "manifest.json"
+FORMAT = "fers-dataset-1"
+_UNFINISHED = ".unfinished.json"  # the manifest while its dataset is being written
+_SAVE_EVERY = 5.0  # s
+
+
+class ManifestError(FersError):
+    """A manifest that cannot be used. The message names it, what is wrong and what to do."""
+
+
+def entry(content: bytes, values: np.ndarray, scene: str, nodata: tuple[float, ...] = (), **place: int) -> dict:
+    """The entry of a file.
+
+    Args:
+        content: The whole file.
+        values: What it holds: a cube ``(H, W, B)`` or a mask ``(H, W)``.
+        scene: Name of the source scene.
+        nodata: Values of a cube that mark missing samples, besides NaN and infinity.
+        **place: ``row`` and ``column`` of the crop in its scene.
+
+    Returns:
+        The entry, ready for JSON.
+    """
+    found: dict = {
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+        "values_sha256": values_sha256(values),
+        "shape": list(values.shape),
+        "dtype": values.dtype.name,
+        "scene": scene,
+        **place,
+    }
+    return found | ({"anomalous_pixels": int(values.sum())} if values.ndim == 2 else band_facts(values, nodata))
+
+
+def band_facts(cube: np.ndarray, nodata: tuple[float, ...]) -> dict:
+    """What training asks of a cube ``(H, W, B)``: ``nodata_pixels`` and the three lists of band ranges."""
+    scene = Scene("", cube, Path(), nodata=nodata)
+    missing = nodata_pixels(scene)
+    facts: dict = {"nodata_pixels": int(missing.sum()), "nodata_bands": [], "nonfinite_bands": []}
+    if missing.any():
+        pixels = cube[missing][None]  # only these can lack data
+        for name, values in (("nodata_bands", nodata), ("nonfinite_bands", ())):
+            bands = [Scene("", pixels[:, :, band : band + 1], Path(), nodata=values) for band in range(cube.shape[2])]
+            facts[name] = _ranges(np.array([nodata_pixels(band).any() for band in bands]), np.zeros(len(bands)))
+    flat = (cube == cube[:1, :1]).all(axis=(0, 1))
+    return facts | {"constant_bands": _ranges(flat, cube[0, 0])}
+
+
+def _ranges(chosen: np.ndarray, value: np.ndarray) -> list[list[int]]:
+    """The longest ranges of bands that are chosen and have one value."""
+    ranges: list[list[int]] = []
+    for band in np.flatnonzero(chosen).tolist():
+        if ranges and ranges[-1][1] == band and value[band] == value[band - 1]:
+            ranges[-1][1] = band + 1
+        else:
+            ranges.append([band, band + 1])
+    return ranges
+
+
+def values_sha256(values: np.ndarray) -> str:
+    """The sha256 of what an array says, whatever its file looks like.
+
+    Shape and values as float32, which holds int16 exactly: the same for any numeric type, byte or memory order, .npy
+    version and PNG encoder. So a folder that another program wrote can be compared.
+
+    Args:
+        values: A cube ``(H, W, B)`` or a mask ``(H, W)``.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Example:
+        >>> cube = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+        >>> values_sha256(cube) == values_sha256(np.asfortranarray(cube, dtype=">f8"))
+        True
+    """
+    digest = hashlib.sha256("x".join(map(str, values.shape)).encode())
+    digest.update(np.ascontiguousarray(values, dtype="<f4").data)
+    return digest.hexdigest()
+
+
+def read_manifest(folder: str | Path, name: str = MANIFEST) -> dict | None:
+    """The manifest of a folder.
+
+    Args:
+        folder: The folder.
+        name: Name of the file in it.
+
+    Returns:
+        Its content, with ``files`` from path to entry; None where there is none.
+
+    Raises:
+        ManifestError: It is damaged, or of another format.
+        OSError: It cannot be read.
+    """
+    path = Path(folder) / name
+    if not path.is_file():
+        return None
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT:
+            raise ValueError(f"format {manifest['format']!r}, expected {FORMAT!r}")
+        wrong = [file for file, facts in manifest["files"].items() if not _is_entry(facts)]
+        if wrong:
+            raise ValueError(f"the entry of {wrong[0]!r} is incomplete")
+        if not all(isinstance(manifest.get(key, {}), dict) for key in ("archive", "bands")):
+            raise ValueError("archive or bands is no table")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ManifestError(
+            f"{path}: not a manifest of this project ({type(error).__name__}: {error}). "
+            "Remove it: what needs one makes it anew."
+        ) from error
+    return manifest
+
+
+def _is_entry(facts: dict) -> bool:
+    kinds = {"sha256": str, "bytes": int, "values_sha256": str, "shape": list, "dtype": str, "scene": str}
+    if len(facts["shape"]) == 3:
+        kinds |= {"nodata_pixels": int, "nodata_bands": list, "nonfinite_bands": list, "constant_bands": list}
+        ranges = [*facts["nodata_bands"], *facts["nonfinite_bands"], *facts["constant_bands"]]
+        if not all(len(pair) == 2 and all(type(band) is int for band in pair) for pair in ranges):
+            return False
+    return all(type(facts[key]) is kind for key, kind in kinds.items()) and all(type(n) is int for n in facts["shape"])
+
+
+def _check(manifest: dict) -> str:
+    """The sha256 of all that a manifest says but for this itself."""
+    content = {key: value for key, value in manifest.items() if key != "check"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def write_manifest(folder: str | Path, facts: dict, files: dict[str, dict], name: str = MANIFEST) -> dict:
+    """Write the manifest of a folder; returns it.
+
+    Args:
+        folder: The folder.
+        facts: What else it says: ``dataset``, and how it was made.
+        files: Path relative to the folder -> entry.
+        name: Name of the file in it.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    manifest = {"format": FORMAT, **facts, "files": dict(sorted(files.items()))}
+    manifest["check"] = _check(manifest)
+    write_whole(Path(folder) / name, (json.dumps(manifest, indent=1) + "\n").encode())
+    return manifest
+
+
+class Progress:
+    """The files of a dataset that is being written, on record so that an interrupted run goes on.
+
+    It is a context manager: what is on record is saved when its block ends with an error.
+
+    Args:
+        folder: The dataset.
+        facts: What its manifest says besides the files.
+
+    Attributes:
+        before: The manifests that were there: of a finished run and of an interrupted one.
+        files: The entries that are on record.
+    """
+
+    def __init__(self, folder: Path, facts: dict):
+        self.folder, self.facts = folder, facts
+        found = [read_manifest(folder, name) for name in (MANIFEST, _UNFINISHED)]
+        # what is not as it was written proves nothing: the files are made again
+        self.before = [manifest for manifest in found if manifest and manifest.get("check") in (None, _check(manifest))]
+        self.files: dict[str, dict] = {}
+        for manifest in self.before:
+            self.files |= manifest["files"]
+        self._saved = time.monotonic()
+
+    def drop_other_settings(self) -> None:
+        """Forget what was written with other facts than these, and remove its manifest."""
+        said = json.loads(json.dumps(self.facts))
+        for name in (MANIFEST, _UNFINISHED):
+            before = read_manifest(self.folder, name)
+            if (
+                before is not None
+                and {k: v for k, v in before.items() if k not in ("format", "files", "check")} != said
+            ):
+                self.files = {file: known for file, known in self.files.items() if file not in before["files"]}
+                (self.folder / name).unlink()
+
+    def intact(self, files: list[str]) -> dict[str, dict] | None:
+        """The entries of these files if every one is there with the checksum on record, else None."""
+        for file in files:
+            path, known = self.folder / file, self.files.get(file)
+            if known is None or not path.is_file() or path.stat().st_size != known["bytes"]:
+                return None
+            if sha256_of(path) != known["sha256"]:
+                return None
+        return {file: self.files[file] for file in files}
+
+    def add(self, entries: dict[str, dict]) -> None:
+        """Record files that are written; every few seconds this goes to the disk."""
+        self.files |= entries
+        if time.monotonic() > self._saved + _SAVE_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Keep the record for the next run."""
+        write_manifest(self.folder, self.facts, self.files, _UNFINISHED)
+        self._saved = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Save what was done before an error, unless the error is a full disk that takes the record neither."""
+        if kind is not None and self.folder.is_dir():
+            with contextlib.suppress(OSError):
+                self.save()
+
+    def finish(self) -> dict:
+        """Write the manifest of the whole dataset, which it returns; files that are gone are not in it."""
+        self.files = {file: facts for file, facts in self.files.items() if (self.folder / file).is_file()}
+        manifest = write_manifest(self.folder, self.facts, self.files)
+        (self.folder / _UNFINISHED).unlink(missing_ok=True)
+        return manifest

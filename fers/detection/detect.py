@@ -1,0 +1,65 @@
+"""Detect anomalies in a scene of one's own: from a file or an array to a score map and a list of targets."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from affine import Affine
+
+from fers.detection.executors import thread_pool
+from fers.detection.inputs import open_source
+from fers.detection.options import DetectOptions
+from fers.detection.result import DetectResult
+from fers.detection.scene_run import SceneRun
+from fers.scenes.readers import Reader
+
+
+def detect(
+    source: str | Path | np.ndarray,
+    out: str | Path | None = None,
+    *,
+    wavelengths: np.ndarray | None = None,
+    transform: Affine | None = None,
+    crs: str | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> DetectResult:
+    """Detect anomalies in one scene.
+
+    Args:
+        source: A file of any format that ``fers.scenes.readers.open_scene`` knows, or an array ``(H, W, B)``.
+        out: Folder for the products; None writes nothing.
+        wavelengths: ``(B,)`` band centres in nm, of an array.
+        transform: From column and row to map coordinates, of an array.
+        crs: WKT or such as ``EPSG:32632``, of an array.
+        progress: Show bars with the time left.
+        **options: See ``DetectOptions``.
+
+    Returns:
+        The score map and the detections; in a notebook it shows itself.
+
+    Raises:
+        FersError: The scene or an option cannot be used.
+
+    Example:
+        >>> cube = np.random.RandomState(0).normal(size=(40, 30, 8)).astype(np.float32)
+        >>> cube[12, 7] += 9
+        >>> result = detect(cube, method="rx", far=1e-3)
+        >>> result.detections[0]["row"], result.detections[0]["column"]
+        (12, 7)
+    """
+    reader = (
+        source
+        if isinstance(source, Reader)
+        else open_source(source, wavelengths, transform, crs, options.get("variable"))
+    )
+    run = SceneRun(reader, DetectOptions(**options))
+    with tempfile.TemporaryDirectory() as temporary, thread_pool(run.plan.workers) as pool:
+        result = run.detect(pool, Path(temporary if out is None else out) / ".work", progress)
+        if out is not None:
+            result.write(out)
+            run.clear(Path(out) / ".work")
+    return result

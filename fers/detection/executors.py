@@ -1,0 +1,112 @@
+"""Who computes the blocks: threads of this process, or the workers of a Dask cluster. Both are ``concurrent.futures`` executors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fers.scoring.blocks import Block
+from fers.util.errors import FersError
+
+TIMEOUT = 20  # seconds to find a scheduler
+
+
+class SchedulerError(FersError):
+    """A cluster that cannot be used."""
+
+
+@contextmanager
+def thread_pool(workers: int) -> Iterator[Executor]:
+    """Threads of this process, each computing on one core, as PyTorch's own threads would change the last bits.
+
+    Args:
+        workers: How many.
+    """
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def cluster(scheduler: str | None = None, scheduler_file: str | Path | None = None) -> Iterator[tuple[Executor, int]]:
+    """The workers of a Dask cluster that is running.
+
+    Args:
+        scheduler: Its address, such as ``tcp://10.0.0.1:8786``.
+        scheduler_file: Or the file that ``dask scheduler --scheduler-file`` wrote.
+
+    Yields:
+        The executor, and how many blocks its workers compute at a time.
+
+    Raises:
+        SchedulerError: Dask is not installed, or nobody answers.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise SchedulerError(
+            "a Dask cluster needs the package distributed: pip install 'fers-had[cluster]'."
+        ) from error
+    try:
+        client = Client(
+            scheduler, scheduler_file=None if scheduler_file is None else str(scheduler_file), timeout=TIMEOUT
+        )
+    except (OSError, ValueError, TimeoutError) as error:
+        where = scheduler or scheduler_file
+        raise SchedulerError(f"{where}: no Dask scheduler answers there ({error}). Is it running?") from error
+    try:
+        try:
+            client.wait_for_workers(1, timeout=60)
+        except TimeoutError as error:
+            raise SchedulerError(f"{scheduler or scheduler_file}: the Dask cluster has no worker.") from error
+        with client.get_executor(pure=False, retries=2) as pool:
+            yield pool, sum(client.nthreads().values())
+    finally:
+        client.close()
+
+
+def computed(
+    pool: Executor, function: Callable[..., Any], calls: Iterable[tuple[Block, tuple]], at_a_time: int
+) -> Iterator[tuple[Block, Any]]:
+    """The results of a function of blocks, as they come.
+
+    Args:
+        pool: Who computes.
+        function: Called with the block and the arguments that go with it.
+        calls: Blocks and arguments; taken when their turn comes.
+        at_a_time: How many are handed out before a result must come back.
+
+    Raises:
+        FersError: A block failed; its rows are named.
+    """
+    running: dict[Future, Block] = {}
+    try:
+        for block, arguments in calls:
+            running[pool.submit(function, block, *arguments)] = block
+            if len(running) >= at_a_time:
+                yield from _finished(running)
+        while running:
+            yield from _finished(running)
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def _finished(running: dict[Future, Block]) -> Iterator[tuple[Block, Any]]:
+    """Wait until some are done, and take these out."""
+    for future in wait(running, return_when=FIRST_COMPLETED).done:
+        block = running.pop(future)
+        try:
+            result = future.result()
+        except (ValueError, ArithmeticError, RuntimeError) as error:
+            raise FersError(f"rows {block.start} to {block.stop - 1}: {error}") from error
+        yield block, result

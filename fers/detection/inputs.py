@@ -1,0 +1,81 @@
+"""The scene of a detection: a file or an array, and which of its bands serve what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from affine import Affine
+from rasterio.crs import CRS
+from safetensors import SafetensorError, safe_open
+
+from fers.detection.options import DetectOptions
+from fers.networks.checkpoint import CheckpointInfo
+from fers.scenes.bands import BandChoice
+from fers.scenes.readers import MapGrid, Reader, open_scene
+from fers.scoring.maps import METHODS
+from fers.util.errors import FersError
+
+SHOWN_NM = (650.0, 550.0, 450.0)  # red, green, blue
+
+
+@dataclass(kw_only=True)
+class ArrayReader(Reader):
+    """An array in memory, as a reader."""
+
+    array: np.ndarray
+
+    def _read(self, start: int, stop: int, index: np.ndarray) -> np.ndarray:
+        return self.array[start:stop][:, :, index]
+
+
+def open_source(
+    source: str | Path | np.ndarray,
+    wavelengths: np.ndarray | None,
+    transform: Affine | None,
+    crs: str | None,
+    variable: str | None,
+) -> Reader:
+    """A reader of a file or an array; see ``fers.detection.detect.detect`` for the arguments."""
+    if not isinstance(source, np.ndarray):
+        return open_scene(source, variable)
+    wkt = None if crs is None else CRS.from_user_input(crs).to_wkt()
+    grid = None if transform is None else MapGrid(transform, wkt)
+    centres = None if wavelengths is None else np.asarray(wavelengths, float)
+    return ArrayReader(
+        path=Path("array"), shape=source.shape, stored=source.dtype, array=source, wavelengths=centres, grid=grid
+    )
+
+
+def trained_on(options: DetectOptions) -> tuple[np.ndarray | None, int | None]:
+    """Wavelengths of the bands that trained weights take, where these record them, and their number."""
+    if options.checkpoint is None or METHODS[options.method] == ("original",):
+        return None, None
+    path = Path(options.checkpoint) / "spe_fen.safetensors"
+    if not path.is_file():
+        raise FersError(
+            f"--checkpoint {options.checkpoint}: holds no spe_fen.safetensors. Give a folder of trained weights."
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            info = CheckpointInfo.from_metadata(file.metadata(), path)
+    except (SafetensorError, OSError) as error:
+        raise FersError(f"{path}: cannot be read as weights ({error}). Copy it again.") from error
+    centres = getattr(info, "wavelengths", None)
+    return (None if centres is None else np.asarray(centres, float)), info.bands
+
+
+def used_wavelengths(reader: Reader, bands: BandChoice) -> np.ndarray | None:
+    """Centres in nm of the bands computed with, without appended ones; None where the file does not say."""
+    if bands.matrix is not None:
+        return np.asarray(bands.targets)
+    return None if reader.wavelengths is None else reader.wavelengths[list(bands.used)]
+
+
+def shown_bands(wavelengths: np.ndarray | None, count: int) -> tuple[int, int, int]:
+    """The bands nearest to red, green and blue; without wavelengths three from the first half."""
+    if wavelengths is None:
+        return count // 2, count // 4, count // 10
+    red, green, blue = (int(np.abs(wavelengths - centre).argmin()) for centre in SHOWN_NM)
+    return red, green, blue

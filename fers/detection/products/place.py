@@ -1,0 +1,162 @@
+"""Where pixels and targets lie on the Earth, whichever of the three kinds of georeference a scene has."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from rasterio import features, warp
+from rasterio.crs import CRS
+from scipy import ndimage
+
+from fers.scenes.readers import Geometry, LatLon, LookupTable, MapGrid
+
+WGS84 = CRS.from_epsg(4326)
+METRES_PER_DEGREE = 111_320.0  # of latitude, on a sphere; for areas of pixels only
+
+
+class Place:
+    """The georeference of a scene.
+
+    Args:
+        geometry: As a reader gives it.
+        shape: ``(H, W)`` of the scene.
+    """
+
+    def __init__(self, geometry: Geometry | None, shape: tuple[int, int]):
+        self.geometry, self.shape = geometry, shape
+        self.crs: CRS | None = None
+        if isinstance(geometry, MapGrid | LookupTable) and geometry.crs is not None:
+            self.crs = CRS.from_wkt(geometry.crs)
+        elif isinstance(geometry, LatLon):
+            self.crs = WGS84
+
+    @property
+    def known(self) -> bool:
+        """Whether longitude and latitude can be told."""
+        return self.crs is not None
+
+    @property
+    def raster(self) -> tuple[Affine | None, CRS | None]:
+        """Transform and CRS of a raster made by ``to_raster``."""
+        if isinstance(self.geometry, MapGrid | LookupTable):
+            return self.geometry.transform, self.crs
+        return None, None
+
+    def to_raster(self, values: np.ndarray, fill: float = np.nan) -> np.ndarray:
+        """A map as it is written: on the sensor's grid, or pushed through the lookup table."""
+        return self.geometry.orthorectify(values, fill) if isinstance(self.geometry, LookupTable) else values
+
+    def xy(self, row: int, column: int) -> tuple[float, float] | None:
+        """Map coordinates of the centre of a pixel; None where it lies nowhere."""
+        if isinstance(self.geometry, LookupTable):
+            return self._cell(row, column)
+        return None if self.geometry is None else self.geometry.xy(row, column)
+
+    def lonlat(self, row: int, column: int) -> tuple[float, float] | None:
+        """Longitude and latitude in WGS84 of the centre of a pixel; None where it lies nowhere."""
+        point = self.xy(row, column)
+        if point is None or self.crs is None:
+            return None
+        if self.crs == WGS84:
+            return point
+        (longitude,), (latitude,) = warp.transform(self.crs, WGS84, [point[0]], [point[1]])
+        return float(longitude), float(latitude)
+
+    def pixel_area(self, row: int, column: int) -> float:
+        """Area in m2 of a pixel near this one."""
+        if isinstance(self.geometry, LatLon):
+            return self._swath_area(row, column)
+        assert self.geometry is not None and self.crs is not None
+        area = abs(self.geometry.transform.determinant)
+        if not self.crs.is_geographic:
+            return area * self.crs.linear_units_factor[1] ** 2
+        point = self.xy(row, column)
+        latitude = 0.0 if point is None else point[1]
+        return area * METRES_PER_DEGREE**2 * float(np.cos(np.radians(latitude)))
+
+    def polygons(self, labels: np.ndarray) -> dict[int, dict[str, Any]]:
+        """The outline of each label as a GeoJSON geometry in WGS84, with holes and several parts where it has them.
+
+        Args:
+            labels: ``(H, W)`` int32, 0 for nothing.
+        """
+        if not self.known:
+            return {}
+        transform = self.raster[0] or Affine.identity()
+        grid = self.to_raster(labels, 0).astype(np.int32, copy=False)
+        parts: dict[int, list] = {}
+        for shape, label in features.shapes(grid, mask=grid > 0, connectivity=8, transform=transform):
+            parts.setdefault(int(label), []).append(shape["coordinates"])
+        outlines = {}
+        for label, polygons in parts.items():
+            shape = (
+                {"type": "Polygon", "coordinates": polygons[0]}
+                if len(polygons) == 1
+                else {"type": "MultiPolygon", "coordinates": polygons}
+            )
+            if isinstance(self.geometry, LatLon):
+                shape = _mapped(shape, self._corner)
+            elif self.crs != WGS84:
+                shape = warp.transform_geom(self.crs, WGS84, shape, antimeridian_cutting=True)
+            outlines[label] = _mapped(shape, lambda x, y: (float(x), float(y)))
+        return outlines
+
+    @cached_property
+    def _cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the filled cells of the lookup table: the number of the pixel that fills each, sorted, and row and column."""
+        table = self.geometry
+        assert isinstance(table, LookupTable)
+        rows, columns = np.nonzero(table.rows >= 0)
+        pixels = table.rows[rows, columns].astype(np.int64) * self.shape[1] + table.columns[rows, columns]
+        order = np.argsort(pixels, kind="stable")
+        return pixels[order], rows[order], columns[order]
+
+    def _cell(self, row: int, column: int) -> tuple[float, float] | None:
+        """Middle of the cells of the lookup table that a pixel fills."""
+        assert isinstance(self.geometry, LookupTable)
+        pixels, rows, columns = self._cells
+        number = row * self.shape[1] + column
+        found = slice(*np.searchsorted(pixels, [number, number + 1]))
+        if found.start == found.stop:
+            return None
+        x, y = self.geometry.transform @ (float(columns[found].mean()) + 0.5, float(rows[found].mean()) + 0.5)
+        return float(x), float(y)
+
+    @cached_property
+    def _around(self) -> tuple[np.ndarray, np.ndarray]:
+        """Longitude and latitude of a swath with one more pixel on each side, by linear extrapolation."""
+        swath = self.geometry
+        assert isinstance(swath, LatLon)
+        longitude, latitude = (np.asarray(table, float) for table in (swath.longitude, swath.latitude))
+        if np.nanmax(longitude) - np.nanmin(longitude) > 180:  # over the date line
+            longitude = longitude % 360
+        longitude, latitude = (np.pad(t, 1, mode="reflect", reflect_type="odd") for t in (longitude, latitude))
+        return longitude, latitude
+
+    def _corner(self, x: float, y: float) -> tuple[float, float]:
+        """Longitude and latitude of a corner (column x, row y), between the pixels' centres; at the border beyond them."""
+        place = [[y + 0.5], [x + 0.5]]
+        longitude, latitude = (float(ndimage.map_coordinates(table, place, order=1)[0]) for table in self._around)
+        return (longitude + 180) % 360 - 180, latitude
+
+    def _swath_area(self, row: int, column: int) -> float:
+        swath = self.geometry
+        assert isinstance(swath, LatLon)
+        row, column = min(max(row, 1), self.shape[0] - 2), min(max(column, 1), self.shape[1] - 2)
+        scale = METRES_PER_DEGREE * np.array([np.cos(np.radians(swath.latitude[row, column])), 1.0])
+        place = np.stack([swath.longitude, swath.latitude], axis=-1)
+        down = (place[row + 1, column] - place[row - 1, column]) / 2 * scale
+        across = (place[row, column + 1] - place[row, column - 1]) / 2 * scale
+        return float(abs(down[0] * across[1] - down[1] * across[0]))
+
+
+def _mapped(shape: dict[str, Any], move) -> dict[str, Any]:
+    """A GeoJSON geometry with each position moved."""
+
+    def walk(part):
+        return move(*part) if isinstance(part[0], int | float) else [walk(inner) for inner in part]
+
+    return {"type": shape["type"], "coordinates": walk(shape["coordinates"])}

@@ -1,0 +1,156 @@
+"""The score map as a file that GIS programs open: cloud-optimised GeoTIFF with its style, or ENVI."""
+
+from __future__ import annotations
+
+import os
+import warnings
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio import shutil
+from rasterio._err import CPLE_BaseError  # GDAL's own errors, which some calls let through
+from rasterio.control import GroundControlPoint
+from rasterio.errors import NotGeoreferencedWarning
+
+from fers.detection.products.place import WGS84, Place
+from fers.scenes.readers import LatLon
+from fers.util.errors import FersError
+from fers.util.files import atomic_path
+
+BANDS = ("score", "-log10 of the tail probability")
+RAMP = ("#0d0887", "#7e03a8", "#cc4778", "#f89540", "#f0f921")  # plasma: even steps, also for the colour-blind
+_CONTROL_POINTS = 12  # along each side of a swath
+
+
+def write_geotiff(path: Path, score: np.ndarray, probability: np.ndarray, place: Place, about: dict[str, str]) -> None:
+    """Write both maps as one cloud-optimised GeoTIFF, and its style for QGIS beside it.
+
+    Rotated grids keep their affine transform. A scene with a lookup table is pushed through it. A swath with latitude and
+    longitude stays on the sensor's grid and gets control points.
+
+    Args:
+        path: Ends in .tif; the style is the same name with .qml.
+        score: ``(H, W)``, NaN where nothing is scored.
+        probability: ``(H, W)`` tail probability.
+        place: The georeference.
+        about: Tags of the file.
+
+    Raises:
+        FersError: GDAL cannot write there.
+    """
+    maps = _maps(score, probability, place)
+    profile = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "predictor": 3}
+    with atomic_path(path) as temporary, _quiet():
+        plain = temporary.with_name(f"{temporary.stem}-plain.tif")
+        try:
+            with rasterio.open(
+                plain, "w", driver="GTiff", BIGTIFF="IF_SAFER", **_profile(maps, place), **profile
+            ) as raster:
+                _fill(raster, maps, place, about)
+            shutil.copy(
+                plain,
+                temporary,
+                driver="COG",
+                compress="deflate",
+                predictor=3,
+                overview_resampling="rms",
+                bigtiff="if_safer",
+            )
+        except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
+            raise _cannot_write(path, error) from error
+        finally:
+            plain.unlink(missing_ok=True)
+            plain.with_suffix(".tif.aux.xml").unlink(missing_ok=True)
+    with atomic_path(path.with_suffix(".qml")) as temporary:
+        temporary.write_text(style(-np.log10(probability)))
+
+
+def write_envi(path: Path, score: np.ndarray, probability: np.ndarray, place: Place, about: dict[str, str]) -> None:
+    """Write both maps as ENVI: ``path`` ends in .img, and its header is the same name with .hdr. See ``write_geotiff``."""
+    maps = _maps(score, probability, place)
+    with atomic_path(path) as temporary, _quiet():
+        header = temporary.with_suffix(".hdr")
+        try:
+            with rasterio.open(temporary, "w", driver="ENVI", **_profile(maps, place)) as raster:
+                _fill(raster, maps, place, about)
+            os.replace(header, path.with_suffix(".hdr"))
+        except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
+            raise _cannot_write(path, error) from error
+        finally:
+            header.unlink(missing_ok=True)
+            temporary.with_name(temporary.name + ".aux.xml").unlink(missing_ok=True)
+
+
+def style(values: np.ndarray, band: int = 2) -> str:
+    """A QGIS style (.qml) that colours one band between its lowest value and its highest.
+
+    Args:
+        values: Of that band, NaN left out.
+        band: Its number, from 1.
+    """
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    root = ET.Element("qgis", version="3.28", styleCategories="AllStyleCategories")
+    pipe = ET.SubElement(root, "pipe")
+    renderer = ET.SubElement(
+        pipe,
+        "rasterrenderer",
+        type="singlebandpseudocolor",
+        band=str(band),
+        opacity="1",
+        alphaBand="-1",
+        classificationMin=f"{low:g}",
+        classificationMax=f"{high:g}",
+    )
+    shader = ET.SubElement(
+        ET.SubElement(renderer, "rastershader"), "colorrampshader", colorRampType="INTERPOLATED", clip="0"
+    )
+    for value, colour in zip(np.linspace(low, high, len(RAMP)), RAMP, strict=True):
+        ET.SubElement(shader, "item", value=f"{value:g}", color=colour, alpha="255", label=f"{value:.3g}")
+    ET.SubElement(pipe, "rasterresampler", maxOversampling="2")
+    ET.indent(root)
+    return "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n" + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _maps(score: np.ndarray, probability: np.ndarray, place: Place) -> list[np.ndarray]:
+    maps = (score.astype(np.float32), -np.log10(probability).astype(np.float32))
+    return [place.to_raster(values, np.float32(np.nan)) for values in maps]
+
+
+def _profile(maps: list[np.ndarray], place: Place) -> dict:
+    transform, crs = place.raster
+    profile = {"height": maps[0].shape[0], "width": maps[0].shape[1], "count": 2, "dtype": "float32", "nodata": np.nan}
+    return profile | ({} if transform is None else {"transform": transform, "crs": crs})
+
+
+def _fill(raster, maps: list[np.ndarray], place: Place, about: dict[str, str]) -> None:
+    for number, (values, name) in enumerate(zip(maps, BANDS, strict=True), start=1):
+        raster.write(values, number)
+        raster.set_band_description(number, name)
+    raster.update_tags(**about)
+    if isinstance(place.geometry, LatLon):
+        raster.gcps = _control_points(place), WGS84
+
+
+def _control_points(place: Place) -> list[GroundControlPoint]:
+    rows, columns = (np.unique(np.linspace(0, side - 1, _CONTROL_POINTS).round().astype(int)) for side in place.shape)
+    points = [(row, column, place.lonlat(int(row), int(column))) for row in rows for column in columns]
+    return [
+        GroundControlPoint(r + 0.5, c + 0.5, *where) for r, c, where in points if where and np.isfinite(where).all()
+    ]
+
+
+def _cannot_write(path: Path, error: Exception) -> FersError:
+    return FersError(
+        f"{path}: cannot be written ({error}). Is the disk full? Make room and run the same command again."
+    )
+
+
+class _quiet(warnings.catch_warnings):
+    """GDAL's remark that a raster has no georeference is no news for a scene that has none."""
+
+    def __enter__(self):
+        result = super().__enter__()
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return result

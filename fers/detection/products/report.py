@@ -1,0 +1,195 @@
+"""report.html: one page that opens from the disk, with everything inside: map, targets, spectra, threshold, provenance."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from affine import Affine
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+from rasterio import features
+from scipy import stats
+
+from fers.detection.products.vector import Record
+from fers.detection.targets import REACH
+from fers.util.files import atomic_path
+
+if TYPE_CHECKING:
+    from fers.detection.result import DetectResult
+
+SHOWN = 200  # targets with a picture and spectra
+FAINTEST = 2.0  # -log10 of the tail probability where the overlay begins
+_CURVE_POINTS = 160
+
+
+def write_report(path: Path, result: DetectResult, probability: np.ndarray) -> None:
+    """Write the page.
+
+    Args:
+        path: Ends in .html.
+        result: The detection.
+        probability: ``(H, W)`` tail probability of its scores.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    height, width = result.score.shape
+    spectra = next((record["spectrum"] for record in result.records if record["spectrum"]), None)
+    page = environment.get_template("report.html").render(
+        result=result,
+        about=result.about,
+        width=width,
+        height=height,
+        scene=_data_uri(stretched(result.colours, result.colours), "jpeg", quality=85),
+        overlay=_data_uri(overlay(probability, result.thinning), "png"),
+        page={
+            "width": width,
+            "height": height,
+            "x": [] if spectra is None else spectra["x"],
+            "unit": "band" if spectra is None or spectra["xUnit"] == "Index" else "nm",
+            "targets": [_target(result, record) for record in result.records[:SHOWN]],
+            "rest": [[record["row"], record["column"]] for record in result.records[SHOWN:]],
+            "curve": threshold_curve(result),
+            "scored": result.threshold.pixels,
+            "reach": REACH,
+        },
+        facts=_facts(result),
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def stretched(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Three bands as bytes, each from its 2nd to its 98th percentile.
+
+    Args:
+        image: ``(H, W, 3)``, NaN without data.
+        reference: Likewise; the percentiles are those of this one.
+
+    Returns:
+        ``(H, W, 3)`` uint8, 0 without data.
+    """
+    out = np.zeros(image.shape, np.uint8)
+    for band in range(3):
+        values = reference[..., band][np.isfinite(reference[..., band])]
+        if len(values):
+            low, high = np.percentile(values, (2, 98))
+            scaled = (image[..., band] - low) / (high - low if high > low else 1.0)
+            out[..., band] = np.nan_to_num(np.clip(scaled, 0, 1) * 255).round()
+    return out
+
+
+def overlay(probability: np.ndarray, thinning: int) -> np.ndarray:
+    """The rarity of scores as a picture to lay over the scene.
+
+    Args:
+        probability: ``(H, W)`` tail probability.
+        thinning: Each pixel of the picture is the rarest of so many rows and columns.
+
+    Returns:
+        ``(h, w, 4)`` uint8, transparent where scores are common.
+    """
+    height, width = (-(-side // thinning) * thinning for side in probability.shape)
+    padded = np.ones((height, width))
+    padded[: probability.shape[0], : probability.shape[1]] = np.nan_to_num(probability, nan=1.0)
+    rarest = padded.reshape(height // thinning, thinning, width // thinning, thinning).min(axis=(1, 3))
+    rarity = -np.log10(rarest)
+    strength = np.clip((rarity - FAINTEST) / max(float(rarity.max()) - FAINTEST, 1.0), 0, 1)
+    out = np.empty((*strength.shape, 4), np.uint8)
+    out[..., 0] = 255
+    out[..., 1] = (220 * (1 - strength)).round()
+    out[..., 2] = 40
+    out[..., 3] = np.where(rarity > FAINTEST, 90 + 165 * strength, 0).round()
+    return out
+
+
+def threshold_curve(result: DetectResult) -> dict[str, Any]:
+    """How often scores exceed a value: as counted, by the fitted tail, and by the chi-square law where it has a meaning.
+
+    The scores are logarithms where they span more than a factor of 100.
+    """
+    tail = result.tail
+    ordered = tail.scores
+    low, high = float(np.quantile(ordered, 0.5)), max(float(ordered[-1]), result.threshold.value)
+    logarithmic = low > 0 and high > 100 * low
+    score = np.geomspace(low, high, _CURVE_POINTS) if logarithmic else np.linspace(low, high, _CURVE_POINTS)
+    counted = (len(ordered) - np.searchsorted(ordered, score, side="left")) / len(ordered)
+    lines = [{"name": "counted", "y": _logarithms(counted)}]
+    if tail.shape is not None:
+        fitted = np.where(score > tail.start, tail.probability(score), np.nan)
+        lines.append({"name": "fitted tail", "y": _logarithms(fitted), "dash": "6 4"})
+    if result.about["options"]["method"] == "rx":
+        rank = result.statistics.backgrounds["original"][0].rank()
+        lines.append({"name": "chi-square (nominal)", "y": _logarithms(stats.chi2.sf(score, rank)), "dash": "2 3"})
+    shown = (lambda v: np.log10(np.maximum(v, low))) if logarithmic else np.asarray
+    return {
+        "score": [float(f"{v:.5g}") for v in shown(score)],
+        "threshold": float(shown(result.threshold.value)),
+        "logarithmic": logarithmic,
+        "lines": lines,
+    }
+
+
+def _logarithms(probability: np.ndarray) -> list[float | None]:
+    return [round(float(np.log10(p)), 3) if np.isfinite(p) and p > 1e-8 else None for p in probability]
+
+
+def _target(result: DetectResult, record: Record) -> dict[str, Any]:
+    keys = ("rank", "score", "far", "pixels", "area_m2", "row", "column", "longitude", "latitude")
+    target = {key: record[key] for key in (*keys, "top_wavelengths", "top_shares")}
+    target["outline"] = _outline(result, record)
+    around = record["_around"]
+    if around is not None:
+        count = len(record["spectrum"]["x"])
+        target |= {
+            "picture": _data_uri(stretched(around.picture, result.colours), "png"),
+            "corner": around.corner,
+            "size": around.picture.shape[:2],
+            "spectrum": record["spectrum"]["y"],
+            "mean": record["background"]["y"],
+            "spread": [float(f"{v:.4g}") if np.isfinite(v) else None for v in around.std[:count]],
+            "shares": [float(f"{v:.3g}") for v in record["_shares"]],
+        }
+    return target
+
+
+def _outline(result: DetectResult, record: Record) -> str:
+    """The target's border as an SVG path in pixels of the scene."""
+    top, left, bottom, right = result.targets[record["rank"] - 1].bounds
+    mask = (result.labels[top:bottom, left:right] == record["_label"]).astype(np.uint8)
+    shapes = features.shapes(mask, mask=mask > 0, connectivity=4, transform=Affine.translation(left, top))
+    rings = [ring for shape, _ in shapes for ring in shape["coordinates"]]
+    return "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in ring[:-1]) + "Z" for ring in rings)
+
+
+def _facts(result: DetectResult) -> list[tuple[str, str]]:
+    """What a reader should know of how this came about."""
+    about, counts, options = result.about, result.about["counts"], result.about["options"]
+    weights = options["checkpoint"] or f"never trained (seed {options['seed']}), random frozen layers"
+    facts = [
+        (
+            "Scene",
+            f"{about['source']} · {' × '.join(map(str, about['shape']))}"
+            + (f" · {about['sensor']}" if about["sensor"] else ""),
+        ),
+        ("Method", options["method"] + ("" if options["method"] == "rx" else f" · network: {weights}")),
+        ("Bands", about["bands_described"]),
+        ("Background", f"{options['background']} · {sum(counts['background'])} pixels"),
+        ("Pixels", f"{counts['scored']} scored, {counts['without_data']} without data, {counts['masked']} masked"),
+        ("Threshold", about["threshold_described"]),
+    ]
+    if result.place.crs is not None:
+        facts.append(("Coordinates", f"{result.place.crs.to_string()[:80]}; targets in WGS84"))
+    else:
+        facts.append(("Coordinates", "none in the file; targets have rows and columns, from 0"))
+    return facts + [("Note", note) for note in (*about["caveats"], *about["notes"])]
+
+
+def _data_uri(image: np.ndarray, kind: str, **options: Any) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,96 @@
+"""The targets as files: GeoJSON that is also a spectral library, a table, a GeoPackage."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fers.util.errors import FersError
+from fers.util.files import atomic_path
+
+Record = dict[str, Any]
+WITHOUT_PYOGRIO = "--gpkg needs the package pyogrio: pip install 'fers-had[gpkg]'."
+PROFILES = ("spectrum", "background")  # fields that EnMAP-Box shows as spectra
+
+
+def write_geojson(path: Path, records: list[Record], outlines: dict[int, dict[str, Any]]) -> None:
+    """Write the targets as GeoJSON in WGS84 (RFC 7946).
+
+    The fields ``spectrum`` and ``background`` are profiles of the EnMAP-Box, and a style beside the file says so to QGIS:
+    the file opens as a map layer and as a spectral library.
+
+    Args:
+        path: Ends in .geojson; the style is the same name with .qml.
+        records: One a target, as ``fers.detection.records`` makes them.
+        outlines: Geometry of each target's label; without a georeference empty, and the geometries are null.
+    """
+    features = []
+    for record in records:
+        properties = {key: value for key, value in record.items() if not key.startswith("_")}
+        geometry = outlines.get(record["_label"])
+        features.append({"type": "Feature", "id": record["rank"], "geometry": geometry, "properties": properties})
+    with atomic_path(path) as temporary, open(temporary, "w") as file:
+        json.dump({"type": "FeatureCollection", "features": features}, file, allow_nan=False, separators=(",", ":"))
+        file.write("\n")
+    fields = "".join(
+        f'    <field name="{name}"><editWidget type="SpectralProfile"><config><Option/></config></editWidget></field>\n'
+        for name in PROFILES
+    )
+    with atomic_path(path.with_suffix(".qml")) as temporary:
+        temporary.write_text(
+            "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+            f'<qgis version="3.28" styleCategories="Fields|Forms">\n  <fieldConfiguration>\n{fields}  </fieldConfiguration>\n</qgis>\n'
+        )
+
+
+def write_csv(path: Path, records: list[Record]) -> None:
+    """Write the targets as a table: one row each, and one column for each wavelength of its spectrum."""
+    plain = [key for key in (records[0] if records else {}) if not key.startswith("_") and key not in PROFILES]
+    profile = next((record["spectrum"] for record in records if record["spectrum"]), None)
+    suffix = "" if profile is None or profile["xUnit"] == "Index" else "nm"
+    columns = [] if profile is None else [f"spectrum_{x:g}{suffix}" for x in profile["x"]]
+    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow([*(plain or ["rank"]), *columns])
+        for record in records:
+            values = ["; ".join(map(str, v)) if isinstance(v, list) else v for v in (record[key] for key in plain)]
+            spectrum = record["spectrum"]["y"] if record["spectrum"] else [""] * len(columns)
+            table.writerow([*values, *spectrum])
+
+
+def write_geopackage(path: Path, geojson: Path) -> None:
+    """Write the targets of a GeoJSON file as a GeoPackage.
+
+    Args:
+        path: Ends in .gpkg.
+        geojson: What ``write_geojson`` wrote.
+
+    Raises:
+        FersError: The package pyogrio is not installed.
+    """
+    try:
+        import pyogrio  # after rasterio and only here: each has a GDAL of its own
+    except ImportError as error:
+        raise FersError(WITHOUT_PYOGRIO) from error
+    meta, _, geometry, fields = pyogrio.raw.read(geojson)
+    with atomic_path(path) as temporary:
+        pyogrio.raw.write(
+            temporary,
+            geometry,
+            fields,
+            meta["fields"],
+            layer=path.stem,
+            driver="GPKG",
+            geometry_type="Unknown",
+            crs="EPSG:4326",
+        )
+
+
+def profile(x: np.ndarray, y: np.ndarray, wavelengths: bool) -> dict[str, Any]:
+    """A spectrum as the EnMAP-Box stores it; values that are not finite become null."""
+    values = [float(f"{v:.7g}") if np.isfinite(v) else None for v in y]
+    return {"x": [float(f"{v:.7g}") for v in x], "xUnit": "Nanometers" if wavelengths else "Index", "y": values}

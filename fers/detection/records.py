@@ -1,0 +1,151 @@
+"""What is told of each target: where it is, how rare its score is, its spectrum, and which wavelengths speak for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fers.detection.products.place import Place
+from fers.detection.products.vector import Record, profile
+from fers.detection.targets import Target, background_ring
+from fers.detection.thresholds import Tail
+from fers.scoring.maps import Job
+from fers.scoring.moments import Moments
+
+WITH_SPECTRA = 200  # targets, from the highest score; reading spectra takes whole rows of the file for each
+TOP_BANDS = 5
+_ROWS = 64  # to read at a time, for targets near each other
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """What was read around a target.
+
+    Attributes:
+        spectrum: ``(C,)`` of its peak.
+        mean, std: ``(C,)`` of the ring around it, without the pixels of any target; NaN where none is left.
+        picture: ``(rows, W, 3)`` of the three shown bands, NaN where there is no data.
+        corner: Row and column of the picture's first pixel.
+    """
+
+    spectrum: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    picture: np.ndarray
+    corner: tuple[int, int]
+
+
+def read_surroundings(job: Job, targets: list[Target], labels: np.ndarray) -> dict[int, Surroundings]:
+    """Read the spectra of the first targets.
+
+    Args:
+        job: What was computed; its reader and its bands.
+        targets: In the order of rank.
+        labels: ``(H, W)``, 0 where no target is.
+
+    Returns:
+        By rank.
+    """
+    found: dict[int, Surroundings] = {}
+    rows, values, valid = slice(0, 0), np.empty(0), np.empty(0)
+    for target in sorted(targets[:WITH_SPECTRA], key=lambda target: target.row):
+        top, left, ring = background_ring(labels.shape, target.row, target.column)
+        if not (rows.start <= top.start and top.stop <= rows.stop):
+            rows = slice(top.start, min(max(top.stop, top.start + _ROWS), labels.shape[0]))
+            values, valid = job.read(rows)
+        here = slice(top.start - rows.start, top.stop - rows.start)
+        window, has_data = values[here, left].astype(np.float64), valid[here, left]
+        background = window[ring & has_data & (labels[top, left] == 0)]
+        picture = np.where(has_data[..., None], window[..., list(job.colours)], np.nan)
+        nothing = np.full(window.shape[2], np.nan)
+        found[target.rank] = Surroundings(
+            window[target.row - top.start, target.column - left.start],
+            background.mean(axis=0) if len(background) else nothing,
+            background.std(axis=0) if len(background) else nothing,
+            picture,
+            (top.start, left.start),
+        )
+    return found
+
+
+def make_records(
+    targets: list[Target],
+    surroundings: dict[int, Surroundings],
+    tail: Tail,
+    place: Place,
+    background: list[Moments],
+    centres: np.ndarray,
+    wavelengths: np.ndarray | None,
+    bands: int,
+    source: str,
+) -> list[Record]:
+    """One record a target.
+
+    Args:
+        targets: In the order of rank.
+        surroundings: By rank, of the targets whose spectra were read.
+        tail: Of the scores.
+        place: The georeference.
+        background: Moments of the original cube, of each segment.
+        centres: Middle row of each segment.
+        wavelengths: nm, or None.
+        bands: How many of the bands are the file's: zero-valued ones may have been appended.
+        source: The scene's file.
+    """
+    records = []
+    for target in targets:
+        x, y = _pair(place.xy(target.row, target.column))
+        longitude, latitude = _pair(place.lonlat(target.row, target.column))
+        probability = float(tail.probability(np.array(target.score)))
+        record: Record = {
+            "rank": target.rank,
+            "score": _short(target.score),
+            "score_sum": _short(target.total),
+            "far": float(f"{probability:.3g}"),
+            "expected_false_alarms": float(f"{probability * len(tail.scores):.3g}"),
+            "pixels": target.pixels,
+            "area_m2": None if target.area is None else _short(target.area),
+            "row": target.row,
+            "column": target.column,
+            "x": x,
+            "y": y,
+            "longitude": longitude,
+            "latitude": latitude,
+            "source": source,
+            "top_wavelengths": [],
+            "top_shares": [],
+            "spectrum": None,
+            "background": None,
+            "_label": target.label,
+            "_around": surroundings.get(target.rank),
+        }
+        if target.rank in surroundings:
+            around = surroundings[target.rank]
+            moments = background[int(np.abs(centres - target.row).argmin())]
+            record |= _explained(around, moments, wavelengths, bands)
+        records.append(record)
+    return records
+
+
+def _explained(around: Surroundings, moments: Moments, wavelengths: np.ndarray | None, bands: int) -> Record:
+    terms = moments.contributions(around.spectrum)[:bands]
+    shares = terms / terms.sum() if terms.sum() > 0 else terms
+    x = np.arange(1, len(shares) + 1) if wavelengths is None else wavelengths
+    top = np.argsort(-shares, kind="stable")[:TOP_BANDS]
+    return {
+        "top_wavelengths": [_short(x[band]) for band in top],
+        "top_shares": [float(f"{shares[band]:.3g}") for band in top],
+        "spectrum": profile(x, around.spectrum[:bands], wavelengths is not None),
+        "background": profile(x, around.mean[:bands], wavelengths is not None),
+        "_shares": shares,
+    }
+
+
+def _pair(point: tuple[float, float] | None) -> tuple[Any, Any]:
+    return (None, None) if point is None or not np.isfinite(point).all() else (float(point[0]), float(point[1]))
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.7g}")

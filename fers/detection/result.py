@@ -1,0 +1,171 @@
+"""What a detection gives: maps, targets, and where they came from."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fers.detection.products.place import Place
+from fers.detection.products.raster import write_envi, write_geotiff
+from fers.detection.products.report import stretched, write_report
+from fers.detection.products.vector import Record, write_csv, write_geojson, write_geopackage
+from fers.detection.store import Statistics
+from fers.detection.targets import Target
+from fers.detection.thresholds import Tail, Threshold
+from fers.scoring.blocks import Plan
+from fers.util.errors import FersError
+
+FORMATS = ("tif", "envi")
+RUN = "run.json"
+PRODUCTS = {f"score.{kind}" for kind in ("tif", "qml", "img", "hdr")} | {"detections.gpkg"}  # that only some runs have
+_PREVIEW = 600  # px, the longer side of the picture in a notebook
+
+
+@dataclass(eq=False)
+class DetectResult:
+    """Anomalies in one scene.
+
+    Attributes:
+        name: Of the scene.
+        score: ``(H, W)`` float64, higher is more anomalous, NaN where nothing is scored.
+        threshold: Which scores are detections, and how often background exceeds it.
+        targets: Connected pixels above it, the highest score first.
+        labels: ``(H, W)`` int32, ``Target.label`` or 0.
+        records: One a target; keys that begin with _ are not written.
+        tail: Of the scores.
+        colours: The scene in three bands, every ``thinning``-th row and column, NaN without data.
+        thinning: See ``colours``.
+        place: The georeference.
+        statistics: Range and background.
+        plan: How the scene was cut.
+        about: Provenance, as run.json has it.
+    """
+
+    name: str
+    score: np.ndarray
+    threshold: Threshold
+    targets: list[Target]
+    labels: np.ndarray
+    records: list[Record]
+    tail: Tail
+    colours: np.ndarray
+    thinning: int
+    place: Place
+    statistics: Statistics
+    plan: Plan
+    about: dict[str, Any]
+
+    @property
+    def detections(self) -> list[Record]:
+        """The targets as plain dictionaries: position, score, false-alarm rate, area, spectrum, wavelengths that contribute."""
+        return [{k: v for k, v in record.items() if not k.startswith("_")} for record in self.records]
+
+    @property
+    def probability(self) -> np.ndarray:
+        """``(H, W)`` how probable a background pixel's score is at least as high; NaN where nothing is scored."""
+        return np.stack([self.tail.probability(row) for row in self.score])
+
+    def geodataframe(self):
+        """The detections as a geopandas.GeoDataFrame in WGS84.
+
+        Raises:
+            FersError: geopandas is not installed, or the scene has no georeference.
+        """
+        try:
+            import geopandas
+        except ImportError as error:
+            raise FersError(
+                "a GeoDataFrame needs geopandas: pip install geopandas. detections is a plain list."
+            ) from error
+        if not self.place.known:
+            raise FersError(f"{self.name}: has no georeference. detections is a plain list.")
+        outlines = self.place.polygons(self.labels)
+        features = [
+            {"type": "Feature", "geometry": outlines.get(target.label), "properties": record}
+            for target, record in zip(self.targets, self.detections, strict=True)
+        ]
+        return geopandas.GeoDataFrame.from_features(features, crs="EPSG:4326")
+
+    def write(self, folder: str | Path, formats: tuple[str, ...] = ("tif",), gpkg: bool = False) -> Path:
+        """Write all products into a folder. They are made in a hidden folder and moved when all are there, run.json last.
+
+        Args:
+            folder: Created if need be.
+            formats: Of the score map: ``tif``, ``envi``, or both.
+            gpkg: Write the targets as a GeoPackage too.
+
+        Returns:
+            The folder.
+        """
+        folder = Path(folder)
+        part = folder / ".part"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        probability = self.probability
+        tags = {"source": str(self.about["source"]), "method": self.about["options"]["method"]}
+        if "tif" in formats:
+            write_geotiff(part / "score.tif", self.score, probability, self.place, tags)
+        if "envi" in formats:
+            write_envi(part / "score.img", self.score, probability, self.place, tags)
+        write_geojson(part / "detections.geojson", self.records, self.place.polygons(self.labels))
+        write_csv(part / "detections.csv", self.records)
+        if gpkg:
+            write_geopackage(part / "detections.gpkg", part / "detections.geojson")
+        self.statistics.save(part / "background.npz", {k: self.about[k] for k in ("source", "options", "bands")})
+        write_report(part / "report.html", self, probability)
+        (part / RUN).write_text(json.dumps(self.about, indent=1, allow_nan=False) + "\n")
+        _move(part, folder)
+        return folder
+
+    def picture(self, size: int = _PREVIEW) -> Image.Image:
+        """The scene in false colour with the targets' peaks ringed in yellow.
+
+        Args:
+            size: Of the longer side, in pixels.
+        """
+        image = Image.fromarray(stretched(self.colours, self.colours))
+        scale = size / max(image.size)
+        image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BILINEAR)
+        pixels = np.array(image)
+        rows, columns = np.indices(pixels.shape[:2])
+        for target in self.targets:
+            row, column = (v / self.thinning * scale for v in (target.row, target.column))
+            distance = np.hypot(rows - row, columns - column)
+            pixels[(distance > 5) & (distance < 7.5)] = (255, 220, 0)
+        return Image.fromarray(pixels)
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.picture().save(buffer, "png")
+        return buffer.getvalue()
+
+    def _repr_html_(self) -> str:
+        picture = base64.b64encode(self._repr_png_()).decode()
+        return f'<p>{self}</p><img src="data:image/png;base64,{picture}" alt="scene and targets">'
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {len(self.targets)} target{'' if len(self.targets) == 1 else 's'}. {self.threshold.sentence}"
+        )
+
+    __repr__ = __str__
+
+
+def _move(part: Path, folder: Path) -> None:
+    """Put finished products in their place. What an earlier run left of other products goes."""
+    made = {path.name for path in part.iterdir()}
+    (folder / RUN).unlink(missing_ok=True)  # until all are in place, this folder holds no finished run
+    for old in PRODUCTS - made:
+        (folder / old).unlink(missing_ok=True)
+    for name in sorted(made, key=lambda name: name == RUN):
+        os.replace(part / name, folder / name)
+    part.rmdir()

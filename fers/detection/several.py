@@ -1,0 +1,264 @@
+"""Several scenes or a folder of them, on this machine or on a cluster, with a common background if asked."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fers.detection.executors import cluster, thread_pool
+from fers.detection.options import DetectOptions
+from fers.detection.products.vector import WITHOUT_PYOGRIO
+from fers.detection.scene_run import SceneRun
+from fers.detection.store import Statistics, merged
+from fers.detection.streaming import moments_block, range_block
+from fers.scenes.readers import Reader, SceneError, open_scene
+from fers.scoring.blocks import Block
+from fers.util.errors import FersError
+
+_SIDECARS = {
+    ".qml",
+    ".xml",
+    ".txt",
+    ".png",
+    ".jpg",
+    ".json",
+    ".geojson",
+    ".csv",
+    ".html",
+    ".md",
+    ".ovr",
+    ".prj",
+    ".tfw",
+}
+
+
+@dataclass(frozen=True)
+class Products:
+    """What is written, and where.
+
+    Attributes:
+        out: Folder; each scene gets a folder of its name in it.
+        formats: Of the score map.
+        gpkg: Write GeoPackages too.
+        force: Compute scenes again that are finished with the same options.
+
+    Raises:
+        FersError: GeoPackages are asked for and pyogrio is not installed.
+    """
+
+    out: Path
+    formats: tuple[str, ...] = ("tif",)
+    gpkg: bool = False
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.gpkg and importlib.util.find_spec("pyogrio") is None:
+            raise FersError(WITHOUT_PYOGRIO)  # now, instead of when all is computed
+
+
+def find_scenes(
+    paths: Sequence[str | Path], variable: str | None = None, say: Callable[[str], None] = print
+) -> list[Reader]:
+    """Open scenes.
+
+    Args:
+        paths: Files, and folders. Of a folder all files that can be read as scenes are taken, in the order of their names.
+        variable: Of files that hold several cubes.
+        say: Told which files of a folder are no scenes.
+
+    Raises:
+        FersError: A file that was named is no scene, or a folder holds none.
+    """
+    found: dict[Path, Reader] = {}
+    for path in map(Path, paths):
+        if not path.is_dir():
+            reader = open_scene(path, variable)
+            found.setdefault(Path(reader.path).resolve(), reader)
+            continue
+        before = len(found)
+        for file in sorted(path.iterdir()):
+            if file.is_dir() or file.name.startswith(".") or file.suffix.lower() in _SIDECARS:
+                continue
+            try:
+                reader = open_scene(file, variable)
+            except SceneError as error:
+                say(f"left out: {error}")
+                continue
+            found.setdefault(Path(reader.path).resolve(), reader)
+        if len(found) == before:
+            raise FersError(f"{path}: no scene in this folder can be read. Name a file to see why.")
+    return list(found.values())
+
+
+def detect_all(
+    readers: Sequence[Reader],
+    options: DetectOptions,
+    products: Products,
+    scheduler: str | None = None,
+    scheduler_file: str | None = None,
+    common: bool = False,
+    progress: bool = False,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Detect in each scene and write its products. A scene that fails does not stop the others.
+
+    Args:
+        readers: The scenes.
+        options: What to do.
+        products: What to write.
+        scheduler, scheduler_file: Of a Dask cluster; None of them for threads of this process.
+        common: One range and one background for all scenes.
+        progress: Show bars with the time left.
+        say: Told what happens.
+
+    Raises:
+        FersError: One or more scenes failed.
+    """
+    failed = []
+    with _executor(scheduler, scheduler_file) as (pool, workers):
+        runs = []
+        for reader, folder in zip(readers, _folders(readers, products.out), strict=True):
+            try:
+                runs.append((SceneRun(reader, options, workers), folder))
+            except ValueError as error:
+                failed.append(str(error))
+                say(f"failed: {error}")
+        shared = _common(runs, pool, progress) if common and len(runs) > 1 else None
+        for run, folder in runs:
+            try:
+                _detect_one(run, folder, products, pool, shared, progress, say)
+            except ValueError as error:
+                if len(readers) == 1:
+                    raise
+                failed.append(str(error))
+                say(f"failed: {error}")
+    if failed:
+        raise FersError("\n".join([f"{len(failed)} of {len(readers)} scenes failed:", *failed]))
+
+
+def describe_plan(run: SceneRun) -> str:
+    """What a run would do, and how long it would take by the time of one strip."""
+    plan, job = run.plan, run.job
+    strips = plan.strips
+    strip = strips[len(strips) // 2]
+    trial = Block(0, (strip,))
+    job = job.with_range(0.0, 1.0, np.zeros(job.bands.count))
+    keep = run.keep(trial.outer_rows(plan.height, job.halo))
+    _, ranging, reading = range_block(trial, job, keep)
+    began = time.perf_counter()
+    moments_block(trial, job, keep, plan.segment_lengths)
+    computing = time.perf_counter() - began
+    passes = (["range"] if run.network is not None else []) + ["background", "scores"]
+    if run.options.robust_share is not None:
+        passes += ["robust background", "robust scores"]
+    seconds = (ranging * (run.network is not None) + computing * (len(passes) - (run.network is not None))) * len(
+        strips
+    )
+    height, width, bands = run.reader.shape
+    return "\n".join(
+        [
+            f"{run.reader.path}: {height} x {width} x {bands}, {run.reader.sensor or 'sensor unknown'}",
+            f"  {run.bands.describe()}",
+            f"  {len(plan.blocks)} blocks of {plan.block_strips * plan.strip_rows} rows; {plan.workers} at a time",
+            f"  passes: {', '.join(passes)}",
+            f"  memory: about {plan.peak / 1e9:.2f} GB; reading takes {reading / max(computing, 1e-9):.0%} of a pass",
+            f"  time: about {seconds / plan.workers / 60:.1f} min",
+        ]
+    )
+
+
+def _detect_one(
+    run: SceneRun,
+    folder: Path,
+    products: Products,
+    pool: Executor | None,
+    shared: Statistics | None,
+    progress: bool,
+    say: Callable[[str], None],
+) -> None:
+    identity = run.identity | {"products": [list(products.formats), products.gpkg], "common": shared is not None}
+    if not products.force and _finished(folder / "run.json", identity):
+        say(f"{folder}: finished before with the same options. --force computes it again.")
+        return
+    with _pool_of(run, pool) as executor:
+        result = run.detect(executor, folder / ".work", progress, shared)
+    result.about |= identity
+    result.write(folder, products.formats, products.gpkg)
+    run.clear(folder / ".work")
+    say(f"{result}\n  {folder}/report.html")
+
+
+def _common(runs: list[tuple[SceneRun, Path]], pool: Executor | None, progress: bool) -> Statistics:
+    """One range and background; each scene's blocks are kept in its own folder."""
+    first = runs[0][0]
+    for run, _ in runs:
+        alike = run.bands.count == first.bands.count and (run.wavelengths is None) == (first.wavelengths is None)
+        if not alike or (
+            run.wavelengths is not None
+            and first.wavelengths is not None
+            and np.abs(run.wavelengths - first.wavelengths).max() > 1
+        ):
+            raise FersError(
+                f"{run.reader.path}: has other bands than {first.reader.path}. A common background needs the same."
+            )
+        if run.options.background != "scene" or run.spatial_mode is not None:
+            raise FersError("--common_background: goes with --background scene, and without the spatial branch.")
+    ranged = []
+    for run, folder in runs:
+        with _pool_of(run, pool) as executor:
+            ranged.append(run.ranged(run.stream(executor, folder / ".work", progress)))
+    low, high = min(job.low for job in ranged), max(job.high for job in ranged)
+    fill = np.mean([job.fill for job in ranged if job.fill is not None], axis=0)
+    parts = []
+    for (run, folder), job in zip(runs, ranged, strict=True):
+        with _pool_of(run, pool) as executor:
+            stream = run.stream(executor, folder / ".work", progress)
+            parts.append(stream.moments(job.with_range(low, high, fill), "common background"))
+    return merged(parts)
+
+
+def _finished(path: Path, identity: dict) -> bool:
+    try:
+        about = dict(json.loads(path.read_text()))
+        wanted = json.loads(json.dumps(identity))
+        about["options"] = {key: value for key, value in about["options"].items() if key in wanted["options"]}
+        return all(about.get(key) == value for key, value in wanted.items())
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return False  # none, or damaged
+
+
+def _folders(readers: Sequence[Reader], out: Path) -> list[Path]:
+    """A folder for each scene: its name, with a number behind where several have the same."""
+    folders: list[Path] = []
+    for reader in readers:
+        name = Path(reader.path).stem
+        number = sum(folder.name == name or folder.name.startswith(f"{name}~") for folder in folders)
+        folders.append(out / (f"{name}~{number + 1}" if number else name))
+    return folders
+
+
+@contextmanager
+def _executor(scheduler: str | None, scheduler_file: str | None) -> Iterator[tuple[Executor | None, int | None]]:
+    if scheduler is None and scheduler_file is None:
+        yield None, None
+    else:
+        with cluster(scheduler, scheduler_file) as found:
+            yield found
+
+
+@contextmanager
+def _pool_of(run: SceneRun, pool: Executor | None) -> Iterator[Executor]:
+    """The cluster, or as many threads as the run's memory allows."""
+    if pool is not None:
+        yield pool
+    else:
+        with thread_pool(run.plan.workers) as threads:
+            yield threads

@@ -1,0 +1,313 @@
+"""Run one setting over a test set: a table while it goes, and everything it found in a folder.
+
+    save_dir/results.json        {"scenes": {name: {"auc", "seconds", ...}}, "mean_auc", "config", ...}
+    save_dir/scores/<scene>.npy  the score map, (H, W)
+    save_dir/maps/<scene>.png    false colour, score map, ground truth and ROC; or .pdf
+
+Numbers first: all scenes are scored before the first map is drawn. An interrupted run goes on where it stopped when it
+is started again with the same configuration; a finished one is run anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from fers.evaluation.metrics import auc
+from fers.evaluation.results import (
+    FORMAT,
+    RESULTS_FILE,
+    Results,
+    full_config,
+    mask_sha256,
+    read_score,
+    write_json,
+)
+from fers.evaluation.tables import SECONDS_NOTE, header_line, mean_line, scene_line
+from fers.scenes import LabelledScene, Scene, SceneError, normalise
+from fers.scenes.normalise import usable_pixels
+from fers.scoring.networks import NAMES
+from fers.scoring.pipeline import DetectConfig, Pipeline
+from fers.util.files import npy_bytes, write_whole
+from fers.util.lock import locked
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A scene, read and normalised; without the raw cube, which would be kept for nothing."""
+
+    labelled: LabelledScene
+    notes: tuple[str, ...]
+    bands: int
+    band_use: str
+    h: np.ndarray
+    left_out: np.ndarray | None
+    mask: np.ndarray
+    cut: bool
+
+
+def evaluate(
+    scenes: list[LabelledScene],
+    pipeline: Pipeline,
+    save_dir: str | Path,
+    *,
+    dataset: str,
+    published: dict[str, float] | None = None,
+    config: dict | None = None,
+    batch_size: int = 8,
+    maps: bool = True,
+    map_format: str = "png",
+) -> Results:
+    """Score every scene, print a table, write results and score maps; then draw the maps.
+
+    Args:
+        scenes: The test set.
+        pipeline: What scores them.
+        save_dir: Folder for the results.
+        dataset: Its name, for the table's head.
+        published: AUC by scene from the paper, for a column beside the measured one.
+        config: Further entries for the configuration in results.json.
+        batch_size: Scenes of one size that are scored together, where they follow each other.
+        maps: Draw maps/<scene>.png.
+        map_format: Their suffix, ``png`` or ``pdf``.
+
+    Returns:
+        The results.
+
+    Raises:
+        SceneError: A scene cannot be used. Those before it are saved, and a second call goes on there.
+        FersError: Another run is writing to the folder.
+    """
+    save_dir = Path(save_dir)
+    config = {**full_config(pipeline), "dataset": dataset, **(config or {})}
+    with locked(save_dir):
+        return _evaluate(scenes, pipeline, save_dir, config, published, batch_size, map_format if maps else None)
+
+
+def _evaluate(
+    scenes: list[LabelledScene],
+    pipeline: Pipeline,
+    save_dir: Path,
+    config: dict,
+    published: dict[str, float] | None,
+    batch_size: int,
+    map_format: str | None,
+) -> Results:
+    began = time.perf_counter()
+    settings = pipeline.config
+    done = _resumable(settings, save_dir, config, scenes)
+    results = Results(done, config, pipeline.caveats)
+    write_json(save_dir / RESULTS_FILE, results.to_json(complete=False))  # what else lies there is no result any more
+
+    tqdm.write(f"{config['dataset']}: {settings.title}, {settings.bands} bands, on {pipeline.device}")
+    if done:
+        tqdm.write(f"Going on with an interrupted run: {len(done)} of {len(scenes)} scenes were done.")
+    tqdm.write(header_line(published is not None))
+    for labelled in scenes:
+        if labelled.name in done:
+            tqdm.write(scene_line(labelled.name, done[labelled.name], published))
+    remaining = [labelled for labelled in scenes if labelled.name not in done]
+    told: set[str] = set()
+    alone = settings.select == "oracle"  # it looks at each scene's own mask
+    with tqdm(total=len(remaining), unit="scene", leave=False, dynamic_ncols=True, disable=None) as bar:
+        for batch in _batches(map(partial(_read, settings), remaining), 1 if alone else batch_size):
+            for name, found in _evaluate_batch(batch, pipeline, save_dir).items():
+                done[name] = found
+                if found["band_use"] not in told:
+                    told.add(found["band_use"])
+                    tqdm.write(f"Bands: {found['band_use']}.")
+                tqdm.write(scene_line(name, found, published))
+            write_json(save_dir / RESULTS_FILE, results.to_json(complete=False))
+            bar.update(len(batch))
+    _print_summary(results, published)
+    if map_format:
+        title = f"{config['dataset']}: {settings.title}, {settings.bands} bands{_weights(pipeline.provenance)}"
+        anew = {labelled.name for labelled in remaining}
+        _draw_maps(scenes, save_dir, map_format, title, settings.unit, anew)
+    write_json(save_dir / RESULTS_FILE, results.to_json(complete=True))
+    drawn = " and figures" if map_format else ""
+    print(f"Results, score maps{drawn}: {save_dir} ({time.perf_counter() - began:.1f} s in all)")
+    return results
+
+
+def _read(settings: DetectConfig, labelled: LabelledScene) -> Sample:
+    scene, mask = labelled.load()
+    h = normalise(scene, settings.bands, settings.start_band, nodata=settings.nodata)
+    left_out = ~usable_pixels(scene, settings.bands, settings.start_band) if settings.nodata == "mask" else None
+    notes = list(scene.notes)
+    if (missing := settings.start_band + settings.bands - scene.bands) > 0:
+        notes.append(f"{missing} zero bands appended")
+    use = band_use(scene, settings.bands, settings.start_band)
+    return Sample(labelled, tuple(notes), scene.bands, use, h, left_out, mask, "cut" in " ".join(scene.notes))
+
+
+def band_use(scene: Scene, bands: int, start: int) -> str:
+    """What becomes of a scene's bands when ``bands`` of them are taken from ``start`` on, in a line.
+
+    Example:
+        >>> band_use(Scene("a", np.zeros((9, 9, 6)), Path("a.npy")), bands=4, start=1)
+        '1 to 4 of 0 to 5 used, 2 dropped, 0 of zeros appended'
+    """
+    stop = min(start + bands, scene.bands)
+    line = (
+        f"{start} to {stop - 1} of 0 to {scene.bands - 1} used, {scene.bands - (stop - start)} dropped, "
+        f"{bands - (stop - start)} of zeros appended"
+    )
+    if scene.good is not None:
+        line += f"; {int((~scene.good[start:stop]).sum())} of those used are bad by {scene.good_source}"
+    return line
+
+
+def _batches(samples: Iterator[Sample], together: int) -> Iterator[list[Sample]]:
+    """Scenes of one size that follow each other, at most so many at a time."""
+    batch: list[Sample] = []
+    try:
+        for sample in samples:
+            if batch and (len(batch) >= together or sample.h.shape != batch[0].h.shape):
+                yield batch
+                batch = []
+            batch.append(sample)
+    except SceneError:
+        if batch:  # what was read before the one that cannot be used is not lost
+            yield batch
+        raise
+    if batch:
+        yield batch
+
+
+def _evaluate_batch(batch: list[Sample], pipeline: Pipeline, save_dir: Path) -> dict[str, dict]:
+    choice = partial(_best_by, batch[0].mask) if pipeline.config.select == "oracle" else None
+    left_out = None if all(sample.left_out is None for sample in batch) else np.stack([_left_out(s) for s in batch])
+    started = time.perf_counter()
+    try:
+        # ends with a copy to the host, so a GPU has finished
+        cubes = np.stack([sample.h for sample in batch]) if len(batch) > 1 else batch[0].h[None]  # no copy of one
+        scores = pipeline.score(cubes, left_out, choice)
+    except ValueError as error:  # what a detector says of its input, with the file it was
+        if len(batch) == 1:
+            raise SceneError(f"{batch[0].labelled.path}: {error}") from error
+        return {k: v for sample in batch for k, v in _evaluate_batch([sample], pipeline, save_dir).items()}
+    seconds = (time.perf_counter() - started) / len(batch)
+    found = {}
+    for sample, score in zip(batch, scores, strict=True):
+        name = sample.labelled.name
+        if not np.isfinite(score).all():
+            raise SceneError(f"{sample.labelled.path}: {pipeline.config.detect} gives NaN or infinite scores here.")
+        content = npy_bytes(score)
+        write_whole(save_dir / "scores" / f"{name}.npy", content)
+        digest = hashlib.sha256(content).hexdigest()
+        found[name] = {**scene_result(score, sample), "score_sha256": digest, "seconds": seconds}
+    return found
+
+
+def _left_out(sample: Sample) -> np.ndarray:
+    return np.zeros(sample.mask.shape, dtype=bool) if sample.left_out is None else sample.left_out
+
+
+def scene_result(score: np.ndarray, sample: Sample) -> dict:
+    """What results.json has of one scene, but for the time it took; pixels left out have no part in the AUC."""
+    used = ~_left_out(sample)
+    mask = sample.mask
+    value = auc(score[used][None], mask[used][None])
+    notes = list(sample.notes)
+    if value is None:
+        notes.append(
+            "no AUC: the mask is all background" if not mask[used].any() else "no AUC: the mask is all anomaly"
+        )
+    if not used.all():
+        notes.append(f"{int((~used).sum())} pixels without data left out")
+    return {
+        "auc": value,
+        "height": mask.shape[0],
+        "width": mask.shape[1],
+        "bands": sample.bands,
+        "band_use": sample.band_use,
+        "anomalous_pixels": int(mask.sum()),
+        "left_out_pixels": int((~used).sum()),
+        "mask_sha256": mask_sha256(mask),
+        "cut": sample.cut,
+        "note": "; ".join(notes),
+    }
+
+
+def _best_by(mask: np.ndarray, maps: Iterable[torch.Tensor]) -> torch.Tensor:
+    return max(maps, key=lambda score: auc(score[0].cpu().numpy(), mask) or 0.0)
+
+
+def _weights(provenance: dict[str, dict]) -> str:
+    """Which weights a map was made with, in a few words for its title: each branch's folder and the start of its sha256."""
+    named = []
+    for branch, info in provenance.items():
+        if info.get("untrained"):
+            named.append(f"{NAMES[branch]} untrained, layers {info['backbone']}, seed {info['seed']}")
+        else:
+            named.append(f"{NAMES[branch]} from {Path(info['path']).parent.name} ({info['sha256'][:8]})")
+    return f"; {', '.join(named)}" if named else ""
+
+
+def _draw_maps(scenes: list[LabelledScene], save_dir: Path, suffix: str, title: str, unit: str, anew: set[str]) -> None:
+    """Draw each scene that was scored just now, or whose map an interrupted run still owes."""
+    from fers.evaluation.figures import scene_figure  # Matplotlib, only where something is drawn
+
+    for labelled in tqdm(scenes, desc="maps", unit="map", leave=False, dynamic_ncols=True, disable=None):
+        path = save_dir / "maps" / f"{labelled.name}.{suffix}"
+        score = save_dir / "scores" / f"{labelled.name}.npy"
+        if labelled.name in anew or not path.is_file() or path.stat().st_mtime < score.stat().st_mtime:
+            scene, mask = labelled.load()
+            scene_figure(scene, np.load(score), mask, path, title, unit)
+
+
+def _print_summary(results: Results, published: dict[str, float] | None) -> None:
+    aucs = results.aucs
+    print(mean_line(f"mean of {len(aucs)}", results.mean_auc, results.mean_seconds, published, aucs))
+    cut = [name for name in aucs if results.scenes[name]["cut"]]
+    if cut and len(cut) < len(aucs):
+        whole = {name: value for name, value in aucs.items() if name not in cut}
+        mean = float(np.mean(list(whole.values())))
+        print(mean_line(f"without {', '.join(cut)}", mean, None, published, whole))
+    if len(aucs) < len(results.scenes):
+        print(f"{len(results.scenes) - len(aucs)} of {len(results.scenes)} scenes have no AUC and are not in the mean.")
+    print(SECONDS_NOTE)
+    for caveat in results.caveats:
+        print(f"Note: {caveat}")
+
+
+def _resumable(settings: DetectConfig, save_dir: Path, config: dict, scenes: list[LabelledScene]) -> dict[str, dict]:
+    """The scenes that an interrupted run of the same configuration finished, if their files are still the same."""
+    path = save_dir / RESULTS_FILE
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        if earlier["format"] != FORMAT or earlier["complete"] or earlier["config"] != json.loads(json.dumps(config)):
+            return {}
+        written, found = path.stat().st_mtime, dict(earlier["scenes"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+    kept = {s.name: _kept(settings, s, found[s.name], save_dir, written) for s in scenes if s.name in found}
+    return {name: result for name, result in kept.items() if result is not None}
+
+
+def _kept(settings: DetectConfig, labelled: LabelledScene, found: dict, save_dir: Path, written: float) -> dict | None:
+    """A scene's result anew from its score map, if that is whole, the cube older than it, and the mask the same."""
+    try:
+        if labelled.path.stat().st_mtime >= written or not 0 <= found["seconds"] < 1e9:
+            return None
+        sample = _read(settings, labelled)
+        score = read_score(save_dir, labelled.name, found, sample.mask)
+        if found["mask_sha256"] != mask_sha256(sample.mask):
+            return None
+        return {
+            **scene_result(score, sample),
+            "score_sha256": found["score_sha256"],
+            "seconds": float(found["seconds"]),
+        }
+    except (OSError, ValueError, KeyError, TypeError):  # the scene is scored again, which names what is wrong
+        return None

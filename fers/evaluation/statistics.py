@@ -1,0 +1,342 @@
+"""How sure a difference of AUCs is: over scenes, and between two methods on one scene.
+
+Scenes of one flight line resemble each other, and so do neighbouring pixels. Every test here takes its units, scenes or
+pixels, as independent (the bootstrap does so within a flight line), so intervals are too narrow and p-values too small
+by an amount that nobody knows.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy import stats
+
+from fers.evaluation.metrics import check
+from fers.util.files import atomic_path
+
+_FLIGHT_LINE = re.compile(r"^(ang\d{8}t\d{6})_\d+$")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and where it may lie.
+
+    Attributes:
+        mean: Of the values.
+        low, high: Ends of the interval.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+
+def flight_line(name: str) -> str:
+    """The flight line that a scene's name tells, ``ang20170821t183707`` of ``ang20170821t183707_102``; else empty."""
+    found = _FLIGHT_LINE.match(name)
+    return found.group(1) if found else ""
+
+
+def bootstrap_mean(
+    values: Sequence[float] | np.ndarray,
+    names: Sequence[str] | None = None,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap interval of a mean over scenes, such as mAUC, or of a mean difference of two methods.
+
+    Scenes are drawn with replacement within each flight line, as many as it has, so the interval is for these flight
+    lines. A flight line of one scene adds no spread. Scenes whose names tell no flight line form one group.
+
+    Args:
+        values: ``(S,)``, one a scene; for a difference, the differences scene by scene.
+        names: The S scenes' names, for their flight lines; None takes all scenes as one group.
+        level: Coverage asked for, between 0 and 1.
+        resamples: Number of bootstrap samples.
+        seed: For the draws.
+
+    Raises:
+        ValueError: No values, NaN, more or fewer names than values, or a level out of range.
+
+    Source: B. Efron and R. J. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1 or len(values) == 0 or not np.isfinite(values).all():
+        raise ValueError(
+            f"the bootstrap takes a list of finite numbers, one a scene; got {values.shape}. Leave NaN out."
+        )
+    if names is not None and len(names) != len(values):
+        raise ValueError(f"there are {len(names)} names for {len(values)} values. Give each scene's name.")
+    if not 0 < level < 1:
+        raise ValueError(f"the level is {level:g}. Give one between 0 and 1, such as 0.95.")
+    lines = np.array([flight_line(name) for name in names] if names is not None else [""] * len(values))
+    rng = np.random.default_rng(seed)
+    total = np.zeros(resamples)
+    for line in np.unique(lines):
+        group = values[lines == line]
+        total += group[rng.integers(len(group), size=(resamples, len(group)))].sum(1)
+    low, high = np.quantile(total / len(values), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class DeLong:
+    """Two methods' AUCs on one scene.
+
+    Attributes:
+        auc: Of the first and the second.
+        covariance: ``(2, 2)``, of both estimates.
+        z: The difference, first less second, over its standard error; 0 where both maps rank all pairs alike.
+        p: Two-sided p-value of equal AUCs.
+    """
+
+    auc: tuple[float, float]
+    covariance: np.ndarray
+    z: float
+    p: float
+
+
+def delong(first: np.ndarray, second: np.ndarray, mask: np.ndarray) -> DeLong:
+    """DeLong's test of two correlated AUCs.
+
+    With ranks, as X. Sun and W. Xu (IEEE Signal Processing Letters 21(11), 2014): n log n for n pixels. It takes pixels
+    as independent; those of one object are not, so read a small p with care.
+
+    Args:
+        first, second: ``(H, W)`` score maps of one scene, higher is more anomalous.
+        mask: ``(H, W)`` bool, True at anomalies; at least two pixels of each class.
+
+    Raises:
+        ValueError: A map is not finite or of another shape, or a class has fewer than two pixels.
+
+    Source: E. R. DeLong, D. M. DeLong and D. L. Clarke-Pearson, Biometrics 44(3), 1988.
+    """
+    for score in (first, second):
+        check(score, mask)
+    n, m = int(mask.sum()), int((~mask).sum())
+    if min(n, m) < 2:
+        raise ValueError(
+            f"{n} anomalous and {m} background pixels; a variance needs two of each. Leave this scene out."
+        )
+    of_anomalies, of_background = [], []  # each pixel's share of the other class that it ranks on the right side of
+    for score in (first, second):
+        ranks = stats.rankdata(score)
+        of_anomalies.append((ranks[mask.ravel()] - stats.rankdata(score[mask])) / m)
+        of_background.append(1 - (ranks[~mask.ravel()] - stats.rankdata(score[~mask])) / n)
+    a, b = (float(shares.mean()) for shares in of_anomalies)
+    covariance = np.cov(of_anomalies) / n + np.cov(of_background) / m
+    variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+    if variance <= np.finfo(float).eps:
+        z = 0.0 if a == b else float(np.copysign(np.inf, a - b))
+    else:
+        z = float((a - b) / np.sqrt(variance))
+    return DeLong((a, b), covariance, z, float(2 * stats.norm.sf(abs(z))))
+
+
+def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Holm's adjusted p-values: each may be compared with the level as it is, however many there are.
+
+    Args:
+        p: ``(K,)`` p-values.
+
+    Returns:
+        ``(K,)``, in the order given: the largest ``(K - j) p_(j)`` up to each one's place j = 0, 1, ..., at most 1.
+
+    Source: S. Holm, Scandinavian Journal of Statistics 6(2), 1979.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
+        [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order]), 1)
+    return adjusted
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two methods over the same scenes.
+
+    Attributes:
+        first, second: Their names.
+        difference: Mean of first less second.
+        wins, losses: Scenes on which the first is higher, and lower.
+        p: Two-sided p-value of Wilcoxon's signed-rank test.
+        p_holm: The same, adjusted for all pairs compared.
+    """
+
+    first: str
+    second: str
+    difference: float
+    wins: int
+    losses: int
+    p: float
+    p_holm: float
+
+
+def compare_methods(
+    results: Mapping[str, Sequence[float] | np.ndarray], reference: str | None = None
+) -> list[Comparison]:
+    """Wilcoxon's signed-rank test of each pair of methods over scenes, with Holm's adjustment.
+
+    The ranks of scenes without a difference are split between the sides. The p-value is exact where SciPy has it so,
+    for few scenes whose differences are distinct and not zero; else it is a normal approximation.
+
+    Args:
+        results: For each method, one value a scene, the scenes in the same order.
+        reference: Compare only this method with each other; None compares all pairs.
+
+    Raises:
+        ValueError: Fewer than two methods, lists of different lengths, NaN, or an unknown reference.
+
+    Source: F. Wilcoxon, Biometrics Bulletin 1(6), 1945; J. Demsar, JMLR 7, 2006, for its use over data sets.
+    """
+    scores = _matrix(results)
+    names = list(results)
+    if reference is not None and reference not in results:
+        raise ValueError(f"there is no method {reference}; found {', '.join(names)}. Choose among these.")
+    pairs = [
+        pair
+        for pair in itertools.combinations(range(len(names)), 2)
+        if reference is None or reference in [names[i] for i in pair]
+    ]
+    found = []
+    for i, j in pairs:
+        difference = scores[:, i] - scores[:, j]
+        p = float(stats.wilcoxon(difference, zero_method="zsplit").pvalue) if difference.any() else 1.0
+        found.append(
+            (names[i], names[j], float(difference.mean()), int((difference > 0).sum()), int((difference < 0).sum()), p)
+        )
+    return [Comparison(*row, p_holm=float(p)) for row, p in zip(found, holm([row[-1] for row in found]), strict=True)]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Several methods ranked over scenes.
+
+    Attributes:
+        names: The methods, best mean rank first.
+        mean_ranks: Of each, 1 is best; ties share their mean rank.
+        p: Friedman's p-value of no difference at all; 1 for two methods or fewer.
+        critical_difference: Nemenyi's: two methods whose mean ranks are nearer than that are not told apart.
+        level: The level of the critical difference, such as 0.05.
+    """
+
+    names: list[str]
+    mean_ranks: np.ndarray
+    p: float
+    critical_difference: float
+    level: float
+
+
+def rank_methods(results: Mapping[str, Sequence[float] | np.ndarray], level: float = 0.05) -> Ranks:
+    """Friedman's test and Nemenyi's critical difference.
+
+    ``CD = q sqrt(k (k + 1) / (6 S))`` for k methods on S scenes; q is the quantile ``1 - level`` of the studentised
+    range of k with infinitely many degrees of freedom, over the square root of 2.
+
+    Args:
+        results: For each method, one value a scene, higher is better, the scenes in the same order.
+        level: Of the critical difference.
+
+    Raises:
+        ValueError: Fewer than two methods, lists of different lengths, or NaN.
+
+    Source: J. Demsar, Statistical Comparisons of Classifiers over Multiple Data Sets, JMLR 7, 2006.
+    """
+    scores = _matrix(results)
+    scenes, k = scores.shape
+    mean_ranks = stats.rankdata(-scores, axis=1).mean(0)
+    same = (scores == scores[:, :1]).all()
+    p = float(stats.friedmanchisquare(*scores.T).pvalue) if k > 2 and not same else 1.0
+    q = stats.studentized_range.ppf(1 - level, k, np.inf) / np.sqrt(2)
+    order = np.argsort(mean_ranks, kind="stable")
+    names = [list(results)[i] for i in order]
+    return Ranks(names, mean_ranks[order], p, float(q * np.sqrt(k * (k + 1) / (6 * scenes))), level)
+
+
+def critical_difference_figure(ranks: Ranks, path: str | Path) -> Path:
+    """Draw mean ranks on a line; a bar joins methods that lie within the critical difference of each other.
+
+    Args:
+        ranks: As ``rank_methods`` gives them.
+        path: The .png or .pdf to write.
+
+    Returns:
+        ``path``.
+    """
+    k = len(ranks.names)
+    groups = indistinguishable(ranks)
+    left_side = (k + 1) // 2
+    line, label, bar = 0.0, 0.42, 0.16  # inches: of the axis, between labels, between bars
+    below = 0.25 + bar * len(groups)
+    height = 0.9 + below + label * left_side
+    figure = Figure(figsize=(7.0, height))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    margin = 1.7  # inches left and right for the names
+    span = 7.0 - 2 * margin
+
+    def at(rank: float) -> float:
+        return margin + span * (rank - 1) / (k - 1)
+
+    axes.set_xlim(0, 7.0)
+    axes.set_ylim(-(height - 0.8), 0.8)
+    axes.axis("off")
+    axes.plot([at(1), at(k)], [line, line], color="black", linewidth=1)
+    for rank in range(1, k + 1):
+        axes.plot([at(rank)] * 2, [line, line + 0.07], color="black", linewidth=1)
+        axes.text(at(rank), line + 0.1, str(rank), ha="center", va="bottom", fontsize=9)
+    shown = min(ranks.critical_difference, k - 1)
+    axes.plot([at(1), at(1 + shown)], [0.45, 0.45], color="black", linewidth=1.5)
+    for end in (1, 1 + shown):
+        axes.plot([at(end)] * 2, [0.4, 0.5], color="black", linewidth=1.5)
+    text = f"critical difference {ranks.critical_difference:.2f} (level {ranks.level:g})"
+    axes.text(at(1), 0.53, text, ha="left", va="bottom", fontsize=9)
+    for index, (first, last) in enumerate(groups):
+        y = line - 0.12 - bar * index
+        ends = at(ranks.mean_ranks[first]) - 0.05, at(ranks.mean_ranks[last]) + 0.05
+        axes.plot(ends, [y, y], color="#b2182b", linewidth=3, solid_capstyle="butt")
+    for index, (name, rank) in enumerate(zip(ranks.names, ranks.mean_ranks, strict=True)):
+        left = index < left_side
+        y = line - below - label * (index if left else k - 1 - index)
+        end = margin - 0.15 if left else 7.0 - margin + 0.15
+        axes.plot([at(rank), at(rank), end], [line, y, y], color="0.45", linewidth=0.8)
+        text = f"{name}  {rank:.2f}" if left else f"{rank:.2f}  {name}"
+        axes.text(end + (-0.05 if left else 0.05), y, text, ha="right" if left else "left", va="center", fontsize=9)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=200)
+    return Path(path)
+
+
+def indistinguishable(ranks: Ranks) -> list[tuple[int, int]]:
+    """The largest groups of methods within one critical difference, as (first, last) index, two methods or more."""
+    k = len(ranks.names)
+    last = [
+        int(np.searchsorted(ranks.mean_ranks, rank + ranks.critical_difference, side="left")) - 1
+        for rank in ranks.mean_ranks
+    ]
+    return [(i, last[i]) for i in range(k) if last[i] > i and (i == 0 or last[i] > last[i - 1])]
+
+
+def _matrix(results: Mapping[str, Sequence[float] | np.ndarray]) -> np.ndarray:
+    """``(scenes, methods)``, checked."""
+    lengths = {name: len(values) for name, values in results.items()}
+    if len(lengths) < 2 or len(set(lengths.values())) != 1 or not all(lengths.values()):
+        found = ", ".join(f"{name}: {length}" for name, length in lengths.items()) or "nothing"
+        raise ValueError(
+            f"a comparison takes two methods or more with a value for each scene; found {found}. "
+            "Keep only scenes that every method has."
+        )
+    scores = np.array([results[name] for name in results], dtype=np.float64).T
+    if not np.isfinite(scores).all():
+        raise ValueError("a value is NaN or infinite. Leave that scene out for every method.")
+    return scores

@@ -1,0 +1,114 @@
+"""Write a branch, deployed, as a file that runs without this project: ONNX, or a program of ``torch.export``.
+
+    python -m fast.export checkpoints/aviris_200/spe_fen.safetensors spe_fen.onnx
+    python -m fast.export checkpoints/aviris_200/spa_fen.safetensors spa_fen.pt2
+
+Input ``h`` and output ``features`` are N x C x H x W float32. N is 1 to 32768, H and W are 17 to 32768. ONNX needs the
+packages of ``pip install "fers-had[export]"``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from fers.fast.deploy import DeployedSpaFEN, deploy
+from fers.networks.backbones import BackboneError
+from fers.networks.checkpoint import CheckpointError, load_checkpoint
+from fers.networks.spa_fen import SpaFEN
+from fers.networks.spe_fen import SpeFEN
+from fers.util.commandline import run
+from fers.util.files import atomic_path
+
+FORMATS = (".onnx", ".pt2")
+_EXAMPLE = (2, 48, 56)  # N, H and W to trace with; no size is special
+_SIDE = 17  # px, the least: below it Spa-FEN has a single pixel of stride 16, which is traced as another case
+_MOST = 1 << 15  # of N, H and W: PyTorch 2.6 takes none without a bound
+
+
+class ExportError(RuntimeError):
+    """A file that cannot be written so."""
+
+
+class TraceableMaxPool(nn.Module):
+    """``MaxPool2d(3, 2, padding=1)`` of what is not negative, in steps that PyTorch 2.6 traces for any size."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(N, C, H, W)``, >= 0, to half the size."""
+        return F.pad(x, (1, 1, 1, 1)).unfold(2, 3, 2).unfold(3, 3, 2).amax((-2, -1))
+
+
+def export(network: nn.Module, out: str | Path) -> Path:
+    """Export a Spe-FEN or Spa-FEN.
+
+    Args:
+        network: A SpeFEN or SpaFEN; it is left as it is.
+        out: The file to write, .onnx or .pt2.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        ExportError: The suffix is neither, or a package for ONNX is missing.
+    """
+    out = Path(out)
+    if out.suffix not in FORMATS:
+        raise ExportError(f"{out}: the name must end in {' or '.join(FORMATS)}.")
+    assert isinstance(network, (SpeFEN, SpaFEN))
+    deployed = deploy(network, bounds=False)
+    if isinstance(deployed, DeployedSpaFEN):
+        deployed.stem[-1] = TraceableMaxPool()
+    else:
+        deployed.tile = None  # a loop over tiles would fix the size
+    n, height, width = _EXAMPLE
+    example = torch.zeros(n, network.bands, height, width)
+    sizes = {0: ("N", 1), 2: ("H", _SIDE), 3: ("W", _SIDE)}
+    dynamic = {axis: torch.export.Dim(name, min=least, max=_MOST) for axis, (name, least) in sizes.items()}
+    with torch.no_grad(), atomic_path(out) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's about its own internals
+        if out.suffix == ".pt2":
+            torch.export.save(torch.export.export(deployed, (example,), dynamic_shapes=(dynamic,)), temporary)
+        else:
+            _export_onnx(deployed, example, dynamic, temporary)
+    return out
+
+
+def _export_onnx(deployed: nn.Module, example: torch.Tensor, dynamic: dict, path: Path) -> None:
+    try:
+        import onnxscript  # noqa: F401  (torch.onnx.export uses it)
+    except ImportError as error:
+        raise ExportError('ONNX needs further packages: pip install "fers-had[export]".') from error
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    names: dict[str, Any] = {"input_names": ["h"], "output_names": ["features"]}
+    program = torch.onnx.export(deployed, (example,), dynamo=True, dynamic_shapes=(dynamic,), verbose=False, **names)
+    assert program is not None  # what dynamo=True returns
+    program.save(path, external_data=False)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path, help="a spe_fen.safetensors or spa_fen.safetensors")
+    parser.add_argument("out", type=Path, help="the file to write, .onnx or .pt2")
+    parser.add_argument(
+        "--backbone", help="frozen layers: imagenet, random[:SEED] or a path (default: the checkpoint's)"
+    )
+    options = parser.parse_args(arguments)
+
+    def script() -> None:
+        network, _ = load_checkpoint(options.checkpoint, backbone=options.backbone)
+        print(f"wrote {export(network, options.out)}")
+
+    return run(script, (CheckpointError, BackboneError, ExportError), how_to_resume="the same command again")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""What a checkpoint says of itself: the metadata of its safetensors file."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from fers.util.errors import FersError
+
+_MAX_BANDS = 10_000
+_BACKBONE = re.compile(r"imagenet|none|random(:\d{1,10})?|file:[^/\\:\0]+", re.ASCII)
+
+
+class CheckpointError(FersError):
+    """A checkpoint that cannot be used. The message names the file, what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """A checkpoint's metadata.
+
+    Attributes:
+        branch: ``spe_fen``, ``spa_fen``, or a baseline: ``rd4ad``, ``rd4ad_a``, ``aetnet``.
+        bands: C.
+        sensor: Sensor of the training data, such as ``aviris_ng``.
+        recipe: ``paper`` or ``released``.
+        backbone: Source of the frozen layers while it was trained: ``imagenet``, ``random:SEED``, ``file:NAME``, or
+            ``none`` for a network without such layers.
+        backbone_sha256: ``state_hash`` of those frozen layers.
+        seed: Training seed, None where it is not known.
+        epoch: Epochs trained, None where it is not known.
+        selection: How the epoch was chosen: ``last``, or ``test-auc`` where the test set's ground truth chose it.
+        origin: Who trained it and from what.
+        git_revision: Of the project that wrote the file.
+        metrics: What was measured with it.
+    """
+
+    branch: str
+    bands: int
+    sensor: str
+    recipe: str
+    backbone: str
+    backbone_sha256: str
+    seed: int | None = None
+    epoch: int | None = None
+    selection: str = "last"
+    origin: str = ""
+    git_revision: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def to_metadata(self) -> dict[str, str]:
+        """As safetensors stores it: each value in JSON."""
+        return {"format": "fers-1", **{key: json.dumps(value) for key, value in vars(self).items()}}
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str] | None, path: Path) -> CheckpointInfo:
+        """Read back what ``to_metadata`` wrote.
+
+        Raises:
+            CheckpointError: The file was not written by this project, or by a later version of it.
+        """
+        metadata = metadata or {}
+        if metadata.get("format") != "fers-1":
+            raise CheckpointError(
+                f"{path}: not a checkpoint of this project (no metadata of format fers-1). Released .pt folders are turned "
+                "into one with: python -m models.import_released FOLDER OUT.safetensors"
+            )
+        try:
+            info = cls(**{key: json.loads(value) for key, value in metadata.items() if key != "format"})
+        except (TypeError, ValueError, RecursionError) as error:
+            raise CheckpointError(
+                f"{path}: its metadata is damaged or of a later version ({error}). Update, or train again."
+            ) from error
+        if wrong := info._wrong_fields():
+            raise CheckpointError(
+                f"{path}: its metadata is damaged: {', '.join(f'{key} is {getattr(info, key)!r:.60}' for key in wrong)}. "
+                "Train or import it again."
+            )
+        return info
+
+    def _wrong_fields(self) -> list[str]:
+        """The fields whose values are of another type or range than described above."""
+
+        def text(value: object) -> bool:
+            return isinstance(value, str)
+
+        def count(value: object) -> bool:
+            return value is None or (type(value) is int and 0 <= value < 2**32)
+
+        valid = {
+            "branch": text(self.branch) and re.fullmatch(r"\w{1,40}", self.branch) is not None,
+            "bands": type(self.bands) is int and 1 <= self.bands <= _MAX_BANDS,
+            "backbone": text(self.backbone) and _BACKBONE.fullmatch(self.backbone) is not None,
+            "backbone_sha256": text(self.backbone_sha256) and re.fullmatch("[0-9a-f]{64}", self.backbone_sha256),
+            "seed": count(self.seed),
+            "epoch": count(self.epoch),
+            "selection": self.selection in ["last", "test-auc"],
+            "metrics": isinstance(self.metrics, dict)
+            and all(isinstance(value, (int, float)) for value in self.metrics.values()),
+        }
+        return [f.name for f in fields(self) if not valid.get(f.name, text(getattr(self, f.name)))]

@@ -1,0 +1,159 @@
+"""From a raw scene to the cube the networks and detectors see: band choice, zero bands, range [-0.1, 0.1].
+
+Pixels without data are refused by default. ``nodata="keep"`` uses them as they are, as the released code does.
+``nodata="mask"`` leaves them out of the range and fills them; ``usable_pixels`` says which they are, so that statistics can
+leave them out too and scores can be set to 0 there.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from fers.scenes.scene import MIN_SIDE, Scene, SceneError, nodata_pixels, row_blocks
+
+SCALE = 0.1
+NoData = Literal["refuse", "keep", "mask"]
+
+
+def normalise(
+    scene: Scene,
+    bands: int,
+    start: int = 0,
+    value_range: tuple[float, float] | None = None,
+    nodata: NoData = "refuse",
+) -> np.ndarray:
+    """Take bands ``[start : start + bands]`` of a scene and scale them to [-0.1, 0.1].
+
+    ``h = 0.1 * (2 * (x - min) / (max - min) - 1)`` with one minimum and maximum over all chosen bands together.
+    A scene with fewer bands gets zero-valued ones appended to its raw cube first, as the authors do for ABU.
+
+    Args:
+        scene: The scene, ``(H, W, B)`` of any real type.
+        bands: C, the number of bands the model takes.
+        start: First band, 0-based.
+        value_range: The minimum and maximum that become -0.1 and 0.1, from ``scene_range`` of the whole scene, where
+            ``scene`` is a block of it. Such a block may be of any size. Values outside are not cut off.
+        nodata: What to do with pixels that hold NaN, infinity or a no-data value: "refuse" the scene, "keep" their values
+            (finite ones), or "mask": leave them out of the range and give them -0.1 in all bands.
+
+    Returns:
+        ``(H, W, C)`` float32 in [-0.1, 0.1].
+
+    Raises:
+        SceneError: The scene is smaller than 9 px on a side, lacks data where that is refused, is constant, or has no band
+            at ``start``.
+
+    Source: the authors' released implementation; the paper does not give the range.
+
+    Example:
+        >>> from pathlib import Path
+        >>> cube = np.arange(9 * 9 * 3).reshape(9, 9, 3)
+        >>> h = normalise(Scene("ramp", cube, Path("ramp.npy")), bands=3)
+        >>> h.dtype.name, float(h.min()), float(h.max())
+        ('float32', -0.10000000149011612, 0.10000000149011612)
+    """
+    height, width = scene.cube.shape[:2]
+    if value_range is None and min(height, width) < MIN_SIDE:
+        raise SceneError(
+            f"{scene.path}: {height} x {width} px; at least {MIN_SIDE} px on each side are needed. Give a larger cut of "
+            "the scene. (Rows and columns come first: H x W x B.)"
+        )
+    usable = _usable(scene, bands, start, nodata)
+    low, high = _range(scene, bands, start, usable) if value_range is None else value_range
+    cube = scene.cube[:, :, start : start + bands]
+    if not low < high:
+        found = (
+            f"every value of the chosen bands is {low:g}" if low == high else "no pixel has data in the chosen bands"
+        )
+        raise SceneError(f"{scene.path}: {found}. A constant cube has no anomalies.")
+    h = np.empty((height, width, bands), dtype=np.float32)
+    h[:, :, cube.shape[2] :] = SCALE * (2 * (0.0 - low) / (high - low) - 1)
+    with np.errstate(over="ignore"):  # no-data such as -1.8e308, which is filled afterwards
+        for rows in row_blocks(cube.shape):
+            h[rows, :, : cube.shape[2]] = SCALE * (2 * (cube[rows].astype(np.float64) - low) / (high - low) - 1)
+    if usable is not None:
+        h[~usable] = -SCALE
+    return h
+
+
+def scene_range(scene: Scene, bands: int, start: int = 0, nodata: NoData = "refuse") -> tuple[float, float]:
+    """The range that ``normalise`` would use: the smallest and the largest value of the chosen bands.
+
+    The range of a scene in blocks is the minimum and the maximum of its blocks' ranges.
+
+    Args:
+        scene: The scene, or a block of it.
+        bands: C, the number of bands the model takes.
+        start: First band, 0-based.
+        nodata: As for ``normalise``.
+
+    Returns:
+        Minimum and maximum; (inf, -inf) where "mask" leaves no pixel, which changes no other block's range.
+
+    Raises:
+        SceneError: The scene lacks data where that is refused, or has no band at ``start``.
+    """
+    return _range(scene, bands, start, _usable(scene, bands, start, nodata))
+
+
+def usable_pixels(scene: Scene, bands: int, start: int = 0) -> np.ndarray:
+    """Where a scene has data in the chosen bands.
+
+    Args:
+        scene: The scene.
+        bands: C, the number of bands the model takes.
+        start: First band, 0-based.
+
+    Returns:
+        ``(H, W)`` bool, False where ``normalise`` with ``nodata="mask"`` fills in -0.1: leave these pixels out of
+        statistics and score them 0.
+
+    Raises:
+        SceneError: There is no band at ``start``.
+    """
+    available = scene.cube.shape[2]
+    if not 0 <= start < available:
+        raise SceneError(f"{scene.path}: there is no band {start}; it has bands 0 to {available - 1}.")
+    return ~nodata_pixels(scene, slice(start, min(start + bands, available)))
+
+
+def _usable(scene: Scene, bands: int, start: int, nodata: NoData) -> np.ndarray | None:
+    """The pixels that count for the range; None for all of them."""
+    if nodata not in ("refuse", "keep", "mask"):
+        raise ValueError(f"nodata='{nodata}'; expected refuse, keep or mask")
+    usable = usable_pixels(scene, bands, start)
+    if usable.all():
+        return None
+    if nodata == "mask":
+        return usable
+    if nodata == "keep":
+        kept = Scene(scene.name, scene.cube, scene.path, nodata=())
+        if usable_pixels(kept, bands, start).all():
+            return None
+    row, column = np.argwhere(~usable)[0]
+    found = "NaN, infinity or a no-data value" + (
+        f" ({', '.join(f'{v:g}' for v in scene.nodata)})" if scene.nodata else ""
+    )
+    remedy = (
+        "NaN and infinity cannot be kept."
+        if nodata == "keep"
+        else "Cut them away or fill them before the scene is used."
+    )
+    raise SceneError(
+        f"{scene.path}: {int((~usable).sum())} of {usable.size} pixels hold {found}, the first at row {row}, column "
+        f"{column}. {remedy}"
+    )
+
+
+def _range(scene: Scene, bands: int, start: int, usable: np.ndarray | None) -> tuple[float, float]:
+    cube = scene.cube[:, :, start : start + bands]
+    low, high = np.inf, -np.inf
+    for rows in row_blocks(cube.shape):
+        block = cube[rows] if usable is None else cube[rows][usable[rows]]
+        if block.size:
+            low, high = min(low, float(np.min(block))), max(high, float(np.max(block)))
+    if cube.shape[2] < bands and low <= high:  # the appended bands are zero in raw values, and count for the range
+        low, high = min(low, 0.0), max(high, 0.0)
+    return low, high

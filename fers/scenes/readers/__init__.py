@@ -1,0 +1,133 @@
+"""Readers of scenes from files, one module a family of formats, all with one contract (`base.Reader`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from fers.scenes.readers import arrays, aviris, emit, envi, geotiff, hdf5, neon, pace, prisma, tanager
+from fers.scenes.readers.base import Geometry, LatLon, LookupTable, MapGrid, Reader, SceneError, refusing
+
+__all__ = ["Geometry", "LatLon", "LookupTable", "MapGrid", "Reader", "SceneError", "open_scene", "read_array"]
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_JP2 = b"\0\0\0\x0cjP  "
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_PRODUCTS = (
+    prisma.open_prisma,
+    tanager.open_tanager,
+    emit.open_emit,
+    pace.open_pace,
+    neon.open_neon,
+    aviris.open_aviris,
+)
+_KNOWN = "MATLAB (.mat), NumPy (.npy, .npz), ENVI with its .hdr, GeoTIFF, or a product in HDF5 or netCDF4"
+
+
+def open_scene(path: str | Path, variable: str | None = None) -> Reader:
+    """Open a scene of any format that is known here. It is recognised by what it holds, not by its name.
+
+    Args:
+        path: The file. For ENVI the header or the data file; for EnMAP and DESIS the raster or the ZIP; for Hyperion one
+            band's file or the folder.
+        variable: The variable to take from a file that holds several; by default the only cube.
+
+    Returns:
+        A reader. No sample is read yet.
+
+    Raises:
+        SceneError: The file is missing, damaged, of an unknown format, or holds no (or more than one) cube.
+
+    Example:
+        >>> import tempfile, numpy as np
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(f"{folder}/a.npy", np.zeros((20, 30, 5), np.int16))
+        ...     open_scene(f"{folder}/a.npy").read(slice(10, 12), [0, 4]).shape
+        (2, 30, 2)
+    """
+    path = Path(path)
+    with refusing(path, "scene"):
+        try:
+            with open(path, "rb") as file:
+                head = file.read(128)
+        except FileNotFoundError as error:
+            raise SceneError(f"{path}: no such file. Check the path of the scene.") from error
+        except OSError:
+            if path.is_dir():
+                return geotiff.open_hyperion(path)
+            raise
+        return _opened(path, head, variable)
+
+
+def _opened(path: Path, head: bytes, variable: str | None) -> Reader:
+    suffix = path.suffix.lower()
+    if head.startswith(b"\x93NUMPY"):
+        return arrays.open_npy(path)
+    if head.startswith(b"PK"):
+        return geotiff.open_zip(path) or arrays.open_variable(path, variable)
+    if head.startswith(_TIFF) or head.startswith(_JP2):
+        return geotiff.open_geotiff(path)
+    if _is_hdf5(path, head):
+        with _hdf5(path, head) as (file, matlab):
+            for product in () if matlab else _PRODUCTS:
+                reader = product(path, file, variable)
+                if reader is not None:
+                    return reader
+            return hdf5.open_other(path, file, variable, matlab)
+    if head[124:128] in (b"\x00\x01IM", b"\x01\x00MI") or suffix in (".mat", ".npz"):
+        return arrays.open_variable(path, variable)
+    if suffix == ".npy":
+        return arrays.open_npy(path)
+    if suffix in (".bsq", ".bil", ".bip") and "-SPECTRAL_IMAGE" in path.name.upper():
+        return geotiff.open_geotiff(path)  # EnMAP's ENVI delivery: the gains are in its XML
+    if suffix == ".hdr" or envi.header_of(path) is not None:
+        return envi.open_envi(path)
+    if head.startswith(b"\x0e\x03\x13\x01"):
+        raise SceneError(f"{path}: an HDF4 file, which is not read here. For Hyperion, give the L1T product (GeoTIFF).")
+    if head.startswith(b"CDF"):
+        raise SceneError(f"{path}: a classic netCDF file, which is not read here. Convert it: nccopy -k netCDF-4.")
+    raise SceneError(f"{path}: not a cube format that is read here. Give {_KNOWN}.")
+
+
+def read_array(
+    path: Path, variable: str | None = None, ndim: int = 2, shape: tuple[int, int] | None = None
+) -> np.ndarray:
+    """One array of a .mat, .npz or .npy file, such as a mask.
+
+    Args:
+        path: The file.
+        variable: Its name; by default the only one with ``ndim`` axes (and of ``shape``).
+        ndim: Number of axes.
+        shape: What it should have, where several fit.
+
+    Raises:
+        SceneError: The file is damaged, or holds no (or more than one) such array.
+    """
+    with refusing(path, "file"):
+        with open(path, "rb") as opened:
+            head = opened.read(128)
+        if path.suffix.lower() == ".npy":
+            return arrays.read_npy(path)
+        if _is_hdf5(path, head):
+            with _hdf5(path, head) as (file, matlab):
+                key = arrays.pick(path, hdf5.variables(file, matlab), variable, ndim, shape)
+                return hdf5.load_variable(path, file, key, matlab)
+        found = arrays.variables(path)
+        key = arrays.pick(path, found, variable, ndim, shape)
+        return arrays.load_variable(path, key, found[key])
+
+
+def _is_hdf5(path: Path, head: bytes) -> bool:
+    return head.startswith((_HDF5, b"MATLAB 7.3")) or (not head.startswith(b"MATLAB") and h5py.is_hdf5(path))
+
+
+@contextmanager
+def _hdf5(path: Path, head: bytes) -> Iterator[tuple[h5py.File, bool]]:
+    """The open file, and whether MATLAB wrote it."""
+    matlab = head.startswith(b"MATLAB") or path.suffix.lower() == ".mat"
+    with refusing(path, "MATLAB file" if matlab else "HDF5 file"), h5py.File(path, "r") as file:
+        yield file, matlab

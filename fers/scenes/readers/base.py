@@ -1,0 +1,371 @@
+"""What every reader of a scene offers: read rows and bands, and know what they mean.
+
+A reader holds the path and the keys of a file, never an open file. It can be pickled, sent to another process, and used
+by several threads at once. Samples are read when they are asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from affine import Affine
+
+from fers.util.errors import FersError
+
+UNDECLARED_NODATA = -9999.0  # the value that stands for "no data" in files that cannot declare one
+_ALWAYS_ALLOWED = 256 << 20  # bytes that any file may declare
+_MOST_COMPRESSED = 100  # times a file's own size that a scene may take; real scenes compress 2 to 10 times
+
+
+class SceneError(FersError):
+    """A scene or mask that cannot be used. The message names the file, what was found and what to do."""
+
+
+@dataclass(frozen=True)
+class MapGrid:
+    """A scene whose pixels lie on a regular, possibly rotated, map grid.
+
+    Attributes:
+        transform: From (column, row) to map x, y; (0, 0) is the outer corner of the first pixel.
+        crs: Coordinate reference system as WKT; None where the file does not name one.
+    """
+
+    transform: Affine
+    crs: str | None
+
+    def xy(self, row: float, column: float) -> tuple[float, float]:
+        """Map coordinates of the centre of pixel (row, column)."""
+        return self.transform @ (column + 0.5, row + 0.5)
+
+
+@dataclass(frozen=True, eq=False)
+class LookupTable:
+    """A scene on the sensor's own grid, with a table that says which of its pixels fills each cell of a map grid (GLT).
+
+    Attributes:
+        transform: From (column, row) of the map grid to map x, y.
+        crs: Coordinate reference system of the map grid as WKT.
+        rows: ``(H', W')`` row of the scene for each cell, 0-based; -1 where nothing fills it.
+        columns: ``(H', W')`` column of the scene for each cell.
+    """
+
+    transform: Affine
+    crs: str | None
+    rows: np.ndarray
+    columns: np.ndarray
+
+    @classmethod
+    def from_glt(cls, transform: Affine, crs: str | None, glt_x: np.ndarray, glt_y: np.ndarray) -> LookupTable:
+        """From the tables as they are stored: counted from 1, 0 for nothing, negative for "filled from a neighbour"."""
+        void = (glt_x == 0) | (glt_y == 0)
+        rows, columns = np.abs(glt_y.astype(np.int64)) - 1, np.abs(glt_x.astype(np.int64)) - 1
+        rows[void] = columns[void] = -1
+        return cls(transform, crs, rows, columns)
+
+    def orthorectify(self, values: np.ndarray, fill: float = np.nan) -> np.ndarray:
+        """Push one value a pixel through the table.
+
+        Args:
+            values: ``(H, W)`` on the sensor's grid.
+            fill: For cells that nothing fills.
+
+        Returns:
+            ``(H', W')`` on the map grid.
+        """
+        filled = self.rows >= 0
+        out = np.full(self.rows.shape, fill, dtype=np.result_type(values.dtype, np.asarray(fill).dtype))
+        out[filled] = values[self.rows[filled], self.columns[filled]]
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class LatLon:
+    """A scene on the sensor's own grid, with the place of every pixel.
+
+    Attributes:
+        latitude: ``(H, W)`` degrees north.
+        longitude: ``(H, W)`` degrees east.
+    """
+
+    latitude: np.ndarray
+    longitude: np.ndarray
+
+    def xy(self, row: int, column: int) -> tuple[float, float]:
+        """Longitude and latitude of the centre of pixel (row, column)."""
+        return float(self.longitude[row, column]), float(self.latitude[row, column])
+
+
+Geometry = MapGrid | LookupTable | LatLon
+
+
+@dataclass(kw_only=True)
+class Reader(ABC):
+    """One scene in a file, read piece by piece.
+
+    Attributes:
+        path: The file that a message names (for ENVI, the header).
+        shape: ``(H, W, B)``.
+        stored: Type of the samples in the file.
+        wavelengths: ``(B,)`` band centres in nm, or None.
+        fwhm: ``(B,)`` widths at half the maximum in nm, or None.
+        good: ``(B,)`` bool, False for bands that the provider marks as unusable; None where nobody says.
+        good_source: Who says so, such as "bbl of the header"; empty where nobody does.
+        declared_nodata: Values of stored samples that mark missing data.
+        missing_if: "any" if one marked sample makes a pixel missing, "all" if each sample that is read must be marked
+            (a single 0 can be a measurement).
+        scale: ``(B,)`` factors from stored to physical values, or None.
+        offset: ``(B,)`` what is added after that, or None.
+        native_chunks: Rows, columns and bands that the file stores together: read multiples of these rows.
+        sensor: Sensor and product level, such as "EMIT L2A"; empty where unknown.
+        variable: Name of the variable inside the file.
+        map_info: The ENVI ``map info`` entry, verbatim.
+        notes: What a reader of the results should know, such as bands that are left out.
+    """
+
+    path: Path
+    shape: tuple[int, int, int]
+    stored: np.dtype
+    wavelengths: np.ndarray | None = None
+    fwhm: np.ndarray | None = None
+    good: np.ndarray | None = None
+    good_source: str = ""
+    declared_nodata: tuple[float, ...] = (UNDECLARED_NODATA,)
+    missing_if: str = "any"
+    scale: np.ndarray | None = None
+    offset: np.ndarray | None = None
+    native_chunks: tuple[int, int, int] = (1, 1, 1)
+    sensor: str = ""
+    variable: str | None = None
+    map_info: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+    grid: MapGrid | None = None
+
+    def __post_init__(self) -> None:
+        if self.stored.kind not in "biuf":
+            raise SceneError(
+                f"{self.path}: found values of type {self.stored}; a cube holds real numbers. Convert it first."
+            )
+        if len(self.shape) != 3:
+            raise SceneError(f"{self.path}: found an array of shape {self.shape}; a cube has three axes, H x W x B.")
+        if min(self.shape) < 1:
+            raise SceneError(
+                f"{self.path}: the cube is {' x '.join(map(str, self.shape))}; every axis needs at least 1."
+            )
+
+    @property
+    def bands(self) -> int:
+        """Number of bands B."""
+        return self.shape[2]
+
+    @property
+    def converted(self) -> bool:
+        """Whether ``read`` gives physical values, with NaN for missing samples, instead of stored ones."""
+        return self.scale is not None or self.offset is not None or self.missing_if == "all"
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of what ``read`` returns."""
+        return np.result_type(self.stored, np.float32) if self.converted else self.stored
+
+    @property
+    def nodata(self) -> tuple[float, ...]:
+        """Values that mark missing samples in what ``read`` returns; empty where these are NaN."""
+        return () if self.converted else self.declared_nodata
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """Where the pixels lie on the Earth; None where the file does not say. Tables are read at each call."""
+        return self.grid
+
+    def memory_map(self) -> np.ndarray | None:
+        """``(H, W, B)`` stored values as a read-only memory map; None where the format has none."""
+        return None
+
+    def load(self) -> np.ndarray:
+        """The whole cube: a memory map of the stored values if these differ from physical ones by one common factor at most,
+        else ``read()`` into memory.
+
+        Raises:
+            SceneError: It declares far more than its file holds, or is larger than the free memory.
+        """
+        factor = self.scale is None or bool((self.scale == self.scale[0]).all())
+        if factor and self.offset is None and self.missing_if == "any" and (mapped := self.memory_map()) is not None:
+            return mapped
+        size = self.dtype.itemsize * self.shape[0] * self.shape[1] * self.shape[2]
+        check_declared(self.path, size, self._size())
+        return self.read()
+
+    def _size(self) -> int:
+        """Bytes of the files with the samples."""
+        return self.path.stat().st_size
+
+    def read(self, rows: slice = slice(None), bands: slice | Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+        """Read whole rows.
+
+        Args:
+            rows: A slice of rows, of step 1.
+            bands: Bands, 0-based, in any order; all by default.
+
+        Returns:
+            ``(rows, W, bands)``. Physical values, NaN where a sample is missing, if the file declares a scale, an offset
+            or no-data by whole pixels; else the values as stored. ``dtype`` and ``nodata`` say which.
+
+        Raises:
+            SceneError: The file cannot be read there, or the block is larger than the memory.
+        """
+        start, stop, step = rows.indices(self.shape[0])
+        if step != 1:
+            raise ValueError(f"rows of step {step}: whole rows are read one after the other")
+        everything = np.arange(self.bands)
+        index = everything if bands is None else everything[bands if isinstance(bands, slice) else list(bands)]
+        height = max(0, stop - start)
+        check_memory(self.path, height * self.shape[1] * len(index) * self.dtype.itemsize)
+        if height == 0 or len(index) == 0:
+            return np.empty((height, self.shape[1], len(index)), self.dtype)
+        with refusing(self.path, f"scene (rows {start} to {stop - 1})"):
+            block = self._read(start, stop, index)
+        return self._physical(block, index) if self.converted else block
+
+    def valid(self, rows: slice = slice(None), bands: slice | Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+        """Where there is data: ``(rows, W)`` bool, True where every one of the bands has a finite, unmarked value."""
+        return self.read_valid(rows, bands)[1]
+
+    def read_valid(
+        self, rows: slice = slice(None), bands: slice | Sequence[int] | np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """``read`` and ``valid`` from one reading of the file."""
+        block = self.read(rows, bands)
+        return block, ~missing_pixels(block, self.nodata)
+
+    @abstractmethod
+    def _read(self, start: int, stop: int, index: np.ndarray) -> np.ndarray:
+        """Stored values of rows ``start`` to ``stop - 1`` and of the bands in ``index``: ``(rows, W, bands)``."""
+
+    def _physical(self, block: np.ndarray, index: np.ndarray) -> np.ndarray:
+        marked = np.zeros(block.shape, bool)
+        for value in self.declared_nodata:
+            marked |= block == in_precision_of(block, value)
+        if self.missing_if == "all":
+            marked = np.broadcast_to(marked.all(axis=2, keepdims=True), block.shape)
+        out = block.astype(self.dtype)
+        if self.scale is not None:
+            out *= self.scale[index].astype(self.dtype)
+        if self.offset is not None:
+            out += self.offset[index].astype(self.dtype)
+        out[marked] = np.nan
+        return out
+
+
+def missing_pixels(block: np.ndarray, nodata: tuple[float, ...]) -> np.ndarray:
+    """Where a block lacks data.
+
+    Args:
+        block: ``(rows, W, B)``.
+        nodata: Values that mark missing samples.
+
+    Returns:
+        ``(rows, W)`` bool, True where any band is NaN, infinite or one of ``nodata``.
+    """
+    missing = ~np.isfinite(block).all(axis=2) if block.dtype.kind == "f" else np.zeros(block.shape[:2], bool)
+    for value in nodata:
+        missing |= (block == in_precision_of(block, value)).any(axis=2)
+    return missing
+
+
+def in_precision_of(block: np.ndarray, value: float) -> np.ndarray | float:
+    """The value as the block would store it: 1e-34 in a header is not 1e-34 in float32 data."""
+    if block.dtype.kind != "f":
+        return value
+    with np.errstate(over="ignore"):
+        return np.array(value).astype(block.dtype)
+
+
+@contextmanager
+def refusing(path: Path, kind: str) -> Iterator[None]:
+    """Turn whatever a library raises on a damaged file into the one error that names it.
+
+    Args:
+        path: The file.
+        kind: What it was read as, such as "MATLAB file".
+
+    Raises:
+        SceneError: Anything was raised inside the block.
+    """
+    try:
+        yield
+    except SceneError:
+        raise
+    except MemoryError as error:
+        raise SceneError(
+            f"{path}: the memory is too small to read it as a {kind}. Give a smaller cut of the scene."
+        ) from error
+    except Exception as error:  # the libraries raise a dozen kinds of error on a damaged file
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise SceneError(
+            f"{path}: cannot be read as a {kind} ({reason}). Is it complete? Copy or save it again."
+        ) from error
+
+
+def check_memory(path: Path, size: int) -> None:
+    """Refuse to allocate more than the memory that is free.
+
+    Raises:
+        SceneError: ``size`` bytes are more than that.
+    """
+    if size > _ALWAYS_ALLOWED and size > (free := free_memory()):
+        raise SceneError(
+            f"{path}: {size / 1e9:.1f} GB would be read at once, and {free / 1e9:.1f} GB of memory are free. "
+            "Read fewer rows or bands at a time, or give a smaller cut of the scene."
+        )
+
+
+def check_declared(path: Path, size: int, stored: int) -> None:
+    """Refuse a file that declares far more data than it can hold, before anything is allocated.
+
+    Args:
+        path: The file.
+        size: Bytes of the array that it declares.
+        stored: Bytes that the file has for it.
+
+    Raises:
+        SceneError: More than 256 MiB, and more than 100 times what is stored; or more than the free memory.
+    """
+    if size > _ALWAYS_ALLOWED and size > _MOST_COMPRESSED * stored:
+        raise SceneError(
+            f"{path}: declares an array of {size / 1e9:.1f} GB and holds {stored / 1e6:.3g} MB for it. "
+            "The file is cut short, damaged or made to fill the memory. Save it again."
+        )
+    check_memory(path, size)
+
+
+def free_memory() -> int:
+    """Bytes of memory that can be used without swapping."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    if hasattr(os, "sysconf"):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 1 << 62  # Windows: NumPy's own MemoryError is turned into the refusal
+
+
+def windowed(index: np.ndarray) -> tuple[slice, np.ndarray | slice]:
+    """The contiguous range that covers these bands, and what to take of it afterwards."""
+    low, high = int(index.min()), int(index.max()) + 1
+    if len(index) == high - low and (np.diff(index) == 1).all():
+        return slice(low, high), slice(None)
+    return slice(low, high), index - low
+
+
+def copied(cube: np.ndarray, start: int, stop: int, index: np.ndarray) -> np.ndarray:
+    """Rows and bands of a memory map ``(H, W, B)`` in memory; the file's pages are let go."""
+    window, chosen = windowed(index)
+    return np.array(cube[start:stop, :, window][:, :, chosen])

@@ -1,0 +1,205 @@
+"""Read a hyperspectral cube or a ground-truth mask from the files that people have.
+
+A cube is H x W x B whatever the file's own order; `fers.scenes.readers` knows the formats. ``.npy`` and ENVI files are
+memory-mapped: nothing is read before it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fers.scenes.readers import SceneError, open_scene, read_array
+from fers.scenes.readers.base import UNDECLARED_NODATA, missing_pixels, refusing
+from fers.util.errors import did_you_mean
+
+__all__ = ["LabelledScene", "Scene", "SceneError", "nodata_pixels", "read_mask", "read_scene", "row_blocks"]
+
+MIN_SIDE = 9  # px: reflect padding of 4, and enough pixels for RX
+MASK_SUFFIXES = (".png", ".mat", ".npy", ".npz")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One hyperspectral scene.
+
+    Attributes:
+        name: Scene name, the file's stem unless the dataset knows better.
+        cube: ``(H, W, B)`` array of any real numeric type, possibly a read-only memory map. Values as stored; physical ones,
+            with NaN for missing samples, where the file scales its bands differently.
+        path: The file it was read from (for ENVI, the header).
+        wavelengths: ``(B,)`` band centres in nm, where the file has them.
+        nodata: Values that mark missing samples: what the file declares, else -9999. Empty where they are NaN.
+        map_info: The ENVI ``map info`` entry, verbatim, where the file has one.
+        variable: The name of the variable inside the file, for .mat and .npz.
+        notes: What a reader of its results should know, such as that it is a cut of the published scene.
+        fwhm: ``(B,)`` widths of the bands in nm, where the file has them.
+        good: ``(B,)`` bool, False for bands that the provider marks as unusable, where it does.
+        good_source: Who marks them, such as "bbl of the header".
+        sensor: Sensor and product level, where the file says.
+    """
+
+    name: str
+    cube: np.ndarray
+    path: Path
+    wavelengths: np.ndarray | None = None
+    nodata: tuple[float, ...] = (UNDECLARED_NODATA,)
+    map_info: tuple[str, ...] | None = None
+    variable: str | None = None
+    notes: tuple[str, ...] = ()
+    fwhm: np.ndarray | None = None
+    good: np.ndarray | None = None
+    good_source: str = ""
+    sensor: str = ""
+
+    @property
+    def bands(self) -> int:
+        """Number of bands B in the file."""
+        return self.cube.shape[2]
+
+
+@dataclass(frozen=True)
+class LabelledScene:
+    """A scene of a test set, not read yet.
+
+    Attributes:
+        name: Scene name, as in the paper's tables.
+        path: The file with the cube.
+        load: Reads it: the Scene and its ``(H, W)`` bool mask, True at anomalies.
+    """
+
+    name: str
+    path: Path
+    load: Callable[[], tuple[Scene, np.ndarray]]
+
+
+def select_scenes(found: list[LabelledScene], names: str, folder: Path) -> list[LabelledScene]:
+    """The scenes of a comma-separated list of names, in that order; every one for ``all``.
+
+    Raises:
+        SceneError: One of them is not there.
+    """
+    if names == "all":
+        return found
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    by_name = {scene.name: scene for scene in found}
+    missing = [name for name in wanted if name not in by_name]
+    if missing or not wanted:
+        raise SceneError(
+            f"{folder}: no scene {', '.join(missing) or 'was named'}; found {', '.join(by_name)}."
+            f"{did_you_mean(missing[0], by_name) if missing else ''} Choose among these."
+        )
+    return [by_name[name] for name in wanted]
+
+
+def read_scene(
+    path: str | Path, variable: str | None = None, name: str | None = None, nodata: tuple[float, ...] | None = None
+) -> Scene:
+    """Read a cube as H x W x B.
+
+    Args:
+        path: A file of any format that `fers.scenes.readers.open_scene` knows.
+        variable: The variable to take from a file that holds several; by default the only three-dimensional one.
+        name: Scene name; the file's stem by default.
+        nodata: Values that mark missing samples, instead of what the file declares.
+
+    Returns:
+        The scene; its cube is a memory map for .npy and ENVI.
+
+    Raises:
+        SceneError: The file is missing, unreadable, of an unknown type, or holds no (or more than one) cube.
+    """
+    reader = open_scene(path, variable)
+    return Scene(
+        name=name or Path(path).stem,
+        cube=reader.load(),
+        path=reader.path,
+        wavelengths=reader.wavelengths,
+        nodata=reader.nodata if nodata is None else nodata,
+        map_info=reader.map_info,
+        variable=reader.variable,
+        notes=reader.notes,
+        fwhm=reader.fwhm,
+        good=reader.good,
+        good_source=reader.good_source,
+        sensor=reader.sensor,
+    )
+
+
+def read_mask(path: str | Path, variable: str | None = None, shape: tuple[int, int] | None = None) -> np.ndarray:
+    """Read a ground-truth mask.
+
+    Args:
+        path: .png (RGB as HAD100's, where an anomaly has green 255; or grey, where it is not zero), .mat, .npy or .npz.
+        variable: The variable to take from a .mat or .npz file; by default the only two-dimensional one of ``shape``.
+        shape: The scene's (H, W), which the mask must have.
+
+    Returns:
+        ``(H, W)`` bool array, True where an anomaly is.
+
+    Raises:
+        SceneError: The file is missing, unreadable, of another shape, or holds more than two values.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise SceneError(f"{path}: no such file. Each scene needs a ground-truth mask of its name.")
+    suffix = path.suffix.lower()
+    if suffix == ".png":
+        mask = _read_png_mask(path)
+    elif suffix in MASK_SUFFIXES:
+        mask = read_array(path, variable, shape=shape)
+    else:
+        raise SceneError(f"{path}: not a mask format that is read here. Give {', '.join(MASK_SUFFIXES)}.")
+    if mask.dtype.kind not in "biuf":
+        raise SceneError(f"{path}: found values of type {mask.dtype}; a mask holds numbers. Convert it first.")
+    if mask.dtype.kind == "f" and not (finite := np.isfinite(mask)).all():
+        raise SceneError(
+            f"{path}: {int((~finite).sum())} pixels of the mask are NaN or infinite. Say for each whether it is an anomaly."
+        )
+    values = np.unique(mask)
+    if len(values) > 2 or (len(values) == 2 and values[0] != 0):
+        shown = ", ".join(f"{v}" for v in values[:5])
+        raise SceneError(
+            f"{path}: a mask holds 0 for background and one other value for anomalies; found {len(values)} values "
+            f"({shown}{', ...' if len(values) > 5 else ''}). Binarise it first."
+        )
+    if shape is not None and mask.shape != tuple(shape):
+        raise SceneError(
+            f"{path}: the mask is {' x '.join(map(str, mask.shape))} and its scene is {shape[0]} x {shape[1]}. "
+            "Both must be of the same scene, rows first."
+        )
+    return mask != 0
+
+
+def nodata_pixels(scene: Scene, bands: slice = slice(None)) -> np.ndarray:
+    """Where a scene has no data.
+
+    Args:
+        scene: The scene.
+        bands: The bands to look at.
+
+    Returns:
+        ``(H, W)`` bool, True where any of the bands is NaN, infinite or one of ``scene.nodata``.
+    """
+    bad = np.empty(scene.cube.shape[:2], dtype=bool)
+    for rows in row_blocks(scene.cube.shape):
+        bad[rows] = missing_pixels(np.asarray(scene.cube[rows, :, bands]), scene.nodata)
+    return bad
+
+
+def row_blocks(shape: tuple[int, ...], samples: int = 1 << 24) -> list[slice]:
+    """Slices of whole rows, of at most about ``samples`` values each, so that a memory map is read piece by piece."""
+    rows = max(1, samples // max(1, int(np.prod(shape[1:]))))
+    return [slice(start, min(start + rows, shape[0])) for start in range(0, shape[0], rows)]
+
+
+def _read_png_mask(path: Path) -> np.ndarray:
+    with refusing(path, "PNG image"), Image.open(path, formats=["PNG"]) as image:  # others start external programs
+        pixels = np.asarray(image.convert("RGB") if image.mode in ("P", "PA", "RGBA", "LA") else image)
+    if pixels.ndim == 3:
+        return pixels[:, :, 1] == 255  # as HAD100 marks anomalies
+    return pixels

@@ -1,0 +1,193 @@
+"""How a scene is cut for computing: strips, which decide the numbers, and blocks of strips, which decide the memory.
+
+A strip is a few whole rows. Its height depends on the file, never on the memory or on the workers. Everything is computed
+strip by strip, so the results are the same bits for every block height. A block is what a worker reads at once.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from fers.util.errors import FersError
+
+STRIP_PIXELS = 1 << 15  # more gain no speed
+MIN_SIDE = 9  # px; Spe-FEN looks 3 px further, and reflects at the scene's border
+MAX_STRIPS = 64  # in a block: progress stays visible and little is lost when a run stops
+_BASE = 600 << 20  # bytes: Python with PyTorch, GDAL and a network loaded
+_TILE = 64 << 20  # bytes: what a network holds between its layers, for one tile
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+class PlanError(FersError):
+    """A scene that cannot be cut as asked."""
+
+
+def parse_size(text: str) -> int:
+    """Bytes in a text such as ``2GB``, ``500 MB`` or ``1.5G``.
+
+    Raises:
+        PlanError: It is no such text.
+
+    Example:
+        >>> parse_size("1.5 GB")
+        1610612736
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([KMGT]?)i?B?\s*", text, re.IGNORECASE)
+    if match is None:
+        raise PlanError(f"memory '{text}': not a size. Give a number and a unit, such as 2GB or 500MB.")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Rows ``start`` to ``stop - 1``; the ``number``-th strip of the ``segment``-th segment."""
+
+    start: int
+    stop: int
+    segment: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Strips that one task reads and computes."""
+
+    index: int
+    strips: tuple[Strip, ...]
+
+    @property
+    def start(self) -> int:
+        """First row."""
+        return self.strips[0].start
+
+    @property
+    def stop(self) -> int:
+        """Row after the last."""
+        return self.strips[-1].stop
+
+    def outer_rows(self, height: int, halo: int) -> slice:
+        """The rows to read: those of the block, and as many of the halo as the scene has."""
+        return slice(max(self.start - halo, 0), min(self.stop + halo, height))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Strips, segments and blocks of one scene.
+
+    Attributes:
+        height, width: Of the scene.
+        bands: C, as computed with.
+        strip_rows: Rows of a strip.
+        segment_strips: Strips of a segment, the part of a scene that has a background of its own.
+        block_strips: Strips of a block.
+        workers: How many blocks are computed at a time.
+        peak: Bytes that this is expected to take, all in all.
+    """
+
+    height: int
+    width: int
+    bands: int
+    strip_rows: int
+    segment_strips: int
+    block_strips: int
+    workers: int
+    peak: int
+
+    @property
+    def strips(self) -> list[Strip]:
+        """All strips, in the order of rows."""
+        return [
+            Strip(
+                row, min(row + self.strip_rows, self.height), index // self.segment_strips, index % self.segment_strips
+            )
+            for index, row in enumerate(range(0, self.height, self.strip_rows))
+        ]
+
+    @property
+    def blocks(self) -> list[Block]:
+        """All blocks, in the order of rows."""
+        strips, step = self.strips, self.block_strips
+        return [Block(i // step, tuple(strips[i : i + step])) for i in range(0, len(strips), step)]
+
+    @property
+    def segment_lengths(self) -> list[int]:
+        """Strips in each segment."""
+        strips = -(-self.height // self.strip_rows)
+        return [min(self.segment_strips, strips - i) for i in range(0, strips, self.segment_strips)]
+
+    @property
+    def segment_centres(self) -> np.ndarray:
+        """Row, with fractions, in the middle of each segment."""
+        rows = self.segment_strips * self.strip_rows
+        starts = np.arange(len(self.segment_lengths)) * rows
+        return (starts + np.minimum(starts + rows, self.height) - 1) / 2
+
+
+def make_plan(
+    shape: tuple[int, int, int],
+    read_bytes: int,
+    memory: int,
+    workers: int = 1,
+    chunk_rows: int = 1,
+    segment_rows: int | None = None,
+    maps: int = 1,
+    halo: int = 3,
+    copies: int = 5,
+) -> Plan:
+    """Cut a scene so that the work fits into a given memory.
+
+    Args:
+        shape: ``(H, W, C)``, C as computed with.
+        read_bytes: Bytes of one pixel as the reader gives it.
+        memory: Bytes that the whole process may take.
+        workers: How many blocks are computed at a time, in this memory.
+        chunk_rows: Rows that the file stores together.
+        segment_rows: Rows of a segment, about; None for one background for the whole scene.
+        maps: Score maps that are kept to the end.
+        halo: Rows that are needed beyond a strip.
+        copies: How often a strip is in the memory at a time, in float32: values, cube, features, their sum, the border.
+
+    Raises:
+        PlanError: The scene is too small, or one strip for each worker does not fit.
+    """
+    height, width, bands = shape
+    if min(height, width) < MIN_SIDE:
+        raise PlanError(f"the scene is {height} x {width} px; at least {MIN_SIDE} px on each side are needed.")
+    strip_rows = _strip_rows(height, width, chunk_rows)
+    strips = -(-height // strip_rows)
+    segment_strips = strips if segment_rows is None else min(strips, max(1, round(segment_rows / strip_rows)))
+    segments = -(-strips // segment_strips)
+
+    strip = (strip_rows + 2 * halo) * width * 4 * copies * bands + _TILE + 12 * 8 * bands**2
+    fixed = _BASE + 8 * maps * height * width + 2 * maps * segments * 8 * bands**2
+    finish = 24 * height * width  # sorted scores, tail probabilities, labels
+
+    def peak(block_strips: int) -> int:
+        rows = block_strips * strip_rows + 2 * halo
+        return fixed + max(finish, workers * (strip + 2 * rows * width * read_bytes))
+
+    if peak(1) > memory:
+        raise PlanError(
+            f"{workers} worker(s) need {peak(1) / 1e9:.2f} GB for the smallest blocks of this scene ({strip_rows} rows); "
+            f"{memory / 1e9:.2f} GB are given. Give more --memory or fewer --workers."
+        )
+    block_strips = 1
+    while (
+        2 * block_strips <= min(MAX_STRIPS, max(1, strips // (2 * workers))) and peak(2 * block_strips) <= memory
+    ):  # powers of two, so that a block is one node of the tree of moments
+        block_strips *= 2
+    return Plan(height, width, bands, strip_rows, segment_strips, block_strips, workers, peak(block_strips))
+
+
+def _strip_rows(height: int, width: int, chunk_rows: int) -> int:
+    """Rows of a strip: about ``STRIP_PIXELS``, and if that is near, a multiple or a part of what the file stores together."""
+    rows = max(STRIP_PIXELS // width, MIN_SIDE)
+    if chunk_rows <= rows:
+        rows = rows // chunk_rows * chunk_rows
+    else:
+        parts = [chunk_rows // n for n in range(1, chunk_rows + 1) if chunk_rows % n == 0]
+        rows = next((part for part in parts if rows // 2 < part <= rows), rows)
+    return min(rows, height)

@@ -1,0 +1,40 @@
+"""Where training runs: on the CPU, on a GPU, or in several processes."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration
+
+from fers.training.config import PRECISIONS, TrainingError
+
+
+def make_accelerator(precision: str = "fp32", device: str = "auto") -> Accelerator:
+    """The accelerator of this process, alone or one of those that ``torchrun`` or ``accelerate launch`` started.
+
+    Args:
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+        device: ``auto``, ``gpu``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``. With several processes each takes a GPU of its own.
+
+    Raises:
+        TrainingError: The device or the precision cannot be had.
+    """
+    if device not in ("auto", "cpu"):
+        name = ("cuda" if torch.cuda.is_available() else "mps") if device == "gpu" else device
+        try:
+            torch.zeros(1, device=name)
+            if ":" in device and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+                torch.cuda.set_device(device)
+        except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise TrainingError(f"--device {device}: not usable here ({reason}). Take auto or cpu.") from error
+    try:
+        return Accelerator(
+            mixed_precision=PRECISIONS[precision],
+            cpu=device == "cpu",
+            dataloader_config=DataLoaderConfiguration(split_batches=True),
+        )
+    except ValueError as error:  # such as fp16 where the device has none
+        raise TrainingError(f"--precision {precision}: {error} Use --precision fp32.") from error

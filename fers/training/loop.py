@@ -1,0 +1,238 @@
+"""The one training loop: any ``Stage`` on one device or many, resumable, with its curves on disk.
+
+Hugging Face Accelerate places things, splits each batch over the processes and averages gradients; a batch of
+``batch_size`` patches is the same batch however many processes share it. What is a statistic of the batch is computed
+over the whole of it: stages gather features (``gather_batch``), batch norms become SyncBatchNorm. PyTorch has that for
+GPUs only; processes on CPUs keep batch-norm statistics of their own share, and the loop says so.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence, Sized
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.utils.data import DataLoader, Sampler
+from tqdm import tqdm
+
+from fers.fast.training import fold_batch_norms
+from fers.networks import CheckpointInfo, save_checkpoint
+from fers.training.config import TrainConfig, TrainingError
+from fers.training.resume import RESUME_FILE, RunFolder
+from fers.training.stage import Stage, batch_statistics
+
+_LOOK_EVERY = {"cpu": 1}  # steps between two looks at the losses, 20 elsewhere: to look is to wait for the device
+
+
+class Patches(Sized, Protocol):
+    """A data set whose items are tensors, or tuples of them: the arguments of a stage's loss, one sample each."""
+
+    def __getitem__(self, index: int, /) -> torch.Tensor | tuple[torch.Tensor, ...]: ...
+
+
+class Trainer:
+    """Trains a stage.
+
+    Args:
+        stage: On the CPU; it is trained in place.
+        config: How.
+        accelerator: From ``make_accelerator``.
+        info: What the checkpoint of the stage's branch says of itself, but for epoch and metrics; None writes none.
+            With it the branch is written to ``config.save_dir`` after every epoch, or, with ``score``, after each one
+            that is the best so far.
+        score: Of the stage as it is, higher is better; with it the best epoch is kept instead of the last.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        config: TrainConfig,
+        accelerator: Accelerator,
+        info: CheckpointInfo | None = None,
+        score: Callable[[], float] | None = None,
+    ):
+        self.stage, self.config, self.accelerator, self.info, self.score = stage, config, accelerator, info, score
+
+    def fit(self, train: Patches, held_out: Patches | None = None) -> None:
+        """Train from the beginning, or from where the run to resume was stopped.
+
+        Args:
+            train: To train on.
+            held_out: For a loss that is only looked at; None or empty for none.
+
+        Raises:
+            TrainingError: The batch does not fit the data or the processes, the folder holds another run, or the loss
+                is not finite.
+        """
+        stage, config, accelerator = self.stage, self.config, self.accelerator
+        _check_batch(len(train), config.batch_size, accelerator.num_processes)
+        folder = RunFolder(config)
+        folder.check()
+        self._prepare_stage()
+        trained = [parameter for parameter in stage.parameters() if parameter.requires_grad]
+        fused = accelerator.device.type in ("cpu", "cuda")
+        order = EpochOrder(len(train), config.seed)
+        model, optimizer, loader = accelerator.prepare(
+            stage,
+            torch.optim.Adam(trained, config.lr, config.betas, fused=fused),
+            DataLoader(
+                train,  # type: ignore[arg-type]  # any sequence will do
+                config.batch_size,
+                sampler=order,
+                drop_last=True,
+                num_workers=config.workers,
+                persistent_workers=config.workers > 0,
+                pin_memory=accelerator.device.type == "cuda",
+            ),
+        )
+        done, best = folder.restore(stage, optimizer, accelerator) if config.resume else (0, -math.inf)
+        log = None
+        for epoch in range(done + 1, config.epochs + 1):
+            order.epoch = epoch
+            began = time.perf_counter()
+            losses = self._train_epoch(model, loader, optimizer, epoch)
+            seconds = time.perf_counter() - began
+            if accelerator.is_main_process:
+                log = log or folder.begin(done)
+                entry: dict[str, Any] = {
+                    "epoch": epoch,
+                    "step": epoch * len(loader),
+                    **losses,
+                    "held_out": self._held_out_losses(held_out),
+                    "lr": config.lr,
+                    "seconds": round(seconds, 3),
+                    "patches_per_second": round(len(loader) * config.batch_size / seconds, 2),
+                    "selection": "last",
+                }
+                if self.score is not None:
+                    stage.eval()
+                    entry |= {"selection": "test-auc", "test_auc": self.score()}
+                if self.score is None or entry["test_auc"] > best:
+                    best = entry.get("test_auc", best)
+                    self._keep(entry)
+                log.write(entry)
+            accelerator.wait_for_everyone()
+            folder.store(stage, optimizer, accelerator, epoch, best)
+        if log is not None:
+            log.close()
+        accelerator.wait_for_everyone()
+
+    def _train_epoch(
+        self, model: nn.Module, loader: DataLoader, optimizer: torch.optim.Optimizer, epoch: int
+    ) -> dict[str, object]:
+        """One pass over the training patches; returns the mean loss and its terms."""
+        model.train()
+        accelerator = self.accelerator
+        bar = tqdm(
+            loader,
+            desc=f"epoch {epoch}/{self.config.epochs}",
+            unit="step",
+            leave=False,
+            disable=None if accelerator.is_main_process else True,  # None: no bar where stderr is not a terminal
+        )
+        look_every = _LOOK_EVERY.get(accelerator.device.type, 20)
+        sums, unseen = torch.zeros((), dtype=torch.float64), []  # unseen: of the last steps, still on the device
+        for step, batch in enumerate(bar, start=1):
+            total, terms = model(*_channels_last(batch))
+            optimizer.zero_grad()
+            accelerator.backward(total)
+            unseen.append(accelerator.reduce(torch.stack([total, *terms.values()]).detach(), "mean"))
+            if len(unseen) == look_every or step == len(loader):
+                for back, values in enumerate(torch.stack(unseen).cpu().double(), start=1 - len(unseen)):
+                    if not values.isfinite().all():
+                        raise TrainingError(_not_finite(values, tuple(terms), epoch, step + back, self.config))
+                    sums = sums + values
+                bar.set_postfix(loss=f"{values[0]:.4f}", refresh=False)
+                unseen.clear()
+            optimizer.step()
+        loss, *means = (sums / len(loader)).tolist()
+        return {"loss": loss, "terms": dict(zip(terms, means, strict=True))}
+
+    @torch.no_grad()
+    def _held_out_losses(self, data: Patches | None) -> dict[str, object] | None:
+        """Mean loss and terms over held-out patches, normalised as in training; this process alone computes it."""
+        if data is None or not len(data):
+            return None
+        sums = torch.zeros((), dtype=torch.float64)
+        with batch_statistics(self.stage):
+            for batch in DataLoader(data, self.config.batch_size):  # type: ignore[arg-type]
+                batch = [tensor.to(self.accelerator.device) for tensor in _channels_last(batch)]
+                total, terms = self.stage(*batch)
+                sums = sums + torch.stack([total, *terms.values()]).cpu().double() * len(batch[0])
+        loss, *means = (sums / len(data)).tolist()
+        return {"loss": loss, "terms": dict(zip(terms, means, strict=True))}
+
+    def _prepare_stage(self) -> None:
+        """What the device and the number of processes ask for. The result of training stays the same."""
+        stage, accelerator = self.stage, self.accelerator
+        for layers in stage.fixed_layers():
+            if any(isinstance(module, nn.BatchNorm2d) for module in layers.modules()):  # else it is done already
+                fold_batch_norms(layers)
+        if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+            nn.SyncBatchNorm.convert_sync_batchnorm(stage)
+        elif accelerator.num_processes > 1:
+            stage.train()
+            if any(isinstance(module, nn.BatchNorm2d) and module.training for module in stage.modules()):
+                accelerator.print("note: on CPUs each process normalises by the batch statistics of its own share.")
+        stage.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _keep(self, entry: dict) -> None:
+        if self.info is None:
+            return
+        metrics = {"train_loss": entry["loss"]}
+        if entry["held_out"]:
+            metrics["held_out_loss"] = entry["held_out"]["loss"]
+        if "test_auc" in entry:
+            metrics["test_auc"] = entry["test_auc"]
+        info = replace(self.info, epoch=entry["epoch"], metrics=metrics)
+        save_checkpoint(self.stage.branch, self.config.save_dir / self.stage.checkpoint, info)
+
+
+class EpochOrder(Sampler):
+    """A permutation of the patches for each epoch, drawn from the seed and the epoch alone.
+
+    So an epoch's order needs no history: a resumed run, and any number of processes, see the same batches.
+    """
+
+    def __init__(self, length: int, seed: int):
+        self.length, self.seed, self.epoch = length, seed, 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(np.random.RandomState([self.seed, self.epoch]).permutation(self.length).tolist())
+
+
+def _channels_last(batch: torch.Tensor | list | tuple) -> tuple[torch.Tensor, ...]:
+    """A batch as a tuple, its images in the layout in which convolutions are fastest."""
+    batch = (batch,) if isinstance(batch, torch.Tensor) else batch
+    return tuple(x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in batch)
+
+
+def _check_batch(patches: int, batch_size: int, processes: int) -> None:
+    if batch_size % processes:
+        raise TrainingError(
+            f"--batch_size {batch_size}: is shared by {processes} processes, so it must be a multiple of {processes}."
+        )
+    if patches < batch_size:
+        raise TrainingError(
+            f"{patches} training patches are fewer than one batch of {batch_size}. Give a smaller --batch_size, a larger "
+            "--train_ratio, or more patches."
+        )
+
+
+def _not_finite(values: torch.Tensor, names: Sequence[str], epoch: int, step: int, config: TrainConfig) -> str:
+    bad = [name for name, value in zip(names, values[1:], strict=True) if not value.isfinite()]
+    last = config.save_dir / RESUME_FILE
+    good = f"{last} (epoch {epoch - 1})" if epoch > 1 else "none, this was the first epoch"
+    return (
+        f"epoch {epoch}, step {step}: the loss is not finite; term {', '.join(bad) or 'none, but their weighted sum'}. "
+        f"Last good checkpoint: {good}. Try a smaller --lr, or --precision fp32."
+    )

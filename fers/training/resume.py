@@ -1,0 +1,205 @@
+"""A run's folder: what it holds, what may be done with it, and the file to resume from."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from fers.training.config import TrainConfig, TrainingError
+from fers.training.log import LOG_FILE, Log, read_log
+from fers.training.stage import Stage
+from fers.util.files import atomic_path, remove_leftovers
+
+RESUME_FILE = "last.pt"
+FINISHED_FILE = "finished.json"
+_KEYS = {"config", "epoch", "best", "stage", "optimizer", "scaler", "generators"}
+
+
+class RunFolder:
+    """The folder of a run.
+
+    Args:
+        config: Of the run that starts or goes on here.
+    """
+
+    def __init__(self, config: TrainConfig):
+        self.config = config
+        self.path = config.save_dir
+        self.resume_file, self.finished_file = self.path / RESUME_FILE, self.path / FINISHED_FILE
+
+    def check(self) -> None:
+        """See that no run is lost.
+
+        Raises:
+            TrainingError: The folder holds a run, and neither ``resume`` nor ``overwrite`` was asked for.
+        """
+        refuse_to_overwrite(self.path, self.config.resume or self.config.overwrite)
+
+    def finished(self) -> bool:
+        """Whether the run to resume came to its end before.
+
+        Raises:
+            TrainingError: What finished here is another run, or it is to be trained further.
+        """
+        if not self.config.resume or not self.finished_file.is_file():
+            return False
+        try:
+            found = json.loads(self.finished_file.read_text())
+            epochs, before = int(found["epochs"]), dict(found["config"])
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise TrainingError(
+                f"{self.finished_file}: cannot be read ({error}). Start anew with --overwrite."
+            ) from error
+        self._require_same(self.finished_file, before)
+        if epochs < self.config.epochs:
+            raise TrainingError(
+                f"{self.path}: this run is finished after {epochs} epochs and has no resume file any more; --epochs is "
+                f"{self.config.epochs}. Start anew with --overwrite, or give another --save_dir."
+            )
+        self.resume_file.unlink(missing_ok=True)  # a kill may have come between the two steps of finish
+        return True
+
+    def sweep(self) -> None:
+        """Remove temporary files that processes left here which are no longer alive."""
+        remove_leftovers(self.path)
+
+    def begin(self, done: int) -> Log:
+        """Open the log once an epoch is done. With nothing done before, what is left of another run goes now."""
+        if not done:
+            for old in (self.resume_file, self.finished_file, *self.path.glob("events.out.tfevents*")):
+                old.unlink(missing_ok=True)
+        return Log(self.path, done, self.config.epochs)
+
+    def finish(self) -> None:
+        """Mark the run as finished and remove the resume file, which is large and has no use any more."""
+        with atomic_path(self.finished_file) as temporary:
+            temporary.write_text(
+                json.dumps({"epochs": self.config.epochs, "config": self.config.must_match()}, indent=1) + "\n"
+            )
+        self.resume_file.unlink(missing_ok=True)
+
+    def store(
+        self, stage: Stage, optimizer: torch.optim.Optimizer, accelerator: Accelerator, epoch: int, best: float
+    ) -> None:
+        """Write ``last.pt``, whole or not at all: weights, optimiser, random generators, position."""
+        generators = gather_object([torch.get_rng_state()])
+        if not accelerator.is_main_process:
+            return
+        state = {
+            "config": json.dumps(self.config.must_match()),
+            "epoch": epoch,
+            "best": best,
+            "stage": stage.resume_state(),
+            "optimizer": optimizer.state_dict(),
+            "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else {},
+            "generators": generators,
+        }
+        try:
+            with atomic_path(self.resume_file) as temporary:
+                torch.save(state, temporary)
+        except RuntimeError as error:  # what PyTorch makes of a full disk
+            raise OSError(f"{self.resume_file}: cannot be written ({str(error).splitlines()[0]})") from error
+
+    def restore(self, stage: Stage, optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> tuple[int, float]:
+        """Read ``last.pt`` into everything, once all of it is known to fit.
+
+        Returns:
+            The epochs done and the best score so far.
+
+        Raises:
+            TrainingError: The file is damaged, or belongs to another run.
+        """
+        path = self.resume_file
+        if not path.is_file():
+            accelerator.print(f"nothing to resume in {self.path}: starting from the beginning")
+            return 0, -math.inf
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            problem = "" if isinstance(state, dict) and state.keys() == _KEYS else "it lacks parts, or has others"
+            before = {} if problem else dict(json.loads(state["config"]))
+        except Exception as error:  # a damaged file makes the unpickler raise almost anything
+            problem = (str(error) or type(error).__name__).splitlines()[0]
+        if problem:
+            raise TrainingError(f"{path}: cannot be read as a run to resume ({problem}). Start anew with --overwrite.")
+        self._require_same(path, before)
+        try:
+            problem = _misfit(state, stage, optimizer, self.config)
+            if not problem:
+                stage.load_state_dict(state["stage"], strict=False)
+                now = optimizer.state_dict()["param_groups"]  # the file's are seen to agree in what counts
+                optimizer.load_state_dict({"state": state["optimizer"]["state"], "param_groups": now})
+                if accelerator.scaler is not None:
+                    accelerator.scaler.load_state_dict(state["scaler"])
+                if accelerator.process_index < len(state["generators"]):
+                    torch.set_rng_state(state["generators"][accelerator.process_index])
+        except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+            problem = (str(error) or type(error).__name__).splitlines()[0]
+        if problem:
+            raise TrainingError(f"{path}: does not fit this run ({problem}). Start anew with --overwrite.")
+        accelerator.print(f"resumed from {path} after epoch {state['epoch']}")
+        return state["epoch"], state["best"]
+
+    def _require_same(self, path: Path, before: dict) -> None:
+        now = self.config.must_match()
+        changed = [
+            f"{k} was {before.get(k)!r}, is {now.get(k)!r}" for k in sorted(now | before) if before.get(k) != now.get(k)
+        ]
+        if changed:
+            raise TrainingError(
+                f"{path}: belongs to another run ({'; '.join(changed)}). Repeat its options, or give another --save_dir."
+            )
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a folder has anything of a run in it."""
+    return any((folder / name).is_file() for name in (RESUME_FILE, FINISHED_FILE, LOG_FILE))
+
+
+def refuse_to_overwrite(folder: Path, allowed: bool) -> None:
+    """Raise a ``TrainingError`` if a folder holds a run, unless that is allowed."""
+    if holds_run(folder) and not allowed:
+        entries, _ = read_log(folder / LOG_FILE)
+        raise TrainingError(
+            f"{folder}: holds a run already ({len(entries)} epochs in its log). Go on with it by --resume, start anew over "
+            "it by --overwrite, or give another --save_dir."
+        )
+
+
+def _misfit(state: dict, stage: Stage, optimizer: torch.optim.Optimizer, config: TrainConfig) -> str:
+    """What of a resume file does not fit; empty where all does."""
+    epoch, best = state["epoch"], state["best"]
+    if type(epoch) is not int or epoch < 1 or not isinstance(best, float) or math.isnan(best):
+        return f"epoch {epoch!r}, best {best!r}"
+    if epoch > config.epochs:
+        return f"it is at epoch {epoch}, --epochs is {config.epochs}"
+    expected = stage.resume_state()
+    if problem := _tensors_differ(state["stage"], expected):
+        return problem
+    [now], [group] = optimizer.param_groups, state["optimizer"]["param_groups"]
+    if group["params"] != list(range(len(now["params"]))) or (group["lr"], *group["betas"]) != (
+        now["lr"],
+        *now["betas"],
+    ):
+        return "its optimiser has other settings"
+    moments = state["optimizer"]["state"]
+    for index, parameter in enumerate(now["params"]):
+        like = {"exp_avg": parameter, "exp_avg_sq": parameter, "step": torch.zeros(())}
+        if problem := _tensors_differ(moments.get(index, {}), like):
+            return f"optimiser, tensor {index}: {problem}"
+    return ""
+
+
+def _tensors_differ(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> str:
+    if odd := sorted(found.keys() ^ expected.keys()):
+        return f"{'lacks' if odd[0] in expected else 'has an extra'} {odd[0]}"
+    for key, value in expected.items():
+        if (found[key].shape, found[key].dtype) != (value.shape, value.dtype):
+            return f"{key} is {tuple(found[key].shape)} {found[key].dtype}, not {tuple(value.shape)} {value.dtype}"
+        if value.is_floating_point() and not found[key].isfinite().all():
+            return f"{key} holds values that are not finite"
+    return ""

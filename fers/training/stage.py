@@ -1,0 +1,84 @@
+"""What the loop trains: a ``Stage``, the networks of one of the two stages with their loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import ClassVar
+
+import torch
+import torch.distributed.nn.functional as distributed
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from fers.networks.backbones import Branch
+
+Terms = dict[str, torch.Tensor]
+
+
+class Stage(nn.Module):
+    """What is trained: the networks of a stage, and their loss.
+
+    Args:
+        losses: Names of the terms in force. The others are computed and logged, and train nothing.
+
+    Attributes:
+        checkpoint: Name of the file that ``branch`` is kept in.
+        loss: Of a batch: the total, and its terms by name without their weights; all of them float32 scalars.
+    """
+
+    checkpoint: ClassVar[str]
+    loss: Callable[..., tuple[torch.Tensor, Terms]]
+
+    def __init__(self, losses: Sequence[str]):
+        super().__init__()
+        self.losses = tuple(losses)
+
+    @property
+    def branch(self) -> Branch:
+        """The network that is kept when training is over."""
+        raise NotImplementedError
+
+    def fixed_layers(self) -> list[nn.Module]:
+        """Layers that never change, batch norms' statistics included. A resume file leaves them out."""
+        return []
+
+    def forward(self, *batch: torch.Tensor) -> tuple[torch.Tensor, Terms]:
+        """``loss``, by the name that wrappers for several processes call."""
+        return self.loss(*batch)
+
+    def in_force(self, terms: Terms) -> list[torch.Tensor]:
+        """The values of the terms, zero for those that are switched off."""
+        return [value if name in self.losses else 0.0 * value for name, value in terms.items()]
+
+    def resume_state(self) -> dict[str, torch.Tensor]:
+        """All that training changes."""
+        fixed = {id(tensor) for layers in self.fixed_layers() for tensor in (*layers.parameters(), *layers.buffers())}
+        state = self.state_dict(keep_vars=True)
+        return {key: value.detach() for key, value in state.items() if id(value) not in fixed}
+
+
+def gather_batch(x: torch.Tensor) -> torch.Tensor:
+    """The whole batch's rows of ``x`` from all processes, with their gradients, as VICReg does; alone: ``x``."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return x
+    return torch.cat(distributed.all_gather(x.contiguous()))
+
+
+@contextmanager
+def batch_statistics(stage: Stage) -> Iterator[None]:
+    """Eval mode, but batch norms that train normalise by their batch and take nothing from it.
+
+    Their running statistics are far off for many steps: what each layer lacks multiplies through the layers after it.
+    """
+    stage.train()
+    norms = [module for module in stage.modules() if isinstance(module, _BatchNorm) and module.training]
+    running = [(norm.running_mean, norm.running_var) for norm in norms]
+    stage.eval()
+    try:
+        for norm in norms:
+            norm.running_mean = norm.running_var = None
+        yield
+    finally:
+        for norm, (mean, variance) in zip(norms, running, strict=True):
+            norm.running_mean, norm.running_var = mean, variance

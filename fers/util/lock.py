@@ -1,0 +1,47 @@
+"""A folder of results, or of a training run, belongs to one process at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fers.util.errors import FersError
+
+LOCK = ".running"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder until the block ends; what a dead process left does not count.
+
+    Args:
+        folder: Is made where it is missing.
+
+    Raises:
+        FersError: Another run is writing to it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK
+    with path.open("a") as file:  # to close it lets go of the lock, as the end of a process does
+        if not _lock(file.fileno()):
+            raise FersError(
+                f"{folder}: another run is writing to this folder. Wait for it, or give another --save_dir."
+            )
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows has none
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return os.fstat(descriptor).st_nlink > 0  # else its owner removed it just now
