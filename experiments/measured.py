@@ -12,7 +12,7 @@ from scipy.io import loadmat
 
 from experiments.jobs import Score
 from experiments.workspace import Workspace
-from fers.evaluation.metrics import all_metrics, auc, check
+from fers.evaluation.metrics import auc, measures
 from fers.util.errors import FersError
 
 
@@ -83,7 +83,6 @@ def others(workspace: Workspace, name: str, folder: Path, bands: int) -> Measure
         mask = _mask(workspace, scene.name)
         try:
             score = load_map(folder, scene.name)
-            check(score, mask)
             value = auc(score, mask)
         except ValueError as error:
             raise FersError(f"--scores {name}: {folder / scene.name}: {error}") from error
@@ -120,8 +119,8 @@ def _only_array(path: Path) -> np.ndarray:
 
 
 def metrics(workspace: Workspace, row: Measured, names: Sequence[str]) -> dict[str, float]:
-    """Mean over scenes of every measure of ``fers.evaluation.metrics.all_metrics``, of the first seed's maps."""
-    values = [all_metrics(row.score(name), _mask(workspace, name)) for name in names]
+    """Mean over scenes of every measure of ``fers.evaluation.metrics.measures``, of the first seed's maps."""
+    values = [measures(row.score(name), _mask(workspace, name)) for name in names]
     return {key: float(np.mean([one[key] for one in values])) for key in values[0]}
 
 

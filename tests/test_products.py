@@ -19,10 +19,11 @@ from rasterio.warp import transform as warp_transform
 from fers.detection.detect import detect
 from fers.detection.products.place import Place
 from fers.detection.products.raster import style, write_envi, write_geotiff
-from fers.detection.products.report import overlay, stretched
+from fers.detection.products.report import overlay
 from fers.detection.several import Products
 from fers.scenes.readers import LatLon, LookupTable, MapGrid, open_scene
 from fers.util.errors import FersError
+from fers.util.pictures import stretched
 
 ROTATED = Affine(4.373, -2.424, 500_000, -2.424, -4.373, 4_600_000)  # rotation -29 degrees, pixels of 5 m
 UTM = CRS.from_epsg(32632).to_wkt()
@@ -228,7 +229,7 @@ def test_pictures_keep_the_rarest_of_what_they_leave_out():
     assert picture.shape == (3, 3, 4) and picture[2, 2, 3] == 255 and picture[0, 0, 3] == 0
     image = np.dstack([np.linspace(0, 1, 100).reshape(10, 10)] * 3)
     image[0, 0] = np.nan
-    assert stretched(image, image)[0, 0].tolist() == [0, 0, 0] and stretched(image, image).max() == 255
+    assert stretched(image)[0, 0].tolist() == [0, 0, 0] and stretched(image).max() == 255
 
 
 def test_a_result_shows_itself_in_a_notebook():

@@ -49,44 +49,44 @@ def test_stratified_bootstrap_has_the_variance_of_a_stratified_mean():
     assert pooled.high - pooled.low > 5 * (found.high - found.low)
 
 
-def placements(score, mask):
+def placements(score, truth):
     """For each anomaly, the share of the background below it; for each background pixel, of anomalies above it."""
-    wins = (score[mask][:, None] > score[~mask]) + 0.5 * (score[mask][:, None] == score[~mask])
+    wins = (score[truth][:, None] > score[~truth]) + 0.5 * (score[truth][:, None] == score[~truth])
     return wins.mean(1), wins.mean(0)
 
 
 @pytest.mark.parametrize("levels", [1000, 4])  # 4: many ties
 def test_delong_is_its_definition(levels):
     rng = np.random.RandomState(0)
-    mask = rng.uniform(size=(15, 16)) < 0.15
-    common = rng.normal(size=mask.shape) + mask
-    maps = [np.round((common + 0.7 * rng.normal(size=mask.shape)) * levels) for _ in range(2)]
-    found = delong(*maps, mask)
-    (a1, b1), (a2, b2) = (placements(score, mask) for score in maps)
+    truth = rng.uniform(size=(15, 16)) < 0.15
+    common = rng.normal(size=truth.shape) + truth
+    maps = [np.round((common + 0.7 * rng.normal(size=truth.shape)) * levels) for _ in range(2)]
+    found = delong(*maps, truth)
+    (a1, b1), (a2, b2) = (placements(score, truth) for score in maps)
     covariance = np.cov(a1, a2) / len(a1) + np.cov(b1, b2) / len(b1)
-    assert found.auc == pytest.approx([auc(score, mask) for score in maps])
+    assert found.auc == pytest.approx([auc(score, truth) for score in maps])
     assert found.covariance == pytest.approx(covariance)
     z = (a1.mean() - a2.mean()) / np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
     assert found.z == pytest.approx(z) and found.p == pytest.approx(2 * (1 - stats.norm.cdf(abs(z))))
-    assert delong(maps[1], maps[0], mask).z == pytest.approx(-z)
+    assert delong(maps[1], maps[0], truth).z == pytest.approx(-z)
 
 
 def test_delong_rejects_a_true_null_as_often_as_its_level_says():
     """400 scenes of two maps that are equally good: p below 0.1 in about a tenth (within three standard errors)."""
     rng = np.random.RandomState(1)
-    mask = np.zeros((20, 20), bool)
-    mask[:3] = True
+    truth = np.zeros((20, 20), bool)
+    truth[:3] = True
     rejected = 0
     for _ in range(400):
-        common = rng.normal(size=mask.shape) + 1.5 * mask
-        rejected += delong(*(common + rng.normal(size=(2, *mask.shape))), mask).p < 0.1
+        common = rng.normal(size=truth.shape) + 1.5 * truth
+        rejected += delong(*(common + rng.normal(size=(2, *truth.shape))), truth).p < 0.1
     assert abs(rejected / 400 - 0.1) < 3 * np.sqrt(0.1 * 0.9 / 400)
 
 
 def test_delong_of_the_same_ranking_finds_no_difference():
     rng = np.random.RandomState(0)
-    score, mask = rng.normal(size=(9, 9)), rng.uniform(size=(9, 9)) < 0.3
-    found = delong(score, np.exp(score), mask)
+    score, truth = rng.normal(size=(9, 9)), rng.uniform(size=(9, 9)) < 0.3
+    found = delong(score, np.exp(score), truth)
     assert found.z == 0 and found.p == 1
     with pytest.raises(ValueError, match="1 anomalous and 80 background pixels"):
         delong(score, score, np.arange(81).reshape(9, 9) == 3)

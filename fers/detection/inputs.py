@@ -17,8 +17,6 @@ from fers.scenes.readers import MapGrid, Reader, open_scene
 from fers.scoring.maps import METHODS
 from fers.util.errors import FersError
 
-SHOWN_NM = (650.0, 550.0, 450.0)  # red, green, blue
-
 
 @dataclass(kw_only=True)
 class ArrayReader(Reader):
@@ -71,11 +69,3 @@ def used_wavelengths(reader: Reader, bands: BandChoice) -> np.ndarray | None:
     if bands.matrix is not None:
         return np.asarray(bands.targets)
     return None if reader.wavelengths is None else reader.wavelengths[list(bands.used)]
-
-
-def shown_bands(wavelengths: np.ndarray | None, count: int) -> tuple[int, int, int]:
-    """The bands nearest to red, green and blue; without wavelengths three from the first half."""
-    if wavelengths is None:
-        return count // 2, count // 4, count // 10
-    red, green, blue = (int(np.abs(wavelengths - centre).argmin()) for centre in SHOWN_NM)
-    return red, green, blue

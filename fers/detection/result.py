@@ -16,13 +16,14 @@ from PIL import Image
 
 from fers.detection.products.place import Place
 from fers.detection.products.raster import write_envi, write_geotiff
-from fers.detection.products.report import stretched, write_report
+from fers.detection.products.report import write_report
 from fers.detection.products.vector import Record, write_csv, write_geojson, write_geopackage
 from fers.detection.store import Statistics
 from fers.detection.targets import Target
 from fers.detection.thresholds import Tail, Threshold
 from fers.scoring.blocks import Plan
 from fers.util.errors import FersError
+from fers.util.pictures import stretched
 
 FORMATS = ("tif", "envi")
 RUN = "run.json"
@@ -132,7 +133,7 @@ class DetectResult:
         Args:
             size: Of the longer side, in pixels.
         """
-        image = Image.fromarray(stretched(self.colours, self.colours))
+        image = Image.fromarray(stretched(self.colours))
         scale = size / max(image.size)
         image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BILINEAR)
         pixels = np.array(image)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fers.detection.findings import findings
-from fers.detection.inputs import shown_bands, trained_on, used_wavelengths
+from fers.detection.inputs import trained_on, used_wavelengths
 from fers.detection.masks import read_left_out
 from fers.detection.options import DetectOptions
 from fers.detection.products.place import Place
@@ -27,6 +27,7 @@ from fers.scoring.networks import choose_device
 from fers.scoring.spatial import MODES, WITHOUT_ASKING
 from fers.scoring.views import VIEWS
 from fers.util.errors import FersError
+from fers.util.pictures import rgb_bands
 
 _SHOWN_PIXELS, _SHOWN_SIDE = 1.5e6, 8000  # of the picture in the report
 VERSION = 1  # of what a work folder holds
@@ -76,7 +77,7 @@ class SceneRun:
             views,
             network=self.network,
             score_masked=options.score_masked,
-            colours=shown_bands(self.wavelengths, self.bands.count),
+            colours=rgb_bands(self.wavelengths, self.bands.count),
             thinning=int(np.ceil(thinning)),
             device=device,
         )

@@ -1,98 +1,158 @@
 """How well a score map tells anomalies from background: AUC, Chang's 3-D ROC, and measures at few false alarms.
 
-Every function takes a score map ``(H, W)``, higher is more anomalous, and a mask ``(H, W)`` bool, True at anomalies.
-``D`` stands for the detection probability Pd (the share of anomalous pixels at or above a threshold tau), ``F`` for
-the false-alarm probability Pf (the same share of background pixels). Scores are scaled to [0, 1] by the map's minimum
-and maximum before a threshold is compared between maps.
+Every function takes a score map ``(H, W)``, higher is more anomalous, and the truth ``(H, W)``: bool, or 0 and one other
+number, such as 0/1 or 0/255. ``left_out`` ``(H, W)`` bool, True = out, names pixels that do not count; where it is
+given, pixels whose score is NaN do not count either. ``D`` stands for the detection probability Pd (the share of
+anomalous pixels at or above a threshold tau), ``F`` for the false-alarm probability Pf (the same share of background
+pixels). Scores are scaled to [0, 1] by the map's minimum and maximum before a threshold is compared between maps.
+
+scikit-learn has some of these. Importing ``sklearn.metrics`` costs 1.1 s of CPU time, so only the tests use it.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from fers.util.errors import FersError
+
 FALSE_ALARMS = (1e-3, 1e-2)  # the rates that the tables show
 
 
-def has_both_classes(mask: np.ndarray) -> bool:
-    """Whether a mask has anomalies and background; without both there is no AUC."""
-    return bool(mask.any() and not mask.all())
+def as_truth(truth: np.ndarray) -> np.ndarray:
+    """Convert a truth of any real type to bool, True at anomalies.
+
+    Args:
+        truth: Bool, or numbers: 0 for background and one other value for anomalies.
+
+    Raises:
+        FersError: It holds other values.
+
+    Example:
+        >>> as_truth(np.array([[0, 255]], np.uint8)).tolist()
+        [[False, True]]
+    """
+    truth = np.asarray(truth)
+    if truth.dtype == bool:
+        return truth
+    values = np.unique(truth) if truth.dtype.kind in "iuf" else truth.ravel()
+    if truth.dtype.kind not in "iuf" or not np.isfinite(values).all() or np.count_nonzero(values) > 1:
+        shown = ", ".join(f"{value}" for value in values[:5])
+        raise FersError(
+            f"the truth is {truth.dtype} and holds {shown}{', ...' if len(values) > 5 else ''}. "
+            "Give bool, or 0 for background and one other number for anomalies."
+        )
+    return truth != 0
 
 
-def auc(score: np.ndarray, mask: np.ndarray) -> float | None:
+def has_both_classes(truth: np.ndarray) -> bool:
+    """Tell whether there are anomalies and background; without both there is no AUC."""
+    truth = as_truth(truth)
+    return bool(truth.any() and not truth.all())
+
+
+def counted(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Check a score map and its truth, and take the pixels that count.
+
+    Args:
+        score: ``(H, W)``.
+        truth: ``(H, W)``, as ``as_truth`` takes it.
+        left_out: ``(H, W)``, True = out. Where given, NaN scores are left out too.
+
+    Returns:
+        Scores ``(P,)`` and truth ``(P,)`` bool of the P pixels that count.
+
+    Raises:
+        FersError: The shapes differ, a score that counts is not finite, or the truth has other values.
+    """
+    score, truth = np.asarray(score), as_truth(truth)
+    for name, shape in (("truth", truth.shape), ("left_out", score.shape if left_out is None else left_out.shape)):
+        if shape != score.shape:
+            raise FersError(f"the score map is {score.shape}, the {name} {shape}. Give both of one scene, rows first.")
+    if left_out is not None:
+        used = ~(as_truth(left_out) | np.isnan(score))
+        score, truth = score[used], truth[used]
+    if not np.isfinite(score).all():
+        raise FersError(
+            "the score map holds NaN or infinite values. Fix the detector: every pixel needs a finite score."
+        )
+    return score.ravel(), truth.ravel()
+
+
+def auc(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = None) -> float | None:
     """Area under the ROC curve: the chance that an anomalous pixel scores higher than one of the background.
-
-    From ranks: ``(sum of the n anomalies' ranks - n (n + 1) / 2) / (n m)``, with m background pixels and ties at their
-    mean rank.
 
     Args:
         score: ``(H, W)``, higher is more anomalous.
-        mask: ``(H, W)`` bool, True at anomalies.
+        truth: ``(H, W)``, bool or 0 and one other number.
+        left_out: ``(H, W)`` bool, True at pixels that do not count, or None.
 
     Returns:
-        In [0, 1]; ties count half. None where the mask lacks a class.
+        In [0, 1]; ties count half. None where the truth lacks a class.
 
     Raises:
-        ValueError: The score map holds NaN or infinite values, or is of another shape.
+        FersError: The score map holds NaN or infinite values, or is of another shape, or the truth has other values.
 
     Example:
-        >>> auc(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[False, True], [False, True]]))
+        >>> auc(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[0, 1], [0, 1]]))
         0.75
     """
-    check(score, mask)
-    if not has_both_classes(mask):
+    score, truth = counted(score, truth, left_out)
+    if not has_both_classes(truth):
         return None
-    n = int(mask.sum())
-    ranks = rank(score)[mask]
-    return float((ranks.sum() - n * (n + 1) / 2) / (n * (mask.size - n)))
+    false_positives, true_positives = _counts_above(score, truth)
+    twice_the_pairs = np.diff(false_positives) @ (true_positives[1:] + true_positives[:-1])  # whole numbers: exact
+    return float(twice_the_pairs / 2 / (false_positives[-1] * true_positives[-1]))
 
 
-def roc(score: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The corners of the ROC curve: false and true positive rates, each rising from 0 to 1.
+def roc(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Corners of the ROC curve: false and true positive rates, each rising from 0 to 1.
 
-    Arguments as ``auc``; the mask has both classes.
+    Arguments and errors as ``auc``; a truth that lacks a class is refused.
     """
-    false_positives, true_positives = _counts_above(score, mask)
+    false_positives, true_positives = _counts_above(*_both_classes(score, truth, left_out))
     bends = (np.diff(false_positives, 2) != 0) | (np.diff(true_positives, 2) != 0)
     corners = np.flatnonzero([True, *bends, True])
     return false_positives[corners] / false_positives[-1], true_positives[corners] / true_positives[-1]
 
 
-def pd_at(score: np.ndarray, mask: np.ndarray, pf: float) -> float:
-    """The highest detection probability of a threshold whose false-alarm probability is at most ``pf``.
+def pd_at(score: np.ndarray, truth: np.ndarray, pf: float, left_out: np.ndarray | None = None) -> float:
+    """Highest detection probability of a threshold whose false-alarm probability is at most ``pf``.
 
     Nothing is interpolated, so in a scene of fewer than ``1 / pf`` background pixels it is Pd without a false alarm.
-    Arguments as ``auc``; the mask has both classes.
+    Arguments and errors as ``auc``; a truth that lacks a class is refused.
     """
-    false_positives, true_positives = _counts_above(score, mask)
+    false_positives, true_positives = _counts_above(*_both_classes(score, truth, left_out))
     allowed = false_positives / false_positives[-1] <= pf
     return float(true_positives[allowed][-1] / true_positives[-1])
 
 
-def average_precision(score: np.ndarray, mask: np.ndarray) -> float:
-    """The mean over the anomalies of the precision at the threshold that just detects them: area under precision and recall.
+def average_precision(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = None) -> float:
+    """Mean over the anomalies of the precision at the threshold that just detects them: area under precision and recall.
 
-    Arguments as ``auc``; the mask has both classes.
+    Arguments and errors as ``auc``; a truth that lacks a class is refused.
     """
-    false_positives, true_positives = _counts_above(score, mask)
+    false_positives, true_positives = _counts_above(*_both_classes(score, truth, left_out))
     precision = true_positives[1:] / (true_positives[1:] + false_positives[1:])
     return float(np.diff(true_positives) @ precision / true_positives[-1])
 
 
-def partial_auc(score: np.ndarray, mask: np.ndarray, pf: float = FALSE_ALARMS[0]) -> float:
-    """The mean of Pd over false-alarm probabilities from 0 to ``pf``: the area there, divided by ``pf``.
+def partial_auc(
+    score: np.ndarray, truth: np.ndarray, pf: float = FALSE_ALARMS[0], left_out: np.ndarray | None = None
+) -> float:
+    """Mean of Pd over false-alarm probabilities from 0 to ``pf``: the area there, divided by ``pf``.
 
-    1 is perfect; chance is ``pf / 2``. The curve is linear between thresholds, as for the AUC. Arguments as ``auc``;
-    the mask has both classes.
+    1 is perfect; chance is ``pf / 2``. The curve is linear between thresholds, as for the AUC. Arguments and errors as
+    ``auc``; a truth that lacks a class is refused.
     """
-    false_positive, true_positive = roc(score, mask)
+    false_positive, true_positive = roc(score, truth, left_out)
     inside = false_positive <= pf
     rates = np.append(false_positive[inside], pf)
     detections = np.append(true_positive[inside], np.interp(pf, false_positive, true_positive))
     return float(np.diff(rates) @ (detections[1:] + detections[:-1]) / 2 / pf)
 
 
-def roc_3d(score: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-    """The measures of Chang's 3-D ROC curve (Pd, Pf, tau).
+def roc_3d(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = None) -> dict[str, float]:
+    """Measures of Chang's 3-D ROC curve (Pd, Pf, tau).
 
     With scores s scaled to [0, 1]:
 
@@ -113,33 +173,33 @@ def roc_3d(score: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     A map's brightest pixel sets its scale, so all but AUC(D,F) change with any monotonic rescaling of the scores:
     compare them between maps of one kind only.
 
-    Arguments as ``auc``; the mask has both classes.
+    Arguments and errors as ``auc``; a truth that lacks a class is refused.
 
     Source: C.-I Chang, An Effective Evaluation Tool for Hyperspectral Target Detection: 3D Receiver Operating
     Characteristic Curve Analysis, IEEE TGRS 59(6), 2021.
 
     Example:
-        >>> measures = roc_3d(np.array([[0.0, 1.0], [2.0, 4.0]]), np.array([[False, False], [False, True]]))
-        >>> measures["AUC(D,tau)"], measures["AUC(F,tau)"], measures["AUC_SNPR"]
+        >>> found = roc_3d(np.array([[0.0, 1.0], [2.0, 4.0]]), np.array([[0, 0], [0, 1]]))
+        >>> found["AUC(D,tau)"], found["AUC(F,tau)"], found["AUC_SNPR"]
         (1.0, 0.25, 4.0)
     """
-    d_f = auc(score, mask)
-    if d_f is None:
-        raise ValueError("the mask lacks anomalies or background. Leave this scene out, or mend its mask.")
-    d_tau, f_tau = _class_means(score, mask)
+    score, truth = _both_classes(score, truth, left_out)
+    d_f = auc(score, truth)
+    assert d_f is not None
+    d_tau, f_tau = _class_means(score, truth)
     return {
         "AUC(D,F)": d_f,
         "AUC(D,tau)": d_tau,
         "AUC(F,tau)": f_tau,
         "AUC_TD": d_f + d_tau,
         "AUC_BS": d_f - f_tau,
-        "AUC_SNPR": _ratio(d_tau, f_tau),
+        "AUC_SNPR": _class_ratio(d_tau, f_tau),
         "AUC_TDBS": d_tau - f_tau,
         "AUC_ODP": d_tau + 1 - f_tau,
     }
 
 
-def asnpr(score: np.ndarray, mask: np.ndarray) -> float:
+def asnpr(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = None) -> float:
     """Adaptive signal-to-noise probability ratio in decibels; its mean over HAD100's scenes is that table's mASNPR.
 
     ``10 log10(AUC(D,tau) / AUC(F,tau))`` of the map whose scores above the median score of the anomalous pixels are
@@ -151,70 +211,63 @@ def asnpr(score: np.ndarray, mask: np.ndarray) -> float:
     no column to check it with. The program sums trapezoids over the scores that occur; here both areas are exact. The
     mean is taken of decibels, scene by scene: that is an assumption.
 
-    Arguments as ``auc``; the mask has both classes.
+    Arguments and errors as ``auc``; a truth that lacks a class is refused.
 
     Source: Z. Li et al., You Only Train Once: Learning a General Anomaly Enhancement Network with Random Masks for
     Hyperspectral Anomaly Detection, IEEE TGRS 61, 2023.
     """
-    check(score, mask)
-    ratio = _ratio(*_class_means(np.minimum(score, np.median(score[mask])), mask))
+    score, truth = _both_classes(score, truth, left_out)
+    ratio = _class_ratio(*_class_means(np.minimum(score, np.median(score[truth])), truth))
     return float(10 * np.log10(ratio)) if ratio > 0 else -np.inf
 
 
-def all_metrics(score: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+def measures(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = None) -> dict[str, float]:
     """Every measure of this module by the name that tables print.
 
     Args:
         score: ``(H, W)``, higher is more anomalous.
-        mask: ``(H, W)`` bool, True at anomalies.
+        truth: ``(H, W)``, bool or 0 and one other number.
+        left_out: ``(H, W)`` bool, True at pixels that do not count, or None. Where given, NaN scores do not count.
 
     Returns:
         Those of ``roc_3d``; ``ASNPR`` in dB; ``AP``, average precision; ``pAUC@0.001``, the partial AUC; ``Pd@0.001``
         and ``Pd@0.01``.
 
     Raises:
-        ValueError: The score map holds NaN or infinite values, or is of another shape, or the mask lacks a class.
+        FersError: As ``auc``, or the truth lacks a class among the pixels that count.
     """
+    score, truth = _both_classes(score, truth, left_out)
     return {
-        **roc_3d(score, mask),
-        "ASNPR": asnpr(score, mask),
-        "AP": average_precision(score, mask),
-        f"pAUC@{FALSE_ALARMS[0]:g}": partial_auc(score, mask),
-        **{f"Pd@{pf:g}": pd_at(score, mask, pf) for pf in FALSE_ALARMS},
+        **roc_3d(score, truth),
+        "ASNPR": asnpr(score, truth),
+        "AP": average_precision(score, truth),
+        f"pAUC@{FALSE_ALARMS[0]:g}": partial_auc(score, truth),
+        **{f"Pd@{pf:g}": pd_at(score, truth, pf) for pf in FALSE_ALARMS},
     }
 
 
-def rank(score: np.ndarray) -> np.ndarray:
-    """Each pixel's rank among all, from 1 up, in ``score``'s shape; ties have their mean rank."""
-    _, group, counts = np.unique(score, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[group].reshape(score.shape)
+def _both_classes(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    score, truth = counted(score, truth, left_out)
+    if not has_both_classes(truth):
+        raise FersError("the truth lacks anomalies or background. Leave this scene out, or correct its truth.")
+    return score, truth
 
 
-def check(score: np.ndarray, mask: np.ndarray) -> None:
-    """Raise ValueError for a score map that is not finite, or of another shape than its mask."""
-    if score.shape != mask.shape:
-        raise ValueError(
-            f"the score map is {score.shape}, the mask {mask.shape}. Both must be of the same scene, rows first."
-        )
-    if not np.isfinite(score).all():
-        raise ValueError("the score map holds NaN or infinite values. Mend what made it: each pixel needs a score.")
-
-
-def _counts_above(score: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _counts_above(score: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How many background and anomalous pixels score at least each score that occurs, the highest first; starts with 0."""
-    order = np.argsort(score, axis=None, kind="stable")[::-1]
-    values, detected = score.ravel()[order], np.cumsum(mask.ravel()[order])
+    order = np.argsort(score, kind="stable")[::-1]
+    values, detected = score[order], np.cumsum(truth[order])
     last = np.append(np.flatnonzero(np.diff(values)), score.size - 1)  # of the pixels of one score
     true_positives = np.append(0, detected[last])
     return np.append(0, last + 1) - true_positives, true_positives
 
 
-def _class_means(score: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
-    """The mean of the scores, scaled to [0, 1], over the anomalies and over the background."""
+def _class_means(score: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Mean of the scores, scaled to [0, 1], over the anomalies and over the background."""
     low, high = float(score.min()), float(score.max())
     scaled = (score.astype(np.float64) - low) / (high - low) if high > low else np.zeros(score.shape)
-    return float(scaled[mask].mean()), float(scaled[~mask].mean())
+    return float(scaled[truth].mean()), float(scaled[~truth].mean())
 
 
-def _ratio(d_tau: float, f_tau: float) -> float:
+def _class_ratio(d_tau: float, f_tau: float) -> float:
     return d_tau / f_tau if f_tau > 0 else (np.inf if d_tau > 0 else 1.0)

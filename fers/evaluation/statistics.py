@@ -17,7 +17,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from fers.evaluation.metrics import check
+from fers.evaluation.metrics import counted
+from fers.util.errors import FersError
 from fers.util.files import atomic_path
 
 _FLIGHT_LINE = re.compile(r"^(ang\d{8}t\d{6})_\d+$")
@@ -25,12 +26,7 @@ _FLIGHT_LINE = re.compile(r"^(ang\d{8}t\d{6})_\d+$")
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and where it may lie.
-
-    Attributes:
-        mean: Of the values.
-        low, high: Ends of the interval.
-    """
+    """A mean, and the ends of the interval that it may lie in."""
 
     mean: float
     low: float
@@ -38,7 +34,7 @@ class Interval:
 
 
 def flight_line(name: str) -> str:
-    """The flight line that a scene's name tells, ``ang20170821t183707`` of ``ang20170821t183707_102``; else empty."""
+    """Flight line in the name of an AVIRIS-NG scene, ``ang20170821t183707`` of ``ang20170821t183707_102``; else empty."""
     found = _FLIGHT_LINE.match(name)
     return found.group(1) if found else ""
 
@@ -63,19 +59,19 @@ def bootstrap_mean(
         seed: For the draws.
 
     Raises:
-        ValueError: No values, NaN, more or fewer names than values, or a level out of range.
+        FersError: No values, NaN, more or fewer names than values, or a level out of range.
 
     Source: B. Efron and R. J. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or len(values) == 0 or not np.isfinite(values).all():
-        raise ValueError(
+        raise FersError(
             f"the bootstrap takes a list of finite numbers, one a scene; got {values.shape}. Leave NaN out."
         )
     if names is not None and len(names) != len(values):
-        raise ValueError(f"there are {len(names)} names for {len(values)} values. Give each scene's name.")
+        raise FersError(f"there are {len(names)} names for {len(values)} values. Give each scene's name.")
     if not 0 < level < 1:
-        raise ValueError(f"the level is {level:g}. Give one between 0 and 1, such as 0.95.")
+        raise FersError(f"the level is {level:g}. Give one between 0 and 1, such as 0.95.")
     lines = np.array([flight_line(name) for name in names] if names is not None else [""] * len(values))
     rng = np.random.default_rng(seed)
     total = np.zeros(resamples)
@@ -91,8 +87,8 @@ class DeLong:
     """Two methods' AUCs on one scene.
 
     Attributes:
-        auc: Of the first and the second.
-        covariance: ``(2, 2)``, of both estimates.
+        auc: AUC of the first and of the second.
+        covariance: ``(2, 2)`` covariance of both estimates.
         z: The difference, first less second, over its standard error; 0 where both maps rank all pairs alike.
         p: Two-sided p-value of equal AUCs.
     """
@@ -103,33 +99,31 @@ class DeLong:
     p: float
 
 
-def delong(first: np.ndarray, second: np.ndarray, mask: np.ndarray) -> DeLong:
-    """DeLong's test of two correlated AUCs.
+def delong(first: np.ndarray, second: np.ndarray, truth: np.ndarray) -> DeLong:
+    """Test two correlated AUCs for a difference, by DeLong.
 
     With ranks, as X. Sun and W. Xu (IEEE Signal Processing Letters 21(11), 2014): n log n for n pixels. It takes pixels
     as independent; those of one object are not, so read a small p with care.
 
     Args:
         first, second: ``(H, W)`` score maps of one scene, higher is more anomalous.
-        mask: ``(H, W)`` bool, True at anomalies; at least two pixels of each class.
+        truth: ``(H, W)``, bool or 0 and one other number; at least two pixels of each class.
 
     Raises:
-        ValueError: A map is not finite or of another shape, or a class has fewer than two pixels.
+        FersError: A map is not finite or of another shape, or a class has fewer than two pixels.
 
     Source: E. R. DeLong, D. M. DeLong and D. L. Clarke-Pearson, Biometrics 44(3), 1988.
     """
-    for score in (first, second):
-        check(score, mask)
-    n, m = int(mask.sum()), int((~mask).sum())
+    scores = [counted(score, truth)[0] for score in (first, second)]
+    anomalous = counted(first, truth)[1]
+    n, m = int(anomalous.sum()), int((~anomalous).sum())
     if min(n, m) < 2:
-        raise ValueError(
-            f"{n} anomalous and {m} background pixels; a variance needs two of each. Leave this scene out."
-        )
+        raise FersError(f"{n} anomalous and {m} background pixels; a variance needs two of each. Leave this scene out.")
     of_anomalies, of_background = [], []  # each pixel's share of the other class that it ranks on the right side of
-    for score in (first, second):
+    for score in scores:
         ranks = stats.rankdata(score)
-        of_anomalies.append((ranks[mask.ravel()] - stats.rankdata(score[mask])) / m)
-        of_background.append(1 - (ranks[~mask.ravel()] - stats.rankdata(score[~mask])) / n)
+        of_anomalies.append((ranks[anomalous] - stats.rankdata(score[anomalous])) / m)
+        of_background.append(1 - (ranks[~anomalous] - stats.rankdata(score[~anomalous])) / n)
     a, b = (float(shares.mean()) for shares in of_anomalies)
     covariance = np.cov(of_anomalies) / n + np.cov(of_background) / m
     variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
@@ -141,7 +135,7 @@ def delong(first: np.ndarray, second: np.ndarray, mask: np.ndarray) -> DeLong:
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Holm's adjusted p-values: each may be compared with the level as it is, however many there are.
+    """Adjust p-values by Holm: each may be compared with the level as it is, however many there are.
 
     Args:
         p: ``(K,)`` p-values.
@@ -186,24 +180,24 @@ class Comparison:
 def compare_methods(
     results: Mapping[str, Sequence[float] | np.ndarray], reference: str | None = None
 ) -> list[Comparison]:
-    """Wilcoxon's signed-rank test of each pair of methods over scenes, with Holm's adjustment.
+    """Test each pair of methods over scenes by Wilcoxon's signed ranks, with Holm's adjustment.
 
     The ranks of scenes without a difference are split between the sides. The p-value is exact where SciPy has it so,
     for few scenes whose differences are distinct and not zero; else it is a normal approximation.
 
     Args:
         results: For each method, one value a scene, the scenes in the same order.
-        reference: Compare only this method with each other; None compares all pairs.
+        reference: Compare only this method with each of the others; None compares all pairs.
 
     Raises:
-        ValueError: Fewer than two methods, lists of different lengths, NaN, or an unknown reference.
+        FersError: Fewer than two methods, lists of different lengths, NaN, or an unknown reference.
 
     Source: F. Wilcoxon, Biometrics Bulletin 1(6), 1945; J. Demsar, JMLR 7, 2006, for its use over data sets.
     """
     scores = _matrix(results)
     names = list(results)
     if reference is not None and reference not in results:
-        raise ValueError(f"there is no method {reference}; found {', '.join(names)}. Choose among these.")
+        raise FersError(f"there is no method {reference}; found {', '.join(names)}. Choose among these.")
     pairs = [
         pair
         for pair in itertools.combinations(range(len(names)), 2)
@@ -225,7 +219,7 @@ class Ranks:
 
     Attributes:
         names: The methods, best mean rank first.
-        mean_ranks: Of each, 1 is best; ties share their mean rank.
+        mean_ranks: Mean rank of each, 1 is best; ties share theirs.
         p: Friedman's p-value of no difference at all; 1 for two methods or fewer.
         critical_difference: Nemenyi's: two methods whose mean ranks are nearer than that are not told apart.
         level: The level of the critical difference, such as 0.05.
@@ -239,17 +233,17 @@ class Ranks:
 
 
 def rank_methods(results: Mapping[str, Sequence[float] | np.ndarray], level: float = 0.05) -> Ranks:
-    """Friedman's test and Nemenyi's critical difference.
+    """Rank methods over scenes: Friedman's test and Nemenyi's critical difference.
 
     ``CD = q sqrt(k (k + 1) / (6 S))`` for k methods on S scenes; q is the quantile ``1 - level`` of the studentised
     range of k with infinitely many degrees of freedom, over the square root of 2.
 
     Args:
         results: For each method, one value a scene, higher is better, the scenes in the same order.
-        level: Of the critical difference.
+        level: Level of the critical difference.
 
     Raises:
-        ValueError: Fewer than two methods, lists of different lengths, or NaN.
+        FersError: Fewer than two methods, lists of different lengths, or NaN.
 
     Source: J. Demsar, Statistical Comparisons of Classifiers over Multiple Data Sets, JMLR 7, 2006.
     """
@@ -318,7 +312,7 @@ def critical_difference_figure(ranks: Ranks, path: str | Path) -> Path:
 
 
 def indistinguishable(ranks: Ranks) -> list[tuple[int, int]]:
-    """The largest groups of methods within one critical difference, as (first, last) index, two methods or more."""
+    """Find the largest groups of two methods or more within one critical difference, as (first, last) index."""
     k = len(ranks.names)
     last = [
         int(np.searchsorted(ranks.mean_ranks, rank + ranks.critical_difference, side="left")) - 1
@@ -328,15 +322,15 @@ def indistinguishable(ranks: Ranks) -> list[tuple[int, int]]:
 
 
 def _matrix(results: Mapping[str, Sequence[float] | np.ndarray]) -> np.ndarray:
-    """``(scenes, methods)``, checked."""
+    """Values ``(scenes, methods)``, checked."""
     lengths = {name: len(values) for name, values in results.items()}
     if len(lengths) < 2 or len(set(lengths.values())) != 1 or not all(lengths.values()):
         found = ", ".join(f"{name}: {length}" for name, length in lengths.items()) or "nothing"
-        raise ValueError(
+        raise FersError(
             f"a comparison takes two methods or more with a value for each scene; found {found}. "
             "Keep only scenes that every method has."
         )
     scores = np.array([results[name] for name in results], dtype=np.float64).T
     if not np.isfinite(scores).all():
-        raise ValueError("a value is NaN or infinite. Leave that scene out for every method.")
+        raise FersError("a value is NaN or infinite. Leave that scene out for every method.")
     return scores

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from affine import Affine
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 from rasterio import features
 from scipy import stats
 
 from fers.detection.products.vector import Record
 from fers.detection.targets import REACH
-from fers.util.files import atomic_path
+from fers.util.pictures import data_uri, stretched, write_page
 
 if TYPE_CHECKING:
     from fers.detection.result import DetectResult
@@ -34,18 +32,17 @@ def write_report(path: Path, result: DetectResult, probability: np.ndarray) -> N
         result: The detection.
         probability: ``(H, W)`` tail probability of its scores.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     height, width = result.score.shape
     spectra = next((record["spectrum"] for record in result.records if record["spectrum"]), None)
-    page = environment.get_template("report.html").render(
+    write_page(
+        path,
+        Path(__file__).with_name("report.html"),
         result=result,
         about=result.about,
         width=width,
         height=height,
-        scene=_data_uri(stretched(result.colours, result.colours), "jpeg", quality=85),
-        overlay=_data_uri(overlay(probability, result.thinning), "png"),
+        scene=_image_uri(stretched(result.colours), "jpeg", quality=85),
+        overlay=_image_uri(overlay(probability, result.thinning), "png"),
         page={
             "width": width,
             "height": height,
@@ -59,28 +56,6 @@ def write_report(path: Path, result: DetectResult, probability: np.ndarray) -> N
         },
         facts=_facts(result),
     )
-    with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-
-
-def stretched(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Three bands as bytes, each from its 2nd to its 98th percentile.
-
-    Args:
-        image: ``(H, W, 3)``, NaN without data.
-        reference: Likewise; the percentiles are those of this one.
-
-    Returns:
-        ``(H, W, 3)`` uint8, 0 without data.
-    """
-    out = np.zeros(image.shape, np.uint8)
-    for band in range(3):
-        values = reference[..., band][np.isfinite(reference[..., band])]
-        if len(values):
-            low, high = np.percentile(values, (2, 98))
-            scaled = (image[..., band] - low) / (high - low if high > low else 1.0)
-            out[..., band] = np.nan_to_num(np.clip(scaled, 0, 1) * 255).round()
-    return out
 
 
 def overlay(probability: np.ndarray, thinning: int) -> np.ndarray:
@@ -146,7 +121,7 @@ def _target(result: DetectResult, record: Record) -> dict[str, Any]:
     if around is not None:
         count = len(record["spectrum"]["x"])
         target |= {
-            "picture": _data_uri(stretched(around.picture, result.colours), "png"),
+            "picture": _image_uri(stretched(around.picture, result.colours), "png"),
             "corner": around.corner,
             "size": around.picture.shape[:2],
             "spectrum": record["spectrum"]["y"],
@@ -189,7 +164,7 @@ def _facts(result: DetectResult) -> list[tuple[str, str]]:
     return facts + [("Note", note) for note in (*about["caveats"], *about["notes"])]
 
 
-def _data_uri(image: np.ndarray, kind: str, **options: Any) -> str:
+def _image_uri(image: np.ndarray, kind: str, **options: Any) -> str:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_uri(buffer.getvalue(), kind)

@@ -1,0 +1,77 @@
+"""What every picture and page of the project shares: true-colour bands, the stretch, pictures inside a page."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fers.util.files import atomic_path
+
+RGB_NM = (640.0, 550.0, 470.0)
+_FULL_RANGE_NM = (400.0, 2500.0)  # assumed of a cube without wavelengths: AVIRIS and its kin
+_VNIR_RANGE_NM = (430.0, 860.0)  # assumed of one with too few bands for that: ROSIS and its kin
+_VNIR_BANDS = 128
+
+
+def rgb_bands(wavelengths: np.ndarray | None, count: int) -> tuple[int, int, int]:
+    """Choose the bands nearest to red, green and blue (640, 550, 470 nm).
+
+    Args:
+        wavelengths: ``(count,)`` centres in nm. None assumes them spread evenly, over 400-2500 nm for more than 128
+            bands, over 430-860 nm for fewer.
+        count: Number of bands.
+
+    Example:
+        >>> rgb_bands(np.array([470.0, 550.0, 640.0]), 3)
+        (2, 1, 0)
+    """
+    if wavelengths is None:
+        wavelengths = np.linspace(*(_FULL_RANGE_NM if count > _VNIR_BANDS else _VNIR_RANGE_NM), count)
+    red, green, blue = (int(np.abs(wavelengths - target).argmin()) for target in RGB_NM)
+    return red, green, blue
+
+
+def stretched(image: np.ndarray, reference: np.ndarray | None = None) -> np.ndarray:
+    """Stretch three bands to bytes, each from its 2nd to its 98th percentile.
+
+    Args:
+        image: ``(H, W, 3)``, NaN without data.
+        reference: Likewise; the percentiles are those of this one, by default of ``image``.
+
+    Returns:
+        ``(H, W, 3)`` uint8, 0 without data.
+    """
+    reference = image if reference is None else reference
+    out = np.zeros(image.shape, np.uint8)
+    for band in range(3):
+        values = reference[..., band][np.isfinite(reference[..., band])]
+        if len(values):
+            low, high = np.percentile(values, (2, 98))
+            scaled = (image[..., band] - low) / (high - low if high > low else 1.0)
+            out[..., band] = np.nan_to_num(np.clip(scaled, 0, 1) * 255).round()
+    return out
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Address of a picture that holds the picture itself, for a page; ``kind`` is ``png`` or ``jpeg``."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def write_page(path: Path, template: Path, **values: Any) -> None:
+    """Write one HTML page from a jinja2 template, whole or not at all.
+
+    Args:
+        path: The page.
+        template: The template's file. What it names must be among ``values``; text is escaped.
+        **values: What the template shows.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(template.parent)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    page = environment.get_template(template.name).render(**values)
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")  # names of files may be no text
