@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments import ROOT
 from fers.datasets import abu
-from fers.evaluation.figures import Row, comparison_figure
+from fers.evaluation.figures import SceneMaps, comparison_figure
 from fers.scenes import normalise
 from fers.scoring.pipeline import DetectConfig, Pipeline
 
@@ -27,5 +27,5 @@ def draw(folder: Path) -> Path:
     for labelled in abu.scenes(folder, names=SCENES):
         scene, mask = labelled.load()
         h = normalise(scene, 200)
-        rows.append(Row(scene, mask, {title: pipeline.score(h) for title, pipeline in pipelines.items()}))
+        rows.append(SceneMaps(scene, mask, {title: pipeline.score(h) for title, pipeline in pipelines.items()}))
     return comparison_figure(rows, PICTURE)

@@ -27,8 +27,7 @@ from experiments.tables import (
     metric_cells,
 )
 from experiments.workspace import Workspace
-from fers.evaluation.figures import Row as MapRow
-from fers.evaluation.figures import comparison_figure
+from fers.evaluation.figures import SceneMaps, comparison_figure
 from fers.evaluation.statistics import critical_difference_figure, rank_methods
 from fers.util.errors import FersError
 
@@ -203,7 +202,7 @@ def _make_figure7(request: Request) -> list[Path]:
     for position in positions:
         scene, mask = scenes[position - 1].load()
         maps = {_short(row.name): found.score(scene.name) for row, found in rows}
-        lines.append(MapRow(replace(scene, name=f"scene {position}"), mask, maps))
+        lines.append(SceneMaps(replace(scene, name=f"scene {position}"), mask, maps))
     return _maps(lines, workspace.folder / "figures" / "fig7")
 
 
@@ -218,11 +217,11 @@ def _make_figure8(request: Request) -> list[Path]:
     for labelled in workspace.scenes:
         scene, mask = labelled.load()
         maps = {f"{_short(detector)}\n{view}": measured(jobs).score(scene.name) for detector, view, _, jobs in rows}
-        lines.append(MapRow(scene, mask, maps))
+        lines.append(SceneMaps(scene, mask, maps))
     return _maps(lines, workspace.folder / "figures" / "fig8")
 
 
-def _maps(lines: list[MapRow], stem: Path) -> list[Path]:
+def _maps(lines: list[SceneMaps], stem: Path) -> list[Path]:
     columns = 2 + len(lines[0].scores)
     side = max(0.72, 7.0 / columns)  # inches: a page is about 7 wide
     return [comparison_figure(lines, stem.with_suffix(suffix), side, font=7) for suffix in (".png", ".pdf")]

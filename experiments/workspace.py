@@ -20,7 +20,7 @@ from experiments import ROOT
 from fers.datasets.benchmarks import BENCHMARKS, Benchmark
 from fers.datasets.had100 import dataset_name
 from fers.datasets.patches import BackgroundPatches
-from fers.evaluation.results import mask_sha256
+from fers.evaluation.results import truth_sha256
 from fers.scenes.scene import LabelledScene
 from fers.util.errors import FersError
 from fers.util.files import write_whole
@@ -130,5 +130,5 @@ def data_hash(scenes: Iterable[LabelledScene]) -> str:
         with scene.path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
-        digest.update(mask_sha256(scene.load()[1]).encode())
+        digest.update(truth_sha256(scene.load()[1]).encode())
     return digest.hexdigest()[:8]

@@ -8,19 +8,20 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from fers.evaluation.figures import false_colour, rgb_bands
+from fers.evaluation.figures import false_colour
 from fers.evaluation.metrics import auc, roc
 from fers.scenes import Scene
 from fers.scoring.pipeline import DetectConfig
+from fers.util.pictures import rgb_bands
 
 
 def test_auc_is_the_chance_that_an_anomaly_scores_higher():
     rng = np.random.RandomState(0)
-    score, mask = rng.randint(0, 20, size=(12, 12)).astype(float), rng.uniform(size=(12, 12)) < 0.3
-    pairs = score[mask][:, None] - score[~mask][None, :]
-    assert auc(score, mask) == pytest.approx((pairs > 0).mean() + 0.5 * (pairs == 0).mean())
-    false_positive, true_positive = roc(score, mask)
-    assert sklearn.metrics.auc(false_positive, true_positive) == pytest.approx(auc(score, mask))
+    score, truth = rng.randint(0, 20, size=(12, 12)).astype(float), rng.uniform(size=(12, 12)) < 0.3
+    pairs = score[truth][:, None] - score[~truth][None, :]
+    assert auc(score, truth) == pytest.approx((pairs > 0).mean() + 0.5 * (pairs == 0).mean())
+    false_positive, true_positive = roc(score, truth)
+    assert sklearn.metrics.auc(false_positive, true_positive) == pytest.approx(auc(score, truth))
 
 
 def test_auc_of_one_class_or_of_a_broken_map():
@@ -28,7 +29,7 @@ def test_auc_of_one_class_or_of_a_broken_map():
     assert auc(score, np.zeros((4, 4), bool)) is None and auc(score, np.ones((4, 4), bool)) is None
     with pytest.raises(ValueError, match="NaN"):
         auc(np.full((4, 4), np.nan), np.eye(4, dtype=bool))
-    with pytest.raises(ValueError, match="mask"):
+    with pytest.raises(ValueError, match="truth"):
         auc(score, np.eye(5, dtype=bool))
 
 
@@ -38,11 +39,16 @@ def scene(bands: int, wavelengths=None) -> Scene:
 
 
 def test_false_colour_takes_the_bands_nearest_to_red_green_and_blue():
-    assert rgb_bands(scene(3, np.array([470.0, 550.0, 640.0]))) == (2, 1, 0)
-    red, green, blue = rgb_bands(scene(224))
-    assert blue < green < red < 40
-    picture = false_colour(scene(5))
-    assert picture.shape == (9, 9, 3) and picture.min() == 0 and picture.max() == 1
+    wavelengths = np.array([450.0, 470.0, 550.0, 640.0, 650.0])
+    assert rgb_bands(wavelengths, 5) == (3, 2, 1)
+    assert rgb_bands(None, 224) == rgb_bands(np.linspace(400, 2500, 224), 224)
+    assert rgb_bands(None, 100) == rgb_bands(np.linspace(430, 860, 100), 100)
+    shown = scene(5, wavelengths)
+    picture = false_colour(shown)
+    assert picture.shape == (9, 9, 3) and picture.dtype == np.uint8 and picture.min() == 0 and picture.max() == 255
+    green = shown.cube[:, :, 2]
+    low, high = np.percentile(green, (2, 98))
+    assert np.array_equal(picture[:, :, 1], (255 * np.clip((green - low) / (high - low), 0, 1)).round())
 
 
 @pytest.mark.parametrize(

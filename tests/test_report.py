@@ -13,7 +13,7 @@ from conftest import run_had100, write_checkpoints, write_had100
 
 from fers.evaluation.figures import plain, scene_figure
 from fers.evaluation.report import build_report, main
-from fers.evaluation.result_sets import ReportError, read_results
+from fers.evaluation.results import ReportError, read_results
 from fers.scenes import Scene
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -123,7 +123,7 @@ def test_settings_of_one_name_are_told_apart(results, dataset, capsys):
     assert "RX, untrained, backbone random:1" in output and "RX, untrained, backbone random:2" in output
 
 
-@pytest.mark.parametrize("damage", ["[]", "null", "5", "{", '{"format": 1}', "[" * 5000, '{"format": 2, "config": 3}'])
+@pytest.mark.parametrize("damage", ["[]", "null", "5", "{", '{"format": 1}', "[" * 5000, '{"format": 3, "config": 3}'])
 def test_damaged_results_are_refused_by_name(results, damage, capsys):
     (results / "A" / "results.json").write_text(damage)
     assert main([str(results)]) == 2

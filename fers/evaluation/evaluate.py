@@ -24,13 +24,13 @@ from tqdm import tqdm
 
 from fers.evaluation.metrics import auc
 from fers.evaluation.results import (
-    FORMAT,
     RESULTS_FILE,
+    RESULTS_FORMAT,
     Results,
     full_config,
-    mask_sha256,
     read_score,
-    write_json,
+    scene_measures,
+    truth_sha256,
 )
 from fers.evaluation.tables import SECONDS_NOTE, header_line, mean_line, scene_line
 from fers.scenes import LabelledScene, Scene, SceneError, normalise
@@ -106,7 +106,7 @@ def _evaluate(
     settings = pipeline.config
     done = _resumable(settings, save_dir, config, scenes)
     results = Results(done, config, pipeline.caveats)
-    write_json(save_dir / RESULTS_FILE, results.to_json(complete=False))  # what else lies there is no result any more
+    results.write(save_dir, complete=False)  # what else lies there is no result any more
 
     tqdm.write(f"{config['dataset']}: {settings.title}, {settings.bands} bands, on {pipeline.device}")
     if done:
@@ -126,14 +126,14 @@ def _evaluate(
                     told.add(found["band_use"])
                     tqdm.write(f"Bands: {found['band_use']}.")
                 tqdm.write(scene_line(name, found, published))
-            write_json(save_dir / RESULTS_FILE, results.to_json(complete=False))
+            results.write(save_dir, complete=False)
             bar.update(len(batch))
     _print_summary(results, published)
     if map_format:
         title = f"{config['dataset']}: {settings.title}, {settings.bands} bands{_weights(pipeline.provenance)}"
         anew = {labelled.name for labelled in remaining}
         _draw_maps(scenes, save_dir, map_format, title, settings.unit, anew)
-    write_json(save_dir / RESULTS_FILE, results.to_json(complete=True))
+    results.write(save_dir, complete=True)
     drawn = " and figures" if map_format else ""
     print(f"Results, score maps{drawn}: {save_dir} ({time.perf_counter() - began:.1f} s in all)")
     return results
@@ -217,23 +217,23 @@ def scene_result(score: np.ndarray, sample: Sample) -> dict:
     """What results.json has of one scene, but for the time it took; pixels left out have no part in the AUC."""
     used = ~_left_out(sample)
     mask = sample.mask
-    value = auc(score[used][None], mask[used][None])
+    found = scene_measures(score, mask, _left_out(sample))
     notes = list(sample.notes)
-    if value is None:
+    if found["auc"] is None:
         notes.append(
             "no AUC: the mask is all background" if not mask[used].any() else "no AUC: the mask is all anomaly"
         )
     if not used.all():
         notes.append(f"{int((~used).sum())} pixels without data left out")
     return {
-        "auc": value,
+        **found,
         "height": mask.shape[0],
         "width": mask.shape[1],
         "bands": sample.bands,
         "band_use": sample.band_use,
         "anomalous_pixels": int(mask.sum()),
         "left_out_pixels": int((~used).sum()),
-        "mask_sha256": mask_sha256(mask),
+        "truth_sha256": truth_sha256(mask),
         "cut": sample.cut,
         "note": "; ".join(notes),
     }
@@ -286,7 +286,11 @@ def _resumable(settings: DetectConfig, save_dir: Path, config: dict, scenes: lis
     path = save_dir / RESULTS_FILE
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
-        if earlier["format"] != FORMAT or earlier["complete"] or earlier["config"] != json.loads(json.dumps(config)):
+        if (
+            earlier["format"] != RESULTS_FORMAT
+            or earlier["complete"]
+            or earlier["config"] != json.loads(json.dumps(config))
+        ):
             return {}
         written, found = path.stat().st_mtime, dict(earlier["scenes"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -302,7 +306,7 @@ def _kept(settings: DetectConfig, labelled: LabelledScene, found: dict, save_dir
             return None
         sample = _read(settings, labelled)
         score = read_score(save_dir, labelled.name, found, sample.mask)
-        if found["mask_sha256"] != mask_sha256(sample.mask):
+        if found["truth_sha256"] != truth_sha256(sample.mask):
             return None
         return {
             **scene_result(score, sample),

@@ -16,59 +16,32 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import NullLocator
 from matplotlib.transforms import blended_transform_factory
 
-from fers.evaluation.metrics import auc, has_both_classes, rank, roc
+from fers.evaluation.metrics import as_truth, auc, has_both_classes, roc
 from fers.scenes.scene import Scene
 from fers.util.files import atomic_path
+from fers.util.pictures import rgb_bands, stretched
 
-RGB_NM = (640.0, 550.0, 470.0)
-_FULL_RANGE_NM = (400.0, 2500.0)  # assumed of a file without wavelengths: AVIRIS and its kin
-_VNIR_RANGE_NM = (430.0, 860.0)  # assumed of one with too few bands for that: ROSIS and its kin
-_VNIR_BANDS = 128
-COLOURS = (
-    "#000000",
-    "#e69f00",
-    "#0072b2",
-    "#009e73",
-    "#d55e00",
-    "#cc79a7",
-    "#56b4e9",
-)  # told apart by all (Okabe, Ito)
+# told apart by all (Okabe, Ito)
+COLOURS = ("#000000", "#e69f00", "#0072b2", "#009e73", "#d55e00", "#cc79a7", "#56b4e9")
 _DASHES = ("-", "--", "-.")
-
-
-def rgb_bands(scene: Scene) -> tuple[int, int, int]:
-    """The bands nearest to red, green and blue (640, 550, 470 nm).
-
-    Where the file has no wavelengths they are assumed to be spread evenly, over 400-2500 nm for more than 128 bands,
-    over 430-860 nm for fewer.
-    """
-    wavelengths = scene.wavelengths
-    if wavelengths is None:
-        ends = _FULL_RANGE_NM if scene.bands > _VNIR_BANDS else _VNIR_RANGE_NM
-        wavelengths = np.linspace(*ends, scene.bands)
-    red, green, blue = (int(np.abs(wavelengths - target).argmin()) for target in RGB_NM)
-    return red, green, blue
+_NO_SCORE = "0.6"  # grey of pixels without a score
 
 
 def false_colour(scene: Scene) -> np.ndarray:
-    """``(H, W, 3)`` in [0, 1]: three bands, each stretched from its 2nd to its 98th percentile."""
-    channels = []
-    for band in rgb_bands(scene):
-        values = np.asarray(scene.cube[:, :, band], dtype=np.float64)
-        low, high = np.nanpercentile(values, [2, 98])
-        channels.append(np.clip((values - low) / (high - low if high > low else 1.0), 0, 1))
-    return np.nan_to_num(np.stack(channels, axis=2))
+    """Picture ``(H, W, 3)`` uint8 of a scene: the bands nearest to red, green and blue, stretched."""
+    return stretched(np.asarray(scene.cube[:, :, list(rgb_bands(scene.wavelengths, scene.bands))], dtype=np.float64))
 
 
 def scene_figure(
-    scene: Scene, score: np.ndarray, mask: np.ndarray, path: str | Path, title: str, unit: str = "score"
+    scene: Scene, score: np.ndarray, truth: np.ndarray, path: str | Path, title: str, unit: str = "score"
 ) -> Path:
     """Draw one scene's result: false colour, score map, ground truth and ROC side by side.
 
     Args:
         scene: The scene, for its false colour.
-        score: ``(H, W)`` score map. Its colours end at the 99.5th percentile, as a few pixels would take all the range.
-        mask: ``(H, W)`` bool, True at anomalies.
+        score: ``(H, W)`` score map, NaN at pixels without a score, which are drawn grey. Its colours end at the 99.5th
+            percentile, as a few pixels would take all the range.
+        truth: ``(H, W)``, bool or 0 and one other number.
         path: The file to write; its suffix chooses the format, such as .png or .pdf.
         title: What the map was made with, such as ``ABU: RX, fusion B, 200 bands``.
         unit: What the colour bar of the score map measures.
@@ -76,35 +49,38 @@ def scene_figure(
     Returns:
         ``path``.
     """
-    height, width = mask.shape
+    truth = as_truth(truth)
+    height, width = truth.shape
     # Fixed places, in inches: a layout engine takes as long as all the drawing.
     side = 3.0
     tall = min(max(side * height / width, 1.8), 12.0)
     below, above, total = 0.55, 0.85, 4 * side + 2.5
     high = below + tall + above
     figure = Figure(figsize=(total, high))
-    picture, scores, truth, curve = (
+    picture, scores, target, curve = (
         figure.add_axes(((0.15 + i * (side + 0.15) + gap) / total, below / high, side / total, tall / high))
         for i, gap in enumerate((0.0, 0.0, 0.6, 1.1))
     )
-    value = auc(score, mask)
+    value = auc(score, truth, np.isnan(score))
 
     picture.imshow(false_colour(scene), interpolation="none")
-    picture.set_title("False colour (bands {}, {}, {})".format(*(band + 1 for band in rgb_bands(scene))), fontsize=10)
+    shown = ", ".join(str(band + 1) for band in rgb_bands(scene.wavelengths, scene.bands))
+    picture.set_title(f"False colour (bands {shown})", fontsize=10)
     draw_scale(picture, width)
-    low, top = np.percentile(score, [0.5, 99.5])
+    low, top = np.nanpercentile(score, [0.5, 99.5])
+    scores.set_facecolor(_NO_SCORE)
     image = scores.imshow(score, cmap="inferno", vmin=low, vmax=top if top > low else low + 1, interpolation="none")
     scores.set_title("Score map", fontsize=10)
     bar = figure.colorbar(image, cax=scores.inset_axes((1.02, 0.0, 0.04, 1.0)), extend="both")
     bar.set_label(unit, fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    truth.imshow(mask, cmap="gray", vmin=0, vmax=1, interpolation="none")
-    truth.set_title(f"Ground truth ({int(mask.sum())} px)", fontsize=10)
-    for axes in (picture, scores, truth):
+    target.imshow(truth, cmap="gray", vmin=0, vmax=1, interpolation="none")
+    target.set_title(f"Ground truth ({int(truth.sum())} px)", fontsize=10)
+    for axes in (picture, scores, target):
         axes.set_xticks([])
         axes.set_yticks([])
 
-    draw_roc(curve, mask, {title: score})
+    draw_roc(curve, truth, {title: score})
     curve.set_title("ROC: no AUC" if value is None else f"ROC, AUC = {value:.4f}", fontsize=10)
     note = f" ({'; '.join(scene.notes)})" if scene.notes else ""
     figure.text(0.15 / total, 1 - 0.1 / high, plain(f"{scene.name}{note}"), fontweight="bold", ha="left", va="top")
@@ -127,26 +103,26 @@ def draw_scale(axes: Axes, width: int) -> None:
 
 
 def plain(text: str) -> str:
-    """A text as matplotlib draws it to the letter: names of files may hold mathtext, or bytes that are no text."""
+    """Escape a text so that matplotlib draws it to the letter: file names may hold mathtext, or bytes that are no text."""
     return text.replace("$", r"\$").encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(frozen=True)
-class Row:
-    """One scene of ``comparison_figure``.
+class SceneMaps:
+    """Score maps of one scene, to be drawn beside each other.
 
     Attributes:
-        scene: For its false colour and name.
-        mask: ``(H, W)`` bool, True at anomalies.
-        scores: Score maps ``(H, W)`` by the title of their column.
+        scene: The scene, for its false colour and name.
+        truth: ``(H, W)``, bool or 0 and one other number.
+        scores: Score maps ``(H, W)`` by the title of their column; NaN at pixels without a score.
     """
 
     scene: Scene
-    mask: np.ndarray
+    truth: np.ndarray
     scores: dict[str, np.ndarray]
 
 
-def comparison_figure(rows: Sequence[Row], path: str | Path, side: float = 2.2, font: float = 10) -> Path:
+def comparison_figure(rows: Sequence[SceneMaps], path: str | Path, side: float = 2.2, font: float = 10) -> Path:
     """Draw scenes as rows: false colour, ground truth, and each method's score map with its AUC.
 
     Every map is stretched over its own ranks, from the median to the 99.9th percentile. Score maps of different methods
@@ -176,7 +152,7 @@ def comparison_figure(rows: Sequence[Row], path: str | Path, side: float = 2.2, 
     return Path(path)
 
 
-def draw_row(axes: list[Axes], row: Row, font: float = 10) -> ScalarMappable:
+def draw_row(axes: list[Axes], row: SceneMaps, font: float = 10) -> ScalarMappable:
     """Draw a scene's false colour, ground truth and score maps on as many axes, each map with its title and AUC.
 
     Returns:
@@ -184,13 +160,14 @@ def draw_row(axes: list[Axes], row: Row, font: float = 10) -> ScalarMappable:
     """
     axes[0].imshow(false_colour(row.scene))
     axes[0].set_title("False colour", fontsize=font)
-    axes[1].imshow(row.mask, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes[1].imshow(as_truth(row.truth), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes[1].set_title("Ground truth", fontsize=font)
     image = None
     for panel, (title, score) in zip(axes[2:], row.scores.items(), strict=True):
+        panel.set_facecolor(_NO_SCORE)
         image = panel.imshow(_ranks(score), cmap="viridis", norm=_RANK_NORM, interpolation="nearest")
         panel.set_title(plain(title), fontsize=font)
-        value = auc(score, row.mask)
+        value = auc(score, row.truth, np.isnan(score))
         panel.set_xlabel("no AUC" if value is None else f"AUC {value:.4f}", fontsize=0.9 * font)
     for panel in axes:
         panel.set_xticks([])
@@ -206,7 +183,7 @@ def draw_rank_bar(figure: Figure, image: ScalarMappable, axes: Any, font: float 
     bar.ax.set_yticklabels(["≤ 50 %", "90 %", "99 %", "99.9 %"], fontsize=font)
 
 
-def draw_roc(axes: Axes, mask: np.ndarray, scores: dict[str, np.ndarray]) -> None:
+def draw_roc(axes: Axes, truth: np.ndarray, scores: dict[str, np.ndarray]) -> None:
     """Draw ROC curves; false alarms on a logarithmic axis, as a detector works where they are few."""
     axes.set_box_aspect(1)
     axes.set_ylim(0, 1.02)
@@ -215,24 +192,19 @@ def draw_roc(axes: Axes, mask: np.ndarray, scores: dict[str, np.ndarray]) -> Non
     axes.grid(True, which="major", color="0.88", linewidth=0.6)
     for spine in ("top", "right"):
         axes.spines[spine].set_visible(False)
-    if not has_both_classes(mask):
-        axes.text(0.5, 0.5, "the mask lacks a class", ha="center", transform=axes.transAxes, color="0.4")
+    if not has_both_classes(truth):
+        axes.text(0.5, 0.5, "the truth lacks a class", ha="center", transform=axes.transAxes, color="0.4")
         return
     axes.set_xscale("log")
-    floor = 1.0 / int((~mask).sum())  # one false alarm
+    floor = 1.0 / int((~as_truth(truth)).sum())  # one false alarm
     for index, (title, score) in enumerate(scores.items()):
-        false_positive, true_positive = roc(score, mask)
+        if auc(score, truth, np.isnan(score)) is None:
+            continue
+        false_positive, true_positive = roc(score, truth, np.isnan(score))
         colour = COLOURS[index % len(COLOURS)]
         style = _DASHES[index // len(COLOURS) % len(_DASHES)]
-        axes.step(
-            np.maximum(false_positive, floor),
-            true_positive,
-            where="post",
-            color=colour,
-            ls=style,
-            lw=1.5,
-            label=plain(title),
-        )
+        rates = np.maximum(false_positive, floor)
+        axes.step(rates, true_positive, where="post", color=colour, ls=style, lw=1.5, label=plain(title))
     chance = np.geomspace(floor, 1, 100)
     axes.plot(chance, chance, color="0.6", linewidth=0.8, linestyle=":")
     axes.set_xlim(floor, 1)
@@ -243,8 +215,10 @@ def draw_roc(axes: Axes, mask: np.ndarray, scores: dict[str, np.ndarray]) -> Non
 
 
 def _ranks(score: np.ndarray) -> np.ndarray:
-    """The share of the scene's pixels that score lower, in [0, 1)."""
-    return (rank(score) - 1) / score.size
+    """Share of the scored pixels that score lower, in [0, 1); NaN where there is no score."""
+    from scipy.stats import rankdata  # half a second, which one scene's figure does not need
+
+    return (rankdata(score, nan_policy="omit").reshape(score.shape) - 1) / np.isfinite(score).sum()
 
 
 # few pixels matter: half the colours go to the last one in ten, a third to the last one in a hundred

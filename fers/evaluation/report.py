@@ -10,13 +10,11 @@ mail and opened from a disk.
 from __future__ import annotations
 
 import argparse
-import base64
 import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,13 +22,13 @@ from matplotlib.ticker import MaxNLocator
 from tqdm import tqdm
 
 from fers.datasets.benchmarks import BENCHMARKS
-from fers.evaluation.figures import COLOURS, Row, draw_rank_bar, draw_roc, draw_row
-from fers.evaluation.result_sets import ReportError, ResultSet, find_result_sets
+from fers.evaluation.figures import COLOURS, SceneMaps, draw_rank_bar, draw_roc, draw_row
+from fers.evaluation.results import ReportError, ResultSet, find_result_sets
 from fers.evaluation.statistics import bootstrap_mean, compare_methods
 from fers.scenes.scene import LabelledScene
 from fers.training.log import read_log
 from fers.util.commandline import run
-from fers.util.files import atomic_path
+from fers.util.pictures import data_uri, write_page
 
 _LOG_FROM = 100  # curves that span more than this factor are drawn on a logarithmic axis
 
@@ -53,13 +51,14 @@ def build_report(folder: str | Path, out: str | Path, title: str = "", note: str
     """
     folder, out = Path(folder), Path(out)
     sets = find_result_sets(folder)
-    config = sets[0].results["config"]
+    config = sets[0].results.config
     scenes = _common_scenes(sets)
-    rows = [(s.name, [each.results["scenes"][s.name]["auc"] for each in sets]) for s in scenes]
+    rows = [(s.name, [each.results.scenes[s.name]["auc"] for each in sets]) for s in scenes]
     complete = [(name, values) for name, values in rows if None not in values]
     columns = {each.label: [values[i] for _, values in complete] for i, each in enumerate(sets)}
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True)
-    page = environment.get_template("report.html").render(
+    write_page(
+        out,
+        Path(__file__).with_name("report.html"),
         title=title or f"{config['dataset']}, {config['bands']} bands",
         note=note,
         sets=sets,
@@ -72,32 +71,29 @@ def build_report(folder: str | Path, out: str | Path, title: str = "", note: str
         training=_training(folder),
         footer=f"Made by fers report from {len(sets)} finished runs; revision {config['git_revision'][:12] or 'unknown'}.",
     )
-    with atomic_path(out) as temporary:
-        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")  # names of files may be no text
     return out
 
 
 def summary_lines(sets: list[ResultSet]) -> list[str]:
-    """The means of some results as a table of text, each with its interval."""
+    """Table of text with the mean of each result and its interval."""
     width = max(len(each.label) for each in sets) + 2
     lines = [f"{'setting':<{width}}{'mAUC':>8}{'95 % interval':>20}{'scenes':>8}{'s/scene':>10}"]
     for each in sets:
-        values = [scene["auc"] for scene in each.results["scenes"].values() if scene["auc"] is not None]
+        values = list(each.results.aucs.values())
         interval = bootstrap_mean(values) if values else None
         mean = "-" if interval is None else f"{interval.mean:.4f}"
         between = "-" if interval is None else f"{interval.low:.4f} to {interval.high:.4f}"
-        lines.append(
-            f"{each.label:<{width}}{mean:>8}{between:>20}{len(values):>8}{each.results['mean_seconds']:>10.3f}"
-        )
+        seconds = f"{each.results.mean_seconds:>10.3f}"
+        lines.append(f"{each.label:<{width}}{mean:>8}{between:>20}{len(values):>8}{seconds}")
     return lines
 
 
 def _common_scenes(sets: list[ResultSet]) -> list[LabelledScene]:
     """The scenes that every result has, as their dataset reads them."""
-    common = [name for name in sets[0].results["scenes"] if all(name in each.results["scenes"] for each in sets)]
+    common = [name for name in sets[0].results.scenes if all(name in each.results.scenes for each in sets)]
     if not common:
         raise ReportError("the results have no scene in common and cannot stand in one table.")
-    config = sets[0].results["config"]
+    config = sets[0].results.config
     sensor = config.get("scene_sensor")
     return BENCHMARKS[config["benchmark"]].scenes(Path(config["data_path"]), sensor, ",".join(common))
 
@@ -116,24 +112,24 @@ def _caveats(sets: list[ResultSet]) -> dict[str, list[str]]:
     """Each caveat once, with the columns it belongs to."""
     found: dict[str, list[str]] = {}
     for each in sets:
-        for caveat in each.results["caveats"]:
+        for caveat in each.results.caveats:
             found.setdefault(caveat, []).append(each.label)
     return found
 
 
 def _scene(labelled: LabelledScene, sets: list[ResultSet]) -> dict[str, str]:
-    scene, mask = labelled.load()
-    row = Row(scene, mask, {each.label: each.score(labelled.name, mask) for each in sets})
+    scene, truth = labelled.load()
+    row = SceneMaps(scene, truth, {each.label: each.score(labelled.name, truth) for each in sets})
     panels = 3 + len(sets)
     lines = -(-panels // 5)
     columns = -(-panels // lines)
     figure = Figure(figsize=(12.4, (12.4 / columns + 0.35) * lines), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     draw_rank_bar(figure, draw_row(list(axes[: panels - 1]), row), axes)
-    draw_roc(axes[panels - 1], mask, row.scores)
+    draw_roc(axes[panels - 1], truth, row.scores)
     for panel in axes[panels:]:
         panel.set_axis_off()
-    notes = "; ".join([f"{int(mask.sum())} anomalous pixels of {mask.size}", *scene.notes])
+    notes = "; ".join([f"{int(truth.sum())} anomalous pixels of {truth.size}", *scene.notes])
     return {"name": labelled.name, "png": _png(figure), "caption": notes}
 
 
@@ -148,14 +144,14 @@ def _training(folder: Path) -> list[dict[str, str]]:
         figure = Figure(figsize=(12.4, 3.0), layout="constrained")
         panels = np.atleast_1d(figure.subplots(1, 1 + len(names)))
         for panel, term in zip(panels, [None, *names], strict=True):
-            _curves(panel, entries, term)
+            _loss_curves(panel, entries, term)
         panels[0].legend(fontsize=8, frameon=False)
         caption = f"{len(entries)} epochs in {sum(e['seconds'] for e in entries):.0f} s, {entries[-1]['patches_per_second']:.1f} patches per second"
         found.append({"name": str(path.parent.relative_to(folder)), "png": _png(figure), "caption": caption})
     return found
 
 
-def _curves(panel: Axes, entries: list[dict], term: str | None) -> None:
+def _loss_curves(panel: Axes, entries: list[dict], term: str | None) -> None:
     """Training and held-out loss, or one of its terms, over epochs."""
 
     def values(losses: list[dict]) -> list[float]:
@@ -179,7 +175,7 @@ def _curves(panel: Axes, entries: list[dict], term: str | None) -> None:
 def _png(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return data_uri(buffer.getvalue(), "png")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,59 +1,68 @@
-"""A run's results: what results.json holds, what it may depend on, and how it is read back.
-
-``evaluate`` writes them; the report and the experiments read them.
-"""
+"""Results of a run: what results.json holds, what it may depend on, and how finished results are read back and checked."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from fers.evaluation.metrics import auc
+from fers.datasets.benchmarks import BENCHMARKS
+from fers.detectors import DETECTORS
+from fers.evaluation.metrics import as_truth, auc, counted, has_both_classes, measures
 from fers.networks.checkpoint import git_revision
 from fers.scoring.pipeline import Pipeline
+from fers.scoring.views import VIEWS
 from fers.util.errors import FersError
 from fers.util.files import atomic_path, sha256_of
 
 RESULTS_FILE = "results.json"
-
-
-FORMAT = 2  # of results.json
-
-
-SCENE_TYPES = {
-    "auc": float | None,
+RESULTS_FORMAT = 3
+SCENE_MEASURES = {
+    "auc": "AUC(D,F)",
+    "ap": "AP",
+    "pd@1e-3": "Pd@0.001",
+    "pd@1e-2": "Pd@0.01",
+}  # as metrics.measures has them
+_SCENE_TYPES = {
+    **dict.fromkeys(SCENE_MEASURES, float | None),
+    **dict.fromkeys(("height", "width", "bands", "anomalous_pixels", "left_out_pixels"), int),
     "seconds": float,
-    "height": int,
-    "width": int,
-    "bands": int,
-    "anomalous_pixels": int,
-    "left_out_pixels": int,
     "cut": bool,
     "note": str,
 }
+_CONFIG_TYPES = {
+    **dict.fromkeys(("title", "view", "detect", "benchmark", "data_path"), str),
+    **dict.fromkeys(("bands", "start_band"), int),
+}
+_TOLD_APART_BY = ("seed", "checkpoint_dir", "backbone", "start_band", "nodata", "options", "sensor", "checkpoints")
+
+
+class ReportError(FersError):
+    """There is nothing to report on, or it does not belong together."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """What a run found.
+    """What a run found; the content of results.json.
 
     Attributes:
-        scenes: By name: ``auc`` (None without both classes), ``seconds``, ``height``, ``width``, ``bands``,
-            ``anomalous_pixels``, ``left_out_pixels``, ``mask_sha256``, ``note``, ``cut`` (a part of the paper's scene),
-            ``band_use`` (see there), ``score_sha256`` (of the score map's file).
+        scenes: By name: ``scene_measures``, ``seconds``, ``height``, ``width``, ``bands``, ``anomalous_pixels``,
+            ``left_out_pixels`` (those without a score), ``truth_sha256``, ``note``, ``cut`` (a part of the paper's
+            scene), ``band_use`` (see there), ``score_sha256`` (of the score map's file).
         config: The full configuration, checkpoints and versions.
         caveats: Sentences that belong under the table.
+        complete: Whether every scene is in it.
     """
 
     scenes: dict[str, dict]
     config: dict
     caveats: list[str]
+    complete: bool = True
 
     @property
     def aucs(self) -> dict[str, float]:
@@ -70,10 +79,10 @@ class Results:
         """Mean seconds per scene, features and detector, without reading; of scenes scored together each has its share."""
         return float(np.mean([scene["seconds"] for scene in self.scenes.values()]))
 
-    def to_json(self, complete: bool) -> dict:
-        """As results.json stores it."""
-        return {
-            "format": FORMAT,
+    def write(self, save_dir: Path, complete: bool) -> None:
+        """Write results.json into a folder, whole or not at all."""
+        content = {
+            "format": RESULTS_FORMAT,
             "complete": complete,
             "scenes": self.scenes,
             "mean_auc": self.mean_auc,
@@ -82,10 +91,22 @@ class Results:
             "caveats": self.caveats,
             "config": self.config,
         }
+        with atomic_path(save_dir / RESULTS_FILE) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def scene_measures(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = None) -> dict[str, float | None]:
+    """Measures of one scene that results.json stores: ``auc``, ``ap``, ``pd@1e-3``, ``pd@1e-2``.
+
+    Arguments and errors as ``fers.evaluation.metrics.measures``. All are None where the pixels that count lack a class.
+    """
+    score, truth = counted(score, truth, left_out)
+    found = measures(score, truth) if has_both_classes(truth) else {}
+    return {key: found.get(name) for key, name in SCENE_MEASURES.items()}
 
 
 def full_config(pipeline: Pipeline) -> dict:
-    """Everything a result may depend on: the settings, the checkpoints by their bytes, versions, device."""
+    """Everything that a result may depend on: the settings, the checkpoints by their bytes, versions, device."""
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(pipeline.config).items()}
     device = pipeline.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
@@ -104,59 +125,144 @@ def full_config(pipeline: Pipeline) -> dict:
 
 
 def config_hash(config: dict) -> str:
-    """Eight hexadecimal digits of what makes a configuration: two that differ in a result's meaning differ in it."""
+    """Eight hexadecimal digits of a configuration: two that differ in a result's meaning differ in them."""
     skip = ("device", "device_name", "threads", "git_revision", "versions", "compile")
     text = json.dumps({key: value for key, value in config.items() if key not in skip}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def write_json(path: Path, content: dict) -> None:
-    """Write a file of JSON, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+def truth_sha256(truth: np.ndarray) -> str:
+    """Fingerprint of a truth: the sha256 of its shape and values."""
+    return hashlib.sha256(f"{truth.shape}".encode() + np.packbits(as_truth(truth)).tobytes()).hexdigest()
 
 
-def mask_sha256(mask: np.ndarray) -> str:
-    """Of a mask's shape and values."""
-    return hashlib.sha256(f"{mask.shape}".encode() + np.packbits(mask).tobytes()).hexdigest()
-
-
-def read_score(save_dir: Path, name: str, found: dict, mask: np.ndarray) -> np.ndarray:
-    """A scene's score map, seen to be the one that its entry in results.json is about.
+def read_score(save_dir: Path, name: str, found: dict, truth: np.ndarray) -> np.ndarray:
+    """Read a scene's score map, and check that it is the one that its entry in results.json is about.
 
     Args:
         save_dir: The folder of results.
         name: The scene.
         found: Its entry.
-        mask: ``(H, W)``, its ground truth now.
+        truth: ``(H, W)``, its ground truth now.
+
+    Returns:
+        ``(H, W)``, NaN at the pixels that were left out.
 
     Raises:
-        FersError: It is missing or damaged, or of another shape or AUC.
+        FersError: It is missing or damaged, or of another shape or AUC, or another number of pixels has no score.
     """
     path = save_dir / "scores" / f"{name}.npy"
     again = "The results or the ground truth have changed. Run its test again."
     try:
         score = np.load(path, allow_pickle=False)
-        same = sha256_of(path) == found.get("score_sha256", sha256_of(path))  # earlier versions have none
+        same = sha256_of(path) == found["score_sha256"]
     except Exception as error:  # numpy raises many kinds on a damaged file
         raise FersError(f"{path}: cannot be read as a score map ({error}). Run its test again.") from error
-    if score.shape != mask.shape or score.dtype.kind not in "fiu" or not np.isfinite(score).all():
+    if score.shape != truth.shape or score.dtype.kind not in "fiu" or np.isinf(score).any():
         raise FersError(
-            f"{path}: a score map is {mask.shape[0]} x {mask.shape[1]} finite numbers; found {score.dtype} {score.shape}. {again}"
+            f"{path}: a score map is {truth.shape[0]} x {truth.shape[1]} finite numbers; found {score.dtype} "
+            f"{score.shape}. {again}"
         )
-    value = auc(score, mask)
-    if not same:
+    left_out = np.isnan(score)
+    if not same or left_out.sum() != found["left_out_pixels"]:
         raise FersError(f"{path}: is not the score map that {RESULTS_FILE} is about. {again}")
-    # where pixels are left out, only the scene itself says which
-    if not found["left_out_pixels"] and abs((value or 0) - (found["auc"] or 0)) > 1e-9:
+    value = auc(score, truth, left_out)
+    if abs((value or 0) - (found["auc"] or 0)) > 1e-9:
         raise FersError(f"{path}: its AUC is {value}, {RESULTS_FILE} says {found['auc']}. {again}")
     return score
 
 
-def is_scene_result(found: object) -> bool:
-    """Whether an entry of results.json has everything with the right type."""
-    return (
-        isinstance(found, dict)
-        and all(isinstance(found.get(key, ...), kind) for key, kind in SCENE_TYPES.items())
-        and (found["auc"] is None or 0 <= found["auc"] <= 1)
-    )
+def read_results(path: Path) -> Results:
+    """Read a results.json, checked as far as a report needs it.
+
+    Raises:
+        ReportError: It is damaged, or of another version.
+    """
+    again = "Run its test again, or remove it."
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["format"] != RESULTS_FORMAT:
+            raise ReportError(f"{path}: is of format {found['format']}, this version reads {RESULTS_FORMAT}. {again}")
+        results = Results(found["scenes"], found["config"], found["caveats"], found["complete"])
+        right = all(isinstance(results.config[key], kind) for key, kind in _CONFIG_TYPES.items())
+        right &= all(
+            isinstance(scene.get(key, ...), kind)
+            for scene in results.scenes.values()
+            for key, kind in _SCENE_TYPES.items()
+        )
+        right &= all(0 <= value <= 1 for value in results.aucs.values())
+        right &= isinstance(results.complete, bool) and isinstance(results.caveats, list)
+        right &= all(isinstance(caveat, str) for caveat in results.caveats)
+        right &= results.config["benchmark"] in BENCHMARKS and all(Path(name).name == name for name in results.scenes)
+        right &= not results.complete or (bool(results.scenes) and isinstance(found["mean_seconds"], float))
+    except ReportError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ReportError(f"{path}: cannot be read as results ({error!r}). {again}") from error
+    if not right:
+        raise ReportError(f"{path}: an entry is of the wrong type. {again}")
+    return results
+
+
+@dataclass(frozen=True)
+class ResultSet:
+    """One finished folder of results.
+
+    Attributes:
+        folder: Where it is.
+        results: Its results.json.
+        label: Head of its column; labels differ where settings do.
+    """
+
+    folder: Path
+    results: Results
+    label: str
+
+    @property
+    def configuration(self) -> str:
+        """The configuration as text."""
+        return json.dumps(self.results.config, indent=2)
+
+    def score(self, name: str, truth: np.ndarray) -> np.ndarray:
+        """Score map of a scene; see ``read_score``."""
+        return read_score(self.folder, name, self.results.scenes[name], truth)
+
+
+def find_result_sets(folder: str | Path) -> list[ResultSet]:
+    """Find the finished results below a folder, in the order of the columns: from the plain cube to what is added to it.
+
+    Raises:
+        ReportError: There are none, one is damaged, or they are of different data.
+    """
+    paths = [path for path in sorted(Path(folder).rglob(RESULTS_FILE)) if not path.parent.name.startswith(".")]
+    read = [(path.parent, read_results(path)) for path in paths]
+    found = [ResultSet(place, results, results.config["title"]) for place, results in read if results.complete]
+    if not found:
+        raise ReportError(f"{folder}: no finished {RESULTS_FILE} here. Make one with test.py --save_dir {folder}/NAME.")
+    for key in ("benchmark", "data_path", "bands", "start_band"):
+        if len({str(each.results.config[key]) for each in found}) > 1:
+            raise ReportError(f"{folder}: the results differ in {key} and cannot stand in one table. Keep them apart.")
+    return sorted((_told_apart(each, found) for each in found), key=_column_order)
+
+
+def _column_order(each: ResultSet) -> tuple[int, int, str]:
+    config, names, views = each.results.config, list(DETECTORS), list(VIEWS)
+    detector = names.index(config["detect"]) if config["detect"] in names else len(names)
+    return detector, views.index(config["view"]) if config["view"] in views else len(views), each.label
+
+
+def _told_apart(one: ResultSet, found: list[ResultSet]) -> ResultSet:
+    """Add to its label what its configuration has that others of the same label have not."""
+    same = [each for each in found if each.label == one.label]
+    if len(same) == 1:
+        return one
+    values = {key: [each.results.config.get(key) for each in same] for key in _TOLD_APART_BY}
+    differing = [key for key, all_of in values.items() if any(value != all_of[0] for value in all_of)]
+    details = [f"{key} {_brief(one.results.config.get(key))}" for key in differing] or [one.folder.name]
+    return replace(one, label=", ".join([one.label, *details]))
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, dict) and all(isinstance(v, dict) for v in value.values()):
+        return " ".join(str(v.get("sha256", v.get("seed", "")))[:8] for v in value.values())
+    return Path(value).name if isinstance(value, str) and "/" in value else str(value)
