@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _NAME, _SIZE = 30, 15
 SECONDS_NOTE = "* of features and detector, without reading. Scenes that are scored together share their time equally."
 
 
 def header_line(with_published: bool) -> str:
-    """The head of a table of scenes."""
+    """Head of a table of scenes."""
     published = f"{'paper':>9}" if with_published else ""
     return f"{'scene':<{_NAME}}{'H x W x B':<{_SIZE}}{'AUC':>8}{published}{'seconds*':>10}"
 
 
 def scene_line(name: str, scene: dict, published: dict[str, float] | None = None) -> str:
-    """One scene's line; ``scene`` as ``fers.evaluation.results.Results`` has it."""
+    """Line of one scene; ``scene`` as ``fers.evaluation.results.Results`` has it."""
     size = f"{scene['height']}x{scene['width']}x{scene['bands']}"
     note = f"   {scene['note']}" if scene["note"] else ""
     value = "-" if scene["auc"] is None else f"{scene['auc']:.4f}"
@@ -25,10 +30,20 @@ def scene_line(name: str, scene: dict, published: dict[str, float] | None = None
 def mean_line(
     name: str, mean: float | None, seconds: float | None, published: dict[str, float] | None, scenes: dict[str, float]
 ) -> str:
-    """The mean over ``scenes``; the paper's is shown where it has every one of them."""
+    """Line of the mean over ``scenes``; the paper's is shown where it has every one of them."""
     value = "-" if mean is None else f"{mean:.4f}"
     time = "" if seconds is None else f"{seconds:>10.3f}"
     return f"{name:<{_NAME + _SIZE}}{value:>8}{_published(published, list(scenes))}{time}"
+
+
+def markdown_table(frame: pd.DataFrame) -> str:
+    """Markdown of a table: numbers with four digits, to the right; ``-`` for what is missing."""
+    right = [kind.kind == "f" for kind in frame.dtypes]
+    lines = [[str(name) for name in frame.columns], ["---:" if number else "---" for number in right]]
+    for row in frame.itertuples(index=False):
+        cells = [("-" if v != v else f"{v:.4f}") if number else str(v) for v, number in zip(row, right, strict=True)]
+        lines.append([cell.replace("|", "\\|") for cell in cells])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _published(published: dict[str, float] | None, names: list[str]) -> str:
