@@ -10,8 +10,8 @@ import pytest
 from conftest import write_had100
 from scipy.io import savemat
 
-from fers.evaluation.compare import COMPARED, CompareResult, compare, compared_scenes, main
-from fers.evaluation.metrics import measures
+from fers.evaluation.compare import CompareResult, compare, compared_scenes, main
+from fers.evaluation.metrics import SCENE_MEASURES, measures
 from fers.scenes import SceneError, normalise
 from fers.scoring.pipeline import DetectConfig, Pipeline
 from fers.util.errors import FersError
@@ -70,7 +70,7 @@ def test_each_cell_is_what_the_pipeline_gives_and_the_fast_come_first(here, caps
         assert np.array_equal(found.maps["KRX", scene.name], score)
         row = table[(table["detector"] == "KRX") & (table["scene"] == scene.name)].iloc[0]
         expected = measures(score, truth)
-        assert list(row[list(COMPARED)]) == [expected[key] for key in ("AUC(D,F)", "AP", "Pd@0.001", "Pd@0.01")]
+        assert list(row[list(SCENE_MEASURES)]) == [expected[key] for key in ("AUC(D,F)", "AP", "Pd@0.001", "Pd@0.01")]
     means = found.means().set_index("detector")
     assert means.loc["RX", "auc"] == pytest.approx(table["auc"][:2].mean()) and means.loc["RX", "scenes"] == "2 of 2"
     assert len(capsys.readouterr().out.splitlines()) == 1 + 6

@@ -1,17 +1,23 @@
-"""AUC, false colour, and which default a setting takes."""
+"""AUC, pixels without a score, false colour, and which default a setting takes."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sklearn.metrics
+from matplotlib.figure import Figure
+from PIL import Image
 
-from fers.evaluation.figures import false_colour
-from fers.evaluation.metrics import auc, roc
+from fers.evaluation.figures import SceneMaps, draw_row, false_colour, scene_figure
+from fers.evaluation.metrics import auc, roc, scene_measures
+from fers.evaluation.results import read_score, truth_sha256
 from fers.scenes import Scene
 from fers.scoring.pipeline import DetectConfig
+from fers.util.errors import FersError
+from fers.util.files import npy_bytes, write_whole
 from fers.util.pictures import rgb_bands
 
 
@@ -31,6 +37,55 @@ def test_auc_of_one_class_or_of_a_broken_map():
         auc(np.full((4, 4), np.nan), np.eye(4, dtype=bool))
     with pytest.raises(ValueError, match="truth"):
         auc(score, np.eye(5, dtype=bool))
+
+
+def score_with_a_hole():
+    """A score map with NaN where pixels are left out, and its truth."""
+    rng = np.random.RandomState(0)
+    truth = rng.uniform(size=(30, 40)) < 0.1
+    score = rng.normal(size=truth.shape) + 2 * truth
+    score[5:20, 10:30] = np.nan
+    return score, truth
+
+
+def test_a_scenes_measures_are_none_where_what_counts_lacks_a_class():
+    score, truth = score_with_a_hole()
+    left_out = np.isnan(score)
+    found = scene_measures(score, truth, left_out)
+    assert found["auc"] == auc(score[~left_out], truth[~left_out]) and 0 < found["pd@1e-3"] <= found["pd@1e-2"] < 1
+    assert set(scene_measures(score, truth & left_out, left_out).values()) == {None}
+    with pytest.raises(FersError, match="Fix the detector"):
+        scene_measures(score, truth)
+
+
+def test_a_score_map_is_read_back_with_its_hole_and_no_other(tmp_path):
+    score, truth = score_with_a_hole()
+    path = tmp_path / "scores" / "a.npy"
+    write_whole(path, npy_bytes(score))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = {**scene_measures(score, truth, np.isnan(score)), "left_out_pixels": 300, "score_sha256": digest}
+    assert np.array_equal(read_score(tmp_path, "a", found, truth), score, equal_nan=True)
+    for wrong in ({"left_out_pixels": 0}, {"auc": 0.5}, {"score_sha256": "0"}):
+        with pytest.raises(FersError, match=r"a\.npy: (is not the score map|its AUC is).*Run its test again"):
+            read_score(tmp_path, "a", {**found, **wrong}, truth)
+    assert truth_sha256(truth) == truth_sha256(255 * truth.astype(np.uint8)) != truth_sha256(~truth)
+
+
+def grey_pixels(path) -> int:
+    return int((np.asarray(Image.open(path).convert("RGB")) == 153).all(axis=2).sum())
+
+
+def test_pixels_without_a_score_are_grey_and_have_no_part_in_the_auc(tmp_path):
+    score, truth = score_with_a_hole()
+    shown = Scene("s", np.random.RandomState(0).uniform(size=(30, 40, 4)), Path("s.npy"))
+    whole = scene_figure(shown, np.nan_to_num(score), truth, tmp_path / "whole.png", "RX")
+    holed = scene_figure(shown, score, truth.astype(np.uint8), tmp_path / "holed.png", "RX")
+    of_map = (300 / 1200) * (3.0 * 130) * (2.25 * 130)
+    assert grey_pixels(holed) - grey_pixels(whole) == pytest.approx(of_map, rel=0.05)
+    axes = Figure().subplots(1, 3)
+    draw_row(list(axes), SceneMaps(shown, truth, {"RX": score}))
+    assert axes[2].get_xlabel() == f"AUC {auc(score, truth, np.isnan(score)):.4f}"
+    assert np.array_equal(axes[2].images[0].get_array().mask, np.isnan(score))
 
 
 def scene(bands: int, wavelengths=None) -> Scene:

@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from fers.datasets import abu, had100
 from fers.datasets.benchmarks import BENCHMARKS
+from fers.evaluation.metrics import SCENE_MEASURES, scene_measures
 from fers.fast.process import prepare
 from fers.scenes.normalise import NoData, normalise, usable_pixels
 from fers.scenes.scene import LabelledScene, Scene, SceneError, read_mask, read_scene
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 
     from fers.scoring.pipeline import Pipeline
 
-COMPARED = ("auc", "ap", "pd@1e-3", "pd@1e-2")  # as results.scene_measures has them
 _SLOW = ("KRX", "CRD", "LRX", "2S-GLRT", "AE", "Auto-AD", "LREN")  # the slowest last; others come before them
 
 
@@ -88,13 +88,13 @@ class CompareResult:
         """One row for each detector and scene: ``detector``, ``scene``, the measures, ``seconds``, ``note``."""
         import pandas as pd
 
-        table = pd.DataFrame(self.rows, columns=["detector", "scene", *COMPARED, "seconds", "note"])
-        return table.astype(dict.fromkeys([*COMPARED, "seconds"], float))
+        table = pd.DataFrame(self.rows, columns=["detector", "scene", *SCENE_MEASURES, "seconds", "note"])
+        return table.astype(dict.fromkeys([*SCENE_MEASURES, "seconds"], float))
 
     def means(self) -> pd.DataFrame:
         """One row for each detector: means over the scenes that it has, and over how many of how many these are."""
         by_detector = self.table().groupby("detector", sort=False)
-        means = by_detector[[*COMPARED, "seconds"]].mean()
+        means = by_detector[[*SCENE_MEASURES, "seconds"]].mean()
         means["scenes"] = [f"{int(rows['auc'].count())} of {len(rows)}" for _, rows in by_detector]
         return means.reset_index()
 
@@ -147,7 +147,7 @@ def compare(
     DetectConfig(bands or 1, detect=names[0], **settings)  # settings that do not fit together end here
     result = CompareResult()
     width = max(10, *(len(name) + 2 for name in names)), max(10, *(len(one.name) + 2 for one in labelled))
-    tqdm.write(_line(width, "detector", "scene", {key: key for key in (*COMPARED, "seconds")}))
+    tqdm.write(_line(width, "detector", "scene", {key: key for key in (*SCENE_MEASURES, "seconds")}))
     with tqdm(total=len(names) * len(labelled), unit="cell", leave=False, dynamic_ncols=True, disable=None) as bar:
         for name in names:
             cells = _Cells(name, bands, settings, None if save_dir is None else Path(save_dir) / "cells")
@@ -212,10 +212,10 @@ class _Cells:
             reason = str(error)
         except Exception as error:  # a detector's mistake ends its cell, not the comparison
             reason = f"{type(error).__name__}: {error}"
-        return {**dict.fromkeys([*COMPARED, "seconds"]), "note": " ".join(reason.split())}, None
+        return {**dict.fromkeys([*SCENE_MEASURES, "seconds"]), "note": " ".join(reason.split())}, None
 
     def _cell(self, labelled: LabelledScene) -> tuple[dict[str, Any], np.ndarray]:
-        from fers.evaluation.results import config_hash, scene_measures, truth_sha256
+        from fers.evaluation.results import config_hash, truth_sha256
 
         scene, truth = labelled.load()
         bands = self.bands or scene.bands
@@ -294,7 +294,7 @@ def _load_pair(path: Path) -> tuple[Scene, np.ndarray]:
 
 def _line(width: tuple[int, int], detector: str, scene: str, row: dict[str, Any]) -> str:
     """One line of the printed table."""
-    values = [row[key] for key in (*COMPARED, "seconds")]
+    values = [row[key] for key in (*SCENE_MEASURES, "seconds")]
     texts = ["-" if value is None else value if isinstance(value, str) else f"{value:.4f}" for value in values]
     note = textwrap.shorten(row.get("note", ""), 120, placeholder=" ...")
     return f"{detector:<{width[0]}}{scene:<{width[1]}}{''.join(f'{text:>10}' for text in texts)}   {note}".rstrip()

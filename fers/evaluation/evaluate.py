@@ -22,14 +22,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fers.evaluation.metrics import auc
+from fers.evaluation.metrics import auc, scene_measures
 from fers.evaluation.results import (
     RESULTS_FILE,
     RESULTS_FORMAT,
     Results,
     full_config,
     read_score,
-    scene_measures,
     truth_sha256,
 )
 from fers.evaluation.tables import SECONDS_NOTE, header_line, mean_line, scene_line

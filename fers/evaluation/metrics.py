@@ -16,6 +16,12 @@ import numpy as np
 from fers.util.errors import FersError
 
 FALSE_ALARMS = (1e-3, 1e-2)  # the rates that the tables show
+SCENE_MEASURES = {
+    "auc": "AUC(D,F)",
+    "ap": "AP",
+    "pd@1e-3": "Pd@0.001",
+    "pd@1e-2": "Pd@0.01",
+}  # each scene's, as measures has them
 
 
 def as_truth(truth: np.ndarray) -> np.ndarray:
@@ -244,6 +250,16 @@ def measures(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None =
         f"pAUC@{FALSE_ALARMS[0]:g}": partial_auc(score, truth),
         **{f"Pd@{pf:g}": pd_at(score, truth, pf) for pf in FALSE_ALARMS},
     }
+
+
+def scene_measures(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = None) -> dict[str, float | None]:
+    """Measures that results and comparisons keep of each scene: ``auc``, ``ap``, ``pd@1e-3``, ``pd@1e-2``.
+
+    Arguments and errors as ``measures``. All are None where the pixels that count lack a class.
+    """
+    score, truth = counted(score, truth, left_out)
+    found = measures(score, truth) if has_both_classes(truth) else {}
+    return {key: found.get(name) for key, name in SCENE_MEASURES.items()}
 
 
 def _both_classes(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

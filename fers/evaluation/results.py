@@ -13,7 +13,7 @@ import torch
 
 from fers.datasets.benchmarks import BENCHMARKS
 from fers.detectors import DETECTORS
-from fers.evaluation.metrics import as_truth, auc, counted, has_both_classes, measures
+from fers.evaluation.metrics import SCENE_MEASURES, as_truth, auc
 from fers.networks.checkpoint import git_revision
 from fers.scoring.pipeline import Pipeline
 from fers.scoring.views import VIEWS
@@ -22,12 +22,6 @@ from fers.util.files import atomic_path, sha256_of
 
 RESULTS_FILE = "results.json"
 RESULTS_FORMAT = 3
-SCENE_MEASURES = {
-    "auc": "AUC(D,F)",
-    "ap": "AP",
-    "pd@1e-3": "Pd@0.001",
-    "pd@1e-2": "Pd@0.01",
-}  # as metrics.measures has them
 _SCENE_TYPES = {
     **dict.fromkeys(SCENE_MEASURES, float | None),
     **dict.fromkeys(("height", "width", "bands", "anomalous_pixels", "left_out_pixels"), int),
@@ -93,16 +87,6 @@ class Results:
         }
         with atomic_path(save_dir / RESULTS_FILE) as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def scene_measures(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = None) -> dict[str, float | None]:
-    """Measures of one scene that results.json stores: ``auc``, ``ap``, ``pd@1e-3``, ``pd@1e-2``.
-
-    Arguments and errors as ``fers.evaluation.metrics.measures``. All are None where the pixels that count lack a class.
-    """
-    score, truth = counted(score, truth, left_out)
-    found = measures(score, truth) if has_both_classes(truth) else {}
-    return {key: found.get(name) for key, name in SCENE_MEASURES.items()}
 
 
 def full_config(pipeline: Pipeline) -> dict:
