@@ -27,8 +27,8 @@ from experiments.tables import (
     metric_cells,
 )
 from experiments.workspace import Workspace
-from fers.evaluation.figures import SceneMaps, comparison_figure
-from fers.evaluation.statistics import critical_difference_figure, rank_methods
+from fers.evaluation.figures import SceneMaps, comparison_figure, critical_difference_figure
+from fers.evaluation.statistics import rank_methods
 from fers.util.errors import FersError
 
 POSITIONS = (58, 76, 87, 90)  # of Fig. 7, 1-based in the sorted list of scenes

@@ -12,7 +12,8 @@ import pytest
 from conftest import run_had100, write_checkpoints, write_had100
 
 from fers.evaluation.figures import plain, scene_figure
-from fers.evaluation.report import build_report, main
+from fers.evaluation.page import build_report
+from fers.evaluation.report import main
 from fers.evaluation.results import ReportError, read_results
 from fers.scenes import Scene
 

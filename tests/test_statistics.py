@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fers.evaluation.figures import critical_difference_figure
 from fers.evaluation.metrics import auc
 from fers.evaluation.statistics import (
     Ranks,
     bootstrap_mean,
     compare_methods,
-    critical_difference_figure,
     delong,
     flight_line,
     holm,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,6 +20,9 @@ from fers.evaluation.metrics import as_truth, auc, has_both_classes, roc
 from fers.scenes.scene import Scene
 from fers.util.files import atomic_path
 from fers.util.pictures import rgb_bands, stretched
+
+if TYPE_CHECKING:
+    from fers.evaluation.statistics import Ranks
 
 # told apart by all (Okabe, Ito)
 COLOURS = ("#000000", "#e69f00", "#0072b2", "#009e73", "#d55e00", "#cc79a7", "#56b4e9")
@@ -109,7 +112,7 @@ def plain(text: str) -> str:
 
 @dataclass(frozen=True)
 class SceneMaps:
-    """Score maps of one scene, to be drawn beside each other.
+    """Score maps of one scene, to be drawn in a row.
 
     Attributes:
         scene: The scene, for its false colour and name.
@@ -177,7 +180,7 @@ def draw_row(axes: list[Axes], row: SceneMaps, font: float = 10) -> ScalarMappab
 
 
 def draw_rank_bar(figure: Figure, image: ScalarMappable, axes: Any, font: float = 8) -> None:
-    """Draw the colour bar of maps that ``draw_row`` drew, beside ``axes``."""
+    """Draw the colour bar of maps that ``draw_row`` drew, to the right of ``axes``."""
     bar = figure.colorbar(image, ax=axes, fraction=0.02, pad=0.01, ticks=[0.5, 0.9, 0.99, 0.999])
     bar.set_label("share of pixels that score lower", fontsize=font)
     bar.ax.set_yticklabels(["≤ 50 %", "90 %", "99 %", "99.9 %"], fontsize=font)
@@ -212,6 +215,61 @@ def draw_roc(axes: Axes, truth: np.ndarray, scores: dict[str, np.ndarray]) -> No
     axes.xaxis.set_major_formatter(lambda rate, _: f"{rate:g}")
     if len(scores) > 1:
         axes.legend(fontsize=7, loc="lower right", frameon=False)
+
+
+def critical_difference_figure(ranks: Ranks, path: str | Path) -> Path:
+    """Draw mean ranks on a line; a bar joins methods that lie within the critical difference of each other.
+
+    Args:
+        ranks: As ``rank_methods`` gives them.
+        path: The .png or .pdf to write.
+
+    Returns:
+        ``path``.
+    """
+    from fers.evaluation.statistics import indistinguishable  # SciPy's statistics, which a scene's figure does not need
+
+    k = len(ranks.names)
+    groups = indistinguishable(ranks)
+    left_side = (k + 1) // 2
+    line, label, bar = 0.0, 0.42, 0.16  # inches: of the axis, between labels, between bars
+    below = 0.25 + bar * len(groups)
+    height = 0.9 + below + label * left_side
+    figure = Figure(figsize=(7.0, height))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    margin = 1.7  # inches left and right for the names
+    span = 7.0 - 2 * margin
+
+    def at(rank: float) -> float:
+        return margin + span * (rank - 1) / (k - 1)
+
+    axes.set_xlim(0, 7.0)
+    axes.set_ylim(-(height - 0.8), 0.8)
+    axes.axis("off")
+    axes.plot([at(1), at(k)], [line, line], color="black", linewidth=1)
+    for rank in range(1, k + 1):
+        axes.plot([at(rank)] * 2, [line, line + 0.07], color="black", linewidth=1)
+        axes.text(at(rank), line + 0.1, str(rank), ha="center", va="bottom", fontsize=9)
+    shown = min(ranks.critical_difference, k - 1)
+    axes.plot([at(1), at(1 + shown)], [0.45, 0.45], color="black", linewidth=1.5)
+    for end in (1, 1 + shown):
+        axes.plot([at(end)] * 2, [0.4, 0.5], color="black", linewidth=1.5)
+    text = f"critical difference {ranks.critical_difference:.2f} (level {ranks.level:g})"
+    axes.text(at(1), 0.53, text, ha="left", va="bottom", fontsize=9)
+    for index, (first, last) in enumerate(groups):
+        y = line - 0.12 - bar * index
+        ends = at(ranks.mean_ranks[first]) - 0.05, at(ranks.mean_ranks[last]) + 0.05
+        axes.plot(ends, [y, y], color="#b2182b", linewidth=3, solid_capstyle="butt")
+    for index, (name, rank) in enumerate(zip(ranks.names, ranks.mean_ranks, strict=True)):
+        left = index < left_side
+        y = line - below - label * (index if left else k - 1 - index)
+        end = margin - 0.15 if left else 7.0 - margin + 0.15
+        axes.plot([at(rank), at(rank), end], [line, y, y], color="0.45", linewidth=0.8)
+        text = f"{name}  {rank:.2f}" if left else f"{rank:.2f}  {name}"
+        axes.text(end + (-0.05 if left else 0.05), y, text, ha="right" if left else "left", va="center", fontsize=9)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=200)
+    return Path(path)
 
 
 def _ranks(score: np.ndarray) -> np.ndarray:

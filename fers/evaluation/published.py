@@ -1,4 +1,4 @@
-"""The numbers of the paper's tables, from ``published.csv`` beside this file."""
+"""Numbers of the paper's tables, from ``published.csv`` in this folder."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ PUBLISHED = Path(__file__).with_name("published.csv")
 
 @cache
 def published_rows(path: Path = PUBLISHED) -> list[dict[str, str]]:
-    """Every published number: ``source``, ``method``, ``features`` (a key of ``fers.scoring.views.VIEWS``), ``dataset``,
-    ``scene`` (or mean), ``bands``, ``losses``, ``metric``, ``value``. Empty where the file is not installed."""
+    """Every published number; none where the file is not installed.
+
+    Returns:
+        Rows with ``source``, ``method``, ``features`` (a key of ``fers.scoring.views.VIEWS``), ``dataset``, ``scene``
+        (or mean), ``bands``, ``losses``, ``metric``, ``value``.
+    """
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:

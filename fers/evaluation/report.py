@@ -10,179 +10,16 @@ mail and opened from a disk.
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from tqdm import tqdm
-
-from fers.datasets.benchmarks import BENCHMARKS
-from fers.evaluation.figures import COLOURS, SceneMaps, draw_rank_bar, draw_roc, draw_row
-from fers.evaluation.results import ReportError, ResultSet, find_result_sets
-from fers.evaluation.statistics import bootstrap_mean, compare_methods
-from fers.scenes.scene import LabelledScene
-from fers.training.log import read_log
-from fers.util.commandline import run
-from fers.util.pictures import data_uri, write_page
-
-_LOG_FROM = 100  # curves that span more than this factor are drawn on a logarithmic axis
-
-
-def build_report(folder: str | Path, out: str | Path, title: str = "", note: str = "") -> Path:
-    """Write the page.
-
-    Args:
-        folder: Holds finished results, and perhaps training runs.
-        out: The page.
-        title: Its heading; the dataset's name by default.
-        note: A paragraph under it.
-
-    Returns:
-        ``out``.
-
-    Raises:
-        ReportError: There is nothing to report on, something is damaged, or it does not belong together.
-        SceneError: A scene cannot be read any more.
-    """
-    folder, out = Path(folder), Path(out)
-    sets = find_result_sets(folder)
-    config = sets[0].results.config
-    scenes = _common_scenes(sets)
-    rows = [(s.name, [each.results.scenes[s.name]["auc"] for each in sets]) for s in scenes]
-    complete = [(name, values) for name, values in rows if None not in values]
-    columns = {each.label: [values[i] for _, values in complete] for i, each in enumerate(sets)}
-    write_page(
-        out,
-        Path(__file__).with_name("report.html"),
-        title=title or f"{config['dataset']}, {config['bands']} bands",
-        note=note,
-        sets=sets,
-        rows=rows,
-        counted=len(complete),
-        means=[bootstrap_mean(values) for values in columns.values()] if complete else [],
-        comparisons=_comparisons(columns),
-        caveats=_caveats(sets),
-        scenes=[_scene(s, sets) for s in tqdm(scenes, desc="scenes", unit="scene", leave=False, disable=None)],
-        training=_training(folder),
-        footer=f"Made by fers report from {len(sets)} finished runs; revision {config['git_revision'][:12] or 'unknown'}.",
-    )
-    return out
-
-
-def summary_lines(sets: list[ResultSet]) -> list[str]:
-    """Table of text with the mean of each result and its interval."""
-    width = max(len(each.label) for each in sets) + 2
-    lines = [f"{'setting':<{width}}{'mAUC':>8}{'95 % interval':>20}{'scenes':>8}{'s/scene':>10}"]
-    for each in sets:
-        values = list(each.results.aucs.values())
-        interval = bootstrap_mean(values) if values else None
-        mean = "-" if interval is None else f"{interval.mean:.4f}"
-        between = "-" if interval is None else f"{interval.low:.4f} to {interval.high:.4f}"
-        seconds = f"{each.results.mean_seconds:>10.3f}"
-        lines.append(f"{each.label:<{width}}{mean:>8}{between:>20}{len(values):>8}{seconds}")
-    return lines
-
-
-def _common_scenes(sets: list[ResultSet]) -> list[LabelledScene]:
-    """The scenes that every result has, as their dataset reads them."""
-    common = [name for name in sets[0].results.scenes if all(name in each.results.scenes for each in sets)]
-    if not common:
-        raise ReportError("the results have no scene in common and cannot stand in one table.")
-    config = sets[0].results.config
-    sensor = config.get("scene_sensor")
-    return BENCHMARKS[config["benchmark"]].scenes(Path(config["data_path"]), sensor, ",".join(common))
-
-
-def _comparisons(columns: dict[str, list[float]]) -> list[str]:
-    """What the differences of the means are worth, in a sentence."""
-    scenes = len(next(iter(columns.values())))
-    if len(columns) < 2 or scenes < 6:
-        return [] if len(columns) < 2 else [f"{scenes} scenes are too few to test differences of the columns."]
-    sure = [c for c in compare_methods(columns) if c.p_holm < 0.05]
-    told = "; ".join(f"{c.first} and {c.second}" for c in sure)
-    return [f"Pairs that differ by more than chance (Wilcoxon over {scenes} scenes, Holm, 5 %): {told or 'none'}."]
-
-
-def _caveats(sets: list[ResultSet]) -> dict[str, list[str]]:
-    """Each caveat once, with the columns it belongs to."""
-    found: dict[str, list[str]] = {}
-    for each in sets:
-        for caveat in each.results.caveats:
-            found.setdefault(caveat, []).append(each.label)
-    return found
-
-
-def _scene(labelled: LabelledScene, sets: list[ResultSet]) -> dict[str, str]:
-    scene, truth = labelled.load()
-    row = SceneMaps(scene, truth, {each.label: each.score(labelled.name, truth) for each in sets})
-    panels = 3 + len(sets)
-    lines = -(-panels // 5)
-    columns = -(-panels // lines)
-    figure = Figure(figsize=(12.4, (12.4 / columns + 0.35) * lines), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    draw_rank_bar(figure, draw_row(list(axes[: panels - 1]), row), axes)
-    draw_roc(axes[panels - 1], truth, row.scores)
-    for panel in axes[panels:]:
-        panel.set_axis_off()
-    notes = "; ".join([f"{int(truth.sum())} anomalous pixels of {truth.size}", *scene.notes])
-    return {"name": labelled.name, "png": _png(figure), "caption": notes}
-
-
-def _training(folder: Path) -> list[dict[str, str]]:
-    """A figure of loss curves for each training log below a folder."""
-    found = []
-    for path in sorted(folder.rglob("log.jsonl")):
-        entries, _ = read_log(path)
-        if not entries:
-            continue
-        names = list(entries[0]["terms"])
-        figure = Figure(figsize=(12.4, 3.0), layout="constrained")
-        panels = np.atleast_1d(figure.subplots(1, 1 + len(names)))
-        for panel, term in zip(panels, [None, *names], strict=True):
-            _loss_curves(panel, entries, term)
-        panels[0].legend(fontsize=8, frameon=False)
-        caption = f"{len(entries)} epochs in {sum(e['seconds'] for e in entries):.0f} s, {entries[-1]['patches_per_second']:.1f} patches per second"
-        found.append({"name": str(path.parent.relative_to(folder)), "png": _png(figure), "caption": caption})
-    return found
-
-
-def _loss_curves(panel: Axes, entries: list[dict], term: str | None) -> None:
-    """Training and held-out loss, or one of its terms, over epochs."""
-
-    def values(losses: list[dict]) -> list[float]:
-        return [entry["loss"] if term is None else entry["terms"][term] for entry in losses]
-
-    shown = values(entries)
-    epochs = [entry["epoch"] for entry in entries]
-    panel.plot(epochs, shown, color=COLOURS[2], marker="o", markersize=3, label="training")
-    if all(entry["held_out"] for entry in entries):
-        held_out = values([entry["held_out"] for entry in entries])
-        panel.plot(epochs, held_out, color=COLOURS[4], marker="o", markersize=3, label="held out")
-        shown = shown + held_out
-    if 0 < _LOG_FROM * min(shown) < max(shown):
-        panel.set_yscale("log")
-    panel.set_title("loss" if term is None else f"L_{term}")
-    panel.set_xlabel("epoch")
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    panel.grid(True, color="0.9", linewidth=0.6)
-
-
-def _png(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return data_uri(buffer.getvalue(), "png")
+from fers.util.commandline import Parser, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="fers report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Run the command; returns its exit code."""
+    parser = Parser(prog="fers report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where the results are")
     parser.add_argument("--out", type=Path, help="the page (default: report.html in the folder)")
     parser.add_argument("--title", default="", help="heading")
@@ -190,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def work() -> None:
+        from fers.evaluation.page import build_report, summary_lines  # PyTorch and Matplotlib: --help does not wait
+        from fers.evaluation.results import find_result_sets
+
         page = build_report(options.folder, options.out or options.folder / "report.html", options.title, options.note)
         print("\n".join(summary_lines(find_result_sets(options.folder))))
         print(page)

@@ -11,15 +11,12 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from scipy import stats
 
 from fers.evaluation.metrics import counted
 from fers.util.errors import FersError
-from fers.util.files import atomic_path
 
 _FLIGHT_LINE = re.compile(r"^(ang\d{8}t\d{6})_\d+$")
 
@@ -106,7 +103,8 @@ def delong(first: np.ndarray, second: np.ndarray, truth: np.ndarray) -> DeLong:
     as independent; those of one object are not, so read a small p with care.
 
     Args:
-        first, second: ``(H, W)`` score maps of one scene, higher is more anomalous.
+        first: ``(H, W)`` score map, higher is more anomalous.
+        second: Another of the same scene.
         truth: ``(H, W)``, bool or 0 and one other number; at least two pixels of each class.
 
     Raises:
@@ -256,59 +254,6 @@ def rank_methods(results: Mapping[str, Sequence[float] | np.ndarray], level: flo
     order = np.argsort(mean_ranks, kind="stable")
     names = [list(results)[i] for i in order]
     return Ranks(names, mean_ranks[order], p, float(q * np.sqrt(k * (k + 1) / (6 * scenes))), level)
-
-
-def critical_difference_figure(ranks: Ranks, path: str | Path) -> Path:
-    """Draw mean ranks on a line; a bar joins methods that lie within the critical difference of each other.
-
-    Args:
-        ranks: As ``rank_methods`` gives them.
-        path: The .png or .pdf to write.
-
-    Returns:
-        ``path``.
-    """
-    k = len(ranks.names)
-    groups = indistinguishable(ranks)
-    left_side = (k + 1) // 2
-    line, label, bar = 0.0, 0.42, 0.16  # inches: of the axis, between labels, between bars
-    below = 0.25 + bar * len(groups)
-    height = 0.9 + below + label * left_side
-    figure = Figure(figsize=(7.0, height))
-    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    margin = 1.7  # inches left and right for the names
-    span = 7.0 - 2 * margin
-
-    def at(rank: float) -> float:
-        return margin + span * (rank - 1) / (k - 1)
-
-    axes.set_xlim(0, 7.0)
-    axes.set_ylim(-(height - 0.8), 0.8)
-    axes.axis("off")
-    axes.plot([at(1), at(k)], [line, line], color="black", linewidth=1)
-    for rank in range(1, k + 1):
-        axes.plot([at(rank)] * 2, [line, line + 0.07], color="black", linewidth=1)
-        axes.text(at(rank), line + 0.1, str(rank), ha="center", va="bottom", fontsize=9)
-    shown = min(ranks.critical_difference, k - 1)
-    axes.plot([at(1), at(1 + shown)], [0.45, 0.45], color="black", linewidth=1.5)
-    for end in (1, 1 + shown):
-        axes.plot([at(end)] * 2, [0.4, 0.5], color="black", linewidth=1.5)
-    text = f"critical difference {ranks.critical_difference:.2f} (level {ranks.level:g})"
-    axes.text(at(1), 0.53, text, ha="left", va="bottom", fontsize=9)
-    for index, (first, last) in enumerate(groups):
-        y = line - 0.12 - bar * index
-        ends = at(ranks.mean_ranks[first]) - 0.05, at(ranks.mean_ranks[last]) + 0.05
-        axes.plot(ends, [y, y], color="#b2182b", linewidth=3, solid_capstyle="butt")
-    for index, (name, rank) in enumerate(zip(ranks.names, ranks.mean_ranks, strict=True)):
-        left = index < left_side
-        y = line - below - label * (index if left else k - 1 - index)
-        end = margin - 0.15 if left else 7.0 - margin + 0.15
-        axes.plot([at(rank), at(rank), end], [line, y, y], color="0.45", linewidth=0.8)
-        text = f"{name}  {rank:.2f}" if left else f"{rank:.2f}  {name}"
-        axes.text(end + (-0.05 if left else 0.05), y, text, ha="right" if left else "left", va="center", fontsize=9)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=200)
-    return Path(path)
 
 
 def indistinguishable(ranks: Ranks) -> list[tuple[int, int]]:
