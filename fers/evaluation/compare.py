@@ -243,7 +243,7 @@ class _Cells:
         row["note"] = "; ".join(notes)
         if path is not None:
             buffer = io.BytesIO()
-            np.savez_compressed(buffer, score=score, row=json.dumps(row))
+            np.savez(buffer, score=score, row=json.dumps(row))
             write_whole(path, buffer.getvalue())
         return row, score
 
