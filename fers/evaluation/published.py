@@ -11,7 +11,7 @@ PUBLISHED = Path(__file__).with_name("published.csv")
 
 @cache
 def published_rows(path: Path = PUBLISHED) -> list[dict[str, str]]:
-    """Every published number: ``source``, ``method``, ``features`` (a key of ``fers.scoring.views.VIEWS``), ``dataset``,
+    """Every published number: ``source``, ``method``, ``features`` (a key of ``fers.scoring.settings.SETTINGS``), ``dataset``,
     ``scene`` (or mean), ``bands``, ``losses``, ``metric``, ``value``. Empty where the file is not installed."""
     if not path.is_file():
         return []
@@ -25,7 +25,7 @@ def published_aucs(dataset: str, method: str, features: str, bands: int) -> dict
     Args:
         dataset: ``HAD100`` or ``ABU``.
         method: As the paper names the detector.
-        features: A key of ``fers.scoring.views.VIEWS``.
+        features: A key of ``fers.scoring.settings.SETTINGS``.
         bands: C.
 
     Returns:

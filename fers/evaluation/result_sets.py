@@ -11,7 +11,7 @@ import numpy as np
 from fers.datasets.benchmarks import BENCHMARKS
 from fers.detectors import DETECTORS
 from fers.evaluation.results import FORMAT, RESULTS_FILE, is_scene_result, read_score
-from fers.scoring.views import VIEWS
+from fers.scoring.settings import SETTINGS
 from fers.util.errors import FersError
 
 _CONFIG = {
@@ -48,7 +48,7 @@ class ResultSet:
     def order(self) -> tuple:
         """Columns go from the plain cube to what is added to it, detector by detector."""
         config = self.results["config"]
-        names, views = list(DETECTORS), list(VIEWS)
+        names, views = list(DETECTORS), list(SETTINGS)
         detector = names.index(config["detect"]) if config["detect"] in names else len(names)
         return detector, views.index(config["view"]) if config["view"] in views else len(views), self.label
 

@@ -87,12 +87,13 @@ class Results:
 def full_config(pipeline: Pipeline) -> dict:
     """Everything a result may depend on: the settings, the checkpoints by their bytes, versions, device."""
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(pipeline.config).items()}
+    settings["options"] = dict(pipeline.config.options)
     device = pipeline.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         **settings,
         "title": pipeline.config.title,
-        "view": pipeline.config.view,
+        "view": pipeline.config.setting_name,
         "fusion": pipeline.config.chosen_fusion,
         "checkpoints": pipeline.provenance,
         "device": str(device),
