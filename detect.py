@@ -1,6 +1,6 @@
 """Detect anomalies in scenes of your own: ``python detect.py SCENE``; ``--help`` has examples and options.
 
-The command itself is ``fers/detection/command.py``, which an installed copy calls ``fers-detect``.
+The command itself is ``fers/detection/command.py``, as ``fers detect``.
 """
 
 from __future__ import annotations

@@ -13,12 +13,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from fers.evaluation import cli
+from fers.evaluation.command import test_benchmark
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    return cli.main("ABU", __doc__ or "", arguments)
+    return test_benchmark("ABU", __doc__ or "", arguments)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from accelerate import Accelerator
 
 from baselines.aetnet import CELL, SMALLEST, AETNetStage
 from baselines.rd4ad import READINGS, STAGES
-from fers.detectors import RX
 from fers.detectors.rd4ad import RD4AD
+from fers.detectors.rx import RX
 from fers.evaluation.metrics import auc
 from fers.networks.aetnet import AETNet
 from fers.scenes import SceneError

@@ -25,19 +25,19 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from fers.scoring.views import FUSION_A_BANDS, VIEWS, Features, score
 from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
 from experiments import ROOT
 from experiments.runner import machine, write_rows
-from fers.detectors import rx
+from fers.detectors.rx import rx
 from fers.fast.deploy import deploy
 from fers.fast.process import prepare
 from fers.fast.training import fold_batch_norms
 from fers.networks import SpaFEN, SpeFEN, load_checkpoint
 from fers.networks.checkpoint import git_revision
 from fers.scoring.networks import choose_device
-from fers.scoring.views import FUSION_A_BANDS, VIEWS, Features, score
 from fers.util.commandline import list_of, positive, run
 from fers.util.files import atomic_path
 from tests import reference

@@ -28,7 +28,9 @@ from scipy import ndimage
 from experiments import ROOT
 from experiments.runner import RESULTS, machine, read_rows, write_rows
 from fers.datasets.synthetic import make_scene
-from fers.detectors import LRXPC, RX, Detector, minmax
+from fers.detectors.base import Detector, minmax
+from fers.detectors.local_pc import LRXPC
+from fers.detectors.rx import RX
 from fers.evaluation.metrics import auc
 from fers.fast.deploy import deploy
 from fers.networks import SpaFEN, SpeFEN, load_checkpoint

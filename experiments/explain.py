@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fers.scoring.views import Features
 from scipy.stats import spearmanr
 
 from experiments.cells import Cell
@@ -22,7 +23,6 @@ from fers.evaluation.published import published_rows
 from fers.scenes.normalise import normalise
 from fers.scenes.scene import LabelledScene
 from fers.scoring.pipeline import Pipeline
-from fers.scoring.views import Features
 from fers.training.log import read_log
 
 MEASURES = {  # of experiments.gaussianity.describe, as the table calls them; and what a Gaussian has

@@ -17,8 +17,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 from sklearn.covariance import oas
 
-from fers.detectors.background import Background
-from fers.detectors.rx import whitening
+from fers.detectors.background import Background, whitening
 from fers.util.files import atomic_path
 
 _BLOCK = 1 << 11  # pixels on each side of a product: 32 MiB

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fers.scoring.views import default_fusion
+
 from experiments import ROOT
 from experiments.jobs import STAGE_FILES, Given, Score, Training, Weights
 from experiments.workspace import Workspace
 from fers.detectors import find_detector
 from fers.networks.download_released import is_released
-from fers.scoring.views import default_fusion
 from fers.util.errors import FersError
 
 ORACLE = "Its iteration is chosen by the ground truth of each test scene, as the paper's AE numbers are."

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from fers.scoring.views import VIEWS
 
 from experiments import ROOT
 from experiments.jobs import Given, Machine, Score
@@ -22,7 +23,6 @@ from experiments.progress import run_all
 from experiments.workspace import Workspace
 from fers.networks.checkpoint import git_revision
 from fers.scoring.pipeline import DetectConfig
-from fers.scoring.views import VIEWS
 from fers.util.errors import FersError
 from fers.util.files import atomic_path
 

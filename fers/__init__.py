@@ -17,22 +17,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fers.datasets.benchmarks import BENCHMARKS
     from fers.detection.detect import DetectResult, detect
-    from fers.detectors import DETECTORS, Background
-    from fers.detectors import rx_array as rx
+    from fers.detectors import DETECTORS
+    from fers.detectors.background import Background
+    from fers.detectors.rx import rx_array as rx
     from fers.evaluation.metrics import auc
     from fers.networks import SpaFEN, SpeFEN, load_checkpoint
     from fers.scenes import LabelledScene, Scene, SceneError, normalise, read_mask, read_scene
-    from fers.scoring.pipeline import DetectConfig, Pipeline
+    from fers.scoring.config import DetectConfig
+    from fers.scoring.pipeline import Pipeline
     from fers.scoring.scene_score import score
-    from fers.scoring.views import VIEWS
+    from fers.scoring.settings import SETTINGS
     from fers.util.errors import FersError
 
 _HOMES = {
     "BENCHMARKS": "fers.datasets.benchmarks",
     "DETECTORS": "fers.detectors",
-    "VIEWS": "fers.scoring.views",
-    "Background": "fers.detectors",
-    "DetectConfig": "fers.scoring.pipeline",
+    "SETTINGS": "fers.scoring.settings",
+    "Background": "fers.detectors.background",
+    "DetectConfig": "fers.scoring.config",
     "DetectResult": "fers.detection.detect",
     "FersError": "fers.util.errors",
     "LabelledScene": "fers.scenes",
@@ -47,7 +49,7 @@ _HOMES = {
     "normalise": "fers.scenes",
     "read_mask": "fers.scenes",
     "read_scene": "fers.scenes",
-    "rx": "fers.detectors:rx_array",
+    "rx": "fers.detectors.rx:rx_array",
     "score": "fers.scoring.scene_score",
 }
 
@@ -69,7 +71,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "BENCHMARKS",
     "DETECTORS",
-    "VIEWS",
+    "SETTINGS",
     "Background",
     "DetectConfig",
     "DetectResult",

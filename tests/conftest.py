@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+from fers.detectors.base import product
 from fers.networks import CheckpointInfo, SpaFEN, SpeFEN, save_checkpoint
 from fers.networks.backbones import backbone_state, state_hash
+from fers.scoring.settings import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -115,3 +118,9 @@ def run_had100(dataset: Path, save_dir: Path, *arguments: str) -> int:
     """test.py on ten bands of a small dataset; its exit code."""
     fixed = ["--data_path", str(dataset), "--save_dir", str(save_dir), "--input_channel", "10"]
     return _had100_script.main([*fixed, *arguments])
+
+
+def joined(detector, name: str, h: torch.Tensor, f_spe: torch.Tensor, f_spa: torch.Tensor) -> torch.Tensor:
+    """The score map of a setting by product, from H and its features: what the pipeline does after the networks."""
+    parts = {"h": h, "f_spe": f_spe, "f_spa": f_spa}
+    return product([detector(reduce(torch.add, [parts[part] for part in cube])) for cube in SETTINGS[name].cubes])

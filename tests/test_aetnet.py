@@ -11,7 +11,7 @@ from scipy.ndimage import label
 
 from baselines.aetnet import AETNetStage, gradient_magnitude, grow_targets, msgms_loss, msgms_terms, random_masks
 from baselines.train import main
-from fers.detectors import RX
+from fers.detectors.rx import RX
 from fers.networks import CheckpointError, CheckpointInfo, save_checkpoint
 from fers.networks.aetnet import AETNet, load_aetnet
 from fers.networks.backbones import state_hash

@@ -20,7 +20,6 @@ from fers.networks import (
 )
 from fers.networks.backbones import backbone_state, state_hash
 from fers.networks.checkpoint import (
-    checkpoint_folder,
     file_sha256,
     install_checkpoint,
     is_shipped,
@@ -28,6 +27,7 @@ from fers.networks.checkpoint import (
     shipped,
 )
 from fers.networks.import_released import import_released, main
+from fers.util.paths import checkpoint_folder
 
 BANDS = 12
 

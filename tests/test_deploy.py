@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from fers.datasets import abu
-from fers.detectors import rx
+from fers.detectors.rx import rx
 from fers.evaluation.metrics import auc
 from fers.fast import bounds
 from fers.fast.deploy import deploy, pooling_weights, resizing_weights

@@ -18,14 +18,15 @@ import numpy as np
 import pytest
 import rasterio
 
-from fers.detection import store
 from fers.detection.detect import detect
-from fers.detection.options import DetectOptions
-from fers.detection.several import Products, detect_all, find_scenes
+from fers.detection.options import DetectOptions, Work
+from fers.detection.several import detect_all, find_scenes
+from fers.detection.store import BackgroundStatistics
 from fers.scenes.normalise import normalise
 from fers.scenes.scene import read_scene
-from fers.scoring.pipeline import DetectConfig, Pipeline
-from fers.scoring.spatial import MODES
+from fers.scoring.config import DetectConfig
+from fers.scoring.pipeline import Pipeline
+from fers.scoring.settings import SPATIAL_MODES
 from fers.util.errors import FersError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -91,8 +92,8 @@ def test_a_common_background_is_that_of_all_scenes(folder, tmp_path):
     expected = np.einsum("pi,ij,pj->p", difference, np.linalg.inv(np.cov(whole.T)), difference)
     with rasterio.open(tmp_path / "out" / "line1" / "score.tif") as raster:
         np.testing.assert_allclose(raster.read(1).ravel(), expected, rtol=1e-5)
-    background, _ = store.Statistics.load(tmp_path / "out" / "line2" / "background.npz")
-    assert background.backgrounds["original"][0].count == 3 * 44 * 31
+    background, _ = BackgroundStatistics.load(tmp_path / "out" / "line2" / "background.npz")
+    assert background.counts == [3 * 44 * 31]
 
 
 def test_a_saved_background_scores_another_scene(folder, tmp_path):
@@ -107,7 +108,7 @@ def test_a_saved_background_scores_another_scene(folder, tmp_path):
 def test_the_plan_computes_nothing(folder, tmp_path, capsys):
     assert run(folder, "--plan", "--out", tmp_path / "out") == 0
     text = capsys.readouterr().out
-    assert text.count("passes: range, background, scores") == 3 and "memory: about" in text and "time: about" in text
+    assert text.count("passes: range, statistics, scores") == 3 and "memory: about" in text and "time: about" in text
     assert not (tmp_path / "out").exists()
 
 
@@ -122,7 +123,7 @@ def test_the_plan_computes_nothing(folder, tmp_path, capsys):
         (["--memory", "500MB"], "Give more --memory"),
         (["--far", "1e-3", "--top", "4"], "one rule for the threshold"),
         (["--far", "2"], "between 0 and 1"),
-        (["--chi2", "1e-3"], "no chi-square law"),
+        (["--chi2", "1e-3"], "has a chi-square law"),
         (["--background", "segment:x"], "rows of a segment"),
         (["--background", "robust:2"], "share to leave out"),
         (["--background", "nowhere.npz"], "no such file"),
@@ -176,7 +177,7 @@ def test_ctrl_c_keeps_what_is_finished(folder, tmp_path, capsys, monkeypatch):
         assert run(*arguments) == 130
     assert "run the same command again" in capsys.readouterr().err
     kept = sorted(path.name for path in (tmp_path / "out" / "line0" / ".work").glob("*.npz"))
-    assert kept == ["background-00000.npz", "range-00000.npz"]
+    assert kept == ["range-00000.npz", "statistics-00000.npz"]
     assert run(*arguments) == 0 and not (tmp_path / "out" / "line0" / ".work").exists()
 
 
@@ -186,7 +187,7 @@ def test_masked_pixels_and_those_of_a_robust_background_are_counted(tmp_path):
     mask[:5] = True
     np.save(tmp_path / "mask.npy", mask)
     result = detect(values, mask=str(tmp_path / "mask.npy"))
-    assert result.about["counts"]["masked"] == 155 and result.about["counts"]["background"] == [39 * 31]
+    assert result.about["counts"]["left_out"] == 155 and result.about["counts"]["background"] == [39 * 31]
     assert np.isnan(result.score[:5]).all()
     robust = detect(values, background="robust:0.02", method="rx")
     left_out = robust.about["counts"]["left_out_of_robust_background"]
@@ -238,7 +239,9 @@ def test_the_spatial_branch_is_off_on_large_scenes_unless_asked(checkpoints):
     values = cube(height=300, width=20, bands=10)
     with pytest.raises(FersError, match="fades to a constant"):
         detect(values, checkpoint=str(checkpoints), method="spatial")
-    results = {mode: detect(values, checkpoint=str(checkpoints), method="spatial", spatial=mode) for mode in MODES}
+    results = {
+        mode: detect(values, checkpoint=str(checkpoints), method="spatial", spatial=mode) for mode in SPATIAL_MODES
+    }
     assert results["window"].about["spatial_mode"] == "window"
     assert not np.allclose(results["window"].score, results["scene"].score)
     with pytest.raises(FersError, match="needs trained weights"):
@@ -282,7 +285,9 @@ def test_a_dask_cluster_gives_the_same_bits_even_when_a_worker_dies(tmp_path):
     options = DetectOptions()
 
     def products(name: str, scheduler: str | None) -> dict[str, bytes]:
-        detect_all(readers, options, Products(tmp_path / name), scheduler, say=lambda text: None)
+        detect_all(
+            readers, options, Work(save_dir=tmp_path / name, scheduler=scheduler, quiet=True), say=lambda text: None
+        )
         return products_of(tmp_path / name / "line")
 
     threads = products("threads", None)

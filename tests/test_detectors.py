@@ -8,14 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from conftest import shared_file
+from conftest import joined, shared_file
 
 from fers.datasets import abu
-from fers.detectors import AE, DETECTORS, RX, Background, make_detector, minmax, rx, rx_array
-from fers.detectors.ae import PixelAutoencoder
-from fers.detectors.background import moments
+from fers.detectors import DETECTORS, make_detector
+from fers.detectors.ae import AE, PixelAutoencoder
+from fers.detectors.background import Background, moments
+from fers.detectors.base import StripDetector, Sum, Where, halo_of, minmax, takes_left_out
+from fers.detectors.rx import RX, rx, rx_array
 from fers.scenes import normalise
-from fers.scoring.views import VIEWS, Features, score
 
 
 def mahalanobis(cube: np.ndarray, keep: np.ndarray | None = None) -> np.ndarray:
@@ -69,7 +70,7 @@ def test_blocks_of_pixels_make_no_difference(monkeypatch):
 
 
 def test_cholesky_and_eigen_decomposition_agree(monkeypatch):
-    module = importlib.import_module("fers.detectors.rx")
+    module = importlib.import_module("fers.detectors.background")
     used = []
     eigh = torch.linalg.eigh
     monkeypatch.setattr(torch.linalg, "eigh", lambda matrix: used.append(matrix) or eigh(matrix))
@@ -129,9 +130,9 @@ def test_masked_pixels_are_scored_but_do_not_count(monkeypatch, block):
     mask = np.zeros((15, 17), bool)
     mask[:3] = True
     cube[:3] += 50
-    assert rx_array(cube, mask=mask) == pytest.approx(mahalanobis(cube, keep=~mask), rel=1e-9)
+    assert rx_array(cube, left_out=mask) == pytest.approx(mahalanobis(cube, keep=~mask), rel=1e-9)
     cube[0, 0] = np.nan  # a masked pixel may even be missing
-    score = rx_array(cube, mask=mask)
+    score = rx_array(cube, left_out=mask)
     assert np.isnan(score[0, 0]) and np.isfinite(score[3:]).all()
 
 
@@ -141,7 +142,7 @@ def test_band_constant_in_the_background_only_is_dropped():
     mask[0] = True
     cube[1:, :, 2] = 0.1
     rest = np.delete(cube, 2, axis=2)
-    assert rx_array(cube, mask=mask) == pytest.approx(mahalanobis(rest, keep=~mask), rel=1e-9)
+    assert rx_array(cube, left_out=mask) == pytest.approx(mahalanobis(rest, keep=~mask), rel=1e-9)
 
 
 def test_a_background_is_the_mean_and_covariance_and_scores_other_cubes():
@@ -229,16 +230,16 @@ def test_rx_refuses_what_it_cannot_score():
         rx_array(np.ones((9, 9, 3)))
     with pytest.raises(ValueError, match="NaN or infinite"):
         rx_array(np.where(np.arange(6) == 2, np.nan, cube))
-    with pytest.raises(ValueError, match="mask is"):
+    with pytest.raises(ValueError, match="left_out is"):
         rx_array(cube, mask=np.zeros((3, 3), bool))
     with pytest.raises(ValueError, match="1 pixels are left"):
         mask = np.ones((15, 17), bool)
         mask[0, 0] = False
-        rx_array(cube, mask=mask)
+        rx_array(cube, left_out=mask)
     with pytest.raises(ValueError, match="background is of 6 bands"):
         rx(tensor[:, :5], background)
     with pytest.raises(ValueError, match="does nothing"):
-        rx(tensor, background, mask=np.zeros((15, 17), bool))
+        rx(tensor, background, left_out=np.zeros((15, 17), bool))
     with pytest.raises(ValueError, match="N x C x H x W"):
         rx(torch.zeros(3, 9, 9))
     with pytest.raises(ValueError, match="no block"):
@@ -257,10 +258,8 @@ def test_fusions_are_their_equations():
         low, high = x.amin((1, 2), keepdim=True), x.amax((1, 2), keepdim=True)
         return (x - low) / (high - low)
 
-    assert torch.equal(
-        score(rx, VIEWS["fused-A"].cubes(h, Features(f_spe, f_spa))), scaled(rx(h + f_spa)) * scaled(rx(h + f_spe))
-    )
-    assert torch.equal(score(rx, VIEWS["fused-B"].cubes(h, Features(f_spe, f_spa))), rx(h + f_spa + f_spe))
+    assert torch.equal(joined(rx, "fused-A", h, f_spe, f_spa), scaled(rx(h + f_spa)) * scaled(rx(h + f_spe)))
+    assert torch.equal(joined(rx, "fused-B", h, f_spe, f_spa), rx(h + f_spa + f_spe))
     assert minmax(torch.full((1, 3, 3), 7.0)).abs().max() == 0
 
 
@@ -307,16 +306,57 @@ QUICK = {"Auto-AD": {"iterations": "3"}, "LREN": {"epochs": "3"}}  # the protoco
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_every_detector_keeps_the_protocol(name):
-    detector = make_detector(name, options=QUICK.get(name))
+    detector = make_detector(name, options=QUICK.get(name, {}))
     cube = torch.rand(2, 8, 40, 36, generator=torch.Generator().manual_seed(0))
     scores = detector(cube)
     assert scores.shape == (2, 40, 36) and scores.isfinite().all()
 
 
+CANNOT_LEAVE_OUT = {"Auto-AD"}  # its convolutions see all pixels
+WHOLE_ONLY = {"AE", "Auto-AD", "LREN"}  # trained on the image
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_pixels_left_out_have_no_part_in_the_others_scores(name):
+    detector = make_detector(name, options=QUICK.get(name, {}))
+    assert takes_left_out(detector) == (name not in CANNOT_LEAVE_OUT)
+    if name in CANNOT_LEAVE_OUT:
+        return
+    cube = torch.rand(1, 5, 40, 36, generator=torch.Generator().manual_seed(0))
+    out = torch.zeros(1, 40, 36, dtype=torch.bool)
+    out[0, 8:12, 20:30] = True
+    other = cube.masked_fill(out[:, None], 7.0)
+    clean, spoilt = detector(cube, out), detector(other, out)
+    assert clean[~out].isfinite().all()
+    torch.testing.assert_close(spoilt[~out], clean[~out], rtol=1e-6, atol=1e-9)
+    assert not torch.allclose(detector(other)[~out], clean[~out], rtol=1e-3)  # they would show
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_strips_with_a_halo_are_the_whole_scene(name):
+    detector = make_detector(name, options=QUICK.get(name, {}))
+    assert (halo_of(detector) is None) == (name in WHOLE_ONLY)
+    if not isinstance(detector, StripDetector):
+        return
+    cube = torch.rand(1, 5, 60, 30, generator=torch.Generator().manual_seed(0)).double()
+    out = torch.rand(1, 60, 30, generator=torch.Generator().manual_seed(1)) < 0.05
+    height, halo = 60, detector.halo
+    starts = range(0, height, 13)
+    parts = [(slice(s, min(s + 13, height)), Where(s, height)) for s in starts]
+    total = Sum(detector.collect(cube[:, :, rows], out[:, rows], where) for rows, where in parts).total()
+    state = detector.fit(total, Where(0, height))
+    found = []
+    for rows, _ in parts:
+        outer = slice(max(rows.start - halo, 0), min(rows.stop + halo, height))
+        scores = detector.score(cube[:, :, outer], state, out[:, outer])
+        found.append(scores[:, rows.start - outer.start :][:, : rows.stop - rows.start])
+    torch.testing.assert_close(torch.cat(found, 1), detector(cube, out), rtol=1e-6, atol=1e-9, equal_nan=True)
+
+
 @pytest.mark.parametrize(
     "name, options, message",
     [
-        ("LOF", {}, "no such detector. Choose among RX, AE"),
+        ("LOF", {}, "no detector 'LOF'"),
         ("no_module:X", {}, "cannot be imported"),
         ("math:pi", {}, "is not callable"),
         ("AE", {"steps": "3"}, "AE has no such option. It has: iterations=50, scored=after"),

@@ -6,19 +6,31 @@ import numpy as np
 import pytest
 import torch
 
-from fers.detectors import Background, rx
+from fers.detectors.background import Background, Components
+from fers.detectors.base import Where
+from fers.detectors.rx import rx
 from fers.networks import SpeFEN
+from fers.scoring.config import DetectConfig
 from fers.scoring.fusion_c import (
-    HALO,
+    GLOBAL_RANKS,
     RIDGE,
     WINDOWS,
-    Components,
-    fusion_c,
+    LogDistances,
     global_log_distance,
+    join,
     local_log_distance,
     windows_for,
 )
-from fers.scoring.pipeline import DetectConfig, Pipeline
+from fers.scoring.pipeline import Pipeline
+
+
+def fusion_c(detector, h: torch.Tensor, f_spe: torch.Tensor, left_out: torch.Tensor | None = None) -> torch.Tensor:
+    """Fusion C from H and its features, as the pipeline has it."""
+    return join([detector(h + f_spe), LogDistances()(h, left_out)])
+
+
+def components_of(h: torch.Tensor) -> Components:
+    return Background.from_cube(h).components(GLOBAL_RANKS[-1])[0]
 
 
 def scene(bands: int = 24, height: int = 46, width: int = 40, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,18 +63,18 @@ def brute_force_local(z: np.ndarray, inner: int, outer: int, row: int, column: i
 
 def test_components_have_unit_covariance_and_the_scenes_leading_directions() -> None:
     h, _ = scene()
-    z = Components.of(h[0])(h[0]).flatten(1)
+    z = components_of(h)(h[0]).flatten(1)
     assert z.dtype == torch.float64
     torch.testing.assert_close(torch.cov(z), torch.eye(len(z), dtype=torch.float64), atol=1e-6, rtol=0)
     full = torch.cov(h[0].flatten(1).double())
-    first = Components.of(h[0]).whitening[0]
+    first = components_of(h).whitening[0]
     assert float(first @ full @ first) == pytest.approx(1)
     assert float(first.norm() ** -2) == pytest.approx(float(torch.linalg.eigvalsh(full)[-1]))
 
 
 def test_global_term_of_all_components_is_rx() -> None:
     h, _ = scene(bands=8)
-    z = Components.of(h[0])(h[0])
+    z = components_of(h)(h[0])
     torch.testing.assert_close(global_log_distance(z).exp(), rx(h)[0], rtol=1e-6, atol=0)
 
 
@@ -75,7 +87,7 @@ def test_global_term_averages_over_ranks() -> None:
 @pytest.mark.parametrize("pixel", [(0, 0), (10, 10), (45, 39), (30, 25)])
 def test_local_term_is_the_mahalanobis_distance_from_the_ring(pixel: tuple[int, int]) -> None:
     h, _ = scene()
-    z = Components.of(h[0])(h[0])[:5]
+    z = components_of(h)(h[0])[:5]
     found = local_log_distance(z, WINDOWS)[pixel]
     expected = np.mean([brute_force_local(z.numpy(), *window, *pixel) for window in WINDOWS])
     assert float(found) == pytest.approx(expected, rel=1e-9)
@@ -83,7 +95,7 @@ def test_local_term_is_the_mahalanobis_distance_from_the_ring(pixel: tuple[int, 
 
 def test_formula_is_the_mean_of_the_global_terms_plus_the_local_one() -> None:
     h, f_spe = scene()
-    z = Components.of(h[0])(h[0])
+    z = components_of(h)(h[0])
     expected = (rx(h + f_spe)[0].log() + global_log_distance(z)) / 2 + local_log_distance(z[:16], WINDOWS)
     torch.testing.assert_close(fusion_c(rx, h, f_spe)[0], expected)
 
@@ -102,29 +114,24 @@ def test_batch_of_scenes_is_scene_by_scene() -> None:
 
 
 def test_blocks_with_a_halo_are_the_whole_scene() -> None:
-    h, f_spe = scene(height=90, width=50)
-    whole = fusion_c(rx, h, f_spe)
-    of_h, of_sum = Background.from_cube(h), Background.from_cube(h + f_spe)
+    h, _ = scene(height=90, width=50)
+    distances, halo = LogDistances(), LogDistances.halo
+    whole = distances(h)
+    state = distances.fit(distances.collect(h, None, Where(0, 90)), Where(0, 90))
     rows = []
     for start in range(0, 90, 30):
-        top, bottom = max(0, start - HALO), min(90, start + 30 + HALO)
-        block = fusion_c(
-            lambda cube: rx(cube, of_sum),
-            h[:, :, top:bottom],
-            f_spe[:, :, top:bottom],
-            background=of_h,
-            windows=windows_for(90, 50),
-        )
+        top, bottom = max(0, start - halo), min(90, start + 30 + halo)
+        block = distances.score(h[:, :, top:bottom], state, None)
         rows.append(block[:, start - top : start - top + 30])
     torch.testing.assert_close(torch.cat(rows, 1), whole, rtol=0, atol=1e-8)
 
 
 def test_many_rows_at_a_time_or_few_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     h, _ = scene()
-    z = Components.of(h[0])(h[0])[:4]
+    z = components_of(h)(h[0])[:4]
     whole = local_log_distance(z, WINDOWS)
-    monkeypatch.setattr("fers.scoring.fusion_c._BYTES", 1 << 17)
-    monkeypatch.setattr("fers.scoring.fusion_c._PIXELS", 300)
+    monkeypatch.setattr("fers.detectors.local_pc._BYTES", 1 << 17)
+    monkeypatch.setattr("fers.detectors.local_pc._PIXELS", 300)
     torch.testing.assert_close(local_log_distance(z, WINDOWS), whole, rtol=0, atol=1e-9)
 
 
@@ -136,7 +143,7 @@ def test_pixels_left_out_have_no_part_in_the_others_scores() -> None:
     spoilt[0, :, :20, :20] = float("nan")
 
     def detector(cube: torch.Tensor) -> torch.Tensor:
-        return rx(cube.nan_to_num(), mask=left_out)
+        return rx(cube.nan_to_num(), left_out=left_out)
 
     clean = fusion_c(detector, h, f_spe, left_out=left_out)[~left_out]
     assert torch.isfinite(clean).all()
@@ -184,7 +191,6 @@ def test_only_fusion_c_goes_without_the_spatial_branch() -> None:
 @pytest.mark.parametrize(
     ("h", "f_spe", "message"),
     [
-        (torch.rand(1, 3, 20, 20), torch.rand(1, 4, 20, 20), "alike"),
         (torch.rand(3, 20, 20), torch.rand(3, 20, 20), "N x C x H x W"),
         (torch.full((1, 3, 20, 20), float("nan")), torch.zeros(1, 3, 20, 20), "NaN"),
         (torch.ones(1, 3, 20, 20), torch.zeros(1, 3, 20, 20), "no band"),

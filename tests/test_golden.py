@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import shared_file
+from conftest import joined, shared_file
 
 import train_FERD.losses as stage1
 import train_FERS.losses as stage2
-from fers.detectors import rx, rx_array
+from fers.detectors.rx import rx, rx_array
 from fers.networks import load_checkpoint
 from fers.networks.import_released import import_released
 from fers.networks.spa_fen import ChannelAttention, LightSPP, SpectralCompression
-from fers.scoring.views import VIEWS, Features, score
 from fers.training.recipe import PAPER, RELEASED
 from train_FERS.network import FRN
 
@@ -113,6 +112,6 @@ def test_rx_and_fusions(golden):
     z = golden("rx_fusion")
     h, f_spe, f_spa = (torch.from_numpy(z[k]) for k in ("h", "f_spe", "f_spa"))
     assert relative(rx(h)[0], z["rx_h"]) < 1e-6
-    assert relative(score(rx, VIEWS["fused-A"].cubes(h, Features(f_spe, f_spa)))[0], z["fusion_a"]) < 1e-6
-    assert relative(score(rx, VIEWS["fused-B"].cubes(h, Features(f_spe, f_spa)))[0], z["fusion_b"]) < 1e-6
+    assert relative(joined(rx, "fused-A", h, f_spe, f_spa)[0], z["fusion_a"]) < 1e-6
+    assert relative(joined(rx, "fused-B", h, f_spe, f_spa)[0], z["fusion_b"]) < 1e-6
     assert relative(rx_array(np.moveaxis(z["h"][0], 0, -1)), z["rx_h"]) < 1e-6

@@ -7,8 +7,8 @@ import pytest
 import torch
 from test_lrx import random_cubes
 
-from fers.detectors import rx
 from fers.detectors.krx import KRX
+from fers.detectors.rx import rx
 
 
 def loop(cube: np.ndarray, samples: int, seed: int, rtol: float) -> np.ndarray:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from test_lrx import random_cubes
 
-from fers.detectors.local_pc import LRXPC, whitened_components
+from fers.detectors.background import Background
+from fers.detectors.local_pc import LRXPC
 
 
 def loop(cube: np.ndarray, inner: int, outer: int, components: int, ridge: float) -> np.ndarray:
@@ -44,7 +45,8 @@ def test_lrxpc_is_the_distance_to_the_ring_of_components(inner, outer, component
 def test_components_are_white_and_no_more_than_the_rank():
     cube = random_cubes(n=1, bands=3)[0]
     cube = torch.cat([cube, cube.sum(0, keepdim=True), torch.full((1, 11, 13), 2.0)])
-    z = whitened_components(cube, 10).flatten(1)
+    [components] = Background.from_cube(cube[None]).components(10)
+    z = components(cube).flatten(1)
     assert z.shape[0] == 3
     assert torch.cov(z).numpy() == pytest.approx(np.eye(3), abs=1e-9)
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from fers.detectors import rx
 from fers.detectors.crd import CRD
 from fers.detectors.glrt import TwoStepGLRT
 from fers.detectors.krx import KRX
 from fers.detectors.local_pc import LRXPC
 from fers.detectors.lrx import LRX
+from fers.detectors.rx import rx
 from fers.detectors.windows import DualWindow
 
 
@@ -80,7 +80,7 @@ def test_blocks_and_batches_make_no_difference(make, monkeypatch):
     cubes, detector = random_cubes(n=3), make(3, 7)
     whole = detector(cubes)
     monkeypatch.setattr("fers.detectors.windows._BLOCK_BYTES", 1 << 16)
-    monkeypatch.setattr("fers.detectors.local_pc._ROWS_BYTES", 1 << 12)
+    monkeypatch.setattr("fers.detectors.local_pc._BYTES", 1 << 12)
     for index in range(3):
         assert torch.allclose(detector(cubes[index : index + 1])[0], whole[index], rtol=1e-9)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from conftest import joined
 
 import train_FERD.losses as stage1
 import train_FERS.losses as stage2
-from fers.detectors import rx
+from fers.detectors.rx import rx
 from fers.fast.deploy import deploy
 from fers.networks import SpaFEN, SpeFEN
-from fers.scoring.views import VIEWS, Features, score
 from tests import reference
 from train_FERS.network import FRN
 
@@ -71,7 +71,7 @@ def test_stage_2_losses():
 
 def test_rx_and_fusions():
     z = read("detection")
-    features = Features(z["f_spe"], z["f_spa"])
+    features = z["f_spe"], z["f_spa"]
     assert relative(rx(z["h"]), z["rx"]) < 1e-9
     for fusion in "AB":
-        assert relative(score(rx, VIEWS[f"fused-{fusion}"].cubes(z["h"], features)), z[fusion]) < 1e-9
+        assert relative(joined(rx, f"fused-{fusion}", z["h"], *features), z[fusion]) < 1e-9

@@ -17,10 +17,10 @@ from rasterio.crs import CRS
 from rasterio.warp import transform as warp_transform
 
 from fers.detection.detect import detect
+from fers.detection.options import Work
 from fers.detection.products.place import Place
 from fers.detection.products.raster import style, write_envi, write_geotiff
 from fers.detection.products.report import overlay
-from fers.detection.several import Products
 from fers.scenes.readers import LatLon, LookupTable, MapGrid, open_scene
 from fers.util.errors import FersError
 from fers.util.pictures import stretched
@@ -107,11 +107,11 @@ def test_the_report_holds_everything_inside_and_escapes_what_it_shows(tmp_path):
 
 def test_provenance_says_what_was_used(products):
     about = json.loads((products / "run.json").read_text())
-    assert about["bands"]["used"] == list(range(8)) and about["options"]["method"] == "rx"
+    assert about["bands"]["used"] == list(range(8)) and about["method"] == "RX, original"
     assert about["counts"] == {
         "pixels": 1200,
         "scored": 1195,
-        "masked": 0,
+        "left_out": 0,
         "without_data": 5,
         "left_out_of_robust_background": 0,
         "background": [1195],
@@ -264,7 +264,7 @@ def test_every_product_of_a_sensor_gives_targets_where_its_georeference_puts_the
 def test_emit_is_scored_without_its_clouds_and_bad_bands(tmp_path):
     scene, _ = scene_files.emit_file(tmp_path), scene_files.emit_mask_file(tmp_path)
     result = detect(scene.path, method="rx", mask="auto", top=1)
-    assert result.about["counts"]["masked"] == 1 and result.about["counts"]["without_data"] == 4
+    assert result.about["counts"]["left_out"] == 1 and result.about["counts"]["without_data"] == 4
     assert np.isnan(result.score[1, 2])
     assert result.about["bands"]["used"] == np.flatnonzero(scene.good).tolist()
 
@@ -281,4 +281,4 @@ def test_a_geopackage_holds_the_same_targets(tmp_path, rule):
 def test_a_geopackage_without_its_library_is_refused_before_anything_is_computed(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(FersError, match="pip install"):
-        Products(tmp_path, gpkg=True)
+        Work(save_dir=tmp_path, gpkg=True)

@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import torch
 
+from fers.detection.blocks import PlanError, make_plan, parse_size
 from fers.detection.executors import thread_pool
-from fers.detection.store import Statistics, Store
-from fers.detection.streaming import Stream, combine_maps, robust_keep
-from fers.detectors import rx, rx_array
+from fers.detection.job import Job
+from fers.detection.options import DetectOptions
+from fers.detection.store import BackgroundStatistics, Store
+from fers.detection.streaming import Stream, without_highest
+from fers.detectors.background import Background, Moments
+from fers.detectors.base import Sum, product
+from fers.detectors.rx import rx, rx_array
 from fers.networks import SpeFEN
 from fers.scenes.bands import BandChoice
-from fers.scoring.blocks import PlanError, make_plan, parse_size
-from fers.scoring.maps import METHODS, Job, Network
-from fers.scoring.moments import Moments, Tree
 from fers.util.errors import FersError
 
 MEMORY = 1 << 40
@@ -55,29 +57,36 @@ def scene(height=61, width=17, bands=6, seed=0) -> np.ndarray:
 def run(
     cube,
     tmp_path,
-    method="rx-spectral",
+    features="untrained",
+    fusion=None,
+    detect="RX",
     block_strips=1,
     workers=1,
-    keep=None,
+    left_out=None,
     strip_rows=10,
     segment_strips=None,
     **job,
 ):
     reader = cube if isinstance(cube, ArrayReader) else ArrayReader(cube)
     bands = reader.shape[2]
+    options = DetectOptions(features=features, fusion=fusion, detect=detect, device="cpu")
+    made = Job(reader, BandChoice("all", bands, tuple(range(bands))), options.config(bands), **job)
     plan = make_plan(reader.shape, 4 * bands, MEMORY, workers)
     strips = -(-plan.height // strip_rows)
     plan = replace(plan, strip_rows=strip_rows, block_strips=block_strips, segment_strips=segment_strips or strips)
-    network = Network(bands) if method != "rx" else None
-    made = Job(reader, BandChoice("all", bands, tuple(range(bands))), METHODS[method], network=network, **job)
-    keep = keep or (lambda rows: np.ones((rows.stop - rows.start, reader.shape[1]), bool))
+    left_out = left_out or (lambda rows: np.zeros((rows.stop - rows.start, reader.shape[1]), bool))
     with thread_pool(workers) as pool:
-        stream = Stream(made, plan, pool, Store(tmp_path / "work", {}), keep)
+        stream = Stream(made, plan, pool, Store(tmp_path / "work", {}), left_out)
         ready = stream.range()
-        statistics = stream.moments(ready)
-        maps, colours = stream.scores(ready, statistics)
+        statistics = stream.statistics(ready)
+        score, colours = stream.scores(ready, statistics)
     stream.store.clear()
-    return maps, colours, statistics
+    return score, colours, statistics
+
+
+def normalised(cube: np.ndarray) -> torch.Tensor:
+    h = (0.1 * (2 * (cube.astype(float) - cube.min()) / (float(cube.max()) - cube.min()) - 1)).astype(np.float32)
+    return torch.from_numpy(h).permute(2, 0, 1)[None]
 
 
 def test_scores_are_the_same_bits_for_any_block_height_and_number_of_threads(tmp_path):
@@ -89,71 +98,70 @@ def test_scores_are_the_same_bits_for_any_block_height_and_number_of_threads(tmp
         np.testing.assert_array_equal(others, colours)
 
 
-def test_fusion_c_is_the_same_bits_for_any_block_height_and_that_of_one_strip(tmp_path):
+@pytest.mark.parametrize("setting", [{"fusion": "C"}, {"fusion": "H"}, {"features": "original", "detect": "LRX-PC"}])
+def test_the_cut_changes_no_bit_by_blocks_and_only_rounding_by_strips(tmp_path, setting):
     cube = scene(height=120, width=40)
     cube[50:52, 20] = np.nan
-    one, _, _ = run(cube, tmp_path, method="fused-C", strip_rows=120)
-    maps, _, _ = run(cube, tmp_path, method="fused-C", strip_rows=20)
-    again, _, _ = run(cube, tmp_path, method="fused-C", strip_rows=20, block_strips=4, workers=2)
-    np.testing.assert_array_equal(again, maps)
-    np.testing.assert_allclose(maps, one, atol=1e-6 * np.nanmax(np.abs(one)))
+    one, _, _ = run(cube, tmp_path, strip_rows=120, **setting)
+    score, _, _ = run(cube, tmp_path, strip_rows=20, **setting)
+    again, _, _ = run(cube, tmp_path, strip_rows=20, block_strips=4, workers=2, **setting)
+    np.testing.assert_array_equal(again, score)
+    np.testing.assert_allclose(score, one, atol=1e-6 * np.nanmax(np.abs(one)))
 
 
 def test_scores_by_strips_are_those_of_the_whole_scene(tmp_path):
     cube = scene()
-    maps, _, _ = run(cube, tmp_path)
-    np.testing.assert_allclose(maps[0], rx_array(cube), rtol=1e-9)
-    h = (0.1 * (2 * (cube.astype(float) - cube.min()) / (float(cube.max()) - cube.min()) - 1)).astype(np.float32)
-    h = torch.from_numpy(h).permute(2, 0, 1)[None]
+    np.testing.assert_allclose(run(cube, tmp_path, features="original")[0], rx_array(cube), rtol=1e-5)
+    score, _, _ = run(cube, tmp_path)
+    h = normalised(cube)
     with torch.no_grad():
-        features = SpeFEN(cube.shape[2], "random").eval()(h)
-    expected = rx(h + features)[0].numpy()
-    assert np.abs(maps[1] - expected).max() <= 1e-6 * expected.max()
+        expected = rx(h + SpeFEN(cube.shape[2], "random").eval()(h))[0].numpy()
+    assert np.abs(score - expected).max() <= 1e-6 * expected.max()
 
 
 def test_a_strip_that_reflects_its_own_border_would_show(tmp_path):
     """The test above can fail: without the halo the seams differ."""
     cube = scene()
-    maps, _, _ = run(cube, tmp_path)
+    score, _, whole = run(cube, tmp_path)
     top, _, statistics = run(cube[:10], tmp_path)
-    _, _, whole = run(cube, tmp_path)
-    assert statistics.low != whole.low or not np.allclose(top[1], maps[1, :10], rtol=1e-6)
+    assert statistics.low != whole.low or not np.allclose(top, score[:10], rtol=1e-6)
 
 
 def test_scores_do_not_depend_on_pixels_without_data(tmp_path):
     cube = scene()
     cube[20:22, 3:5] = np.nan
-    maps, colours, statistics = run(cube, tmp_path, block_strips=2)
-    assert np.isnan(maps[:, 20:22, 3:5]).all() and np.isfinite(maps).sum() == 2 * (61 * 17 - 4)
+    missing = np.isnan(cube[..., 0])
+    score, colours, statistics = run(cube, tmp_path, block_strips=2)
+    assert np.isnan(score[20:22, 3:5]).all() and np.isfinite(score).sum() == 61 * 17 - 4
     assert np.isnan(colours[20:22, 3:5]).all()
-    np.testing.assert_allclose(
-        maps[0], rx_array(np.nan_to_num(cube), mask=np.isnan(cube[..., 0])) + 0 * maps[0], rtol=1e-9
-    )
-    assert statistics.backgrounds["spectral"][0].count == 61 * 17 - 8 * 8  # 3 px around the hole, cut at the left side
+    # 3 px around the hole, cut at the left side, have no part in the features' statistics, and only the hole in H's
+    assert int(statistics.segments[0][0].samples) == 61 * 17 - 8 * 8 and statistics.counts == [61 * 17 - 4]
+    plain, _, _ = run(cube, tmp_path, features="original")
+    expected = np.where(missing, np.nan, rx_array(np.nan_to_num(cube), left_out=missing))
+    np.testing.assert_allclose(plain, expected, rtol=1e-5)
 
 
-def test_masked_pixels_count_for_nothing_and_are_scored_only_on_request(tmp_path):
+def test_pixels_left_out_count_for_nothing_and_are_scored_only_on_request(tmp_path):
     cube = scene()
-    masked = np.zeros((61, 17), bool)
-    masked[30, 5] = True
+    out = np.zeros((61, 17), bool)
+    out[30, 5] = True
     cube[30, 5] = 1e6
-    keep = lambda rows: ~masked[rows]  # noqa: E731
-    maps, _, statistics = run(cube, tmp_path, keep=keep)
-    assert np.isnan(maps[:, 30, 5]).all() and statistics.high < 1e6
-    scored, _, _ = run(cube, tmp_path, keep=keep, score_masked=True)
-    assert np.nanargmax(scored[0]) == 30 * 17 + 5
-    np.testing.assert_array_equal(scored[0][~masked], maps[0][~masked])
+    score, _, statistics = run(cube, tmp_path, features="original", left_out=lambda rows: out[rows])
+    assert np.isnan(score[30, 5]) and statistics.high < 1e6
+    all_scored, _, _ = run(cube, tmp_path, features="original", left_out=lambda rows: out[rows], score_left_out=True)
+    assert np.nanargmax(all_scored) == 30 * 17 + 5
+    np.testing.assert_array_equal(all_scored[~out], score[~out])
 
 
 def test_segments_follow_the_line_without_steps(tmp_path):
     cube = scene(height=120)
     cube[60:] = 5 * cube[60:] + 300
-    maps, _, _ = run(cube, tmp_path, method="rx", segment_strips=3)
+    score, _, _ = run(cube, tmp_path, features="original", segment_strips=3)
     first, last = rx_array(cube[:30])[:15], rx_array(cube[90:])[15:]
-    np.testing.assert_allclose(maps[0, :15], first, rtol=1e-8)
-    np.testing.assert_allclose(maps[0, 105:], last, rtol=1e-8)
-    again, _, _ = run(cube, tmp_path, method="rx", segment_strips=3, block_strips=4)
-    np.testing.assert_array_equal(again, maps)
+    np.testing.assert_allclose(score[:15], first, rtol=1e-4)
+    np.testing.assert_allclose(score[105:], last, rtol=1e-4)
+    again, _, _ = run(cube, tmp_path, features="original", segment_strips=3, block_strips=4)
+    np.testing.assert_array_equal(again, score)
 
 
 def test_a_stopped_run_goes_on_and_gives_the_same(tmp_path):
@@ -163,8 +171,8 @@ def test_a_stopped_run_goes_on_and_gives_the_same(tmp_path):
     with pytest.raises(FersError, match="rows 40 to 49: the disk is broken"):
         run(broken, tmp_path / "b")
     repaired = ArrayReader(cube)
-    maps, _, _ = run(repaired, tmp_path / "b")
-    np.testing.assert_array_equal(maps, whole)
+    score, _, _ = run(repaired, tmp_path / "b")
+    np.testing.assert_array_equal(score, whole)
     assert len(repaired.reads) < 3 * 7
 
 
@@ -172,20 +180,21 @@ def test_another_identity_starts_anew(tmp_path):
     block = make_plan((20, 20, 3), 12, MEMORY).blocks[0]
     Store(tmp_path / "w", {"a": 1}).save("x", block, {"v": np.arange(3)})
     assert Store(tmp_path / "w", {"a": 1}).load("x", block)["v"].tolist() == [0, 1, 2]
-    assert Store(tmp_path / "w", {"a": 2}).load("x", block) is None
+    assert not Store(tmp_path / "w", {"a": 2}).holds("x", block)
 
 
 def test_a_background_comes_back_from_its_file(tmp_path):
     _, _, statistics = run(scene(), tmp_path)
     statistics.save(tmp_path / "background.npz", {"method": "x"})
-    read, about = Statistics.load(tmp_path / "background.npz")
+    read, about = BackgroundStatistics.load(tmp_path / "background.npz", [Moments, Moments])
     assert about == {"method": "x"} and (read.low, read.high) == (statistics.low, statistics.high)
-    np.testing.assert_array_equal(
-        read.backgrounds["spectral"][0].scatter, statistics.backgrounds["spectral"][0].scatter
-    )
+    for ours, theirs in zip(read.segments[0], statistics.segments[0], strict=True):
+        assert torch.equal(ours.scatter, theirs.scatter)
+    of_h, _ = BackgroundStatistics.load(tmp_path / "background.npz")
+    assert of_h.counts == [61 * 17]
     (tmp_path / "other.npz").write_bytes(b"text")
     with pytest.raises(FersError, match=r"other\.npz: not a background"):
-        Statistics.load(tmp_path / "other.npz")
+        BackgroundStatistics.load(tmp_path / "other.npz")
 
 
 @pytest.mark.parametrize(
@@ -201,42 +210,35 @@ def test_scenes_without_a_background_are_named(cube, message, tmp_path):
         run(cube, tmp_path)
 
 
-def test_moments_of_parts_are_those_of_all_pixels_in_any_order():
+def test_moments_of_parts_are_those_of_all_pixels():
     pixels = np.random.RandomState(0).normal(size=(7, 50, 4)) + 1e3
-    parts = [Moments.of(torch.from_numpy(p.T[None, :, None]), np.ones((1, 50), bool)) for p in pixels]
-    totals = []
-    for order in (range(7), (6, 2, 4, 0, 5, 1, 3)):
-        tree = Tree(7)
-        for number in order:
-            tree.add(0, number, parts[number])
-        totals.append(tree.total())
-    np.testing.assert_array_equal(totals[0].scatter, totals[1].scatter)
-    np.testing.assert_allclose(totals[0].covariance, np.cov(pixels.reshape(-1, 4).T), rtol=1e-10)
+    total = Sum(Moments.of(torch.from_numpy(p.T[None, :, None])) for p in pixels).total()
+    background = Background.from_moments([total])
+    np.testing.assert_allclose(background.covariance[0], np.cov(pixels.reshape(-1, 4).T), rtol=1e-10)
     spectrum = pixels[0, 0]
-    score = (spectrum - totals[0].mean) @ np.linalg.inv(totals[0].covariance) @ (spectrum - totals[0].mean)
-    np.testing.assert_allclose(totals[0].contributions(spectrum).sum(), score)
-    with pytest.raises(ValueError, match="missing"):
-        Tree(2).total()
+    difference = spectrum - background.mean[0].numpy()
+    score = difference @ np.linalg.inv(background.covariance[0].numpy()) @ difference
+    np.testing.assert_allclose(background.contributions(spectrum).sum(), score)
 
 
 def test_few_pixels_have_moments_too():
     cube = torch.arange(8.0).view(1, 2, 2, 2)
-    one = Moments.of(cube, np.array([[False, True], [False, False]]))
-    assert one.count == 1 and one.mean.tolist() == [1.0, 5.0] and not one.scatter.any()
-    none = Moments.of(cube, np.zeros((2, 2), bool))
-    assert (none + one).mean.tolist() == [1.0, 5.0] and (one + none).count == 1
+    one = Moments.of(cube, np.array([[True, False], [True, True]]))
+    assert int(one.samples) == 1 and one.mean.tolist() == [[1.0, 5.0]] and not one.scatter.any()
+    none = Moments.of(cube, np.ones((2, 2), bool))
+    assert none.combine(one).mean.tolist() == [[1.0, 5.0]] and int(one.combine(none).samples) == 1
 
 
-def test_robust_background_leaves_out_the_highest_scores():
+def test_a_robust_background_leaves_out_the_highest_scores():
     score = np.arange(100.0).reshape(10, 10)
     score[0, 0] = np.nan
-    keep, count = robust_keep(lambda rows: np.ones((10, 10), bool)[rows], score, 0.05)
-    assert count == 5 and keep(slice(0, 10)).sum() == 95 and not keep(slice(9, 10))[0, -5:].any()
+    out, count = without_highest(lambda rows: np.zeros((10, 10), bool)[rows], score, 0.05)
+    assert count == 5 and out(slice(0, 10)).sum() == 5 and out(slice(9, 10))[0, -5:].all()
 
 
 def test_maps_are_multiplied_after_scaling():
-    maps = np.array([[[0.0, 5.0, 10.0, np.nan]], [[3.0, 1.0, 2.0, np.nan]]])
-    np.testing.assert_array_equal(combine_maps(maps), [[0.0, 0.0, 0.5, np.nan]])
+    maps = [torch.tensor([[[0.0, 5.0, 10.0, np.nan]]]), torch.tensor([[[3.0, 1.0, 2.0, np.nan]]])]
+    np.testing.assert_array_equal(product(maps)[0], [[0.0, 0.0, 0.5, np.nan]])
 
 
 def test_the_plan_keeps_to_the_memory_and_refuses_too_little():
@@ -249,6 +251,8 @@ def test_the_plan_keeps_to_the_memory_and_refuses_too_little():
         make_plan(shape, 1700, parse_size("700MB"))
     with pytest.raises(PlanError, match="at least 9 px"):
         make_plan((8, 100, 3), 12, MEMORY)
+    with pytest.raises(PlanError, match="takes the whole scene at once"):
+        make_plan(shape, 1700, parse_size("2GB"), whole=True)
     with pytest.raises(PlanError, match="not a size"):
         parse_size("2 apples")
 

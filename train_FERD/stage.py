@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import torch
 from accelerate import Accelerator
+from fers.scoring.views import VIEWS, Features, score
 from torch import nn
 
-from fers.detectors import RX
+from fers.detectors.rx import RX
 from fers.evaluation.metrics import auc
 from fers.networks import SpeFEN
 from fers.scenes import SceneError
-from fers.scoring.views import VIEWS, Features, score
 from fers.training.recipe import PAPER, STAGE1_TERMS, Recipe
 from fers.training.run import TrainRun, scene_scorer
 from fers.training.stage import Stage, Terms

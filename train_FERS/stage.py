@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from fers.scoring.views import VIEWS, Features, default_fusion, score, view_name
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from fers.detectors import RX
+from fers.detectors.rx import RX
 from fers.evaluation.metrics import auc
 from fers.networks import CheckpointError, SpaFEN, SpeFEN, load_checkpoint
 from fers.networks.checkpoint import file_sha256
-from fers.scoring.views import VIEWS, Features, default_fusion, score, view_name
 from fers.training.loop import Patches
 from fers.training.recipe import PAPER, STAGE2_TERMS, Recipe
 from fers.training.run import TrainRun, places, scene_scorer

@@ -11,15 +11,15 @@ from affine import Affine
 
 from fers.detection.executors import thread_pool
 from fers.detection.inputs import open_source
-from fers.detection.options import DetectOptions
+from fers.detection.options import DetectOptions, in_todays_words
 from fers.detection.result import DetectResult
 from fers.detection.scene_run import SceneRun
 from fers.scenes.readers import Reader
 
 
 def detect(
-    source: str | Path | np.ndarray,
-    out: str | Path | None = None,
+    source: str | Path | np.ndarray | Reader,
+    save_dir: str | Path | None = None,
     *,
     wavelengths: np.ndarray | None = None,
     transform: Affine | None = None,
@@ -31,12 +31,13 @@ def detect(
 
     Args:
         source: A file of any format that ``fers.scenes.readers.open_scene`` knows, or an array ``(H, W, B)``.
-        out: Folder for the products; None writes nothing.
+        save_dir: Folder for the products; None writes nothing.
         wavelengths: ``(B,)`` band centres in nm, of an array.
         transform: From column and row to map coordinates, of an array.
         crs: WKT or such as ``EPSG:32632``, of an array.
         progress: Show bars with the time left.
-        **options: See ``DetectOptions``.
+        **options: As ``DetectOptions`` has them: ``detect``, ``features``, ``fusion``, ``far``, ``top``, ... Without any it is
+            fusion C of an untrained network.
 
     Returns:
         The score map and the detections; in a notebook it shows itself.
@@ -47,19 +48,20 @@ def detect(
     Example:
         >>> cube = np.random.RandomState(0).normal(size=(40, 30, 8)).astype(np.float32)
         >>> cube[12, 7] += 9
-        >>> result = detect(cube, method="rx", far=1e-3)
+        >>> result = detect(cube, features="original", far=1e-3)
         >>> result.detections[0]["row"], result.detections[0]["column"]
         (12, 7)
     """
+    save_dir = options.pop("out", save_dir)  # of earlier versions
     reader = (
         source
         if isinstance(source, Reader)
         else open_source(source, wavelengths, transform, crs, options.get("variable"))
     )
-    run = SceneRun(reader, DetectOptions(**options))
+    run = SceneRun(reader, DetectOptions(**in_todays_words(options)))
     with tempfile.TemporaryDirectory() as temporary, thread_pool(run.plan.workers) as pool:
-        result = run.detect(pool, Path(temporary if out is None else out) / ".work", progress)
-        if out is not None:
-            result.write(out)
-            run.clear(Path(out) / ".work")
+        result = run.detect(pool, Path(temporary if save_dir is None else save_dir) / ".work", progress)
+        if save_dir is not None:
+            result.write(save_dir)
+            run.clear(Path(save_dir) / ".work")
     return result

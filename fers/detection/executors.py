@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from fers.scoring.blocks import Block
 from fers.util.errors import FersError
 
 TIMEOUT = 20  # seconds to find a scheduler
@@ -72,41 +70,3 @@ def cluster(scheduler: str | None = None, scheduler_file: str | Path | None = No
             yield pool, sum(client.nthreads().values())
     finally:
         client.close()
-
-
-def computed(
-    pool: Executor, function: Callable[..., Any], calls: Iterable[tuple[Block, tuple]], at_a_time: int
-) -> Iterator[tuple[Block, Any]]:
-    """The results of a function of blocks, as they come.
-
-    Args:
-        pool: Who computes.
-        function: Called with the block and the arguments that go with it.
-        calls: Blocks and arguments; taken when their turn comes.
-        at_a_time: How many are handed out before a result must come back.
-
-    Raises:
-        FersError: A block failed; its rows are named.
-    """
-    running: dict[Future, Block] = {}
-    try:
-        for block, arguments in calls:
-            running[pool.submit(function, block, *arguments)] = block
-            if len(running) >= at_a_time:
-                yield from _finished(running)
-        while running:
-            yield from _finished(running)
-    finally:
-        for future in running:
-            future.cancel()
-
-
-def _finished(running: dict[Future, Block]) -> Iterator[tuple[Block, Any]]:
-    """Wait until some are done, and take these out."""
-    for future in wait(running, return_when=FIRST_COMPLETED).done:
-        block = running.pop(future)
-        try:
-            result = future.result()
-        except (ValueError, ArithmeticError, RuntimeError) as error:
-            raise FersError(f"rows {block.start} to {block.stop - 1}: {error}") from error
-        yield block, result

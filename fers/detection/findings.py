@@ -3,107 +3,176 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
+from fers.detection.blocks import Plan
+from fers.detection.job import Job
+from fers.detection.options import DetectOptions
+from fers.detection.products.place import Place
+from fers.detection.products.vector import Record
 from fers.detection.records import make_records, read_surroundings
-from fers.detection.result import DetectResult
-from fers.detection.store import Statistics
-from fers.detection.streaming import Stream
-from fers.detection.targets import find_targets, threshold_for_count
-from fers.detection.thresholds import Tail, choose_threshold
-from fers.scoring.maps import Job, networks
+from fers.detection.store import BackgroundStatistics
+from fers.detection.targets import Target, find_targets, threshold_for_count
+from fers.detection.thresholds import Tail, Threshold, choose_threshold
 
-if TYPE_CHECKING:
-    from fers.detection.scene_run import SceneRun
+F = TypeVar("F", bound="Findings")
 
 
-def findings(
-    run: SceneRun,
-    stream: Stream,
-    job: Job,
-    score: np.ndarray,
-    colours: np.ndarray,
-    statistics: Statistics,
-    robust: int,
-) -> DetectResult:
-    """Threshold, targets and provenance of a scene whose scores are computed.
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A scene whose scores are computed.
 
-    Args:
-        run: The scene.
-        stream: Its passes.
+    Attributes:
+        name: Of the scene.
+        options: What was asked for.
         job: What was computed.
+        plan: How the scene was cut.
+        place: The georeference.
+        wavelengths: ``(C,)`` nm of the bands computed with, or None.
         score: ``(H, W)``, NaN where nothing is scored.
         colours: The thinned colours.
         statistics: What the scores were measured against.
+        left_out: How many pixels the user left out.
         robust: How many pixels a robust background left out.
+        about: What else run.json says.
     """
-    options = run.options
-    bounds: dict[str, Any] = {"min_area": options.min_area, "max_area": options.max_area}
-    if run.place.known:
-        bounds["pixel_area"] = run.place.pixel_area
-    tail = Tail.fit(score)
-    if options.top is not None:
-        threshold = replace(
-            choose_threshold(tail, score=threshold_for_count(score, options.top, **bounds)),
-            rule=f"top {options.top}",
+
+    name: str
+    options: DetectOptions
+    job: Job
+    plan: Plan
+    place: Place
+    wavelengths: np.ndarray | None
+    score: np.ndarray
+    colours: np.ndarray
+    statistics: BackgroundStatistics
+    left_out: int
+    robust: int
+    about: dict[str, Any]
+
+
+@dataclass(eq=False)
+class Findings:
+    """Anomalies in one scene.
+
+    Attributes:
+        name: Of the scene.
+        score: ``(H, W)`` float64, higher is more anomalous, NaN where nothing is scored.
+        threshold: Which scores are detections, and how often background exceeds it.
+        targets: Connected pixels above it, the highest score first.
+        labels: ``(H, W)`` int32, ``Target.label`` or 0.
+        records: One a target; keys that begin with _ are not written.
+        tail: Of the scores.
+        colours: The scene in three bands, every ``thinning``-th row and column, NaN without data.
+        thinning: See ``colours``.
+        place: The georeference.
+        statistics: Range and background.
+        plan: How the scene was cut.
+        about: Provenance, as run.json has it.
+    """
+
+    name: str
+    score: np.ndarray
+    threshold: Threshold
+    targets: list[Target]
+    labels: np.ndarray
+    records: list[Record]
+    tail: Tail
+    colours: np.ndarray
+    thinning: int
+    place: Place
+    statistics: BackgroundStatistics
+    plan: Plan
+    about: dict[str, Any]
+
+    @classmethod
+    def of(cls: type[F], scene: Scored) -> F:
+        """Choose a threshold and find the targets."""
+        options, score, statistics, place = scene.options, scene.score, scene.statistics, scene.place
+        bounds: dict[str, Any] = {"min_area": options.min_area, "max_area": options.max_area}
+        if place.known:
+            bounds["pixel_area"] = place.pixel_area
+        tail = Tail.fit(score)
+        threshold = _threshold(scene, tail, bounds)
+        targets, labels = find_targets(score, threshold.value, **bounds)
+        if options.top is not None:
+            labels[~np.isin(labels, [target.label for target in targets[: options.top]])] = 0
+            targets = targets[: options.top]
+        backgrounds = [statistics.background(segment) for segment in range(len(statistics.segments))]
+        records = make_records(
+            targets,
+            read_surroundings(scene.job, targets, labels),
+            scene.job,
+            tail,
+            place,
+            (backgrounds, scene.plan.segment_centres),
+            scene.wavelengths,
         )
-    else:
-        rank = statistics.backgrounds[run.job.views[0]][0].rank() if options.chi2 is not None else None
-        rules = {name: getattr(options, name) for name in ("far", "quantile", "score", "chi2")}
-        threshold = choose_threshold(tail, **rules, rank=rank)
-    targets, labels = find_targets(score, threshold.value, **bounds)
+        about = scene.about | {
+            "counts": _counts(scene, tail),
+            "threshold": asdict(threshold),
+            "threshold_described": threshold.sentence,
+            "targets": len(targets),
+            "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        }
+        return cls(
+            scene.name,
+            score,
+            threshold,
+            targets,
+            labels,
+            records,
+            tail,
+            scene.colours,
+            scene.job.thinning,
+            place,
+            statistics,
+            scene.plan,
+            about,
+        )
+
+    @property
+    def detections(self) -> list[Record]:
+        """The targets as plain dictionaries: position, score, false-alarm rate, area, spectrum, wavelengths that contribute."""
+        return [{k: v for k, v in record.items() if not k.startswith("_")} for record in self.records]
+
+    @property
+    def probability(self) -> np.ndarray:
+        """``(H, W)`` how probable a background pixel's score is at least as high; NaN where nothing is scored."""
+        return np.stack([self.tail.probability(row) for row in self.score])
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {len(self.targets)} target{'' if len(self.targets) == 1 else 's'}. {self.threshold.sentence}"
+        )
+
+    __repr__ = __str__
+
+
+def _threshold(scene: Scored, tail: Tail, bounds: dict[str, Any]) -> Threshold:
+    options = scene.options
     if options.top is not None:
-        labels[~np.isin(labels, [target.label for target in targets[: options.top]])] = 0
-        targets = targets[: options.top]
-    surroundings = read_surroundings(job, targets, labels)
-    originals = statistics.backgrounds["original"]
-    centres = run.plan.segment_centres
-    source, own = str(run.reader.path), run.bands.count - run.bands.padded
-    records = make_records(targets, surroundings, tail, run.place, originals, centres, run.wavelengths, own, source)
-    masked = 0 if run.left_out is None else int(run.left_out.sum())
+        lowest = threshold_for_count(scene.score, options.top, **bounds)
+        return replace(choose_threshold(tail, score=lowest), rule=f"top {options.top}")
+    rank = None
+    if options.chi2 is not None:
+        [state] = scene.job.pipeline.fit(scene.statistics.segments[0], scene.plan.height)
+        rank = int(state.rank)
+    rules = {name: getattr(options, name) for name in ("far", "quantile", "score", "chi2")}
+    return choose_threshold(tail, **rules, rank=rank)
+
+
+def _counts(scene: Scored, tail: Tail) -> dict[str, Any]:
     scored = len(tail.scores)
-    counts = {
-        "pixels": score.size,
+    return {
+        "pixels": scene.score.size,
         "scored": scored,
-        "masked": masked,
-        "without_data": score.size - scored - (0 if options.score_masked else masked),
-        "left_out_of_robust_background": robust,
-        "background": [moments.count for moments in originals],
+        "left_out": scene.left_out,
+        "without_data": scene.score.size - scored - (0 if scene.options.score_left_out else scene.left_out),
+        "left_out_of_robust_background": scene.robust,
+        "background": scene.statistics.counts,
     }
-    about = {
-        **run.identity,
-        "options": asdict(options),
-        "shape": list(run.reader.shape),
-        "spatial_mode": run.spatial_mode,
-        "sensor": run.reader.sensor,
-        "notes": list(run.reader.notes),
-        "bands_described": run.bands.describe(),
-        "wavelengths_nm": None if run.wavelengths is None else [round(float(w), 3) for w in run.wavelengths],
-        "range": None if run.network is None else [statistics.low, statistics.high],
-        "counts": counts,
-        "threshold": asdict(threshold),
-        "threshold_described": threshold.sentence,
-        "targets": len(targets),
-        "caveats": [] if run.network is None else networks(run.network).caveats,
-        "seconds": asdict(stream.timing),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
-    }
-    return DetectResult(
-        run.name,
-        score,
-        threshold,
-        targets,
-        labels,
-        records,
-        tail,
-        colours,
-        job.thinning,
-        run.place,
-        statistics,
-        run.plan,
-        about,
-    )

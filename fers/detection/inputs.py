@@ -14,7 +14,6 @@ from fers.detection.options import DetectOptions
 from fers.networks.checkpoint import CheckpointInfo
 from fers.scenes.bands import BandChoice
 from fers.scenes.readers import MapGrid, Reader, open_scene
-from fers.scoring.maps import METHODS
 from fers.util.errors import FersError
 
 
@@ -48,12 +47,12 @@ def open_source(
 
 def trained_on(options: DetectOptions) -> tuple[np.ndarray | None, int | None]:
     """Wavelengths of the bands that trained weights take, where these record them, and their number."""
-    if options.checkpoint is None or METHODS[options.method] == ("original",):
+    if options.checkpoint_dir is None or options.features == "original":
         return None, None
-    path = Path(options.checkpoint) / "spe_fen.safetensors"
+    path = Path(options.checkpoint_dir) / "spe_fen.safetensors"
     if not path.is_file():
         raise FersError(
-            f"--checkpoint {options.checkpoint}: holds no spe_fen.safetensors. Give a folder of trained weights."
+            f"--checkpoint_dir {options.checkpoint_dir}: holds no spe_fen.safetensors. Give a folder of trained weights."
         )
     try:
         with safe_open(path, framework="pt") as file:

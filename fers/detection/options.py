@@ -1,72 +1,138 @@
-"""What a user can ask of a detection."""
+"""What a user can ask of a detection. The command line is made of these fields; no PyTorch here."""
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fers.scoring.maps import DEFAULT_METHOD, METHODS
+from fers.scoring.config import DetectConfig, Method, default_method
+from fers.scoring.settings import SPATIAL_MODES
+from fers.util.commandline import list_of, positive
 from fers.util.errors import FersError
+from fers.util.options import option
 
 DEFAULT_FAR = 1e-4
 ROBUST_SHARE = 0.01
+FORMATS = ("tif", "envi")
+RULES = ("far", "top", "quantile", "score", "chi2")  # for the threshold
+METHODS: dict[str, dict[str, str]] = {  # what --method of earlier versions means
+    "rx": {"features": "original"},
+    "spectral": {},
+    "rx-spectral": {"fusion": "H"},
+    "spatial": {"features": "spatial"},
+    "fused-A": {"features": "fused", "fusion": "A"},
+    "fused-B": {"features": "fused", "fusion": "B"},
+    "fused-C": {"fusion": "C"},
+}
+_OLD_NAMES = {"checkpoint": "checkpoint_dir", "mask": "left_out", "score_masked": "score_left_out"}
+WITHOUT_PYOGRIO = "--gpkg needs the package pyogrio: pip install 'fers-had[gpkg]'."
 _WORK_ONLY = ("memory", "workers", "device")  # change no number
 
 
-@dataclass(frozen=True)
-class DetectOptions:
-    """Options of ``detect``.
+def _range(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not two numbers such as 0,1.2") from error
+    return low, high
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectOptions(Method):
+    """Options of ``fers.detect``, beyond those of ``fers.scoring.config.Method``.
 
     Attributes:
-        method: A key of ``METHODS``: ``rx`` on the values, ``spectral`` features, or the product of both maps.
-        checkpoint: Folder of trained weights; None for the network that was never trained, for any number of bands.
-        backbone: Frozen layers, ``imagenet``, ``random[:SEED]`` or a path; None for what the checkpoint says, or random.
-        seed: Of the untrained network.
+        features: As ``Method`` has it; None for an untrained network, or the spectral branch of ``checkpoint_dir``, with
+            fusion C.
         spatial: How the spatial branch sees the scene, ``scene`` or ``window``; None for ``scene``, up to 256 px.
         bands: ``good``, ``all``, ``first:N``, ``400-900nm``, or several with commas.
         background: ``scene``, ``segment:ROWS``, ``robust`` or ``robust:SHARE``, or a background.npz of another run.
-        mask: A file of pixels to leave out of range and statistics; ``auto`` for the EMIT mask beside the scene.
-        score_masked: Score these pixels nevertheless.
-        value_range: Lowest and highest value for the network's input; None for those of the scene.
+        left_out: A file of pixels to leave out of range and statistics; ``auto`` for the EMIT mask beside the scene.
+        score_left_out: Score these pixels nevertheless.
+        value_range: Lowest and highest value for the normalised cube; None for those of the scene.
         far, top, quantile, score, chi2: Exactly one rule for the threshold: a false-alarm rate, a number of targets, a share of
             the pixels below it, a score, or a nominal rate by the chi-square law. None of them: ``far`` of 1e-4.
         min_area, max_area: Of a target, in m2 where the scene is georeferenced, else in pixels.
         memory: What this process may take, such as ``2GB``.
         workers: Blocks computed at a time; None for one a core, as far as the memory allows.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         variable: Of a file that holds several cubes.
 
     Raises:
         FersError: The choices do not fit together.
     """
 
-    method: str = DEFAULT_METHOD
-    checkpoint: str | None = None
-    backbone: str | None = None
-    seed: int = 0
-    spatial: str | None = None
-    bands: str = "good"
-    background: str = "scene"
-    mask: str | None = None
-    score_masked: bool = False
-    value_range: tuple[float, float] | None = None
-    far: float | None = None
-    top: int | None = None
-    quantile: float | None = None
-    score: float | None = None
-    chi2: float | None = None
-    min_area: float | None = None
-    max_area: float | None = None
-    memory: str = "2GB"
-    workers: int | None = None
-    device: str = "auto"
-    variable: str | None = None
+    features: str | None = option(  # type: ignore[assignment]
+        None,
+        "what is added to the cube: original, untrained, spectral, spatial or fused (default: untrained, or spectral with "
+        "--checkpoint_dir; and fusion C)",
+        group="method",
+    )
+    spatial: str | None = option(
+        None, "how the spatial branch sees a scene above 256 px", group="method", choices=SPATIAL_MODES
+    )
+    bands: str = option("good", "good, all, first:N, 400-900nm, or several with commas", group="method")
+    background: str = option("scene", "scene, segment:ROWS, robust[:SHARE], or a background.npz", group="method")
+    value_range: tuple[float, float] | None = option(
+        None,
+        "of the values, instead of the scene's own",
+        group="method",
+        flag="--range",
+        type=_range,
+        metavar="LOW,HIGH",
+    )
+    left_out: str | None = option(
+        None,
+        "file of pixels to leave out of the statistics: a raster, .npy, .mat, or auto for EMIT's",
+        group="pixels",
+        names=("--mask",),
+    )
+    score_left_out: bool = option(False, "score these pixels nevertheless", group="pixels", names=("--score_masked",))
+    far: float | None = option(
+        None,
+        f"false-alarm rate, by the fitted tail of the scores ({DEFAULT_FAR:g})",
+        group="threshold (one of them)",
+        type=float,
+    )
+    top: int | None = option(
+        None, "report the N highest-scoring targets", group="threshold (one of them)", type=positive, metavar="N"
+    )
+    quantile: float | None = option(
+        None, "share of the pixels below the threshold", group="threshold (one of them)", type=float
+    )
+    score: float | None = option(None, "the threshold itself", group="threshold (one of them)", type=float)
+    chi2: float | None = option(
+        None,
+        "nominal rate by the chi-square law, which real scenes do not follow",
+        group="threshold (one of them)",
+        type=float,
+    )
+    min_area: float | None = option(
+        None, "smallest target: m2, or pixels without a georeference", group="threshold (one of them)", type=float
+    )
+    max_area: float | None = option(None, "largest target, likewise", group="threshold (one of them)", type=float)
+    memory: str = option("2GB", "for this process, or for each worker of a cluster", group="run")
+    workers: int | None = option(
+        None, "blocks at a time; by default one a core, as the memory allows", group="run", type=positive
+    )
+    variable: str | None = option(
+        None, "name of the cube in a .mat, .npz or HDF5 file that holds several", group="data"
+    )
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise FersError(f"--method {self.method}: no such method. Choose among {', '.join(METHODS)}.")
-        rules = [name for name in ("far", "top", "quantile", "score", "chi2") if getattr(self, name) is not None]
+        chosen = default_method(self.features, self.fusion, self.checkpoint_dir)
+        object.__setattr__(self, "features", chosen["features"])
+        object.__setattr__(self, "fusion", chosen["fusion"])
+        if self.backbone is None and "backbone" in chosen:
+            object.__setattr__(self, "backbone", chosen["backbone"])
+        super().__post_init__()
+        if self.features in ("spectral", "spatial", "fused") and self.checkpoint_dir is None:
+            raise FersError(
+                f"--features {self.features}: needs trained weights. Give --checkpoint_dir, or --features untrained."
+            )
+        rules = [name for name in RULES if getattr(self, name) is not None]
         if len(rules) > 1:
             raise FersError(f"--{' and --'.join(rules)}: give one rule for the threshold.")
         if not rules:
@@ -75,11 +141,16 @@ class DetectOptions:
             rate = getattr(self, name)
             if rate is not None and not 0 < rate < 1:
                 raise FersError(f"--{name} {rate:g}: give a number between 0 and 1.")
-        if self.chi2 is not None and (len(METHODS[self.method]) > 1 or self.method == "fused-C"):
-            raise FersError("--chi2: a product of several maps has no chi-square law. Use --far, or --method rx.")
+        if self.chi2 is not None and (self.detect != "RX" or len(self.config(3).setting.cubes) > 1):
+            raise FersError("--chi2: only RX on one cube has a chi-square law. Use --far, or --features original.")
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
             raise FersError(f"--range {self.value_range[0]:g},{self.value_range[1]:g}: the first must be the lower.")
         _ = self.segment_rows, self.robust_share, self.background_file
+
+    def config(self, bands: int, device: str | None = None) -> DetectConfig:
+        """What scores a scene of so many bands."""
+        shared = {name: getattr(self, name) for name in Method.__dataclass_fields__}
+        return DetectConfig(bands, **(shared | {"device": device or self.device}))
 
     @property
     def segment_rows(self) -> int | None:
@@ -116,7 +187,64 @@ class DetectOptions:
             )
         return Path(self.background)
 
+    def record(self) -> dict[str, Any]:
+        """All options as JSON keeps them."""
+        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+
     @property
     def identity(self) -> dict[str, Any]:
         """The options that the numbers depend on."""
-        return {key: value for key, value in asdict(self).items() if key not in _WORK_ONLY}
+        return {key: value for key, value in self.record().items() if key not in _WORK_ONLY}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Where products go, and who computes.
+
+    Attributes:
+        save_dir: Folder of results; each scene gets a folder of its name in it.
+        format: Of the score map.
+        gpkg: Write GeoPackages too.
+        force: Compute scenes again that are finished with the same options.
+        common_background: One range and one background for all scenes.
+        scheduler, scheduler_file: Of a Dask cluster; None of them for threads of this process.
+        plan: Print what would be done; compute nothing.
+        quiet: Show no progress bars.
+
+    Raises:
+        FersError: GeoPackages are asked for and pyogrio is not installed.
+    """
+
+    save_dir: Path = option(Path("results/detect"), "folder of results", group="products", type=Path, names=("--out",))
+    format: tuple[str, ...] = option(
+        ("tif",), "of the score map: tif, envi, or tif,envi", group="products", type=list_of(FORMATS)
+    )
+    gpkg: bool = option(False, "targets as a GeoPackage too (needs pyogrio)", group="products")
+    force: bool = option(False, "compute finished scenes again", group="products")
+    common_background: bool = option(False, "one background for all scenes", group="method")
+    scheduler: str | None = option(None, "address of a Dask scheduler, such as tcp://10.0.0.1:8786", group="run")
+    scheduler_file: str | None = option(
+        None, "file that a Dask scheduler wrote", group="run", names=("--scheduler-file",)
+    )
+    plan: bool = option(False, "print what would be done and how long it would take", group="run")
+    quiet: bool = option(False, "no progress bars", group="run")
+
+    def __post_init__(self) -> None:
+        if self.gpkg and importlib.util.find_spec("pyogrio") is None:
+            raise FersError(WITHOUT_PYOGRIO)  # now, instead of when all is computed
+
+
+def in_todays_words(given: dict[str, Any]) -> dict[str, Any]:
+    """Options with those of earlier versions in today's words.
+
+    Raises:
+        FersError: There is no such method.
+    """
+    words = {_OLD_NAMES.get(name, name): value for name, value in given.items()}
+    method = words.pop("method", None)
+    if method is None:
+        return words
+    if method not in METHODS:
+        raise FersError(f"--method {method}: no such method. Choose among {', '.join(METHODS)}.")
+    one_branch = "untrained" if words.get("checkpoint_dir") is None else "spectral"
+    return words | {"features": one_branch, "fusion": None} | METHODS[method]

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from fers.detection.job import Job
 from fers.detection.products.place import Place
 from fers.detection.products.vector import Record, profile
 from fers.detection.targets import Target, background_ring
 from fers.detection.thresholds import Tail
-from fers.scoring.maps import Job
-from fers.scoring.moments import Moments
+from fers.detectors.background import Background
+from fers.scenes.normalise import scaled
 
 WITH_SPECTRA = 200  # targets, from the highest score; reading spectra takes whole rows of the file for each
 TOP_BANDS = 5
@@ -73,26 +74,22 @@ def read_surroundings(job: Job, targets: list[Target], labels: np.ndarray) -> di
 def make_records(
     targets: list[Target],
     surroundings: dict[int, Surroundings],
+    job: Job,
     tail: Tail,
     place: Place,
-    background: list[Moments],
-    centres: np.ndarray,
+    backgrounds: tuple[list[Background], np.ndarray],
     wavelengths: np.ndarray | None,
-    bands: int,
-    source: str,
 ) -> list[Record]:
     """One record a target.
 
     Args:
         targets: In the order of rank.
         surroundings: By rank, of the targets whose spectra were read.
+        job: What was computed.
         tail: Of the scores.
         place: The georeference.
-        background: Moments of the original cube, of each segment.
-        centres: Middle row of each segment.
+        backgrounds: Mean and covariance of H in each segment, and the segments' middle rows.
         wavelengths: nm, or None.
-        bands: How many of the bands are the file's: zero-valued ones may have been appended.
-        source: The scene's file.
     """
     records = []
     for target in targets:
@@ -113,7 +110,7 @@ def make_records(
             "y": y,
             "longitude": longitude,
             "latitude": latitude,
-            "source": source,
+            "source": str(job.reader.path),
             "top_wavelengths": [],
             "top_shares": [],
             "spectrum": None,
@@ -123,14 +120,15 @@ def make_records(
         }
         if target.rank in surroundings:
             around = surroundings[target.rank]
-            moments = background[int(np.abs(centres - target.row).argmin())]
-            record |= _explained(around, moments, wavelengths, bands)
+            background = backgrounds[0][int(np.abs(backgrounds[1] - target.row).argmin())]
+            record |= _explained(around, background, wavelengths, job)
         records.append(record)
     return records
 
 
-def _explained(around: Surroundings, moments: Moments, wavelengths: np.ndarray | None, bands: int) -> Record:
-    terms = moments.contributions(around.spectrum)[:bands]
+def _explained(around: Surroundings, background: Background, wavelengths: np.ndarray | None, job: Job) -> Record:
+    bands = job.bands.count - job.bands.padded  # zero-valued ones may have been appended
+    terms = background.contributions(scaled(around.spectrum, job.low, job.high))[:bands]
     shares = terms / terms.sum() if terms.sum() > 0 else terms
     x = np.arange(1, len(shares) + 1) if wavelengths is None else wavelengths
     top = np.argsort(-shares, kind="stable")[:TOP_BANDS]

@@ -1,4 +1,4 @@
-"""What a detection gives: maps, targets, and where they came from."""
+"""What a detection gives: maps and targets as products on the disk, and in a notebook."""
 
 from __future__ import annotations
 
@@ -7,73 +7,25 @@ import io
 import json
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from fers.detection.products.place import Place
+from fers.detection.findings import Findings
 from fers.detection.products.raster import write_envi, write_geotiff
 from fers.detection.products.report import write_report
-from fers.detection.products.vector import Record, write_csv, write_geojson, write_geopackage
-from fers.detection.store import Statistics
-from fers.detection.targets import Target
-from fers.detection.thresholds import Tail, Threshold
-from fers.scoring.blocks import Plan
+from fers.detection.products.vector import write_csv, write_geojson, write_geopackage
 from fers.util.errors import FersError
 from fers.util.pictures import stretched
 
-FORMATS = ("tif", "envi")
 RUN = "run.json"
 PRODUCTS = {f"score.{kind}" for kind in ("tif", "qml", "img", "hdr")} | {"detections.gpkg"}  # that only some runs have
 _PREVIEW = 600  # px, the longer side of the picture in a notebook
 
 
-@dataclass(eq=False)
-class DetectResult:
-    """Anomalies in one scene.
-
-    Attributes:
-        name: Of the scene.
-        score: ``(H, W)`` float64, higher is more anomalous, NaN where nothing is scored.
-        threshold: Which scores are detections, and how often background exceeds it.
-        targets: Connected pixels above it, the highest score first.
-        labels: ``(H, W)`` int32, ``Target.label`` or 0.
-        records: One a target; keys that begin with _ are not written.
-        tail: Of the scores.
-        colours: The scene in three bands, every ``thinning``-th row and column, NaN without data.
-        thinning: See ``colours``.
-        place: The georeference.
-        statistics: Range and background.
-        plan: How the scene was cut.
-        about: Provenance, as run.json has it.
-    """
-
-    name: str
-    score: np.ndarray
-    threshold: Threshold
-    targets: list[Target]
-    labels: np.ndarray
-    records: list[Record]
-    tail: Tail
-    colours: np.ndarray
-    thinning: int
-    place: Place
-    statistics: Statistics
-    plan: Plan
-    about: dict[str, Any]
-
-    @property
-    def detections(self) -> list[Record]:
-        """The targets as plain dictionaries: position, score, false-alarm rate, area, spectrum, wavelengths that contribute."""
-        return [{k: v for k, v in record.items() if not k.startswith("_")} for record in self.records]
-
-    @property
-    def probability(self) -> np.ndarray:
-        """``(H, W)`` how probable a background pixel's score is at least as high; NaN where nothing is scored."""
-        return np.stack([self.tail.probability(row) for row in self.score])
+class DetectResult(Findings):
+    """Anomalies in one scene, as ``Findings`` has them; it writes its products, and shows itself in a notebook."""
 
     def geodataframe(self):
         """The detections as a geopandas.GeoDataFrame in WGS84.
@@ -112,7 +64,7 @@ class DetectResult:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         probability = self.probability
-        tags = {"source": str(self.about["source"]), "method": self.about["options"]["method"]}
+        tags = {"source": str(self.about["source"]), "method": self.about["method"]}
         if "tif" in formats:
             write_geotiff(part / "score.tif", self.score, probability, self.place, tags)
         if "envi" in formats:
@@ -152,13 +104,6 @@ class DetectResult:
     def _repr_html_(self) -> str:
         picture = base64.b64encode(self._repr_png_()).decode()
         return f'<p>{self}</p><img src="data:image/png;base64,{picture}" alt="scene and targets">'
-
-    def __str__(self) -> str:
-        return (
-            f"{self.name}: {len(self.targets)} target{'' if len(self.targets) == 1 else 's'}. {self.threshold.sentence}"
-        )
-
-    __repr__ = __str__
 
 
 def _move(part: Path, folder: Path) -> None:

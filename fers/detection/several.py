@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from fers.detection.blocks import Block
 from fers.detection.executors import cluster, thread_pool
-from fers.detection.options import DetectOptions
-from fers.detection.products.vector import WITHOUT_PYOGRIO
+from fers.detection.options import DetectOptions, Work
 from fers.detection.scene_run import SceneRun
-from fers.detection.store import Statistics, merged
-from fers.detection.streaming import moments_block, range_block
+from fers.detection.store import BackgroundStatistics, merged
+from fers.detection.streaming import collect_block, range_block
 from fers.scenes.readers import Reader, SceneError, open_scene
-from fers.scoring.blocks import Block
 from fers.util.errors import FersError
 
 _SIDECARS = {
@@ -38,30 +35,6 @@ _SIDECARS = {
     ".prj",
     ".tfw",
 }
-
-
-@dataclass(frozen=True)
-class Products:
-    """What is written, and where.
-
-    Attributes:
-        out: Folder; each scene gets a folder of its name in it.
-        formats: Of the score map.
-        gpkg: Write GeoPackages too.
-        force: Compute scenes again that are finished with the same options.
-
-    Raises:
-        FersError: GeoPackages are asked for and pyogrio is not installed.
-    """
-
-    out: Path
-    formats: tuple[str, ...] = ("tif",)
-    gpkg: bool = False
-    force: bool = False
-
-    def __post_init__(self) -> None:
-        if self.gpkg and importlib.util.find_spec("pyogrio") is None:
-            raise FersError(WITHOUT_PYOGRIO)  # now, instead of when all is computed
 
 
 def find_scenes(
@@ -99,42 +72,32 @@ def find_scenes(
 
 
 def detect_all(
-    readers: Sequence[Reader],
-    options: DetectOptions,
-    products: Products,
-    scheduler: str | None = None,
-    scheduler_file: str | None = None,
-    common: bool = False,
-    progress: bool = False,
-    say: Callable[[str], None] = print,
+    readers: Sequence[Reader], options: DetectOptions, work: Work, say: Callable[[str], None] = print
 ) -> None:
     """Detect in each scene and write its products. A scene that fails does not stop the others.
 
     Args:
         readers: The scenes.
         options: What to do.
-        products: What to write.
-        scheduler, scheduler_file: Of a Dask cluster; None of them for threads of this process.
-        common: One range and one background for all scenes.
-        progress: Show bars with the time left.
+        work: Where products go, and who computes.
         say: Told what happens.
 
     Raises:
         FersError: One or more scenes failed.
     """
     failed = []
-    with _executor(scheduler, scheduler_file) as (pool, workers):
+    with _executor(work) as (pool, workers):
         runs = []
-        for reader, folder in zip(readers, _folders(readers, products.out), strict=True):
+        for reader, folder in zip(readers, _folders(readers, work.save_dir), strict=True):
             try:
                 runs.append((SceneRun(reader, options, workers), folder))
             except ValueError as error:
                 failed.append(str(error))
                 say(f"failed: {error}")
-        shared = _common(runs, pool, progress) if common and len(runs) > 1 else None
+        shared = _common(runs, pool, not work.quiet) if work.common_background and len(runs) > 1 else None
         for run, folder in runs:
             try:
-                _detect_one(run, folder, products, pool, shared, progress, say)
+                _detect_one(run, folder, work, pool, shared, say)
             except ValueError as error:
                 if len(readers) == 1:
                     raise
@@ -144,29 +107,27 @@ def detect_all(
         raise FersError("\n".join([f"{len(failed)} of {len(readers)} scenes failed:", *failed]))
 
 
-def describe_plan(run: SceneRun) -> str:
+def describe_plan(reader: Reader, options: DetectOptions) -> str:
     """What a run would do, and how long it would take by the time of one strip."""
-    plan, job = run.plan, run.job
+    run = SceneRun(reader, options)
+    plan, job = run.plan, run.job.with_range(0.0, 1.0, np.zeros(run.job.bands.count))
     strips = plan.strips
-    strip = strips[len(strips) // 2]
-    trial = Block(0, (strip,))
-    job = job.with_range(0.0, 1.0, np.zeros(job.bands.count))
-    keep = run.keep(trial.outer_rows(plan.height, job.halo))
-    _, ranging, reading = range_block(trial, job, keep)
+    trial = Block(0, (strips[len(strips) // 2],))
+    left_out = run.rows_left_out(trial.outer_rows(plan.height, run.pipeline.halo))
+    _, ranging, reading = range_block(trial, job, left_out)
     began = time.perf_counter()
-    moments_block(trial, job, keep, plan.segment_lengths)
+    collect_block(trial, job, left_out)
     computing = time.perf_counter() - began
-    passes = (["range"] if run.network is not None else []) + ["background", "scores"]
-    if run.options.robust_share is not None:
-        passes += ["robust background", "robust scores"]
-    seconds = (ranging * (run.network is not None) + computing * (len(passes) - (run.network is not None))) * len(
-        strips
-    )
-    height, width, bands = run.reader.shape
+    passes = ["range", "statistics", "scores"]
+    if options.robust_share is not None:
+        passes += ["robust statistics", "robust scores"]
+    seconds = (ranging + computing * (len(passes) - 1)) * len(strips)
+    height, width, bands = reader.shape
     return "\n".join(
         [
-            f"{run.reader.path}: {height} x {width} x {bands}, {run.reader.sensor or 'sensor unknown'}",
+            f"{reader.path}: {height} x {width} x {bands}, {reader.sensor or 'sensor unknown'}",
             f"  {run.bands.describe()}",
+            f"  {job.config.title}",
             f"  {len(plan.blocks)} blocks of {plan.block_strips * plan.strip_rows} rows; {plan.workers} at a time",
             f"  passes: {', '.join(passes)}",
             f"  memory: about {plan.peak / 1e9:.2f} GB; reading takes {reading / max(computing, 1e-9):.0%} of a pass",
@@ -178,25 +139,24 @@ def describe_plan(run: SceneRun) -> str:
 def _detect_one(
     run: SceneRun,
     folder: Path,
-    products: Products,
+    work: Work,
     pool: Executor | None,
-    shared: Statistics | None,
-    progress: bool,
+    shared: BackgroundStatistics | None,
     say: Callable[[str], None],
 ) -> None:
-    identity = run.identity | {"products": [list(products.formats), products.gpkg], "common": shared is not None}
-    if not products.force and _finished(folder / "run.json", identity):
+    identity = run.identity | {"products": [list(work.format), work.gpkg], "common": shared is not None}
+    if not work.force and _finished(folder / "run.json", identity):
         say(f"{folder}: finished before with the same options. --force computes it again.")
         return
     with _pool_of(run, pool) as executor:
-        result = run.detect(executor, folder / ".work", progress, shared)
+        result = run.detect(executor, folder / ".work", not work.quiet, shared)
     result.about |= identity
-    result.write(folder, products.formats, products.gpkg)
+    result.write(folder, work.format, work.gpkg)
     run.clear(folder / ".work")
     say(f"{result}\n  {folder}/report.html")
 
 
-def _common(runs: list[tuple[SceneRun, Path]], pool: Executor | None, progress: bool) -> Statistics:
+def _common(runs: list[tuple[SceneRun, Path]], pool: Executor | None, progress: bool) -> BackgroundStatistics:
     """One range and background; each scene's blocks are kept in its own folder."""
     first = runs[0][0]
     for run, _ in runs:
@@ -209,8 +169,10 @@ def _common(runs: list[tuple[SceneRun, Path]], pool: Executor | None, progress: 
             raise FersError(
                 f"{run.reader.path}: has other bands than {first.reader.path}. A common background needs the same."
             )
-        if run.options.background != "scene" or run.spatial_mode is not None:
-            raise FersError("--common_background: goes with --background scene, and without the spatial branch.")
+        if run.options.background != "scene" or run.spatial_mode is not None or not run.pipeline.streams:
+            raise FersError(
+                "--common_background: goes with --background scene and a detector that streams, without the spatial branch."
+            )
     ranged = []
     for run, folder in runs:
         with _pool_of(run, pool) as executor:
@@ -221,7 +183,7 @@ def _common(runs: list[tuple[SceneRun, Path]], pool: Executor | None, progress: 
     for (run, folder), job in zip(runs, ranged, strict=True):
         with _pool_of(run, pool) as executor:
             stream = run.stream(executor, folder / ".work", progress)
-            parts.append(stream.moments(job.with_range(low, high, fill), "common background"))
+            parts.append(stream.statistics(job.with_range(low, high, fill), "common statistics"))
     return merged(parts)
 
 
@@ -246,11 +208,11 @@ def _folders(readers: Sequence[Reader], out: Path) -> list[Path]:
 
 
 @contextmanager
-def _executor(scheduler: str | None, scheduler_file: str | None) -> Iterator[tuple[Executor | None, int | None]]:
-    if scheduler is None and scheduler_file is None:
+def _executor(work: Work) -> Iterator[tuple[Executor | None, int | None]]:
+    if work.scheduler is None and work.scheduler_file is None:
         yield None, None
     else:
-        with cluster(scheduler, scheduler_file) as found:
+        with cluster(work.scheduler, work.scheduler_file) as found:
             yield found
 
 

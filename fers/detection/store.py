@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from fers.scoring.blocks import Block
-from fers.scoring.moments import Moments, combined
+from fers.detection.blocks import Block
+from fers.detectors.background import Background, Moments
+from fers.detectors.base import Sum
 from fers.util.errors import FersError
 from fers.util.files import atomic_path
 
@@ -19,32 +21,49 @@ Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
-class Statistics:
-    """What the scores of a scene depend on beside its pixels.
+class BackgroundStatistics:
+    """What the scores of a scene depend on, beyond its pixels and the method.
 
     Attributes:
         low, high: Range of the values.
-        fill: ``(C,)`` mean spectrum, given to the network where there is no data.
-        backgrounds: For each view, the moments of each segment.
+        fill: ``(C,)`` mean spectrum, given where there is no data.
+        segments: For each segment what ``Pipeline.collect`` took of it; the last are the moments of H.
     """
 
     low: float
     high: float
     fill: np.ndarray
-    backgrounds: dict[str, list[Moments]]
+    segments: list[list[Any]]
+
+    def background(self, segment: int = 0) -> Background:
+        """Mean and covariance of H in a segment."""
+        return Background.from_moments([self.segments[segment][-1]])
+
+    @property
+    def counts(self) -> list[int]:
+        """How many pixels the moments of H are from, in each segment."""
+        return [int(parts[-1].samples[0]) for parts in self.segments]
 
     def save(self, path: Path, about: dict[str, Any]) -> None:
         """Write to a .npz file, with a description in JSON."""
         arrays: Arrays = {"range": np.array([self.low, self.high]), "fill": self.fill}
-        for view, segments in self.backgrounds.items():
-            for index, moments in enumerate(segments):
-                arrays |= packed(f"{view}/{index}", moments)
+        for segment, parts in enumerate(self.segments):
+            for place, each in enumerate(parts):
+                arrays |= packed(f"{segment}/{place}", each)
         with atomic_path(path) as temporary:
             np.savez(temporary, **(arrays | {"about": np.array(json.dumps(about))}))  # type: ignore[arg-type]
 
     @classmethod
-    def load(cls, path: Path) -> tuple[Statistics, dict[str, Any]]:
+    def load(cls, path: Path, kinds: list[type] | None = None) -> tuple[BackgroundStatistics, dict[str, Any]]:
         """Read what ``save`` wrote.
+
+        Args:
+            path: The file.
+            kinds: The types of the statistics, as ``Pipeline.statistics`` has them; by default only the moments of H are
+                read.
+
+        Returns:
+            The statistics, and the description.
 
         Raises:
             FersError: It is no such file.
@@ -55,15 +74,18 @@ class Statistics:
             about = json.loads(str(found.pop("about")))
             low, high = found.pop("range")
             fill = found.pop("fill")
-            segments: dict[str, dict[int, Moments]] = {}
-            for key in [key for key in found if key.endswith("/count")]:
-                view, index, _ = key.split("/")
-                segments.setdefault(view, {})[int(index)] = unpacked(key.removesuffix("/count"), found)
-        except (OSError, ValueError, KeyError) as error:
+            count = 1 + max(int(key.split("/")[0]) for key in found)
+            places = 1 + max(int(key.split("/")[1]) for key in found)
+            read = dict(enumerate(kinds)) if kinds is not None else {places - 1: Moments}
+            segments = [
+                [unpacked(f"{segment}/{place}", kind, found) for place, kind in read.items()]
+                for segment in range(count)
+            ]
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
             raise FersError(
-                f"{path}: not a background that detect.py saved ({error}). Give a background.npz."
+                f"{path}: not a background that fers detect saved for this method ({error}). Give a background.npz."
             ) from error
-        return cls(float(low), float(high), fill, {v: [s[i] for i in sorted(s)] for v, s in segments.items()}), about
+        return cls(float(low), float(high), fill, segments), about
 
 
 class Store:
@@ -86,10 +108,12 @@ class Store:
         """The file of one block."""
         return self.folder / f"{stage}-{block.index:05d}.npz"
 
-    def load(self, stage: str, block: Block) -> Arrays | None:
-        """What was saved, or None."""
-        if not self.path(stage, block).is_file():
-            return None
+    def holds(self, stage: str, block: Block) -> bool:
+        """Whether a block is finished."""
+        return self.path(stage, block).is_file()
+
+    def load(self, stage: str, block: Block) -> Arrays:
+        """Read what was saved."""
         with np.load(self.path(stage, block)) as archive:
             return {key: archive[key] for key in archive.files}
 
@@ -103,25 +127,23 @@ class Store:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def packed(name: str, moments: Moments) -> Arrays:
-    """Moments as arrays for a .npz file, their keys beginning with a name."""
-    parts = {"count": np.array(moments.count), "mean": moments.mean, "scatter": moments.scatter}
-    return {f"{name}/{key}": value for key, value in parts.items()}
+def packed(name: str, statistics: Any) -> Arrays:
+    """Statistics, a NamedTuple of tensors, as arrays for a .npz file; their keys begin with a name."""
+    return {f"{name}/{key}": value.cpu().numpy() for key, value in statistics._asdict().items()}
 
 
-def unpacked(name: str, arrays: Arrays) -> Moments:
-    """What ``packed`` made."""
-    return Moments(int(arrays[f"{name}/count"]), arrays[f"{name}/mean"], arrays[f"{name}/scatter"])
+def unpacked(name: str, kind: Any, arrays: Arrays) -> Any:
+    """What ``packed`` made, of this type."""
+    return kind(*(torch.from_numpy(arrays[f"{name}/{key}"]) for key in kind._fields))
 
 
-def merged(parts: list[Statistics]) -> Statistics:
+def merged(parts: list[BackgroundStatistics]) -> BackgroundStatistics:
     """One background for several scenes, in their order.
 
     Args:
-        parts: Of each scene, with one segment each and the same bands.
+        parts: Of each scene, with one segment each, the same range and the same bands.
     """
-    first = parts[0]
-    counts = np.array([part.backgrounds["original"][0].count for part in parts], float)
+    counts = np.array([part.counts[0] for part in parts], float)
     fill = np.sum([part.fill * count for part, count in zip(parts, counts, strict=True)], axis=0) / counts.sum()
-    backgrounds = {view: [combined(part.backgrounds[view][0] for part in parts)] for view in first.backgrounds}
-    return Statistics(min(p.low for p in parts), max(p.high for p in parts), fill, backgrounds)
+    sums = [Sum(each).total() for each in zip(*(part.segments[0] for part in parts), strict=True)]
+    return BackgroundStatistics(min(p.low for p in parts), max(p.high for p in parts), fill, [sums])

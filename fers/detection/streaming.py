@@ -1,30 +1,30 @@
-"""A scene of any size to its score maps, block by block: the range, then the background, then the scores.
+"""A scene of any size to its score map, block by block: the range, then the statistics, then the scores.
 
 Each pass hands blocks to an executor. What comes back is written to a folder at once, so a run that was stopped goes on
-where it was. The results are the same bits for any block height, any number of workers, and after any interruption.
+where it was. The results are the same bits for any memory, any number of workers, and after any interruption.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from fers.detection.executors import computed
-from fers.detection.store import Arrays, Statistics, Store, packed, unpacked
-from fers.fast.deploy import DeployedSpaFEN
-from fers.scoring.blocks import Block, Plan
-from fers.scoring.maps import Job, StripViews, networks, read_block, strip_moments, strip_range, strip_scores
-from fers.scoring.moments import Moments, Tree
-from fers.scoring.spatial import spatial_state
+from fers.detection.blocks import Block, Plan
+from fers.detection.job import BlockValues, Job
+from fers.detection.store import Arrays, BackgroundStatistics, Store, packed, unpacked
+from fers.detectors.base import Sum
+from fers.scoring.spatial import false_rgb, spatial_state
 from fers.util.errors import FersError
 
-Keep = Callable[[slice], np.ndarray]  # rows -> (rows, W) bool: which pixels count for range and statistics
+LeftOut = Callable[[slice], np.ndarray]  # rows -> (rows, W) bool: which pixels have no part in range and statistics
 
 
 @dataclass
@@ -44,228 +44,215 @@ class Stream:
         plan: How it is cut.
         pool: Who computes.
         store: Where finished blocks go.
-        keep: Which pixels count for range and statistics.
+        left_out: What the user leaves out of range and statistics.
         progress: Show a bar with the time left.
     """
 
-    def __init__(self, job: Job, plan: Plan, pool: Executor, store: Store, keep: Keep, progress: bool = False):
-        self.job, self.plan, self.pool, self.store, self.keep, self.progress = job, plan, pool, store, keep, progress
+    def __init__(self, job: Job, plan: Plan, pool: Executor, store: Store, left_out: LeftOut, progress: bool = False):
+        self.job, self.plan, self.pool, self.store, self.left_out = job, plan, pool, store, left_out
+        self.progress = progress
         self.timing = Timing()
 
     def range(self) -> Job:
         """First pass: the job with the range of the values and the mean spectrum."""
-        strips: dict[int, Arrays] = {}
-        for block, arrays in self._pass("range", range_block, lambda block: (self.job, self._kept(block))):
-            for offset in range(len(block.strips)):
-                strips[block.index * self.plan.block_strips + offset] = {k: v[offset] for k, v in arrays.items()}
-        parts = [strips[index] for index in sorted(strips)]
-        count = sum(int(part["count"]) for part in parts)
+        count, total, low, high = 0, np.zeros(self.job.bands.count), np.inf, -np.inf
+        for _, arrays in self._pass("range", range_block, lambda block: (self.job, self._out(block))):
+            count += int(arrays["count"].sum())
+            for part in arrays["total"]:  # strip by strip, so that the cut into blocks changes no bit
+                total = total + part
+            low, high = min(low, float(arrays["low"].min())), max(high, float(arrays["high"].max()))
         if not count:
             raise FersError(
-                f"{self.job.reader.path}: no pixel is left. All lack data or are masked; check mask and no-data."
+                f"{self.job.reader.path}: no pixel is left. All lack data or are left out; check --left_out and no-data."
             )
-        total = np.sum([part["sum"] for part in parts], axis=0)
-        low, high = min(part["low"].min() for part in parts), max(part["high"].max() for part in parts)
-        return self.job.with_range(float(low), float(high), total / count)
+        return self.job.with_range(low, high, total / count)
 
     def spatial(self, job: Job, mode: str) -> Job:
-        """Before the background, if F_spa is asked for: the job with what F_spa depends on."""
-        assert job.network is not None
+        """Before the statistics, if F_spa is asked for: the job with what F_spa depends on."""
         rgb = np.empty((3, self.plan.height, self.plan.width), np.float32)
-        for block, arrays in self._pass("false RGB", rgb_block, lambda block: (job, self._kept(block))):
+        for block, arrays in self._pass("false RGB", rgb_block, lambda block: (job, self._out(block))):
             rgb[:, block.start : block.stop] = arrays["rgb"]
-        network = networks(job.network).spa
-        assert isinstance(network, DeployedSpaFEN)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            whole = torch.from_numpy(rgb).to(network.expand.weight)
-            return replace(job, spatial=spatial_state(network, whole, mode))
+            whole = torch.from_numpy(rgb).to(job.spa_fen.expand.weight)
+            return replace(job, spatial=spatial_state(job.spa_fen, whole, mode))
         finally:
             torch.set_num_threads(threads)
 
-    def moments(self, job: Job, stage: str = "background", keep: Keep | None = None) -> Statistics:
-        """Second pass: the backgrounds."""
-        lengths = self.plan.segment_lengths
-        trees = {view: [Tree(n) for n in lengths] for view in job.background_views}
-        calls = lambda block: (job, self._kept(block, keep), lengths)  # noqa: E731
-        for _, arrays in self._pass(stage, moments_block, calls):
-            for key in [key for key in arrays if key.endswith("/count")]:
-                view, segment, level, number, _ = key.split("/")
-                node = unpacked(key.removesuffix("/count"), arrays)
-                trees[view][int(segment)].add(int(level), int(number), node)
-        backgrounds = {view: [tree.total() for tree in segments] for view, segments in trees.items()}
-        self._check(backgrounds)
+    def statistics(self, job: Job, stage: str = "statistics", left_out: LeftOut | None = None) -> BackgroundStatistics:
+        """Second pass: what the detectors take of each segment."""
+        kinds = job.pipeline.statistics
+        sums: list[list[Sum]] = [[Sum() for _ in kinds] for _ in self.plan.segments]
+        for block, arrays in self._pass(stage, collect_block, lambda block: (job, self._out(block, left_out))):
+            for number, strip in enumerate(block.strips):
+                for place, kind in enumerate(kinds):
+                    sums[strip.segment][place].add(unpacked(f"{number}/{place}", kind, arrays))
         assert job.fill is not None
-        return Statistics(job.low, job.high, job.fill, backgrounds)
+        parts = [[each.total() for each in segment] for segment in sums]
+        return BackgroundStatistics(job.low, job.high, job.fill, parts)
 
-    def scores(self, job: Job, statistics: Statistics, stage: str = "scores") -> tuple[np.ndarray, np.ndarray]:
-        """Third pass: the maps ``(views, H, W)`` float64, NaN where nothing is scored, and the thinned colours."""
-        height, width, step = self.plan.height, self.plan.width, job.thinning
-        maps = np.empty((len(job.views), height, width))
+    def fit(self, job: Job, statistics: BackgroundStatistics) -> list[list[Any]]:
+        """What the detectors know of each segment.
+
+        Raises:
+            FersError: A segment cannot be scored; its rows are named.
+        """
+        states = []
+        for (first, last), parts in zip(self.plan.segments, statistics.segments, strict=True):
+            try:
+                states.append(job.pipeline.fit(parts, self.plan.height))
+            except ValueError as error:
+                raise FersError(f"{job.reader.path}: the background of rows {first} to {last}: {error}") from error
+        return states
+
+    def scores(
+        self, job: Job, statistics: BackgroundStatistics, stage: str = "scores"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Third pass: the score map ``(H, W)`` float64, NaN where nothing is scored, and the thinned colours."""
+        height, width, step, pipeline = self.plan.height, self.plan.width, job.thinning, job.pipeline
+        maps = np.empty((len(pipeline.cubes), height, width))
         colours = np.empty((len(range(0, height, step)), len(range(0, width, step)), 3), np.float32)
-        for block, arrays in self._pass(
-            stage, scores_block, lambda block: (job, self._kept(block), *self._neighbours(job, statistics, block))
-        ):
+        states, centres = self.fit(job, statistics), self.plan.segment_centres
+
+        def arguments(block: Block) -> tuple:
+            near = slice(max(block.strips[0].segment - 1, 0), block.strips[-1].segment + 2)
+            return job, self._out(block), states[near], centres[near]
+
+        for block, arrays in self._pass(stage, scores_block, arguments):
             maps[:, block.start : block.stop] = arrays["maps"]
             colours[-(-block.start // step) : -(-block.stop // step)] = arrays["colours"]
-        return maps, colours
+        return pipeline.join([each[None] for each in torch.from_numpy(maps)])[0].numpy(), colours
 
     def _pass(
         self, stage: str, function: Callable, arguments: Callable[[Block], tuple]
     ) -> Iterator[tuple[Block, Arrays]]:
-        """The results of all blocks: those in the store first, then the others as they are computed and saved."""
-        blocks, began = self.plan.blocks, time.perf_counter()
+        """The results of all blocks in their order: from the store, or computed and saved."""
+        began = time.perf_counter()
+        waiting: deque[tuple[Block, Future | None]] = deque()
         bar = tqdm(total=self.plan.height, desc=stage, unit=" rows", disable=not self.progress)
-        missing = []
         with bar:
-            for block in blocks:
-                arrays = self.store.load(stage, block)
-                if arrays is None:
-                    missing.append(block)
-                    continue
-                bar.update(block.stop - block.start)
-                yield block, arrays
-            calls = ((block, arguments(block)) for block in missing)
-            for block, (arrays, work, reading) in computed(self.pool, function, calls, self.plan.workers + 1):
-                self.store.save(stage, block, arrays)
-                for seconds, spent in ((self.timing.work, work), (self.timing.reading, reading)):
-                    seconds[stage] = seconds.get(stage, 0.0) + spent
-                bar.update(block.stop - block.start)
-                yield block, arrays
+            try:
+                for block in [*self.plan.blocks, None]:
+                    if block is not None:
+                        stored = self.store.holds(stage, block)
+                        waiting.append(
+                            (block, None if stored else self.pool.submit(function, block, *arguments(block)))
+                        )
+                    while waiting and (block is None or len(waiting) > self.plan.workers):
+                        done, future = waiting.popleft()
+                        arrays = self.store.load(stage, done) if future is None else self._result(stage, done, future)
+                        bar.update(done.stop - done.start)
+                        yield done, arrays
+            finally:
+                for _, future in waiting:
+                    if future is not None:
+                        future.cancel()
         self.timing.wall[stage] = time.perf_counter() - began
 
-    def _kept(self, block: Block, keep: Keep | None = None) -> np.ndarray:
-        return (keep or self.keep)(block.outer_rows(self.plan.height, self.job.halo))
+    def _result(self, stage: str, block: Block, future: Future) -> Arrays:
+        try:
+            arrays, work, reading = future.result()
+        except (ValueError, ArithmeticError, RuntimeError) as error:
+            raise FersError(f"rows {block.start} to {block.stop - 1}: {error}") from error
+        self.store.save(stage, block, arrays)
+        for seconds, spent in ((self.timing.work, work), (self.timing.reading, reading)):
+            seconds[stage] = seconds.get(stage, 0.0) + spent
+        return arrays
 
-    def _neighbours(
-        self, job: Job, statistics: Statistics, block: Block
-    ) -> tuple[dict[str, list[Moments]], np.ndarray]:
-        """The backgrounds between which the scores of a block are blended, and the rows of their centres."""
-        segments = len(self.plan.segment_lengths)
-        first = max(block.strips[0].segment - 1, 0)
-        last = min(block.strips[-1].segment + 2, segments)
-        chosen = {view: statistics.backgrounds[view][first:last] for view in job.background_views}
-        return chosen, self.plan.segment_centres[first:last]
-
-    def _check(self, backgrounds: dict[str, list[Moments]]) -> None:
-        """Refuse what RX cannot measure a distance in, and say which rows it is."""
-        rows = self.plan.segment_strips * self.plan.strip_rows
-        for view, segments in backgrounds.items():
-            for index, moments in enumerate(segments):
-                where = f"{self.job.reader.path}: the background of rows {index * rows} to {min((index + 1) * rows, self.plan.height) - 1}"
-                if moments.count < 2:
-                    raise FersError(f"{where} has {moments.count} pixels. All others lack data or are masked.")
-                if not (moments.covariance.diagonal() > 0).any():
-                    raise FersError(f"{where} does not vary in any band. A constant cube has no anomalies.")
-                if moments.count - 1 <= (rank := moments.rank()):
-                    raise FersError(
-                        f"{where} has {moments.count} pixels for {rank} independent bands ({view}), so every pixel would get "
-                        "the same score. Use fewer bands, a smaller mask, or longer segments."
-                    )
+    def _out(self, block: Block, left_out: LeftOut | None = None) -> np.ndarray:
+        return (left_out or self.left_out)(block.outer_rows(self.plan.height, self.job.pipeline.halo))
 
 
-def range_block(block: Block, job: Job, keep: np.ndarray) -> tuple[Arrays, float, float]:
-    """The ``strip_range`` of each strip, stacked; with the seconds of work and of reading, as all block functions."""
-    began, reading = _start()
-    results = [strip_range(strip) for strip in _strips(job, block, keep, reading)]
-    return {key: np.stack([r[key] for r in results]) for key in results[0]}, time.perf_counter() - began, reading[0]
+def range_block(block: Block, job: Job, left_out: np.ndarray) -> tuple[Arrays, float, float]:
+    """Count, sum, minimum and maximum of each strip; with the seconds of work and of reading, as all block functions."""
+    began, values, reading = _start(block, job, left_out)
+    found = []
+    for strip in block.strips:
+        raw, has_data, out = values.raw(strip)
+        pixels = raw[has_data & ~out]
+        some = len(pixels) > 0
+        empty = np.zeros(raw.shape[2])
+        found.append(
+            {
+                "count": np.array(len(pixels)),
+                "total": pixels.sum(axis=0, dtype=np.float64) if some else empty,
+                "low": pixels.min(axis=0).astype(np.float64) if some else empty + np.inf,
+                "high": pixels.max(axis=0).astype(np.float64) if some else empty - np.inf,
+            }
+        )
+    return {key: np.stack([each[key] for each in found]) for key in found[0]}, time.perf_counter() - began, reading
 
 
-def rgb_block(block: Block, job: Job, keep: np.ndarray) -> tuple[Arrays, float, float]:
+def rgb_block(block: Block, job: Job, left_out: np.ndarray) -> tuple[Arrays, float, float]:
     """What Spa-FEN's ResNet sees of a block, ``(3, rows, W)``."""
-    began, reading = _start()
-    parts = [strip.false_rgb for strip in _strips(job, block, keep, reading)]
-    return {"rgb": np.concatenate(parts, axis=1)}, time.perf_counter() - began, reading[0]
+    began, values, reading = _start(block, job, left_out)
+    strips = [values.strip(rows) for rows in block.strips]
+    parts = [false_rgb(job.spa_fen, strip.h[:, :, strip.inner])[0].cpu().numpy() for strip in strips]
+    return {"rgb": np.concatenate(parts, axis=1)}, time.perf_counter() - began, reading
 
 
-def moments_block(block: Block, job: Job, keep: np.ndarray, lengths: list[int]) -> tuple[Arrays, float, float]:
-    """The moments of a block, added up as far as the tree of each segment allows."""
-    trees: dict[tuple[str, int], Tree] = {}
-    began, reading = _start()
-    for strip in _strips(job, block, keep, reading):
-        for view, moments in strip_moments(strip).items():
-            segment = strip.strip.segment
-            trees.setdefault((view, segment), Tree(lengths[segment])).add(0, strip.strip.number, moments)
+def collect_block(block: Block, job: Job, left_out: np.ndarray) -> tuple[Arrays, float, float]:
+    """The statistics of each strip of a block."""
+    began, values, reading = _start(block, job, left_out)
     arrays: Arrays = {}
-    for (view, segment), tree in trees.items():
-        for level, number, node in tree.nodes():
-            arrays |= packed(f"{view}/{segment}/{level}/{number}", node)
-    return arrays, time.perf_counter() - began, reading[0]
+    for number, rows in enumerate(block.strips):
+        for place, each in enumerate(job.pipeline.collect(values.strip(rows))):
+            arrays |= packed(f"{number}/{place}", each)
+    return arrays, time.perf_counter() - began, reading
 
 
 def scores_block(
-    block: Block, job: Job, keep: np.ndarray, backgrounds: dict[str, list[Moments]], centres: np.ndarray
+    block: Block, job: Job, left_out: np.ndarray, states: list[list[Any]], centres: np.ndarray
 ) -> tuple[Arrays, float, float]:
-    """The maps of a block ``(views, rows, W)``, and its thinned colours."""
+    """The maps of a block ``(cubes, rows, W)``, and its thinned colours.
+
+    Args:
+        block: The block.
+        job: The job.
+        left_out: As ``BlockValues`` takes it.
+        states: What the detectors know of some neighbouring segments.
+        centres: The middle row of each of these. Between two the scores are blended linearly.
+    """
+    began, values, reading = _start(block, job, left_out)
     maps, colours = [], []
-    began, reading = _start()
-    for strip in _strips(job, block, keep, reading):
-        scores = strip_scores(strip, backgrounds, centres)
-        if not job.score_masked:
-            scores[:, ~strip.keep] = np.nan
-        maps.append(scores)
-        thinned = strip.colours.copy()
-        thinned[~strip.valid] = np.nan
-        colours.append(thinned[-strip.strip.start % job.thinning :: job.thinning, :: job.thinning])
+    for rows in block.strips:
+        strip, blended = (
+            values.strip(rows),
+            np.zeros((len(job.pipeline.cubes), rows.stop - rows.start, job.reader.shape[1])),
+        )
+        for state, unit in zip(states, np.eye(len(centres)), strict=True):
+            weight = np.interp(np.arange(rows.start, rows.stop), centres, unit)
+            if weight.any():
+                scored = [each[0].cpu().numpy() for each in job.pipeline.scores(strip, state)]
+                blended += weight[:, None] * np.stack(scored)
+        if not job.score_left_out:
+            blended[:, values.raw(rows)[2]] = np.nan
+        maps.append(blended)
+        colours.append(values.colours(rows))
     arrays = {"maps": np.concatenate(maps, axis=1), "colours": np.concatenate(colours)}
-    return arrays, time.perf_counter() - began, reading[0]
+    return arrays, time.perf_counter() - began, reading
 
 
-def _start() -> tuple[float, list[float]]:
+def _start(block: Block, job: Job, left_out: np.ndarray) -> tuple[float, BlockValues, float]:
+    """When the work began, the values of a block, and the seconds that reading them took."""
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)  # several threads share out a sum differently, which changes its last bits
-    return time.perf_counter(), [0.0]
-
-
-def _strips(job: Job, block: Block, keep: np.ndarray, reading: list[float]) -> Iterator[StripViews]:
-    """The strips of a block; the seconds of reading are added."""
     began = time.perf_counter()
-    values, valid, first_row = read_block(job, block)
-    reading[0] += time.perf_counter() - began
-    for strip in block.strips:
-        yield StripViews(job, values, valid, first_row, keep, strip)
+    values = BlockValues(job, block, left_out)
+    return began, values, time.perf_counter() - began
 
 
-def combine_maps(maps: np.ndarray) -> np.ndarray:
-    """One map as it is; of several the product, each scaled to [0, 1] by its own minimum and maximum (eqs. 20-22).
+def without_highest(left_out: LeftOut, score: np.ndarray, share: float) -> tuple[LeftOut, int]:
+    """Leave out the pixels of the highest scores too.
 
     Args:
-        maps: ``(views, H, W)`` float64, NaN where nothing is scored. Changed in place.
-
-    Returns:
-        ``(H, W)``.
-    """
-    if len(maps) == 1:
-        return maps[0]
-    for score in maps:
-        low, high = np.nanmin(score), np.nanmax(score)
-        score -= low
-        score /= high - low if high > low else 1.0
-    for score in maps[1:]:
-        maps[0] *= score
-    return maps[0]
-
-
-def robust_keep(keep: Keep, score: np.ndarray, share: float) -> tuple[Keep, int]:
-    """Without the pixels of the highest scores.
-
-    Args:
-        keep: Which pixels count so far.
+        left_out: What is left out so far.
         score: ``(H, W)``, NaN where nothing is scored.
         share: Of the scored pixels, to leave out.
 
     Returns:
-        Which pixels count now, and how many were left out.
+        What is left out now, and how many pixels more that is.
     """
     limit = np.quantile(score[np.isfinite(score)], 1 - share)
-
-    def fewer(rows: slice) -> np.ndarray:
-        return keep(rows) & ~(score[rows] > limit)
-
-    return fewer, int((score > limit).sum())
-
-
-def without_network(job: Job) -> Job:
-    """A job that needs no range: RX on the values as they are. Where there is no data any number will do."""
-    return replace(job, fill=np.zeros(job.bands.count))
+    return lambda rows: left_out(rows) | (score[rows] > limit), int((score > limit).sum())

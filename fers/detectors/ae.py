@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from fers.detectors.base import minmax
+from fers.detectors.base import Extent
 
 LEARNING_RATE = 1e-3
 
@@ -59,18 +59,20 @@ class AE:
             raise ValueError(f"AE needs iterations >= 1 and scored 'after' or 'before'; got {iterations}, '{scored}'.")
         self.seed, self.iterations, self.scored = seed, iterations, scored
 
-    def steps(self, cube: torch.Tensor) -> Iterator[torch.Tensor]:
+    def steps(self, cube: torch.Tensor, left_out: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
         """The score map of every iteration.
 
         Args:
             cube: ``(1, C, H, W)``: the autoencoder is trained on one image.
+            left_out: ``(1, H, W)`` bool: pixels that have no part in range and loss; they are scored all the same.
 
         Yields:
             ``(1, H, W)`` float32, >= 0.
         """
         if cube.ndim != 4 or len(cube) != 1:
             raise ValueError(f"the AE detector takes one image, 1 x C x H x W; got {tuple(cube.shape)}.")
-        target = minmax(cube.float().flatten(2)).view_as(cube)
+        cube = cube.float()
+        target = Extent.of(cube, left_out).whole().scale(cube)
         with torch.enable_grad():
             network = PixelAutoencoder(cube.shape[1], self.seed).to(cube.device)
             optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
@@ -80,13 +82,13 @@ class AE:
                     yield error.detach().mean(1)
                 if step < self.iterations:
                     optimiser.zero_grad()
-                    error.mean().backward()
+                    (error.mean() if left_out is None else error.mean(1)[~left_out].mean()).backward()
                     optimiser.step()
 
-    def __call__(self, cube: torch.Tensor) -> torch.Tensor:
+    def __call__(self, cube: torch.Tensor, left_out: torch.Tensor | None = None) -> torch.Tensor:
         """The last iteration's score map of each image: ``(N, C, H, W)`` to ``(N, H, W)`` float32, >= 0."""
         maps = []
-        for image in cube.split(1):
-            *_, last = self.steps(image)
+        for number, image in enumerate(cube.split(1)):
+            *_, last = self.steps(image, None if left_out is None else left_out[number : number + 1])
             maps.append(last)
         return torch.cat(maps)

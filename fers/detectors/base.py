@@ -1,10 +1,13 @@
-"""What every detector is, and the scaling that several share."""
+"""What every detector is, and what some of them can do beyond that: leave pixels out, and score a scene strip by strip."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, Protocol
+import inspect
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 
@@ -14,36 +17,165 @@ class Detector(Protocol):
 
     ``(N, C, H, W)`` of any real type to ``(N, H, W)``; higher is more anomalous. Raises ValueError for a cube that it
     cannot score; the message says why and what to do.
+
+    A detector that can leave pixels out takes ``left_out``, ``(N, H, W)`` bool, True where a pixel does not count: it has
+    no part in any statistic. The detector may score it all the same, or give NaN.
     """
 
     def __call__(self, cube: torch.Tensor, /) -> torch.Tensor: ...
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A row of ``DETECTORS``.
+class Where(NamedTuple):
+    """Where a strip of whole rows lies.
 
     Attributes:
-        make: Makes the detector; takes ``seed`` by name, which a detector without random weights ignores.
-        trains_on: What is fitted, and when: ``nothing``; the ``scene`` itself, anew for each one, so results depend on
-            the seed; or ``background`` scenes, before the test, so it needs a checkpoint.
-        fusion: The fusion that fused features get by default: ``by bands`` is A up to 50 bands and B above.
-        cite: Source.
-        unit: What its scores measure, for the colour bar of a map.
+        row: Number of its first row in the scene.
+        height: Rows of the whole scene.
     """
 
-    make: Callable[..., Detector]
-    trains_on: Literal["nothing", "scene", "background"] = "nothing"
-    fusion: Literal["by bands", "B"] = "by bands"
-    cite: str = ""
-    unit: str = "score"
+    row: int
+    height: int
+
+
+class Statistics(Protocol):
+    """Sums over some pixels of N images, as tensors. Those of two sets of pixels can be combined."""
+
+    def combine(self: S, other: S, /) -> S: ...
+
+
+S = TypeVar("S", bound=Statistics)
+
+
+class NoStatistics(NamedTuple):
+    """What a detector collects that needs to know nothing of the whole scene."""
+
+    def combine(self, other: NoStatistics) -> NoStatistics:
+        """Nothing again."""
+        return self
+
+
+class StripDetector(ABC):
+    """A detector that scores a scene strip by strip: statistics of all strips first, then the scores of each.
+
+    A scene in memory is one strip. So a subclass says how a scene is scored once, and works on files larger than memory.
+
+    Attributes:
+        halo: Rows above and below a pixel that its score depends on, beyond the statistics. None where the whole image must
+            be given at once after all.
+        statistics: The type that ``collect`` gives: a NamedTuple of tensors with ``combine``.
+    """
+
+    halo: int | None = 0
+    statistics: ClassVar[type] = NoStatistics
+
+    def collect(self, cube: torch.Tensor, left_out: torch.Tensor | None, where: Where) -> Any:
+        """What the pixels of a strip ``(N, C, h, W)`` add to the scene's statistics, without those left out."""
+        return NoStatistics()
+
+    def fit(self, statistics: Any, where: Where) -> Any:
+        """What ``score`` needs to know of the whole scene; ``where.height`` is its height.
+
+        Raises:
+            ValueError: The scene cannot be scored.
+        """
+        return statistics
+
+    @abstractmethod
+    def score(self, cube: torch.Tensor, state: Any, left_out: torch.Tensor | None) -> torch.Tensor:
+        """The scores ``(N, h, W)`` of a strip with its halo, as far as the scene has these rows."""
+
+    def __call__(self, cube: torch.Tensor, left_out: torch.Tensor | None = None) -> torch.Tensor:
+        """Score whole images, ``(N, C, H, W)`` to ``(N, H, W)``; see ``Detector``."""
+        where = Where(0, cube.shape[2])
+        return self.score(cube, self.fit(self.collect(cube, left_out, where), where), left_out)
+
+
+def halo_of(detector: Detector) -> int | None:
+    """Rows around a strip that a detector needs; None where it takes the whole image only."""
+    return detector.halo if isinstance(detector, StripDetector) else None
+
+
+def takes_left_out(detector: Detector) -> bool:
+    """Whether a detector can leave pixels out."""
+    return "left_out" in inspect.signature(detector).parameters
+
+
+class Sum(Generic[S]):
+    """Adds up statistics in pairs. The result depends, to the last bit, on the parts and their order only."""
+
+    def __init__(self, parts: Iterable[S] = ()):
+        self._pending: list[tuple[int, S]] = []  # a sum of 2^k parts for each binary digit of how many came
+        for part in parts:
+            self.add(part)
+
+    def add(self, part: S) -> None:
+        """Add the next part."""
+        count = 1
+        while self._pending and self._pending[-1][0] == count:
+            count, part = 2 * count, self._pending.pop()[1].combine(part)
+        self._pending.append((count, part))
+
+    def total(self) -> S:
+        """The statistics of all parts.
+
+        Raises:
+            ValueError: No part came.
+        """
+        if not self._pending:
+            raise ValueError("no block of pixels came. RX needs many more pixels than bands.")
+        return reduce(lambda right, left: left.combine(right), [part for _, part in self._pending[::-1]])
+
+
+class Extent(NamedTuple):
+    """The range of some pixels, band by band.
+
+    Attributes:
+        low: Least value, ``(N, C)``; infinite where there is no pixel.
+        high: Greatest value, ``(N, C)``.
+    """
+
+    low: torch.Tensor
+    high: torch.Tensor
+
+    @classmethod
+    def of(cls, cube: torch.Tensor, left_out: torch.Tensor | None = None) -> Extent:
+        """The range of the pixels of a cube ``(N, C, H, W)`` that count."""
+        if left_out is None:
+            return cls(cube.amin((2, 3)), cube.amax((2, 3)))
+        out = left_out[:, None]
+        return cls(cube.masked_fill(out, torch.inf).amin((2, 3)), cube.masked_fill(out, -torch.inf).amax((2, 3)))
+
+    def combine(self, other: Extent) -> Extent:
+        """The range of both sets of pixels together."""
+        return Extent(torch.minimum(self.low, other.low), torch.maximum(self.high, other.high))
+
+    def whole(self) -> Extent:
+        """One range for all bands."""
+        low, high = self.low.amin(1, keepdim=True), self.high.amax(1, keepdim=True)
+        return Extent(low.expand_as(self.low), high.expand_as(self.high))
+
+    def scale(self, cube: torch.Tensor) -> torch.Tensor:
+        """The cube ``(N, C, H, W)`` with this range as [0, 1]; a band without a range becomes zero."""
+        low, high = self.low.to(cube)[:, :, None, None], self.high.to(cube)[:, :, None, None]
+        return (cube - low) / torch.where(high > low, high - low, torch.ones_like(high))
 
 
 def minmax(score: torch.Tensor) -> torch.Tensor:
-    """Scale each map to [0, 1] by its own minimum and maximum; a constant map becomes zero (eqs. 20, 21).
+    """Scale each map to [0, 1] by its own minimum and maximum, NaN left out; a constant map becomes zero (eqs. 20, 21).
 
     Args:
         score: ``(N, H, W)``.
     """
-    low, high = score.amin((1, 2), keepdim=True), score.amax((1, 2), keepdim=True)
+    missing = score.isnan()
+    low = score.masked_fill(missing, torch.inf).amin((1, 2), keepdim=True)
+    high = score.masked_fill(missing, -torch.inf).amax((1, 2), keepdim=True)
     return (score - low) / torch.where(high > low, high - low, torch.ones_like(high))
+
+
+def product(maps: Sequence[torch.Tensor]) -> torch.Tensor:
+    """One map as it is; of several the product, each scaled to [0, 1] by its own minimum and maximum (eqs. 20-22).
+
+    Args:
+        maps: Each ``(N, H, W)``, NaN where nothing is scored.
+    """
+    return maps[0] if len(maps) == 1 else math.prod(map(minmax, maps[1:]), start=minmax(maps[0]))

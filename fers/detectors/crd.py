@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
-from fers.detectors.base import minmax
+from fers.detectors.base import Extent, StripDetector, Where
 from fers.detectors.windows import DualWindow, Neighbourhoods, checked
 
 
 @dataclass(frozen=True)
-class CRD:
+class CRD(StripDetector):
     """Collaborative-representation detector: ``||y - X a||`` for each pixel y and the ring X between its two windows.
 
     The weights are ``a = (X^T X + ridge G^2)^-1 X^T y``: least squares with a penalty on the weight of each ring pixel
@@ -46,24 +46,36 @@ class CRD:
     outer: int = 15
     ridge: float = 1e-6
     sum_to_one: bool = True
+    statistics = Extent
 
     def __post_init__(self) -> None:
         DualWindow(self.inner, self.outer)
         if not self.ridge > 0:
             raise ValueError(f"the ridge is {self.ridge:g}; without one the weights are not defined. Give one above 0.")
 
-    def __call__(self, cube: torch.Tensor) -> torch.Tensor:
-        """``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0."""
+    @property
+    def halo(self) -> int:  # type: ignore[override]
+        """Rows that the outer window needs."""
+        return DualWindow(self.inner, self.outer).halo
+
+    def collect(self, cube: torch.Tensor, left_out: torch.Tensor | None, where: Where) -> Extent:
+        """The range of the values."""
+        return Extent.of(checked(cube), left_out).whole()
+
+    def score(self, cube: torch.Tensor, state: Extent, left_out: torch.Tensor | None) -> torch.Tensor:
+        """``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0; NaN where no pixel of a ring counts."""
         windows = DualWindow(self.inner, self.outer)
-        cube = checked(cube)
-        scaled = minmax(cube.flatten(2)).view_as(cube)
-        return windows.scores(scaled, self._residual, bytes_per_pixel=24 * windows.ring_size**2)
+        scaled = state.scale(checked(cube))
+        return windows.scores(scaled, self._residual, 24 * windows.ring_size**2, left_out)
 
     def _residual(self, pixels: torch.Tensor, where: Neighbourhoods) -> torch.Tensor:
-        x, y = pixels[where.ring], pixels[where.centre]
+        x, y, counts = pixels[where.ring], pixels[where.centre], where.ring_counts
+        ones = torch.ones_like(x[:, :, :1]) if counts is None else counts[:, :, None].to(x)
+        if counts is not None:
+            x = x * ones  # a column of zeros gets no weight
         gram, target = x @ x.mT, x @ y[:, :, None]
         if self.sum_to_one:
-            gram, target = gram + 1, target + 1
+            gram, target = gram + ones @ ones.mT, target + ones
         penalty = self.ridge * (x - y[:, None]).square().sum(2)
         # A ring pixel equal to y has no penalty; where two are, a trace of one keeps their weights defined.
         penalty = penalty.clamp_min(torch.finfo(x.dtype).eps * gram.diagonal(dim1=1, dim2=2).amax(1, keepdim=True))
@@ -73,4 +85,5 @@ class CRD:
         if bool(failed.any()):
             bad = failed > 0
             weights[bad] = torch.linalg.pinv(gram[bad], hermitian=True) @ target[bad]
-        return torch.linalg.vector_norm(y[:, None] - weights.mT @ x, dim=(1, 2))
+        residual = torch.linalg.vector_norm(y[:, None] - weights.mT @ x, dim=(1, 2))
+        return residual if counts is None else residual.masked_fill(~counts.any(1), torch.nan)

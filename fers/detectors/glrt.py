@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import torch
 
-from fers.detectors.base import minmax
-from fers.detectors.rx import whitening
+from fers.detectors.background import whitening
+from fers.detectors.base import Extent, StripDetector, Where
 from fers.detectors.windows import DualWindow, Neighbourhoods, checked
 
 
 @dataclass(frozen=True)
-class TwoStepGLRT:
+class TwoStepGLRT(StripDetector):
     """2S-GLRT: the largest eigenvalue of ``X^T (Y Y^T)^+ X``.
 
     X ``(C, inner^2)`` holds the pixels of the inner window, Y those of the ring around it. The test is for an anomaly
@@ -48,29 +48,48 @@ class TwoStepGLRT:
 
     inner: int = 5
     outer: int = 21
+    statistics = Extent
 
     def __post_init__(self) -> None:
         DualWindow(self.inner, self.outer)
 
-    def __call__(self, cube: torch.Tensor) -> torch.Tensor:
-        """``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0."""
-        cube = checked(cube)
-        scaled = minmax(cube.flatten(0, 1)).view_as(cube)
-        if not bool(scaled.flatten(1).any(1).all()):
+    @property
+    def halo(self) -> int:  # type: ignore[override]
+        """Rows that the outer window needs."""
+        return DualWindow(self.inner, self.outer).halo
+
+    def collect(self, cube: torch.Tensor, left_out: torch.Tensor | None, where: Where) -> Extent:
+        """The range of each band."""
+        return Extent.of(checked(cube), left_out)
+
+    def fit(self, statistics: Extent, where: Where) -> Extent:
+        """The range of each band, seen to be one."""
+        if not bool((statistics.high > statistics.low).any(1).all()):
             raise ValueError("no band of this cube varies; there is nothing to test. Give a scene with content.")
-        return DualWindow(self.inner, self.outer).scores(scaled, _largest, bytes_per_pixel=40 * cube.shape[1] ** 2)
+        return statistics
+
+    def score(self, cube: torch.Tensor, state: Extent, left_out: torch.Tensor | None) -> torch.Tensor:
+        """``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0; NaN where no pixel of a ring counts."""
+        scaled = state.scale(checked(cube))
+        bytes_per_pixel = 40 * cube.shape[1] ** 2
+        return DualWindow(self.inner, self.outer).scores(scaled, _largest, bytes_per_pixel, left_out)
 
 
 def _largest(pixels: torch.Tensor, where: Neighbourhoods) -> torch.Tensor:
-    ring = pixels[where.ring]
+    ring, inner, counts = pixels[where.ring], pixels[where.inner], where.ring_counts
+    if where.counts is not None and counts is not None:  # a pixel of zeros adds nothing to either matrix
+        ring, inner = ring * counts[:, :, None], inner * where.counts[where.inner][:, :, None]
     scatter = ring.mT @ ring
     empty = ~(scatter.diagonal(dim1=1, dim2=2) > 0).any(1)
-    if bool(empty.any()):
+    if counts is not None:
+        scatter[empty] = torch.eye(scatter.shape[1]).to(scatter)
+    elif bool(empty.any()):
         raise ValueError(
             f"every band is at its minimum all around {int(empty.sum())} pixels. "
             "Give a larger outer window, or cut the empty part of the scene away."
         )
     whiten, _, _ = whitening(scatter)
-    white = whiten @ pixels[where.inner].mT
+    white = whiten @ inner.mT
     gram = white.mT @ white if white.shape[2] < white.shape[1] else white @ white.mT
-    return torch.linalg.eigvalsh(gram)[:, -1].clamp_min(0)
+    largest = torch.linalg.eigvalsh(gram)[:, -1].clamp_min(0)
+    return largest if counts is None else largest.masked_fill(empty, torch.nan)

@@ -3,16 +3,65 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 
+from fers.detectors.base import StripDetector, Where
 from fers.detectors.windows import checked
 
 _BLOCK = 1 << 12  # pixels at a time
 
 
+class Sample(NamedTuple):
+    """Pixels drawn from a scene: of those seen so far, the first in the order of the draw.
+
+    Attributes:
+        turn: ``(N, M)`` their turns in the draw, rising.
+        pixels: ``(N, M, C)`` float64.
+        wanted: How many the whole scene is to give, at most.
+    """
+
+    turn: torch.Tensor
+    pixels: torch.Tensor
+    wanted: torch.Tensor
+
+    @classmethod
+    def of(cls, cube: torch.Tensor, turn: torch.Tensor, left_out: torch.Tensor | None, wanted: int) -> Sample:
+        """The first of a cube ``(N, C, H, W)`` whose pixels have these turns, ``(H W,)``."""
+        turns, pixels = [], []
+        for number, image in enumerate(cube):
+            counts = (
+                torch.ones_like(turn, dtype=torch.bool)
+                if left_out is None
+                else ~left_out[number].flatten().to(turn.device)
+            )
+            there = counts.nonzero()[:, 0]
+            first = there[turn[there].argsort()[:wanted]]
+            turns.append(turn[first])
+            pixels.append(image.flatten(1).T[first.to(cube.device)])
+        return cls(torch.stack(turns), torch.stack(pixels), torch.tensor(wanted))
+
+    def combine(self, other: Sample) -> Sample:
+        """The first of both."""
+        turn, order = torch.cat([self.turn, other.turn], 1).sort(1)
+        pixels = torch.cat([self.pixels, other.pixels], 1)
+        pixels = pixels.gather(1, order.to(pixels.device)[:, :, None].expand_as(pixels))
+        return Sample(turn[:, : int(self.wanted)], pixels[:, : int(self.wanted)], self.wanted)
+
+
+class Kernels(NamedTuple):
+    """The background as KRX measures in it, of one image: its pixels, bandwidth, and the way to whitened kernel space."""
+
+    pixels: torch.Tensor
+    bandwidth: float
+    column_mean: torch.Tensor
+    project: torch.Tensor
+
+
 @dataclass(frozen=True)
-class KRX:
+class KRX(StripDetector):
     """Global kernel RX on a sample of the background: ``(M - 1) k^T K^+ K^+ k``.
 
     The kernel is ``exp(-||x - y||^2 / (2 s^2))``. K ``(M, M)`` is the kernel matrix of M background pixels, and k
@@ -51,6 +100,7 @@ class KRX:
     bandwidth: float = 0.0
     rtol: float = 1e-5
     seed: int = 0
+    statistics = Sample
 
     def __post_init__(self) -> None:
         if self.samples < 2:
@@ -60,30 +110,51 @@ class KRX:
         if not 0 < self.rtol < 1:
             raise ValueError(f"rtol is {self.rtol:g}. Give a fraction between 0 and 1.")
 
-    def __call__(self, cube: torch.Tensor) -> torch.Tensor:
-        """``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0."""
-        return torch.stack([self._image(image.flatten(1).T).view(image.shape[1:]) for image in checked(cube)])
+    def collect(self, cube: torch.Tensor, left_out: torch.Tensor | None, where: Where) -> Sample:
+        """The pixels of a strip that may be in the sample; the draw is the same however the scene is cut."""
+        cube = checked(cube)
+        rows, width = cube.shape[2:]
+        turn = _turns(self.seed, where.height * width)[where.row * width :][: rows * width]
+        return Sample.of(cube, turn, left_out, self.samples)
 
-    def _image(self, pixels: torch.Tensor) -> torch.Tensor:
-        chosen = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(self.seed))[: self.samples]
-        background = pixels[chosen.to(pixels.device)]
-        m = len(background)
+    def fit(self, statistics: Sample, where: Where) -> list[Kernels]:
+        """The kernels of each image's background."""
+        return [self._kernels(pixels) for pixels in statistics.pixels]
+
+    def score(self, cube: torch.Tensor, state: list[Kernels], left_out: torch.Tensor | None) -> torch.Tensor:
+        """``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0."""
+        images = zip(checked(cube), state, strict=True)
+        return torch.stack([_distances(image.flatten(1).T, kernels).view(image.shape[1:]) for image, kernels in images])
+
+    def _kernels(self, background: torch.Tensor) -> Kernels:
+        if len(background) < 2:
+            raise ValueError(f"{len(background)} pixel(s) are left for the background; KRX needs 2 or more.")
         squared = _squared_distances(background, background)
         bandwidth = self.bandwidth or _median_distance(squared)
-
         kernel = torch.exp(squared / (-2 * bandwidth**2))
         column_mean = kernel.mean(0)
         centred = kernel - column_mean - column_mean[:, None] + kernel.mean()
         values, vectors = torch.linalg.eigh(centred)
         kept = values > self.rtol * values[-1]
-        project = vectors[:, kept] / values[kept] * (m - 1) ** 0.5
+        return Kernels(
+            background, bandwidth, column_mean, vectors[:, kept] / values[kept] * (len(background) - 1) ** 0.5
+        )
 
-        scores = pixels.new_empty(len(pixels))
-        for block, out in zip(pixels.split(_BLOCK), scores.split(_BLOCK), strict=True):
-            k = torch.exp(_squared_distances(block, background) / (-2 * bandwidth**2))
-            # centring by the pixel's own mean is left out: the eigenvectors sum to zero
-            out.copy_(((k - column_mean) @ project).square().sum(1))
-        return scores
+
+def _distances(pixels: torch.Tensor, kernels: Kernels) -> torch.Tensor:
+    background, column_mean, project = (tensor.to(pixels.device) for tensor in (kernels.pixels, *kernels[2:]))
+    scores = pixels.new_empty(len(pixels))
+    for block, out in zip(pixels.split(_BLOCK), scores.split(_BLOCK), strict=True):
+        k = torch.exp(_squared_distances(block, background) / (-2 * kernels.bandwidth**2))
+        # centring by the pixel's own mean is left out: the eigenvectors sum to zero
+        out.copy_(((k - column_mean) @ project).square().sum(1))
+    return scores
+
+
+@lru_cache(maxsize=2)
+def _turns(seed: int, pixels: int) -> torch.Tensor:
+    """``(pixels,)``: the turn of each pixel of a scene in the draw."""
+    return torch.randperm(pixels, generator=torch.Generator().manual_seed(seed)).argsort()
 
 
 def _squared_distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

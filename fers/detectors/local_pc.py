@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
+from fers.detectors.background import Background, Components, Moments
+from fers.detectors.base import StripDetector, Where
 from fers.detectors.windows import DualWindow, checked
 
-_ROWS_BYTES = 1 << 26  # of products at a time, about
+Windows = tuple[tuple[int, int], ...]
+
+_BYTES = 1 << 26  # of running sums at a time, about
+_PIXELS = 1 << 12  # whose covariances are factored together; fewer cost calls, more leave the cache
 _FLOOR = 1e-9  # added to every variance: a constant surrounding then has a finite distance; components have variance 1
 
 
 @dataclass(frozen=True)
-class LRXPC:
+class LRXPC(StripDetector):
     """Local RX on whitened principal components: ``(z - m)^T (S + r I)^-1 (z - m)``.
 
     z are the scene's leading principal components, each scaled to unit variance. m and S are the mean and covariance
@@ -49,6 +55,7 @@ class LRXPC:
     outer: int = 27
     components: int = 10
     ridge: float = 1e-3
+    statistics = Moments
 
     def __post_init__(self) -> None:
         DualWindow(self.inner, self.outer)
@@ -57,66 +64,130 @@ class LRXPC:
         if not self.ridge > 0:
             raise ValueError(f"the ridge is {self.ridge:g}; a flat surrounding needs one. Give one above 0.")
 
-    def __call__(self, cube: torch.Tensor) -> torch.Tensor:
-        """``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0."""
-        DualWindow(self.inner, self.outer).check_scene(*cube.shape[-2:])
-        return torch.stack([self._image(whitened_components(image, self.components)) for image in checked(cube)])
+    @property
+    def halo(self) -> int:  # type: ignore[override]
+        """Rows that the outer window needs."""
+        return self.outer // 2
 
-    def _image(self, z: torch.Tensor) -> torch.Tensor:
-        """``(p, H, W)`` components to ``(H, W)``, some rows at a time."""
-        p, height, width = z.shape
-        half = self.outer // 2
-        padded = F.pad(z[None], (half, half, half, half), mode="reflect")[0]
-        first, second = torch.triu_indices(p, p, device=z.device)
-        rows = max(1, _ROWS_BYTES // (8 * len(first) * (width + 2 * half)) - 2 * half)
-        scores = z.new_empty(height, width)
-        for start in range(0, height, rows):
-            stop = min(start + rows, height)
-            part = padded[:, start : stop + 2 * half]
-            sums = self._ring_mean(torch.cat([part, part[first] * part[second]]))
-            mean, products = sums[:p].movedim(0, -1), sums[p:].movedim(0, -1)
-            covariance = mean.new_empty(*mean.shape, p)
-            covariance[..., first, second] = covariance[..., second, first] = products
-            covariance -= mean[..., :, None] * mean[..., None, :]
-            variance = covariance.diagonal(dim1=-2, dim2=-1)
-            variance += self.ridge * variance.mean(-1, keepdim=True).clamp_min(0) + _FLOOR
-            centred = (z[:, start:stop].movedim(0, -1) - mean)[..., None]
-            solved = torch.cholesky_solve(centred, torch.linalg.cholesky(covariance))
-            scores[start:stop] = (centred * solved).sum((-2, -1))
-        return scores
+    def collect(self, cube: torch.Tensor, left_out: torch.Tensor | None, where: Where) -> Moments:
+        """Sums for the components."""
+        cube = checked(cube)
+        DualWindow(self.inner, self.outer).check_scene(where.height, cube.shape[3])
+        return Moments.of(cube, left_out)
 
-    def _ring_mean(self, values: torch.Tensor) -> torch.Tensor:
-        cut = (self.outer - self.inner) // 2
-        inside = values[:, cut : values.shape[1] - cut, cut : values.shape[2] - cut]
-        return (_box_sum(values, self.outer) - _box_sum(inside, self.inner)) / (self.outer**2 - self.inner**2)
+    def fit(self, statistics: Moments, where: Where) -> list[Components]:
+        """The components of each image."""
+        return Background.from_moments([statistics]).components(self.components)
+
+    def score(self, cube: torch.Tensor, state: list[Components], left_out: torch.Tensor | None) -> torch.Tensor:
+        """``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0; NaN where fewer than two pixels of a ring count."""
+        images = checked(cube)
+        outs = [None] * len(images) if left_out is None else list(left_out)
+        return torch.stack([self._image(c(image), out) for c, image, out in zip(state, images, outs, strict=True)])
+
+    def _image(self, z: torch.Tensor, left_out: torch.Tensor | None) -> torch.Tensor:
+        maps = []
+        for own, rings in ring_sums(z, ((self.inner, self.outer),), left_out):
+            [sums] = rings
+            count = sums[0].round()
+            covariance = RingCovariance.of(sums, len(z))
+            variance = torch.stack([column[0] for column in covariance.columns])
+            ridge = self.ridge * variance.mean(0).clamp_min(0) + _FLOOR
+            *_, distance = covariance.distances(own, ridge)
+            maps.append(distance.masked_fill(count < 2, torch.nan))
+        return torch.cat(maps)
 
 
-def whitened_components(image: torch.Tensor, components: int) -> torch.Tensor:
-    """The leading principal components of an image, each of unit variance.
+def ring_sums(
+    z: torch.Tensor, windows: Windows, left_out: torch.Tensor | None = None
+) -> Iterator[tuple[torch.Tensor, list[torch.Tensor]]]:
+    """Sums over the pixels between two windows around every pixel, some rows at a time.
+
+    One table of running sums serves all windows, whatever their sides. Borders are reflected, the edge pixel not repeated.
 
     Args:
-        image: ``(C, H, W)`` float64.
-        components: How many, at most; eigenvalues below C * eps of the largest are never used.
+        z: ``(p, H, W)`` float64, whitened components.
+        windows: Inner and outer side of each pair in pixels, odd, at most ``2 min(H, W) - 1``.
+        left_out: ``(H, W)``, True = not among the surroundings.
 
-    Returns:
-        ``(components or fewer, H, W)``, the largest variance first; the signs are arbitrary.
-
-    Raises:
-        ValueError: No band varies.
+    Yields:
+        Components of some rows, ``(p, h, W)``; and for each pair of windows the sums of ones, of the components and of their
+        products (0, 0), (0, 1), ..., (1, 1), ...: ``(1 + p + p (p + 1) / 2, h, W)``.
     """
-    pixels = image.flatten(1)
-    centred = pixels - pixels.mean(1, keepdim=True)
-    values, vectors = torch.linalg.eigh(centred @ centred.T / (pixels.shape[1] - 1))
-    if not float(values[-1]) > 0:
-        raise ValueError("no band of this cube varies; there is nothing to measure a distance in.")
-    kept = int((values > len(values) * torch.finfo(values.dtype).eps * values[-1]).sum().clamp(max=components))
-    values, vectors = values[-kept:].flip(0), vectors[:, -kept:].flip(1)
-    return ((vectors / values.sqrt()).T @ centred).view(kept, *image.shape[1:])
+    p, height, width = z.shape
+    half = max(outer for _, outer in windows) // 2
+    kept = z.new_ones(1, height, width) if left_out is None else (~left_out)[None].to(z)
+    padded = F.pad(torch.cat([kept, z * kept])[None], (half,) * 4, mode="reflect")[0]
+    rows = max(1, _BYTES // (8 * (1 + p + p * (p + 1) // 2) * (width + 2 * half)) - 2 * half)
+    few = max(1, _PIXELS // width)
+    for start in range(0, height, rows):
+        part = padded[:, start : min(start + rows, height) + 2 * half]
+        table = _running_sums(part)
+        for top in range(0, part.shape[1] - 2 * half, few):
+            stop = min(top + few, part.shape[1] - 2 * half)
+            box = {
+                side: _box_sum(table, side, top + half, stop + half, half) for side in {s for w in windows for s in w}
+            }
+            yield z[:, start + top : start + stop], [box[outer] - box[inner] for inner, outer in windows]
 
 
-def _box_sum(values: torch.Tensor, side: int) -> torch.Tensor:
-    """``(K, H, W)`` to the sums of all squares of a side that fit: ``(K, H - side + 1, W - side + 1)``."""
-    for axis in (1, 2):
-        sums = F.pad(values.cumsum(axis), (1, 0) if axis == 2 else (0, 0, 1, 0))
-        values = sums.narrow(axis, side, sums.shape[axis] - side) - sums.narrow(axis, 0, sums.shape[axis] - side)
-    return values
+@dataclass
+class RingCovariance:
+    """Mean and covariance of the rings around ``h x W`` pixels.
+
+    Attributes:
+        mean: ``(p, h, W)``.
+        columns: Of the lower triangle: the j-th is ``(p - j, h, W)``.
+    """
+
+    mean: torch.Tensor
+    columns: list[torch.Tensor]
+
+    @classmethod
+    def of(cls, sums: torch.Tensor, p: int) -> RingCovariance:
+        """From what ``ring_sums`` gives, which is used up; both sums divided by the number of pixels that count."""
+        sums[1:] /= sums[0].round().clamp_min(1)
+        mean, columns = sums[1 : p + 1], list(sums[p + 1 :].split(list(range(p, 0, -1))))
+        for j in range(p):
+            columns[j].addcmul_(mean[j:], mean[j], value=-1)
+        return cls(mean, columns)
+
+    def distances(self, own: torch.Tensor, ridge: torch.Tensor | float) -> Iterator[torch.Tensor]:
+        """The squared Mahalanobis distance of pixels in the first component, in the first two, ... in all p.
+
+        The entries of one Cholesky solution belong to the components in turn. The columns are used up.
+
+        Args:
+            own: ``(p, h, W)``.
+            ridge: Added to every variance.
+        """
+        columns, rest, distance = self.columns, own - self.mean, torch.zeros_like(own[0])
+        for column in columns:
+            column[0] += ridge
+        for j, column in enumerate(columns):  # Cholesky, a column of the lower factor at a time
+            column.mul_(column[0].rsqrt())
+            y = rest[j] / column[0]
+            rest[j + 1 :].addcmul_(column[1:], y, value=-1)
+            for i in range(1, len(column)):
+                columns[j + i].addcmul_(column[i:], column[i], value=-1)
+            distance = distance + y.square_()
+            yield distance
+
+
+def _running_sums(part: torch.Tensor) -> torch.Tensor:
+    """Of a map of ones and p components, ``(1 + p, H, W)``: over all rows above and columns to the left, of themselves
+    and of the products (0, 0), (0, 1), ..., (1, 1), ...: ``(1 + p + p (p + 1) / 2, H + 1, W + 1)``."""
+    p, (height, width) = len(part) - 1, part.shape[1:]
+    table = part.new_zeros(1 + p + p * (p + 1) // 2, height + 1, width + 1)
+    table[: p + 1, 1:, 1:] = part
+    for j, products in enumerate(table[p + 1 :, 1:, 1:].split(list(range(p, 0, -1)))):
+        torch.mul(part[1 + j :], part[1 + j], out=products)
+    return torch.cumsum(torch.cumsum(table, 1, out=table), 2, out=table)
+
+
+def _box_sum(table: torch.Tensor, side: int, top: int, stop: int, left: int) -> torch.Tensor:
+    """Sums of the squares around rows ``[top, stop)`` and the columns from ``left`` to as many from the other edge."""
+    reach, stop_column = side // 2, table.shape[2] - 1 - left
+    upper, lower = slice(top - reach, stop - reach), slice(top + reach + 1, stop + reach + 1)
+    before, after = slice(left - reach, stop_column - reach), slice(left + reach + 1, stop_column + reach + 1)
+    return table[:, lower, after] - table[:, lower, before] - table[:, upper, after] + table[:, upper, before]

@@ -284,20 +284,26 @@ class LREN:
         self.batch = batch
         self.latent = latent
 
-    def __call__(self, cube: torch.Tensor) -> torch.Tensor:
+    def __call__(self, cube: torch.Tensor, left_out: torch.Tensor | None = None) -> torch.Tensor:
         """The length of each pixel's error in the low-rank representation.
 
         Args:
             cube: ``(N, C, H, W)`` of any range.
+            left_out: ``(N, H, W)`` bool: pixels that have no part in anything, as no pixel depends on its place.
 
         Returns:
-            ``(N, H, W)`` float32, >= 0. Higher is more anomalous.
+            ``(N, H, W)`` float32, >= 0, NaN where a pixel is left out. Higher is more anomalous.
 
         Raises:
             ValueError: The cube has another number of axes, holds NaN or infinity, or is too small for its clusters.
         """
         if cube.ndim != 4:
             raise ValueError(f"LREN takes cubes N x C x H x W; got {tuple(cube.shape)}.")
+        if left_out is not None:
+            scores = cube.new_full((len(cube), *cube.shape[2:]), torch.nan, dtype=torch.float32)
+            for image, out, score in zip(cube, left_out, scores, strict=True):
+                score[~out] = self(image[None, :, None, ~out])[0, 0]
+            return scores
         if not cube.isfinite().all():
             raise ValueError("LREN: the cube holds NaN or infinity. Fill or cut away these pixels first.")
         if cube[0, 0].numel() <= self.latent:

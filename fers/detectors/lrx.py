@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import torch
 
-from fers.detectors.rx import whitening
+from fers.detectors.background import whitening
+from fers.detectors.base import StripDetector
 from fers.detectors.windows import DualWindow, Neighbourhoods, checked
 
 
 @dataclass(frozen=True)
-class LRX:
+class LRX(StripDetector):
     """Dual-window local RX: ``(x - m)^T S^+ (x - m)``, m and S of the ring between the two windows.
 
     m is the mean and S the unbiased covariance of the ring's pixels. S^+ is the pseudo-inverse by the rank rule of
@@ -48,22 +49,38 @@ class LRX:
     def __post_init__(self) -> None:
         DualWindow(self.inner, self.outer)
 
-    def __call__(self, cube: torch.Tensor) -> torch.Tensor:
-        """``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0."""
+    @property
+    def halo(self) -> int:  # type: ignore[override]
+        """Rows that the outer window needs."""
+        return DualWindow(self.inner, self.outer).halo
+
+    def score(self, cube: torch.Tensor, state: object, left_out: torch.Tensor | None) -> torch.Tensor:
+        """``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0; NaN where fewer than two pixels of a ring count."""
         cube = checked(cube)
-        return DualWindow(self.inner, self.outer).scores(cube, _mahalanobis, bytes_per_pixel=40 * cube.shape[1] ** 2)
+        bytes_per_pixel = 40 * cube.shape[1] ** 2
+        return DualWindow(self.inner, self.outer).scores(cube, _mahalanobis, bytes_per_pixel, left_out)
 
 
 def _mahalanobis(pixels: torch.Tensor, where: Neighbourhoods) -> torch.Tensor:
-    ring = pixels[where.ring]
-    mean = ring.mean(1, keepdim=True)
-    ring -= mean
-    covariance = ring.mT @ ring / (ring.shape[1] - 1)
+    ring, counts = pixels[where.ring], where.ring_counts
+    if counts is None:
+        mean = ring.mean(1, keepdim=True)
+        ring -= mean
+        covariance = ring.mT @ ring / (ring.shape[1] - 1)
+    else:
+        weights = counts[:, :, None].to(ring)
+        count = weights.sum(1, keepdim=True)
+        mean = (ring * weights).sum(1, keepdim=True) / count.clamp_min(1)
+        ring = (ring - mean) * weights
+        covariance = ring.mT @ ring / (count - 1).clamp_min(1)
     flat = ~(covariance.diagonal(dim1=1, dim2=2) > 0).any(1)
-    if bool(flat.any()):
+    if counts is not None:
+        covariance[flat] = torch.eye(covariance.shape[1]).to(covariance)
+    elif bool(flat.any()):
         raise ValueError(
             f"no band varies around {int(flat.sum())} pixels, so there is nothing to measure a distance in. "
             "Give a larger outer window, or cut the constant part of the scene away."
         )
     whiten, _, _ = whitening(covariance)
-    return (whiten @ (pixels[where.centre][:, :, None] - mean.mT)).square().sum((1, 2))
+    distance = (whiten @ (pixels[where.centre][:, :, None] - mean.mT)).square().sum((1, 2))
+    return distance if counts is None else distance.masked_fill(flat, torch.nan)

@@ -1,31 +1,53 @@
-"""The Reed-Xiaoli detector: the squared Mahalanobis distance of each pixel from the background's mean (eq. 17).
-
-The covariance of a hyperspectral scene is nearly singular: condition numbers of 1e8 to 5e9 on the ABU scenes. So all is
-float64, and the inverse is a pseudo-inverse with one rank rule:
-
-- bands of zero variance are dropped, and the others are standardised, which changes no score;
-- eigenvalues of their correlation matrix below B * eps of the largest are dropped.
-
-Single precision, a ridge or a looser cut changes AUC in the third digit. Where the rule certainly drops no eigenvalue, a
-Cholesky factorisation gives the same scores in less time.
-"""
+"""The Reed-Xiaoli detector: the squared Mahalanobis distance of each pixel from the background's mean (eq. 17)."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from fers.detectors.background import BLOCK, Background, pixels_of, row_blocks
+from fers.detectors.background import BLOCK, Background, Moments, pixels_of, row_blocks, whitening
+from fers.detectors.base import StripDetector, Where
 
 SOLVERS = ("float64", "released")
-_MARGIN = 10  # how far above the rank rule's cut the smallest eigenvalue must be for Cholesky
-
-
 _RELEASED = "RX as inside the released code's fusion A: float32, of truncated rank. Eq. 17 gives other scores."
 
 
-class RX:
+class Whitened(NamedTuple):
+    """A background as RX measures in it.
+
+    Attributes:
+        mean: ``(N, B)`` float64.
+        matrix: ``(N, B, B)``: W with ``W^T W`` the pseudo-inverse of the covariance.
+        rank: ``(N,)`` dimensions.
+        triangular: Whether the matrices are lower triangular.
+    """
+
+    mean: torch.Tensor
+    matrix: torch.Tensor
+    rank: torch.Tensor
+    triangular: bool
+
+    @classmethod
+    def of(cls, background: Background) -> Whitened:
+        """From the statistics.
+
+        Raises:
+            ValueError: No band varies, or there are too few pixels for the rank, so every one would get the same score.
+        """
+        matrix, rank, triangular = whitening(background.covariance)
+        samples = background.samples
+        if samples is not None and bool((rank >= samples.to(rank.device) - 1).any()):
+            raise ValueError(
+                f"{int(samples.min())} pixels for {int(rank.max())} independent bands; every pixel would get the same score. "
+                "Use more pixels or fewer bands."
+            )
+        return cls(background.mean, matrix, rank, triangular)
+
+
+class RX(StripDetector):
     """RX as a detector: ``(N, C, H, W)`` to ``(N, H, W)``.
 
     Args:
@@ -35,26 +57,41 @@ class RX:
             leaves 10 to 50 of 200 dimensions, so it is RX on the leading principal components.
     """
 
+    statistics = Moments
+
     def __init__(self, seed: int = 0, solver: str = "float64"):
         if solver not in SOLVERS:
             raise ValueError(f"no solver '{solver}' of RX; there are {' and '.join(SOLVERS)}.")
         self.solver = solver
+        self.halo = 0 if solver == "float64" else None
         self.caveats = (_RELEASED,) if solver == "released" else ()
 
-    def __call__(self, cube: torch.Tensor, mask: torch.Tensor | np.ndarray | None = None) -> torch.Tensor:
-        """Score each image against its own background, without the masked pixels."""
-        return rx(cube, mask=mask) if self.solver == "float64" else _rx_released(cube, mask)
+    def collect(self, cube: torch.Tensor, left_out: torch.Tensor | None, where: Where) -> Moments:
+        """Sums for mean and covariance."""
+        return Moments.of(cube, left_out)
+
+    def fit(self, statistics: Moments, where: Where) -> Whitened:
+        """Mean and whitening."""
+        return Whitened.of(Background.from_moments([statistics]))
+
+    def score(self, cube: torch.Tensor, state: Whitened, left_out: torch.Tensor | None) -> torch.Tensor:
+        """The squared distances."""
+        return _distances(cube, state)
+
+    def __call__(self, cube: torch.Tensor, left_out: torch.Tensor | None = None) -> torch.Tensor:
+        """Score each image against its own background, without the pixels left out."""
+        return super().__call__(cube, left_out) if self.solver == "float64" else _rx_released(cube, left_out)
 
 
 def rx(
-    cube: torch.Tensor, background: Background | None = None, mask: torch.Tensor | np.ndarray | None = None
+    cube: torch.Tensor, background: Background | None = None, left_out: torch.Tensor | np.ndarray | None = None
 ) -> torch.Tensor:
     """Global RX: ``(x - mean)^T covariance^+ (x - mean)`` for every pixel (eq. 17).
 
     Args:
         cube: ``(N, C, H, W)`` of any real type. It may be a block of a larger scene, with that scene's background.
         background: Statistics to measure against; by default the image's own.
-        mask: Pixels to leave out of the image's own statistics, True = left out: ``(H, W)`` or ``(N, H, W)``. They are
+        left_out: Pixels to leave out of the image's own statistics, True = left out: ``(H, W)`` or ``(N, H, W)``. They are
             scored all the same.
 
     Returns:
@@ -62,7 +99,7 @@ def rx(
         is more anomalous.
 
     Raises:
-        ValueError: Shapes do not fit, values are not finite, ``mask`` comes with ``background``, or the background has
+        ValueError: Shapes do not fit, values are not finite, ``left_out`` comes with ``background``, or the background has
             too few pixels for its rank, so every pixel would get the same score.
 
     Source: I. S. Reed and X. Yu, IEEE Trans. ASSP 38(10), 1990.
@@ -75,39 +112,42 @@ def rx(
     """
     pixels = pixels_of(cube)
     if background is None:
-        background = Background.from_cube(cube, mask)
-    elif mask is not None:
-        raise ValueError(
-            "a mask leaves pixels out of the image's own statistics; with a given background it does nothing."
-        )
+        background = Background.from_cube(cube, left_out)
+    elif left_out is not None:
+        raise ValueError("left_out is for the image's own statistics; with a given background it does nothing.")
     elif background.mean.shape[-1] != pixels.shape[1]:
         raise ValueError(f"the background is of {background.mean.shape[-1]} bands; the cube has {pixels.shape[1]}.")
-    whiten, rank, triangular = whitening(background.covariance.to(pixels.device))
-    samples = background.samples
-    if samples is not None and bool((rank >= samples.to(rank.device) - 1).any()):
-        raise ValueError(
-            f"{int(samples.min())} pixels for {int(rank.max())} independent bands; every pixel would get the same score. "
-            "Use more pixels or fewer bands."
-        )
-    mean, scores = background.mean.to(pixels.device)[:, :, None], []
+    return _distances(cube, Whitened.of(background))
+
+
+def _distances(cube: torch.Tensor, background: Whitened) -> torch.Tensor:
+    pixels = pixels_of(cube)
+    mean, matrix, scores = background.mean.to(pixels.device)[:, :, None], background.matrix.to(pixels.device), []
     blocks = pixels.split(BLOCK.get(pixels.device.type, BLOCK["cpu"]), dim=2)
     for block in tqdm(blocks, "RX", unit="block", leave=False, disable=None, delay=2):
         centred = block.to(torch.float64, copy=True).sub_(mean)
         score = centred.new_zeros(len(centred), centred.shape[2])
         for rows in row_blocks(centred.shape[1], centred.device):
-            columns = slice(rows.stop if triangular else None)
-            score += (whiten[:, rows, columns] @ centred[:, columns]).square_().sum(1)
+            columns = slice(rows.stop if background.triangular else None)
+            score += (matrix[:, rows, columns] @ centred[:, columns]).square_().sum(1)
         scores.append(score)
     return torch.cat(scores, dim=1).view(cube.shape[0], *cube.shape[2:])
 
 
-def rx_array(cube: np.ndarray, background: Background | None = None, mask: np.ndarray | None = None) -> np.ndarray:
-    """``rx`` for numpy arrays.
+def rx_array(
+    cube: np.ndarray,
+    background: Background | None = None,
+    left_out: np.ndarray | None = None,
+    *,
+    mask: np.ndarray | None = None,
+) -> np.ndarray:
+    """Global RX of NumPy arrays.
 
     Args:
         cube: ``(H, W, B)``, or ``(N, H, W, B)``, of any real type.
         background: As ``rx`` takes it.
-        mask: As ``rx`` takes it.
+        left_out: As ``rx`` takes it.
+        mask: Earlier name of ``left_out``.
 
     Returns:
         ``(H, W)``, or ``(N, H, W)``, float64.
@@ -118,49 +158,20 @@ def rx_array(cube: np.ndarray, background: Background | None = None, mask: np.nd
     if not cube.dtype.isnative or cube.dtype.kind == "u":  # torch has no foreign byte orders, few unsigned types
         cube = cube.astype(np.float64)
     images = torch.from_numpy(np.ascontiguousarray(cube)).view(-1, *cube.shape[-3:])
-    return rx(images.permute(0, 3, 1, 2), background, mask).numpy().reshape(cube.shape[:-1])
+    return (
+        rx(images.permute(0, 3, 1, 2), background, mask if left_out is None else left_out)
+        .numpy()
+        .reshape(cube.shape[:-1])
+    )
 
 
-def whitening(covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, bool]:
-    """Matrices W with ``W^T W`` the pseudo-inverse by the rank rule.
-
-    Args:
-        covariance: ``(N, B, B)`` float64.
-
-    Returns:
-        W ``(N, B, B)``, each one's rank ``(N,)``, and whether all are lower triangular.
-    """
-    std = covariance.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
-    varying = std > 0
-    if not bool(varying.any(1).all()):
-        raise ValueError("no band of this background varies; there is nothing to measure a distance in.")
-    inverse_std = torch.where(varying, 1 / std, 0.0)  # a band of zero variance has zeros for its row, hence no rank
-    correlation = covariance * inverse_std[:, :, None] * inverse_std[:, None, :]
-    bands = covariance.shape[1]
-    cut = bands * torch.finfo(torch.float64).eps  # of the largest eigenvalue, which is at most B
-
-    # The largest eigenvalue of the inverse is at most its trace: a bound on the smallest eigenvalue that costs nothing.
-    factor, failed = torch.linalg.cholesky_ex(correlation + torch.diag_embed((~varying).double()))
-    identity = torch.eye(bands, dtype=torch.float64, device=covariance.device).expand_as(factor)
-    inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
-    certain = (failed == 0) & (inverse.square().sum((1, 2)) * (_MARGIN * cut * bands) < 1)
-    if bool(certain.all()):
-        return inverse * inverse_std[:, None, :], varying.sum(1), True
-
-    eigenvalues, eigenvectors = torch.linalg.eigh(correlation)
-    threshold = cut * eigenvalues[:, -1:]
-    kept = eigenvalues >= threshold
-    scale = torch.where(kept, eigenvalues.clamp_min(threshold).rsqrt(), 0.0)
-    return scale[:, :, None] * eigenvectors.mT * inverse_std[:, None, :], kept.sum(1), False
-
-
-def _rx_released(cube: torch.Tensor, mask: torch.Tensor | np.ndarray | None) -> torch.Tensor:
+def _rx_released(cube: torch.Tensor, left_out: torch.Tensor | None) -> torch.Tensor:
     """RX in float32 with PyTorch's pseudo-inverse and its default cut: ``(N, C, H, W)`` to ``(N, H, W)`` float32."""
     pixels = cube.float().flatten(2)
-    left_out = torch.zeros(1, 1).bool() if mask is None else torch.as_tensor(mask).bool().view(-1, pixels.shape[2])
-    left_out = left_out[:, None].to(pixels.device)
-    samples = (~left_out).expand(len(pixels), 1, pixels.shape[2]).sum(2, keepdim=True)
-    centred = pixels - pixels.masked_fill(left_out, 0.0).sum(2, keepdim=True) / samples
-    used = centred.masked_fill(left_out, 0.0)
+    out = torch.zeros(1, 1).bool() if left_out is None else left_out.view(-1, pixels.shape[2])
+    out = out[:, None].to(pixels.device)
+    samples = (~out).expand(len(pixels), 1, pixels.shape[2]).sum(2, keepdim=True)
+    centred = pixels - pixels.masked_fill(out, 0.0).sum(2, keepdim=True) / samples
+    used = centred.masked_fill(out, 0.0)
     inverse = torch.linalg.pinv(used @ used.mT / (samples - 1))
     return ((inverse @ centred) * centred).sum(1).view(cube.shape[0], *cube.shape[2:])

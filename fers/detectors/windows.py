@@ -7,7 +7,7 @@ each keeps its size, no pixel is invented or counted twice, and the ring never h
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -22,11 +22,18 @@ class Neighbourhoods:
         centre: ``(P,)``, the pixels themselves.
         inner: ``(P, inner**2)``, their inner windows.
         ring: ``(P, ring_size)``, the pixels between their windows.
+        counts: ``(H * W,)`` bool, False for pixels that are left out of every surrounding; None where none is.
     """
 
     centre: torch.Tensor
     inner: torch.Tensor
     ring: torch.Tensor
+    counts: torch.Tensor | None = None
+
+    @property
+    def ring_counts(self) -> torch.Tensor | None:
+        """``(P, ring_size)`` bool, which pixels of the rings count; None where all do."""
+        return None if self.counts is None else self.counts[self.ring]
 
 
 @dataclass(frozen=True)
@@ -57,12 +64,21 @@ class DualWindow:
             )
 
     @property
+    def halo(self) -> int:
+        """Rows around a strip that hold every window of its pixels, those moved inwards at the scene's border too."""
+        return self.outer - 1
+
+    @property
     def ring_size(self) -> int:
         """Number of pixels between the windows."""
         return self.outer**2 - self.inner**2
 
     def scores(
-        self, cube: torch.Tensor, score: Callable[[torch.Tensor, Neighbourhoods], torch.Tensor], bytes_per_pixel: int
+        self,
+        cube: torch.Tensor,
+        score: Callable[[torch.Tensor, Neighbourhoods], torch.Tensor],
+        bytes_per_pixel: int,
+        left_out: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Score every pixel against its ring, a block of pixels at a time.
 
@@ -70,7 +86,8 @@ class DualWindow:
             cube: ``(N, C, H, W)``, as ``checked`` gives it.
             score: Takes all spectra of an image, ``(H * W, C)``, and where to find those of P pixels and of their
                 surroundings. Returns ``(P,)``.
-            bytes_per_pixel: Working memory that ``score`` needs for one pixel, beside the spectra of both windows.
+            bytes_per_pixel: Working memory that ``score`` needs for one pixel, without the spectra of both windows.
+            left_out: ``(N, H, W)`` bool, pixels that are left out of every surrounding.
 
         Returns:
             ``(N, H, W)``.
@@ -82,10 +99,11 @@ class DualWindow:
         self.check_scene(height, width)
         block = max(1, _BLOCK_BYTES // (bytes_per_pixel + self.outer**2 * (8 * bands + 24)))
         scores = cube.new_empty(n, height * width)
-        for image, out in zip(cube, scores, strict=True):
+        for number, (image, out) in enumerate(zip(cube, scores, strict=True)):
             pixels = image.flatten(1).T.contiguous()
+            counts = None if left_out is None else ~left_out[number].to(cube.device).flatten()
             for where in self.blocks(height, width, block, cube.device):
-                out[where.centre] = score(pixels, where)
+                out[where.centre] = score(pixels, replace(where, counts=counts))
         return scores.view(n, height, width)
 
     def check_scene(self, height: int, width: int) -> None:

@@ -20,7 +20,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -31,13 +31,14 @@ from tqdm import tqdm
 
 from fers.datasets import abu, had100
 from fers.datasets.benchmarks import BENCHMARKS
+from fers.detectors.table import DETECTORS, find_detector, known_name
 from fers.evaluation.metrics import SCENE_MEASURES, scene_measures
 from fers.fast.process import prepare
 from fers.scenes.normalise import NoData, normalise, usable_pixels
 from fers.scenes.scene import LabelledScene, Scene, SceneError, read_mask, read_scene
-from fers.scoring.names import DETECTORS as NAMES
-from fers.scoring.names import FEATURES, FUSIONS
-from fers.util.commandline import Parser, device, natural, positive, run
+from fers.scoring.config import DetectConfig, Method
+from fers.scoring.settings import FEATURES
+from fers.util.commandline import Parser, positive, run
 from fers.util.errors import FersError
 from fers.util.files import sha256_of, visible, write_whole
 from fers.util.options import add_options, option, read_options
@@ -51,23 +52,28 @@ if TYPE_CHECKING:
 _SLOW = ("KRX", "CRD", "LRX", "2S-GLRT", "AE", "Auto-AD", "LREN")  # the slowest last; others come before them
 
 
-@dataclass(frozen=True)
-class CompareOptions:
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(Method):
     """Options of ``fers compare``; ``compare`` says what they mean."""
 
-    scenes: str = option("ABU", "ABU, HAD100, or a folder: in their layouts, or of .mat files with cube and truth")
-    detect: str = option("all", f"{', '.join(NAMES)}, module:Name of your own, several with commas, or all")
-    features: str = option("original", "what is added to the cube", choices=FEATURES)
-    fusion: str | None = option(None, "of fused features (default: the detector's)", type=str.upper, choices=FUSIONS)
-    checkpoint_dir: str | None = option(None, "weights (default: checkpoints/<sensor>_<bands>)")
-    seed: int = option(0, "of the untrained network and of detectors with random weights", type=natural)
-    input_channel: int | None = option(None, "bands of each scene that are used (default: all)", type=positive)
-    nodata: str = option(
-        "refuse", "pixels without data: refuse the scene, keep them, or leave them out", choices=get_args(NoData)
+    scenes: str = option(
+        "ABU", "ABU, HAD100, or a folder: in their layouts, or of .mat files with cube and truth", group="data"
     )
-    save_dir: str | None = option(None, "folder of tables and finished cells (default: results/compare)")
-    device: str = option("auto", "auto, gpu, cpu, cuda:1 or mps", type=device, names=("--device_ids",))
-    threads: int | None = option(None, "CPU threads (default: PyTorch's choice)", type=positive)
+    bands: int | None = option(
+        None, "bands of each scene that are used (default: all)", group="data", flag="--input_channel", type=positive
+    )
+    nodata: NoData = option(
+        "refuse",
+        "pixels without data: refuse the scene, keep them, or leave them out",
+        group="data",
+        choices=get_args(NoData),
+    )
+    detect: str = option("all", f"{', '.join(DETECTORS)}, module:Name, several with commas, or all", group="method")
+    features: str = option("original", "what is added to the cube", group="method", choices=FEATURES)
+    save_dir: Path | None = option(
+        None, "folder of tables and finished cells (default: results/compare)", group="run", type=Path
+    )
+    threads: int | None = option(None, "CPU threads (default: PyTorch's choice)", group="run", type=positive)
 
 
 @dataclass(frozen=True)
@@ -139,12 +145,10 @@ def compare(
     Raises:
         FersError: A detector or the scenes are not there, settings do not fit together, or nothing could be scored.
     """
-    from fers.scoring.pipeline import DetectConfig
-
     labelled, sensor = compared_scenes(scenes) if isinstance(scenes, (str, Path)) else (list(scenes), "unknown")
     settings = {"sensor": sensor, "features": "original", **settings}
     names = _ordered(detectors)
-    DetectConfig(bands or 1, detect=names[0], **settings)  # settings that do not fit together end here
+    DetectConfig(bands=bands or 1, detect=names[0], **settings)  # settings that do not fit together end here
     result = CompareResult()
     width = max(10, *(len(name) + 2 for name in names)), max(10, *(len(one.name) + 2 for one in labelled))
     tqdm.write(_line(width, "detector", "scene", {key: key for key in (*SCENE_MEASURES, "seconds")}))
@@ -248,14 +252,12 @@ class _Cells:
         return row, score
 
     def _pipeline(self, bands: int) -> tuple[Pipeline, dict]:
-        from fers.detectors import find_detector
         from fers.evaluation.results import full_config
-        from fers.scoring.pipeline import DetectConfig, Pipeline
+        from fers.scoring.pipeline import Pipeline
 
         if bands not in self.pipelines:
-            pipeline = Pipeline(DetectConfig(bands, detect=self.name, **self.settings))
-            module, own, _ = self.name.partition(":")
-            code = sys.modules[module if own else find_detector(self.name).make.__module__].__file__
+            pipeline = Pipeline(DetectConfig(bands=bands, detect=self.name, **self.settings))
+            code = sys.modules[find_detector(self.name).place.partition(":")[0]].__file__
             config = {**full_config(pipeline), "code": sha256_of(code) if code else ""}
             self.pipelines[bands] = pipeline, config
         return self.pipelines[bands]
@@ -272,16 +274,11 @@ def _read_cell(path: Path) -> tuple[dict[str, Any], np.ndarray] | None:
 
 def _ordered(detectors: str | Sequence[str]) -> list[str]:
     """Names of detectors as the table has them, each once, the fast ones first."""
-    from fers.detectors import find_detector
-
-    listed = detectors.split(",") if isinstance(detectors, str) else detectors
-    known = {name.lower(): name for name in NAMES}
-    names = [known.get(text.strip().lower(), text.strip()) for text in listed if text.strip()]
-    names = list(NAMES) if [name.lower() for name in names] == ["all"] else list(dict.fromkeys(names))
+    listed = [text.strip() for text in (detectors.split(",") if isinstance(detectors, str) else detectors)]
+    wanted = DETECTORS if [text.lower() for text in listed] == ["all"] else filter(None, listed)
+    names = list(dict.fromkeys(known_name(text) for text in wanted))
     if not names:
-        raise FersError(
-            f"--detect: no detector was named. Choose among {', '.join(NAMES)}, or module:Name of your own."
-        )
+        raise FersError(f"--detect: no detector was named. Choose among {', '.join(DETECTORS)}, or module:Name.")
     for name in names:
         find_detector(name)
     return sorted(names, key=lambda name: _SLOW.index(name) if name in _SLOW else -1)
@@ -304,8 +301,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     parser = Parser(prog="fers compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, CompareOptions)
-    options = read_options(CompareOptions, parser.parse_args(arguments))
-    return run(lambda: _work(options), how_to_resume="run the same command again")
+    given = parser.parse_args(arguments)
+    return run(lambda: _work(read_options(CompareOptions, given)), how_to_resume="run the same command again")
 
 
 def _work(options: CompareOptions) -> None:
@@ -314,11 +311,10 @@ def _work(options: CompareOptions) -> None:
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    save_dir = Path(options.save_dir or home() / "results" / "compare")
-    settings = {
-        key: getattr(options, key) for key in ("features", "fusion", "checkpoint_dir", "seed", "nodata", "device")
-    }
-    result = compare(options.detect, options.scenes, bands=options.input_channel, save_dir=save_dir, **settings)
+    save_dir = options.save_dir or home() / "results" / "compare"
+    settings = {each.name: getattr(options, each.name) for each in fields(Method) if each.name != "detect"}
+    settings |= {"bands": options.bands, "nodata": options.nodata, "save_dir": save_dir}
+    result = compare(options.detect, options.scenes, **settings)
     result.write(save_dir)
     print("\n" + result.means().to_string(index=False, float_format="%.4f", na_rep="-"))
     for text in result.caveats:

@@ -14,7 +14,7 @@ def published_rows(path: Path = PUBLISHED) -> list[dict[str, str]]:
     """Every published number; none where the file is not installed.
 
     Returns:
-        Rows with ``source``, ``method``, ``features`` (a key of ``fers.scoring.views.VIEWS``), ``dataset``, ``scene``
+        Rows with ``source``, ``method``, ``features`` (a key of ``fers.scoring.settings.SETTINGS``), ``dataset``, ``scene``
         (or mean), ``bands``, ``losses``, ``metric``, ``value``.
     """
     if not path.is_file():
@@ -29,7 +29,7 @@ def published_aucs(dataset: str, method: str, features: str, bands: int) -> dict
     Args:
         dataset: ``HAD100`` or ``ABU``.
         method: As the paper names the detector.
-        features: A key of ``fers.scoring.views.VIEWS``.
+        features: A key of ``fers.scoring.settings.SETTINGS``.
         bands: C.
 
     Returns:

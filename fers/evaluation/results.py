@@ -16,7 +16,7 @@ from fers.detectors import DETECTORS
 from fers.evaluation.metrics import SCENE_MEASURES, as_truth, auc
 from fers.networks.checkpoint import git_revision
 from fers.scoring.pipeline import Pipeline
-from fers.scoring.views import VIEWS
+from fers.scoring.settings import SETTINGS
 from fers.util.errors import FersError
 from fers.util.files import atomic_path, sha256_of
 
@@ -92,12 +92,13 @@ class Results:
 def full_config(pipeline: Pipeline) -> dict:
     """Everything that a result may depend on: the settings, the checkpoints by their bytes, versions, device."""
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(pipeline.config).items()}
+    settings["options"] = dict(pipeline.config.options)
     device = pipeline.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         **settings,
         "title": pipeline.config.title,
-        "view": pipeline.config.view,
+        "view": pipeline.config.setting_name,
         "fusion": pipeline.config.chosen_fusion,
         "checkpoints": pipeline.provenance,
         "device": str(device),
@@ -230,7 +231,7 @@ def find_result_sets(folder: str | Path) -> list[ResultSet]:
 
 
 def _column_order(each: ResultSet) -> tuple[int, int, str]:
-    config, names, views = each.results.config, list(DETECTORS), list(VIEWS)
+    config, names, views = each.results.config, list(DETECTORS), list(SETTINGS)
     detector = names.index(config["detect"]) if config["detect"] in names else len(names)
     return detector, views.index(config["view"]) if config["view"] in views else len(views), each.label
 

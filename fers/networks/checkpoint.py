@@ -36,7 +36,7 @@ from fers.networks.info import CheckpointError, CheckpointInfo
 from fers.networks.spa_fen import SpaFEN
 from fers.networks.spe_fen import SpeFEN
 from fers.util.files import atomic_path
-from fers.util.paths import PACKAGE, home, shipped_checkpoints
+from fers.util.paths import PACKAGE, shipped_checkpoints
 
 BRANCHES: Mapping[str, Callable[..., SpeFEN | SpaFEN]] = {"spe_fen": SpeFEN, "spa_fen": SpaFEN}
 AnyBranch = TypeVar("AnyBranch", bound=Branch)
@@ -126,12 +126,6 @@ def load_branch(
     load_frozen(network.backbone_layers(), _frozen_state(network, path, info, backbone))
     network.load_state_dict(tensors, strict=False)
     return network.eval(), info
-
-
-def checkpoint_folder(sensor: str, bands: int) -> Path:
-    """The default folder of a setting's checkpoints: one's own if there is one, else what is shipped."""
-    own = home() / "checkpoints" / f"{sensor}_{bands}"
-    return own if own.is_dir() else shipped_checkpoints() / own.name
 
 
 def shipped(name: str) -> Path:

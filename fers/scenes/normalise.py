@@ -1,8 +1,8 @@
 """From a raw scene to the cube the networks and detectors see: band choice, zero bands, range [-0.1, 0.1].
 
 Pixels without data are refused by default. ``nodata="keep"`` uses them as they are, as the released code does.
-``nodata="mask"`` leaves them out of the range and fills them; ``usable_pixels`` says which they are, so that statistics can
-leave them out too and scores can be set to 0 there.
+``nodata="mask"`` leaves them out of the range and fills them with the mean spectrum; ``usable_pixels`` says which they are, so
+that statistics leave them out too and they are not scored.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def normalise(
         value_range: The minimum and maximum that become -0.1 and 0.1, from ``scene_range`` of the whole scene, where
             ``scene`` is a block of it. Such a block may be of any size. Values outside are not cut off.
         nodata: What to do with pixels that hold NaN, infinity or a no-data value: "refuse" the scene, "keep" their values
-            (finite ones), or "mask": leave them out of the range and give them -0.1 in all bands.
+            (finite ones), or "mask": leave them out of the range and give them the mean spectrum of the others.
 
     Returns:
         ``(H, W, C)`` float32 in [-0.1, 0.1].
@@ -69,13 +69,21 @@ def normalise(
         )
         raise SceneError(f"{scene.path}: {found}. A constant cube has no anomalies.")
     h = np.empty((height, width, bands), dtype=np.float32)
-    h[:, :, cube.shape[2] :] = SCALE * (2 * (0.0 - low) / (high - low) - 1)
+    h[:, :, cube.shape[2] :] = scaled(np.zeros(()), low, high)
+    total = np.zeros(cube.shape[2])
     with np.errstate(over="ignore"):  # no-data such as -1.8e308, which is filled afterwards
         for rows in row_blocks(cube.shape):
-            h[rows, :, : cube.shape[2]] = SCALE * (2 * (cube[rows].astype(np.float64) - low) / (high - low) - 1)
+            h[rows, :, : cube.shape[2]] = scaled(cube[rows], low, high)
+            if usable is not None:
+                total += cube[rows][usable[rows]].sum(axis=0, dtype=np.float64)
     if usable is not None:
-        h[~usable] = -SCALE
+        h[~usable, : cube.shape[2]] = scaled(total / usable.sum(), low, high)
     return h
+
+
+def scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Values of any real type from the range [low, high] to [-0.1, 0.1], in float64."""
+    return SCALE * (2 * (values.astype(np.float64) - low) / (high - low) - 1)
 
 
 def scene_range(scene: Scene, bands: int, start: int = 0, nodata: NoData = "refuse") -> tuple[float, float]:
@@ -107,8 +115,8 @@ def usable_pixels(scene: Scene, bands: int, start: int = 0) -> np.ndarray:
         start: First band, 0-based.
 
     Returns:
-        ``(H, W)`` bool, False where ``normalise`` with ``nodata="mask"`` fills in -0.1: leave these pixels out of
-        statistics and score them 0.
+        ``(H, W)`` bool, False where ``normalise`` with ``nodata="mask"`` fills in the mean spectrum: leave these pixels
+        out of statistics and do not score them.
 
     Raises:
         SceneError: There is no band at ``start``.

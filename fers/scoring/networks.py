@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from fers.networks import CheckpointError, SpaFEN, SpeFEN
 from fers.networks.aetnet import AETNet
 from fers.networks.backbones import random_seed
 from fers.networks.checkpoint import file_sha256, load_branch
-from fers.scoring.views import Features, View
+from fers.scoring.config import PRECISIONS
+from fers.scoring.settings import Cube
 from fers.util.errors import FersError
 
 BRANCHES: Mapping[str, Callable[..., SpeFEN | SpaFEN | AETNet]] = {
@@ -24,7 +26,7 @@ BRANCHES: Mapping[str, Callable[..., SpeFEN | SpaFEN | AETNet]] = {
     "spa_fen": SpaFEN,
     "aetnet": AETNet,
 }
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+TYPES = dict(zip(PRECISIONS, (torch.float32, torch.bfloat16), strict=True))
 NAMES = {"spe_fen": "Spe-FEN", "spa_fen": "Spa-FEN", "aetnet": "AETNet"}
 
 
@@ -40,7 +42,7 @@ class Networks:
     """The deployed branches, and what a reader of their results should know.
 
     Attributes:
-        spe: Spe-FEN, or None where no view needs it.
+        spe: Spe-FEN, or None where no cube needs it.
         spa: Spa-FEN, likewise.
         aetnet: AETNet, likewise.
         precision: Of their arithmetic.
@@ -55,67 +57,61 @@ class Networks:
     caveats: list[str] = field(default_factory=list)
     provenance: dict[str, dict] = field(default_factory=dict)
 
-    def features(self, h: torch.Tensor, together: int = 1) -> Iterator[tuple[torch.Tensor, Features]]:
-        """Normalised cubes ``(N, C, H, W)`` with F_spe and F_spa, as far as there are networks for them.
+    def cubes(
+        self, wanted: Sequence[Cube], h: torch.Tensor, together: int = 1, f_spa: torch.Tensor | None = None
+    ) -> Iterator[list[torch.Tensor]]:
+        """The cubes that detectors see, of a few scenes after the other.
 
         Spa-FEN sees all scenes at once: its ResNet's maps are so small that even a CPU wants many. Spe-FEN sees as
-        many as are given together: on a CPU one, which fits into the cache.
-
-        Yields:
-            Some cubes and their features.
-        """
-        cubes = h.split(together)
-        spatial = None if self.spa is None else self.spa(h.to(self.precision)).float().split(together)
-        for i, cube in enumerate(cubes):
-            found = {} if spatial is None else {"spa": spatial[i]}
-            if self.spe is not None:
-                found["spe"] = self.spe(cube.to(self.precision)).float()
-            if self.aetnet is not None:
-                found["aetnet"] = self.aetnet(cube.to(self.precision)).float()
-            yield cube, Features(**found)
-
-    def views(self, view: View, h: torch.Tensor, together: int = 1) -> Iterator[list[torch.Tensor]]:
-        """The cubes of a view, as ``view.cubes`` makes them of ``features``, of a few scenes after the other.
-
-        A large scene is made window by window, and its F_spa is overwritten with the first cube. So beside H there is
-        never more than one cube for each that the view has.
+        many as are given together: on a CPU one, which fits into the cache. A large scene is made window by window, and its
+        F_spa is overwritten with the first cube that is not H. So with H there is never more than one tensor for each cube.
 
         Args:
-            view: Without a fusion of its own (``joined``).
-            h: As ``features``.
-            together: As ``features``.
+            wanted: As ``Setting.cubes`` has them.
+            h: Normalised cubes, ``(N, C, H, W)``.
+            together: How many scenes at a time.
+            f_spa: F_spa, if it is known; it may be overwritten.
 
         Yields:
-            What a detector sees of some scenes.
+            The cubes of some scenes, each ``(n, C, H, W)``; H itself where nothing is added to it.
         """
-        cubes = h.split(together)
-        spatial = None if self.spa is None else self.spa(h.to(self.precision)).float().split(together)
-        for i, cube in enumerate(cubes):
-            whole = None if spatial is None else spatial[i]
-            made: list[torch.Tensor] = []
-            tiles = -(-cube.shape[2] // TILE) * (1 if self.spe is None else -(-cube.shape[3] // TILE))
-            for window, spe in tqdm(self._windows(cube), "networks", tiles, unit="tile", **WAIT):
-                found = {} if whole is None else {"spa": whole[window]}
-                if spe is not None:
-                    found["spe"] = spe.float()
-                if self.aetnet is not None:
-                    found["aetnet"] = self.aetnet(cube.to(self.precision)).float()
-                parts = view.cubes(cube[window], Features(**found))
-                if parts[0].shape == cube.shape:
-                    made = parts
-                    break
-                if not made:
-                    made = [torch.empty_like(cube) if whole is None or j else whole for j in range(len(parts))]
-                for target, part in zip(made, parts, strict=True):
-                    target[window] = part
-            yield made
+        if f_spa is None and self.spa is not None and any("f_spa" in cube for cube in wanted):
+            f_spa = self.spa(h.to(self.precision)).float()
+        spatial = None if f_spa is None else f_spa.split(together)
+        for number, some in enumerate(h.split(together)):
+            yield self._cubes(wanted, some, None if spatial is None else spatial[number])
 
-    def _windows(self, cube: torch.Tensor) -> Iterator[tuple[Window, torch.Tensor | None]]:
-        """Windows of a scene, with their F_spe where the view needs it."""
-        if isinstance(self.spe, DeployedSpeFEN):
-            yield from self.spe.windows(cube.to(self.precision))
-        elif self.spe is not None:  # compiled
-            yield (..., slice(None), slice(None)), self.spe(cube.to(self.precision))
+    def _cubes(self, wanted: Sequence[Cube], h: torch.Tensor, f_spa: torch.Tensor | None) -> list[torch.Tensor]:
+        if set(wanted) == {("h",)}:
+            return [h] * len(wanted)
+        made: list[torch.Tensor] = []
+        needs_spe = any("f_spe" in cube for cube in wanted)
+        tiles = -(-h.shape[2] // TILE) * (-(-h.shape[3] // TILE) if needs_spe else 1)
+        for window, f_spe in tqdm(self._windows(h, needs_spe), "networks", tiles, unit="tile", **WAIT):
+            found = {"h": h[window]}
+            if f_spa is not None:
+                found["f_spa"] = f_spa[window]
+            if f_spe is not None:
+                found["f_spe"] = f_spe
+            if self.aetnet is not None:
+                found["aetnet"] = self.aetnet(h.to(self.precision)).float()
+            parts = [reduce(torch.add, [found[name] for name in cube]) for cube in wanted]
+            if parts[0].shape == h.shape:
+                return parts
+            if not made:
+                room = [torch.empty_like(h) if f_spa is None or number else f_spa for number in range(len(wanted))]
+                made = [h if cube == ("h",) else own for cube, own in zip(wanted, room, strict=True)]
+            for target, part, cube in zip(made, parts, wanted, strict=True):
+                if cube != ("h",):
+                    target[window] = part
+        return made
+
+    def _windows(self, cube: torch.Tensor, needs_spe: bool) -> Iterator[tuple[Window, torch.Tensor | None]]:
+        """Windows of a scene, with their F_spe where it is needed."""
+        if needs_spe and isinstance(self.spe, DeployedSpeFEN):
+            yield from ((window, f_spe.float()) for window, f_spe in self.spe.windows(cube.to(self.precision)))
+        elif needs_spe and self.spe is not None:  # compiled, or in training
+            yield (..., slice(None), slice(None)), self.spe(cube.to(self.precision)).float()
         else:
             rows = cube.shape[2] if self.aetnet is not None else TILE
             yield from (((..., slice(top, top + rows), slice(None)), None) for top in range(0, cube.shape[2], rows))
@@ -133,7 +129,7 @@ def load_networks(
     precision: str = "fp32",
     compiled: bool = False,
 ) -> Networks:
-    """Load and deploy the branches that a view needs.
+    """Load and deploy the branches that a setting needs.
 
     Args:
         needs: Among ``spe_fen``, ``spa_fen`` and ``aetnet``.
@@ -150,7 +146,7 @@ def load_networks(
         CheckpointError: A checkpoint is missing or does not fit.
         BackboneError: Frozen layers cannot be had.
     """
-    found = Networks(precision=PRECISIONS[precision])
+    found = Networks(precision=TYPES[precision])
     paths = {branch: Path(checkpoint_dir) / f"{branch}.safetensors" for branch in needs}
     loaded: dict[str, SpeFEN | SpaFEN | AETNet] = {}
     if untrained_seed is not None:

@@ -1,121 +1,64 @@
-"""The only place that scores: a normalised cube, its features, the cubes of a view, a detector, a score map."""
+"""The only place that scores: a normalised cube, or a stream of its strips, becomes a score map.
+
+    H -> the cubes of a setting (H and what networks make of it) -> a detector each -> their maps joined
+
+A scene in memory is scored at once (``Pipeline.score``). A larger one comes in strips of whole rows: ``collect`` takes
+statistics of each strip, ``fit`` makes of their sum what a detector must know of the whole scene, and ``scores`` gives the maps
+of a strip. For a detector that streams, ``score`` does just that with the scene as one strip.
+
+Pixels without data are filled with the mean spectrum (``fers.scenes.normalise``). They and the pixels within Spe-FEN's reach
+of them have no part in statistics; they themselves are not scored: their score is NaN.
+"""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from fers.detectors import Detector, find_detector, make_detector
-from fers.networks.checkpoint import checkpoint_folder
-from fers.scenes.normalise import NoData
-from fers.scoring.networks import choose_device, load_networks
-from fers.scoring.views import VIEWS, default_fusion, score, view_name
+from fers.detectors.background import Moments
+from fers.detectors.base import Detector, StripDetector, Where, halo_of, product, takes_left_out
+from fers.detectors.table import make_detector
+from fers.scoring import fusion_c
+from fers.scoring.config import DetectConfig
+from fers.scoring.networks import Networks, choose_device, load_networks
+from fers.scoring.settings import Cube
 from fers.util.errors import FersError
+
+REACH = 3  # px: Spe-FEN's three 3x3 convolutions
 
 Choice = Callable[[Iterable[torch.Tensor]], torch.Tensor]
 """Picks one of the score maps ``(1, H, W)`` that a detector trained on the scene makes, one an iteration."""
 
 
-@dataclass(frozen=True)
-class DetectConfig:
-    """What a score map is made with.
+@dataclass(frozen=True, eq=False)
+class Strip:
+    """Some whole rows of a scene with their surroundings.
 
     Attributes:
-        bands: C, given to the networks and detectors.
-        sensor: Sensor of the checkpoint, for its default folder ``checkpoints/<sensor>_<bands>``.
-        detect: A detector, as ``detectors.find_detector`` takes it.
-        options: The detector's own options, as text.
-        features: What is added to the cube: nothing (``original``), F_spe of an untrained network (``untrained``, the
-            control), F_spe (``spectral``), F_spa (``spatial``), or both (``fused``); or ``aetnet``:
-            the cube that AETNet makes instead.
-        fusion: Of fused features; None takes the detector's default. ``C`` needs no spatial branch, so it goes with
-            ``spectral`` and ``untrained`` features too.
-        select: ``last``, or ``oracle``: the iteration with the best AUC against the ground truth, for detectors that
-            are trained on the scene.
-        nodata: ``refuse`` scenes with pixels without data, ``keep`` them as the released code does, or ``mask`` them.
-        start_band: The first of the bands.
-        checkpoint_dir: Folder of the checkpoints; None for the default.
-        backbone: Frozen layers instead of what a checkpoint says; for the untrained control None is ``imagenet``.
-        seed: Of the untrained network and of detectors with random weights.
-        device: ``auto``, ``gpu``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        precision: Of the networks: ``fp32``, or ``bf16``. Detectors compute as they always do.
-        compile: Compile the networks with ``torch.compile``.
-
-    Raises:
-        FersError: The choices do not fit together.
+        h: ``(1, C, rows, W)`` normalised, with as many rows of the halo above and below as the scene has.
+        inner: Which rows of ``h`` are the strip's own.
+        where: Where ``h`` lies in the scene.
+        no_data: ``(1, rows, W)`` bool, pixels without data; None where there is none.
+        masked: ``(1, rows, W)`` bool, other pixels to leave out of statistics; None where there is none.
+        f_spa: From numbers of the scene's rows to their F_spa, ``(1, C, n, W)``.
     """
 
-    bands: int
-    sensor: str
-    detect: str = "RX"
-    options: dict[str, str] = field(default_factory=dict)
-    features: str = "fused"
-    fusion: str | None = None
-    select: str = "last"
-    nodata: NoData = "refuse"
-    start_band: int = 0
-    checkpoint_dir: Path | None = None
-    backbone: str | None = None
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "fp32"
-    compile: bool = False
+    h: torch.Tensor
+    inner: slice
+    where: Where
+    no_data: torch.Tensor | None = None
+    masked: torch.Tensor | None = None
+    f_spa: Callable[[np.ndarray], torch.Tensor] | None = None
 
-    def __post_init__(self) -> None:
-        without_spatial = self.fusion == "C" and self.features in ("spectral", "untrained")
-        if self.fusion is not None and self.features != "fused" and not without_spatial:
-            raise FersError(
-                f"--fusion {self.fusion} joins both branches; with --features {self.features} there is one. Leave it out."
-            )
-
-    @property
-    def chosen_fusion(self) -> str | None:
-        """The fusion in force; None where only one branch is used."""
-        if self.features != "fused":
-            return self.fusion
-        return self.fusion or default_fusion(find_detector(self.detect).fusion, self.bands)
-
-    @property
-    def view(self) -> str:
-        """The key of ``VIEWS``."""
-        return view_name(self.features, self.chosen_fusion)
-
-    @property
-    def has_random_weights(self) -> bool:
-        """Whether the seed has a part in the result."""
-        return self.features == "untrained" or find_detector(self.detect).trains_on == "scene"
-
-    @property
-    def title(self) -> str:
-        """Short name of the setting, such as ``RX, fusion B``; settings that differ in what counts differ in it."""
-        what = f"fusion {self.chosen_fusion}" if self.chosen_fusion else self.features
-        if self.chosen_fusion and self.features == "untrained":
-            what += ", untrained"
-        details = [f"{key} {value}" for key, value in self.options.items()]
-        if self.select != "last":
-            details.append("oracle iteration")
-        if self.precision != "fp32":
-            details.append(self.precision)
-        if self.nodata != "refuse":
-            details.append(f"no-data {self.nodata}")
-        seed = f", seed {self.seed}" if self.has_random_weights and self.seed else ""
-        return f"{self.detect}{' (' + ', '.join(details) + ')' if details else ''}, {what}{seed}"
-
-    @property
-    def unit(self) -> str:
-        """What the scores measure, for the colour bar of a map."""
-        return VIEWS[self.view].unit or find_detector(self.detect).unit
-
-    @property
-    def checkpoint_folder(self) -> Path:
-        """Where the checkpoints are looked for."""
-        return Path(self.checkpoint_dir or checkpoint_folder(self.sensor, self.bands))
+    def around(self, halo: int) -> slice:
+        """The strip's own rows and so many above and below, as far as the scene has them: rows of ``h``."""
+        return slice(max(self.inner.start - halo, 0), min(self.inner.stop + halo, self.h.shape[2]))
 
 
 class Pipeline:
@@ -123,6 +66,7 @@ class Pipeline:
 
     Args:
         config: What to use.
+        networks: Instead of those that the configuration names, such as networks in training.
 
     Attributes:
         caveats: Sentences that belong under every table made with this pipeline.
@@ -132,18 +76,18 @@ class Pipeline:
         CheckpointError: A checkpoint that is needed is missing or does not fit.
         BackboneError: Its frozen layers cannot be had.
         DeviceError: The device is not there.
-        ValueError: There is no such detector, or it has no such option.
+        FersError: There is no such detector, or it has no such option.
     """
 
-    def __init__(self, config: DetectConfig):
+    def __init__(self, config: DetectConfig, networks: Networks | None = None):
         self.config = config
-        self.view = VIEWS[config.view]
+        self.setting = config.setting
         self.device = choose_device(config.device)
         self.detector = make_detector(config.detect, config.seed, config.options)
         if config.select == "oracle" and not hasattr(self.detector, "steps"):
             raise FersError(f"--select oracle: {config.detect} has no iterations to choose from. Leave it out.")
-        self.networks = load_networks(
-            self.view.needs,
+        self.networks = networks or load_networks(
+            self.setting.needs,
             config.bands,
             config.checkpoint_folder,
             self.device,
@@ -155,12 +99,28 @@ class Pipeline:
         )
         self.provenance = self.networks.provenance
         self.caveats = [*self.networks.caveats, *getattr(self.detector, "caveats", ())]
-        if self.view.ours:
-            self.caveats.append(self.view.ours)
+        if self.setting.ours:
+            self.caveats.append(self.setting.ours)
         if config.select == "oracle":
             self.caveats.append(
                 f"{config.detect} iteration chosen by the ground truth of each test scene (--select oracle)."
             )
+
+    @property
+    def detectors(self) -> list[Detector]:
+        """One for each cube of the setting."""
+        return (
+            [self.detector, fusion_c.LogDistances()] if self.setting.join == "C" else [self.detector] * len(self.cubes)
+        )
+
+    @property
+    def cubes(self) -> tuple[Cube, ...]:
+        """The cubes of the setting."""
+        return self.setting.cubes
+
+    def join(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The score map of whole scenes from those of their cubes, ``(N, H, W)`` each, NaN where nothing is scored."""
+        return fusion_c.join(maps) if self.setting.join == "C" else product(maps)
 
     @torch.no_grad()
     def score(self, h: np.ndarray, left_out: np.ndarray | None = None, choice: Choice | None = None) -> np.ndarray:
@@ -168,47 +128,147 @@ class Pipeline:
 
         Args:
             h: ``(H, W, C)`` or ``(N, H, W, C)`` float32, each scene normalised.
-            left_out: Pixels without data, True = left out, of ``h``'s shape without bands. They have no part in the
-                background's statistics where the detector takes a ``mask``, and score as the least anomalous.
+            left_out: Pixels without data, True = left out, of ``h``'s shape without bands.
             choice: Which iteration's map to keep, of a detector with ``steps``; None keeps the last.
 
         Returns:
-            ``(H, W)`` or ``(N, H, W)`` score map, higher is more anomalous.
+            ``(H, W)`` or ``(N, H, W)`` score map, higher is more anomalous; NaN where a pixel is left out.
 
         Raises:
-            ValueError: The detector cannot score one of the scenes.
+            ValueError: The detector cannot score one of the scenes, or cannot leave pixels out.
         """
         if h.ndim == 3:
             return self.score(h[None], None if left_out is None else left_out[None], choice)[0]
         cubes = torch.from_numpy(h).to(self.device).permute(0, 3, 1, 2)  # channels-last, as the networks like it
-        masks = None if left_out is None else torch.from_numpy(left_out).to(self.device)
-        one = self.device.type == "cpu" or masks is not None or choice is not None
+        no_data = torch.from_numpy(left_out).to(self.device) if left_out is not None and left_out.any() else None
+        together = 1 if self.device.type == "cpu" or no_data is not None or choice is not None else len(cubes)
         maps: list[torch.Tensor] = []
-        together = 1 if one else len(cubes)
-        scenes: Iterator[Any] = (
-            self.networks.features(cubes, together)
-            if self.view.joined
-            else self.networks.views(self.view, cubes, together)
-        )
-        for scene in scenes:
-            mask = None if masks is None or not masks[len(maps)].any() else masks[len(maps)][None]
-            detector = self._detector(mask, choice)
-            joined: Any = self.view.joined
-            scored = joined(detector, *scene, mask) if joined else score(detector, scene)
-            maps.append(scored if mask is None else scored.masked_fill(mask, float(scored[~mask].min())))
+        for number, made in enumerate(self.networks.cubes(self.cubes, cubes, together)):
+            missing = None if no_data is None or not bool(no_data[number].any()) else no_data[number][None]
+            parts = [
+                self._whole(detector, cube, _statistics_leave_out(kind, missing, None), choice)
+                for detector, cube, kind in zip(self.detectors, made, self.cubes, strict=True)
+            ]
+            if missing is not None:
+                parts = [part.masked_fill(missing.to(part.device), torch.nan) for part in parts]
+            maps.append(self.join(parts))
         return torch.cat(maps).cpu().numpy()
 
-    def _detector(self, mask: torch.Tensor | None, choice: Choice | None) -> Detector:
-        """The detector of one scene: with its mask, and with the choice of an iteration."""
-        detector = self.detector
+    @property
+    def streams(self) -> bool:
+        """Whether a scene may come in strips; else it must be one strip."""
+        return "aetnet" not in self.setting.needs and all(halo_of(detector) is not None for detector in self.detectors)
+
+    @property
+    def halo(self) -> int:
+        """Rows that a strip needs above and below."""
+        pairs = zip(self.detectors, self.cubes, strict=True)
+        return max((halo_of(detector) or 0) + _reach(cube) for detector, cube in pairs)
+
+    @property
+    def statistics(self) -> list[type]:
+        """The types that ``collect`` gives."""
+        return [*(d.statistics for d in self.detectors if isinstance(d, StripDetector)), Moments]
+
+    @torch.no_grad()
+    def collect(self, strip: Strip) -> list[Any]:
+        """Statistics of a strip: one for each cube whose detector streams, and the moments of H, which explain detections."""
+        found = []
+        for number, detector in enumerate(self.detectors):
+            if isinstance(detector, StripDetector):
+                left_out = self._left_out(strip, number, strip.inner)
+                where = Where(strip.where.row + strip.inner.start, strip.where.height)
+                found.append(detector.collect(self._cube(strip, number, strip.inner), left_out, where))
+        if self.cubes[-1] == ("h",) and isinstance(found[-1], Moments):
+            return [*found, found[-1]]
+        out = _statistics_leave_out(("h",), _rows(strip.no_data, strip.inner), _rows(strip.masked, strip.inner))
+        return [*found, Moments.of(strip.h[:, :, strip.inner], out)]
+
+    def fit(self, statistics: Sequence[Any], height: int) -> list[Any]:
+        """What the detectors must know of the whole scene, from the sum of its strips' statistics.
+
+        Raises:
+            ValueError: The scene cannot be scored.
+        """
+        there, states = iter(statistics), []
+        for detector in self.detectors:
+            states.append(detector.fit(next(there), Where(0, height)) if isinstance(detector, StripDetector) else None)
+        return states
+
+    @torch.no_grad()
+    def scores(self, strip: Strip, states: Sequence[Any]) -> list[torch.Tensor]:
+        """The maps of a strip's own rows, one for each cube, ``(1, rows, W)``; NaN where there is no data."""
+        maps = []
+        for number, (detector, state) in enumerate(zip(self.detectors, states, strict=True)):
+            halo = halo_of(detector)
+            rows = slice(0, strip.h.shape[2]) if halo is None else strip.around(halo)
+            cube, left_out = self._cube(strip, number, rows), self._left_out(strip, number, rows)
+            if halo is None or not isinstance(detector, StripDetector):
+                scored = self._whole(detector, cube, left_out, None)
+            else:
+                scored = detector.score(cube, state, left_out)
+            scored = scored[:, strip.inner.start - rows.start :][:, : strip.inner.stop - strip.inner.start]
+            missing = _rows(strip.no_data, strip.inner)
+            maps.append(scored if missing is None else scored.masked_fill(missing.to(scored.device), torch.nan))
+        return maps
+
+    def _cube(self, strip: Strip, number: int, rows: slice) -> torch.Tensor:
+        """A cube of some rows of a strip: networks see further, as far as they reach."""
+        kind = self.cubes[number]
+        reach = _reach(kind)
+        outer = slice(max(rows.start - reach, 0), min(rows.stop + reach, strip.h.shape[2]))
+        f_spa = None
+        if "f_spa" in kind and strip.f_spa is not None:
+            f_spa = strip.f_spa(np.arange(outer.start, outer.stop) + strip.where.row)
+        [[cube]] = self.networks.cubes([kind], strip.h[:, :, outer], f_spa=f_spa)
+        return cube[:, :, rows.start - outer.start :][:, :, : rows.stop - rows.start]
+
+    def _left_out(self, strip: Strip, number: int, rows: slice) -> torch.Tensor | None:
+        out = _statistics_leave_out(self.cubes[number], strip.no_data, strip.masked)
+        return _rows(out, rows)
+
+    def _whole(
+        self, detector: Detector, cube: torch.Tensor, left_out: torch.Tensor | None, choice: Choice | None
+    ) -> torch.Tensor:
+        """A detector's map of whole images, seen to be one."""
+        name = self.config.detect
+        if left_out is not None and not takes_left_out(detector):
+            raise FersError(
+                f"--detect {name}: cannot leave pixels out, and {int(left_out.sum())} pixels lack data or are masked. Cut them "
+                "away, or choose a detector that can, such as RX."
+            )
+        arguments: tuple = (cube,) if left_out is None else (cube, left_out)
         if choice is not None:
-            return lambda cube: choice(detector.steps(cube))  # type: ignore[attr-defined]
-        if mask is None:
-            return detector
-        takes_mask = "mask" in inspect.signature(detector.__call__).parameters
+            return choice(detector.steps(*arguments))  # type: ignore[attr-defined]
+        scored = detector(*arguments)
+        if not isinstance(scored, torch.Tensor) or scored.shape != (len(cube), *cube.shape[2:]):
+            raise FersError(
+                f"--detect {name}: gave {type(scored).__name__} {tuple(np.shape(scored))} for a cube {tuple(cube.shape)}. "
+                "A detector returns a tensor (N, H, W)."
+            )
+        return scored
 
-        def masked(cube: torch.Tensor) -> torch.Tensor:
-            scores = detector(cube, mask=mask) if takes_mask else detector(cube)  # type: ignore[call-arg]
-            return scores.masked_fill(mask, float(scores[~mask].min()))
 
-        return masked
+@lru_cache(maxsize=4)
+def cached_pipeline(config: DetectConfig) -> Pipeline:
+    """The pipeline of a configuration, made once in each process."""
+    return Pipeline(config)
+
+
+def _reach(cube: Cube) -> int:
+    return REACH if "f_spe" in cube else 0
+
+
+def _rows(out: torch.Tensor | None, rows: slice) -> torch.Tensor | None:
+    """Some rows of a map of pixels; None where none of them is marked."""
+    return None if out is None or not bool(out[:, rows].any()) else out[:, rows]
+
+
+def _statistics_leave_out(cube: Cube, no_data: torch.Tensor | None, masked: torch.Tensor | None) -> torch.Tensor | None:
+    """The pixels ``(N, H, W)`` that have no part in a cube's statistics; None for none."""
+    if no_data is not None and (reach := _reach(cube)):
+        grown = F.max_pool2d(no_data[:, None].float(), 2 * reach + 1, stride=1, padding=reach)
+        no_data = grown[:, 0] > 0
+    if no_data is None or masked is None:
+        return masked if no_data is None else no_data
+    return no_data | masked

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fers.scenes import Scene, normalise
-from fers.scoring.pipeline import DetectConfig, Pipeline
+from fers.scenes.normalise import usable_pixels
+from fers.scoring.config import DetectConfig, default_method
+from fers.scoring.pipeline import Pipeline
 
 
-def score(scene: Scene | np.ndarray, bands: int | None = None, **settings: object) -> np.ndarray:
+def score(scene: Scene | np.ndarray, bands: int | None = None, **options: Any) -> np.ndarray:
     """Score one scene.
 
     Args:
         scene: From ``read_scene``, or an array ``(H, W, B)`` of any real type.
         bands: C, the number of bands to use; all by default. Trained weights want the number they were trained for.
-        **settings: As ``DetectConfig`` has them: ``detect``, ``features``, ``fusion``, ``checkpoint_dir``,
-            ``backbone``, ``seed``, ``device``, ... Without any it is fusion C of an untrained network, which needs no
+        **options: As ``DetectConfig`` has them: ``detect``, ``features``, ``fusion``, ``checkpoint_dir``, ``nodata``,
+            ``seed``, ``device``, ... Without features and fusion it is fusion C of an untrained network, which needs no
             weights and takes any number of bands (docs/beyond.md).
 
     Returns:
-        ``(H, W)`` score map, higher is more anomalous.
+        ``(H, W)`` score map, higher is more anomalous; NaN where ``nodata="mask"`` leaves a pixel out.
 
     Raises:
-        FersError: The scene, a checkpoint or a setting cannot be used; the message says why and what to do.
+        FersError: The scene, a checkpoint or an option cannot be used; the message says why and what to do.
 
     Example:
         >>> import numpy as np
@@ -36,6 +39,10 @@ def score(scene: Scene | np.ndarray, bands: int | None = None, **settings: objec
     if not isinstance(scene, Scene):
         scene = Scene("array", scene, Path("array"))
     bands = bands or scene.bands
-    settings = settings or {"features": "untrained", "backbone": "random", "fusion": "C"}
-    pipeline = Pipeline(DetectConfig(bands=bands, **{"sensor": "unknown", **settings}))  # type: ignore[arg-type]
-    return pipeline.score(normalise(scene, bands, pipeline.config.start_band))
+    method = default_method(
+        *(options.pop(name, None) for name in ("features", "fusion")), options.get("checkpoint_dir")
+    )
+    config = DetectConfig(bands, **(method | options))
+    h = normalise(scene, bands, config.start_band, nodata=config.nodata)
+    left_out = ~usable_pixels(scene, bands, config.start_band) if config.nodata == "mask" else None
+    return Pipeline(config).score(h, left_out)

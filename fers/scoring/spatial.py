@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from fers.fast.deploy import DeployedSpaFEN, pooling_weights, resizing_weights
 
-MODES = ("scene", "window")
 WITHOUT_ASKING = 256  # px on the longer side: all published benchmarks are smaller
 STRIDE = 16  # of the ResNet up to layer3
 PATCH = 64  # px, a training patch
@@ -95,7 +94,7 @@ def spatial_state(network: DeployedSpaFEN, rgb: torch.Tensor, mode: str) -> Spat
     Args:
         network: The Spa-FEN.
         rgb: ``(3, H, W)`` of the whole scene, from ``false_rgb``.
-        mode: One of ``MODES``.
+        mode: One of ``SPATIAL_MODES``.
     """
     _, height, width = rgb.shape
     cells = layer3(network, rgb)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, Field, field, fields
+from dataclasses import MISSING, field, fields
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -26,6 +26,7 @@ def option(
     group: str = "",
     type: Callable[[str], Any] | None = None,
     choices: Sequence[str] | None = None,
+    flag: str | None = None,
     names: Sequence[str] = (),
     metavar: str | None = None,
     many: bool = False,
@@ -38,12 +39,13 @@ def option(
         group: Heading that the option stands under.
         type: From text to value.
         choices: The values allowed, where they can be listed.
+        flag: The option's name; by default ``--`` and the field's.
         names: Other spellings, such as those of earlier versions.
         metavar: What the help shows for the value.
         many: The option may be given several times; its value is a tuple.
     """
-    about = {"help": help, "group": group, "type": type, "choices": choices, "names": names, "metavar": metavar}
-    return field(default=default, metadata={"option": about | {"many": many}})
+    about = {"help": help, "group": group, "type": type, "choices": choices, "metavar": metavar}
+    return field(default=default, metadata={"option": about | {"flag": flag, "names": names, "many": many}})
 
 
 def add_options(parser: argparse.ArgumentParser, carrier: type, defaults: dict[str, Any] | None = None) -> None:
@@ -54,15 +56,17 @@ def add_options(parser: argparse.ArgumentParser, carrier: type, defaults: dict[s
         carrier: The dataclass.
         defaults: By name, other defaults than the fields have.
     """
-    groups: dict[str, argparse._ArgumentGroup] = {}
+    groups = {group.title: group for group in parser._action_groups}
     for each in fields(carrier):
         about = each.metadata.get("option")
         if about is None:
             continue
         title = about["group"]
-        group = groups.setdefault(title, parser.add_argument_group(title)) if title else parser
+        if title and title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        group = groups[title] if title else parser
         default = (defaults or {}).get(each.name, each.default)
-        names = [f"--{each.name}", *about["names"]]
+        names = [about["flag"] or f"--{each.name}", *about["names"]]
         if each.default is False:
             group.add_argument(*names, dest=each.name, action="store_true", default=default, help=about["help"])
             continue
@@ -90,10 +94,7 @@ def read_options(carrier: type[T], given: argparse.Namespace, **more: Any) -> T:
     Raises:
         FersError: As the dataclass raises it, for values that do not fit together.
     """
-    values = {each.name: _value(each, given) for each in fields(carrier) if "option" in each.metadata}  # type: ignore[arg-type]
-    return carrier(**values, **more)
-
-
-def _value(each: Field, given: argparse.Namespace) -> Any:
-    value = getattr(given, each.name)
-    return tuple(value) if each.metadata["option"]["many"] else value
+    chosen = {each.name: getattr(given, each.name) for each in fields(carrier) if "option" in each.metadata}  # type: ignore[arg-type]
+    return carrier(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}, **more
+    )

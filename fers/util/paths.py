@@ -16,3 +16,9 @@ def home() -> Path:
 def shipped_checkpoints() -> Path:
     """Folder of the weights that this project ships."""
     return CHECKOUT / "checkpoints" if CHECKOUT else PACKAGE / "checkpoints"
+
+
+def checkpoint_folder(sensor: str, bands: int) -> Path:
+    """Default folder of the checkpoints for a sensor and a number of bands: one's own if there is one, else the shipped."""
+    own = home() / "checkpoints" / f"{sensor}_{bands}"
+    return own if own.is_dir() else shipped_checkpoints() / own.name

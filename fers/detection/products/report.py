@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from affine import Affine
@@ -12,19 +12,18 @@ from PIL import Image
 from rasterio import features
 from scipy import stats
 
+from fers.detection.findings import Findings
 from fers.detection.products.vector import Record
 from fers.detection.targets import REACH
+from fers.detectors.rx import Whitened
 from fers.util.pictures import data_uri, stretched, write_page
-
-if TYPE_CHECKING:
-    from fers.detection.result import DetectResult
 
 SHOWN = 200  # targets with a picture and spectra
 FAINTEST = 2.0  # -log10 of the tail probability where the overlay begins
 _CURVE_POINTS = 160
 
 
-def write_report(path: Path, result: DetectResult, probability: np.ndarray) -> None:
+def write_report(path: Path, result: Findings, probability: np.ndarray) -> None:
     """Write the page.
 
     Args:
@@ -82,7 +81,7 @@ def overlay(probability: np.ndarray, thinning: int) -> np.ndarray:
     return out
 
 
-def threshold_curve(result: DetectResult) -> dict[str, Any]:
+def threshold_curve(result: Findings) -> dict[str, Any]:
     """How often scores exceed a value: as counted, by the fitted tail, and by the chi-square law where it has a meaning.
 
     The scores are logarithms where they span more than a factor of 100.
@@ -97,8 +96,8 @@ def threshold_curve(result: DetectResult) -> dict[str, Any]:
     if tail.shape is not None:
         fitted = np.where(score > tail.start, tail.probability(score), np.nan)
         lines.append({"name": "fitted tail", "y": _logarithms(fitted), "dash": "6 4"})
-    if result.about["options"]["method"] == "rx":
-        rank = result.statistics.backgrounds["original"][0].rank()
+    if result.about["method"] == "RX, original":
+        rank = int(Whitened.of(result.statistics.background()).rank)
         lines.append({"name": "chi-square (nominal)", "y": _logarithms(stats.chi2.sf(score, rank)), "dash": "2 3"})
     shown = (lambda v: np.log10(np.maximum(v, low))) if logarithmic else np.asarray
     return {
@@ -113,7 +112,7 @@ def _logarithms(probability: np.ndarray) -> list[float | None]:
     return [round(float(np.log10(p)), 3) if np.isfinite(p) and p > 1e-8 else None for p in probability]
 
 
-def _target(result: DetectResult, record: Record) -> dict[str, Any]:
+def _target(result: Findings, record: Record) -> dict[str, Any]:
     keys = ("rank", "score", "far", "pixels", "area_m2", "row", "column", "longitude", "latitude")
     target = {key: record[key] for key in (*keys, "top_wavelengths", "top_shares")}
     target["outline"] = _outline(result, record)
@@ -132,7 +131,7 @@ def _target(result: DetectResult, record: Record) -> dict[str, Any]:
     return target
 
 
-def _outline(result: DetectResult, record: Record) -> str:
+def _outline(result: Findings, record: Record) -> str:
     """The target's border as an SVG path in pixels of the scene."""
     top, left, bottom, right = result.targets[record["rank"] - 1].bounds
     mask = (result.labels[top:bottom, left:right] == record["_label"]).astype(np.uint8)
@@ -141,20 +140,22 @@ def _outline(result: DetectResult, record: Record) -> str:
     return "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in ring[:-1]) + "Z" for ring in rings)
 
 
-def _facts(result: DetectResult) -> list[tuple[str, str]]:
+def _facts(result: Findings) -> list[tuple[str, str]]:
     """What a reader should know of how this came about."""
     about, counts, options = result.about, result.about["counts"], result.about["options"]
-    weights = options["checkpoint"] or f"never trained (seed {options['seed']}), random frozen layers"
+    weights = (
+        options["checkpoint_dir"] or f"never trained (seed {options['seed']}), frozen layers {options['backbone']}"
+    )
     facts = [
         (
             "Scene",
             f"{about['source']} · {' × '.join(map(str, about['shape']))}"
             + (f" · {about['sensor']}" if about["sensor"] else ""),
         ),
-        ("Method", options["method"] + ("" if options["method"] == "rx" else f" · network: {weights}")),
+        ("Method", about["method"] + (f" · network: {weights}" if about["networks"] else "")),
         ("Bands", about["bands_described"]),
         ("Background", f"{options['background']} · {sum(counts['background'])} pixels"),
-        ("Pixels", f"{counts['scored']} scored, {counts['without_data']} without data, {counts['masked']} masked"),
+        ("Pixels", f"{counts['scored']} scored, {counts['without_data']} without data, {counts['left_out']} left out"),
         ("Threshold", about["threshold_described"]),
     ]
     if result.place.crs is not None:

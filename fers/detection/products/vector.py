@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from fers.detection.options import WITHOUT_PYOGRIO
 from fers.util.errors import FersError
 from fers.util.files import atomic_path
 
 Record = dict[str, Any]
-WITHOUT_PYOGRIO = "--gpkg needs the package pyogrio: pip install 'fers-had[gpkg]'."
 PROFILES = ("spectrum", "background")  # fields that EnMAP-Box shows as spectra
 
 

@@ -42,13 +42,12 @@ def parse_size(text: str) -> int:
 
 
 @dataclass(frozen=True)
-class Strip:
-    """Rows ``start`` to ``stop - 1``; the ``number``-th strip of the ``segment``-th segment."""
+class Rows:
+    """A strip: rows ``start`` to ``stop - 1``, which belong to the ``segment``-th segment."""
 
     start: int
     stop: int
-    segment: int
-    number: int
+    segment: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Block:
     """Strips that one task reads and computes."""
 
     index: int
-    strips: tuple[Strip, ...]
+    strips: tuple[Rows, ...]
 
     @property
     def start(self) -> int:
@@ -97,13 +96,12 @@ class Plan:
     peak: int
 
     @property
-    def strips(self) -> list[Strip]:
+    def strips(self) -> list[Rows]:
         """All strips, in the order of rows."""
+        starts = range(0, self.height, self.strip_rows)
         return [
-            Strip(
-                row, min(row + self.strip_rows, self.height), index // self.segment_strips, index % self.segment_strips
-            )
-            for index, row in enumerate(range(0, self.height, self.strip_rows))
+            Rows(row, min(row + self.strip_rows, self.height), index // self.segment_strips)
+            for index, row in enumerate(starts)
         ]
 
     @property
@@ -113,17 +111,15 @@ class Plan:
         return [Block(i // step, tuple(strips[i : i + step])) for i in range(0, len(strips), step)]
 
     @property
-    def segment_lengths(self) -> list[int]:
-        """Strips in each segment."""
-        strips = -(-self.height // self.strip_rows)
-        return [min(self.segment_strips, strips - i) for i in range(0, strips, self.segment_strips)]
+    def segments(self) -> list[tuple[int, int]]:
+        """First and last row of each segment."""
+        rows = self.segment_strips * self.strip_rows
+        return [(first, min(first + rows, self.height) - 1) for first in range(0, self.height, rows)]
 
     @property
     def segment_centres(self) -> np.ndarray:
         """Row, with fractions, in the middle of each segment."""
-        rows = self.segment_strips * self.strip_rows
-        starts = np.arange(len(self.segment_lengths)) * rows
-        return (starts + np.minimum(starts + rows, self.height) - 1) / 2
+        return np.mean(self.segments, axis=1)
 
 
 def make_plan(
@@ -136,6 +132,7 @@ def make_plan(
     maps: int = 1,
     halo: int = 3,
     copies: int = 5,
+    whole: bool = False,
 ) -> Plan:
     """Cut a scene so that the work fits into a given memory.
 
@@ -148,6 +145,7 @@ def make_plan(
         segment_rows: Rows of a segment, about; None for one background for the whole scene.
         maps: Score maps that are kept to the end.
         halo: Rows that are needed beyond a strip.
+        whole: The whole scene must be one strip.
         copies: How often a strip is in the memory at a time, in float32: values, cube, features, their sum, the border.
 
     Raises:
@@ -156,7 +154,7 @@ def make_plan(
     height, width, bands = shape
     if min(height, width) < MIN_SIDE:
         raise PlanError(f"the scene is {height} x {width} px; at least {MIN_SIDE} px on each side are needed.")
-    strip_rows = _strip_rows(height, width, chunk_rows)
+    strip_rows = height if whole else _strip_rows(height, width, chunk_rows)
     strips = -(-height // strip_rows)
     segment_strips = strips if segment_rows is None else min(strips, max(1, round(segment_rows / strip_rows)))
     segments = -(-strips // segment_strips)
@@ -170,15 +168,19 @@ def make_plan(
         return fixed + max(finish, workers * (strip + 2 * rows * width * read_bytes))
 
     if peak(1) > memory:
+        if whole:
+            raise PlanError(
+                f"{height} x {width} px: this detector takes the whole scene at once, which needs {peak(1) / 1e9:.2f} GB; "
+                f"{memory / 1e9:.2f} GB are given. Give more --memory, a smaller cut, or a detector that streams, such as RX."
+            )
         raise PlanError(
             f"{workers} worker(s) need {peak(1) / 1e9:.2f} GB for the smallest blocks of this scene ({strip_rows} rows); "
             f"{memory / 1e9:.2f} GB are given. Give more --memory or fewer --workers."
         )
     block_strips = 1
-    while (
-        2 * block_strips <= min(MAX_STRIPS, max(1, strips // (2 * workers))) and peak(2 * block_strips) <= memory
-    ):  # powers of two, so that a block is one node of the tree of moments
-        block_strips *= 2
+    most = min(MAX_STRIPS, max(1, strips // (2 * workers)))
+    while block_strips < most and peak(block_strips + 1) <= memory:
+        block_strips += 1
     return Plan(height, width, bands, strip_rows, segment_strips, block_strips, workers, peak(block_strips))
 
 

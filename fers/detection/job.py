@@ -1,0 +1,127 @@
+"""What is read of a strip, and how it becomes a ``fers.scoring.pipeline.Strip``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from fers.detection.blocks import Block, Rows
+from fers.detectors.base import Where
+from fers.fast.deploy import DeployedSpaFEN
+from fers.scenes.bands import BandChoice
+from fers.scenes.normalise import scaled
+from fers.scoring.config import DetectConfig
+from fers.scoring.pipeline import Pipeline, Strip, cached_pipeline
+from fers.scoring.spatial import SpatialState
+from fers.util.errors import FersError
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """All that a block function must know. It can be pickled and sent to another machine.
+
+    Attributes:
+        reader: The scene.
+        bands: Which bands are read, and how they become the C computed with.
+        config: What scores.
+        spatial: What F_spa depends on, once it is known.
+        low, high: The range of the values that count.
+        fill: ``(C,)`` their mean spectrum, given where there is no data.
+        score_left_out: Whether pixels that the user leaves out of the statistics are scored.
+        colours: The three of the C bands that are shown as red, green, blue.
+        thinning: Every n-th row and column is kept of these.
+    """
+
+    reader: Any
+    bands: BandChoice
+    config: DetectConfig
+    spatial: SpatialState | None = None
+    low: float = 0.0
+    high: float = 1.0
+    fill: np.ndarray | None = None
+    score_left_out: bool = False
+    colours: tuple[int, int, int] = (0, 0, 0)
+    thinning: int = 1
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The networks and the detector, made once in each process."""
+        return cached_pipeline(self.config)
+
+    @property
+    def spa_fen(self) -> DeployedSpaFEN:
+        """The spatial branch."""
+        spa = self.pipeline.networks.spa
+        assert isinstance(spa, DeployedSpaFEN)
+        return spa
+
+    def with_range(self, low: float, high: float, fill: np.ndarray) -> Job:
+        """The same job once the range is known.
+
+        Raises:
+            FersError: The range is empty.
+        """
+        if not high > low:
+            raise FersError(
+                f"{self.reader.path}: every value of the chosen bands is {low:g}. A constant cube has no anomalies."
+            )
+        return replace(self, low=low, high=high, fill=fill)
+
+    def read(self, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Values ``(rows, W, C)`` and where there is data ``(rows, W)``; where there is none the values mean nothing."""
+        values, has_data = self.reader.read_valid(rows, list(self.bands.used))
+        values = self.bands.apply(values, has_data)
+        if self.bands.padded:
+            values = np.pad(values, ((0, 0), (0, 0), (0, self.bands.padded)))
+        return values, has_data
+
+
+class BlockValues:
+    """The values of a block and its halo, read once.
+
+    Args:
+        job: The job.
+        block: Which rows.
+        left_out: ``(outer rows, W)`` bool, pixels that the user leaves out of range and statistics.
+    """
+
+    def __init__(self, job: Job, block: Block, left_out: np.ndarray):
+        self.job, self.left_out = job, left_out
+        self.rows = block.outer_rows(job.reader.shape[0], job.pipeline.halo)
+        self.values, self.has_data = job.read(self.rows)
+
+    def raw(self, own: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of some rows of the block: values as read, where there is data, and what the user leaves out."""
+        here = slice(own.start - self.rows.start, own.stop - self.rows.start)
+        return self.values[here], self.has_data[here], self.left_out[here]
+
+    def strip(self, own: Rows) -> Strip:
+        """Some rows of the block as a strip, with as much of the halo as the scene has."""
+        job, halo = self.job, self.job.pipeline.halo
+        outer = Rows(max(own.start - halo, self.rows.start), min(own.stop + halo, self.rows.stop))
+        values, has_data, left_out = self.raw(outer)
+        h = np.empty(values.shape, np.float32)
+        for row, raw in zip(h, values, strict=True):  # row by row: float64 needs twice the memory
+            row[:] = scaled(raw, job.low, job.high)
+        if job.fill is not None:
+            h[~has_data] = scaled(job.fill, job.low, job.high)
+        spatial = job.spatial
+        device = job.pipeline.device
+        return Strip(
+            torch.from_numpy(h).to(device).permute(2, 0, 1)[None],
+            slice(own.start - outer.start, own.stop - outer.start),
+            Where(outer.start, job.reader.shape[0]),
+            None if has_data.all() else torch.from_numpy(~has_data).to(device)[None],
+            torch.from_numpy(left_out).to(device)[None] if left_out.any() else None,
+            None if spatial is None else lambda rows: spatial.features(job.spa_fen, rows),
+        )
+
+    def colours(self, own: Rows) -> np.ndarray:
+        """``(rows, W, 3)`` float32 of some rows, thinned; NaN where there is no data."""
+        values, has_data, _ = self.raw(own)
+        shown = values[..., list(self.job.colours)].astype(np.float32)
+        shown[~has_data] = np.nan
+        return shown[-own.start % self.job.thinning :: self.job.thinning, :: self.job.thinning]

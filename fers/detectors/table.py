@@ -1,0 +1,153 @@
+"""The detectors by name. A new one is one file beside this, and one row of ``DETECTORS``.
+
+The table imports no detector before it is made, so command lines show it without waiting for PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from fers.util.errors import FersError, did_you_mean
+
+if TYPE_CHECKING:
+    from fers.detectors.base import Detector
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of ``DETECTORS``.
+
+    Attributes:
+        place: Where the class is, ``module:Name``. It takes ``seed`` by name if it has random weights.
+        trains_on: What is fitted, and when: ``nothing``; the ``scene`` itself, so results depend on the seed; or
+            ``background`` scenes, before the test, so it needs a checkpoint.
+        fusion: The fusion that fused features get by default: ``by bands`` is A up to 50 bands and B above.
+        cite: Source.
+        unit: What its scores measure, for the colour bar of a map.
+    """
+
+    place: str
+    trains_on: Literal["nothing", "scene", "background"] = "nothing"
+    fusion: Literal["by bands", "B"] = "by bands"
+    cite: str = ""
+    unit: str = "score"
+
+    def load(self) -> Callable[..., Any]:
+        """Import the class, or the function of a user's."""
+        module, _, name = self.place.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+DETECTORS: dict[str, Entry] = {
+    "RX": Entry(
+        "fers.detectors.rx:RX", cite="Reed and Yu, IEEE Trans. ASSP 38(10), 1990", unit="squared Mahalanobis distance"
+    ),
+    "AE": Entry(
+        "fers.detectors.ae:AE", trains_on="scene", fusion="B", cite="Jin, Zhu and Guo, arXiv 2510.18781, section IV-B"
+    ),
+    "LRX": Entry(
+        "fers.detectors.lrx:LRX",
+        cite="Reed and Yu, IEEE Trans. ASSP 38(10), 1990; Kwon, Der and Nasrabadi, Opt. Eng. 42(11), 2003",
+        unit="squared Mahalanobis distance",
+    ),
+    "KRX": Entry("fers.detectors.krx:KRX", cite="Kwon and Nasrabadi, IEEE TGRS 43(2), 2005"),
+    "CRD": Entry("fers.detectors.crd:CRD", cite="Li and Du, IEEE TGRS 53(3), 2015"),
+    "2S-GLRT": Entry(
+        "fers.detectors.glrt:TwoStepGLRT", cite="Liu, Hou, Li, Tao, Orlando and Li, IEEE TNNLS 33(10), 2022"
+    ),
+    "LRX-PC": Entry("fers.detectors.local_pc:LRXPC", cite="this project"),
+    "Auto-AD": Entry(
+        "fers.detectors.auto_ad:AutoAD", trains_on="scene", fusion="B", cite="Wang et al., IEEE TGRS 60, 5503314, 2022"
+    ),
+    "LREN": Entry(
+        "fers.detectors.lren:LREN", trains_on="scene", fusion="B", cite="Jiang et al., AAAI 35(5), 4139-4146, 2021"
+    ),
+}
+"""The detectors by their names in the paper's tables."""
+
+
+def known_name(name: str) -> str:
+    """A detector's name as the table spells it, whatever the case; ``module:Name`` is left as it is.
+
+    Raises:
+        FersError: There is no such detector.
+    """
+    by_lower = {key.lower(): key for key in DETECTORS}
+    if ":" in name or name.lower() in by_lower:
+        return by_lower.get(name.lower(), name)
+    raise FersError(
+        f"--detect {name}: no detector '{name}'.{did_you_mean(name, DETECTORS)} Choose from {', '.join(DETECTORS)}, "
+        "or module:Name of your own."
+    )
+
+
+def find_detector(name: str) -> Entry:
+    """The row of a detector, or one made for a class or function of the user's.
+
+    Args:
+        name: A key of ``DETECTORS`` in any case, or ``module:Name`` of something callable that follows
+            ``fers.detectors.Detector``. A class is made first, with ``seed`` if it takes one; a function is used as it is.
+            The module is looked for in the current folder first, as ``python -m`` does.
+
+    Raises:
+        FersError: There is no such detector.
+    """
+    if (known := known_name(name)) in DETECTORS:
+        return DETECTORS[known]
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    entry = Entry(name, trains_on="scene", fusion="B", cite=name)
+    try:
+        found = entry.load()
+    except (ImportError, AttributeError, ValueError) as error:
+        raise FersError(
+            f"--detect {name}: cannot be imported ({error}). Give module:Name, as Python finds it."
+        ) from error
+    if not callable(found):
+        raise FersError(f"--detect {name}: is not callable. It takes a cube (N, C, H, W) and returns (N, H, W).")
+    return entry
+
+
+def make_detector(name: str, seed: int = 0, options: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> Detector:
+    """Make a detector from what a command line gives.
+
+    Args:
+        name: As ``find_detector`` takes it.
+        seed: Of its random weights, if it has any.
+        options: Its own options by name, as text; each is read as the type of the option's default.
+
+    Raises:
+        FersError: There is no such detector, or an option is unknown or of the wrong type; the message lists those
+            there are.
+
+    Example:
+        >>> make_detector("AE", options={"iterations": "3"}).iterations
+        3
+    """
+    make: Any = find_detector(name).load()
+    given = dict(options)
+    if not inspect.isclass(make):
+        if given:
+            raise FersError(f"--option {next(iter(given))}: {name} is a function and has no options.")
+        return cast("Detector", make)
+    known = {p.name: p for p in inspect.signature(make).parameters.values() if p.kind is not p.VAR_KEYWORD}
+    arguments: dict[str, object] = {"seed": seed} if "seed" in known else {}
+    choices = {key: p.default for key, p in known.items() if key != "seed" and p.default is not p.empty}
+    for key, text in given.items():
+        if key not in choices:
+            has = ", ".join(f"{k}={v}" for k, v in choices.items()) or "none"
+            raise FersError(f"--option {key}={text}: {name} has no such option. It has: {has}.")
+        kind = type(choices[key])
+        try:
+            arguments[key] = (
+                text.lower() in ("1", "true", "yes") if kind is bool else text if kind is type(None) else kind(text)
+            )
+        except ValueError as error:
+            raise FersError(f"--option {key}={text}: {name} needs a value such as {choices[key]}.") from error
+    return make(**arguments)

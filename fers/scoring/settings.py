@@ -1,0 +1,75 @@
+"""The settings: which cubes a detector sees, and how their score maps become one.
+
+A new kind of features is one row of ``SETTINGS``. The table loads no PyTorch, so command lines can show it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+FUSION_A_BANDS = 50  # the paper's choice for RX: fusion A up to this many bands, B above (section IV-C)
+BRANCHES = {"f_spe": "spe_fen", "f_spa": "spa_fen", "aetnet": "aetnet"}  # part of a cube -> the network that makes it
+
+Cube = tuple[str, ...]
+"""A cube as the sum of its parts: ``h``, ``f_spe`` (eq. 4), ``f_spa`` (eq. 8), or ``aetnet``, the cube AETNet makes of H."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A row of ``SETTINGS``.
+
+    Attributes:
+        cubes: What detectors see (eqs. 18, 19, 23).
+        join: How the maps of the cubes become one: by ``product`` of the scaled maps (eqs. 20-22), or as fusion ``C``.
+        ours: Why it stands in no row of the paper; empty for what the paper has.
+        unit: What its scores measure, where that is not what the detector's do.
+    """
+
+    cubes: tuple[Cube, ...]
+    join: Literal["product", "C"] = "product"
+    ours: str = ""
+    unit: str = ""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The branches whose features it takes."""
+        parts = {part for cube in self.cubes for part in cube}
+        return tuple(branch for part, branch in BRANCHES.items() if part in parts)
+
+
+SETTINGS: dict[str, Setting] = {
+    "original": Setting((("h",),)),
+    "spectral": Setting((("h", "f_spe"),)),  # eq. 19
+    "spatial": Setting((("h", "f_spa"),)),  # eq. 18
+    "fused-A": Setting((("h", "f_spa"), ("h", "f_spe")), unit="product of scaled maps"),  # eqs. 18-22
+    "fused-B": Setting((("h", "f_spa", "f_spe"),)),  # eq. 23
+    "fused-C": Setting(
+        (("h", "f_spe"), ("h",)),
+        join="C",
+        ours="Fusion C is this project's own: local statistics of H instead of the spatial branch. The paper has no such row.",
+        unit="sum of log distances",
+    ),
+    "fused-H": Setting(
+        (("h",), ("h", "f_spe")),
+        ours="Fusion H is this project's own: fusion A with the cube itself instead of the spatial branch.",
+        unit="product of scaled maps",
+    ),
+    "aetnet": Setting((("aetnet",),)),  # Table I
+}
+FUSIONS = tuple(name.removeprefix("fused-") for name in SETTINGS if name.startswith("fused-"))
+FEATURES = ("untrained", "fused", *(name for name in SETTINGS if not name.startswith("fused-")))
+WITHOUT_SPATIAL = ("C", "H")  # fusions that need no spatial branch, so they go with features of one branch
+SPATIAL_MODES = ("scene", "window")  # how Spa-FEN sees a large scene; see fers.scoring.spatial
+
+
+def setting_name(features: str, fusion: str | None) -> str:
+    """The key of ``SETTINGS`` for ``--features`` and ``--fusion``; the untrained control is ``spectral``."""
+    if fusion is not None:
+        return f"fused-{fusion}"
+    return "spectral" if features == "untrained" else features
+
+
+def default_fusion(by: str, bands: int) -> str:
+    """The fusion of a detector for so many bands; ``by`` as ``fers.detectors.base.Entry.fusion`` has it."""
+    return "A" if by == "by bands" and bands <= FUSION_A_BANDS else "B"
