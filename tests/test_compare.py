@@ -65,7 +65,9 @@ def test_each_cell_is_what_the_pipeline_gives_and_the_fast_come_first(here, caps
     assert list(table["scene"]) == ["a", "bb"] * 3 and (table["seconds"] > 0).all()
     for labelled in compared_scenes(here / "scenes")[0]:
         scene, truth = labelled.load()
-        pipeline = Pipeline(DetectConfig(scene.bands, "unknown", detect="KRX", features="original", device="cpu"))
+        pipeline = Pipeline(
+            DetectConfig(bands=scene.bands, sensor="unknown", detect="KRX", features="original", device="cpu")
+        )
         score = pipeline.score(normalise(scene, scene.bands))
         assert np.array_equal(found.maps["KRX", scene.name], score)
         row = table[(table["detector"] == "KRX") & (table["scene"] == scene.name)].iloc[0]

@@ -110,9 +110,9 @@ def test_false_colour_takes_the_bands_nearest_to_red_green_and_blue():
     "bands, detect, expected", [(50, "RX", "A"), (51, "RX", "B"), (200, "RX", "B"), (50, "AE", "B")]
 )
 def test_default_fusion(bands, detect, expected):
-    assert DetectConfig(bands, "s", detect=detect).chosen_fusion == expected
-    assert DetectConfig(bands, "s", detect=detect, fusion="A").chosen_fusion == "A"
-    assert DetectConfig(bands, "s", detect=detect, features="spectral").chosen_fusion is None
+    assert DetectConfig(bands=bands, sensor="s", detect=detect).chosen_fusion == expected
+    assert DetectConfig(bands=bands, sensor="s", detect=detect, fusion="A").chosen_fusion == "A"
+    assert DetectConfig(bands=bands, sensor="s", detect=detect, features="spectral").chosen_fusion is None
 
 
 @pytest.mark.parametrize(
@@ -125,4 +125,4 @@ def test_default_fusion(bands, detect, expected):
     ],
 )
 def test_a_maps_colour_bar_says_what_it_measures(detect, settings, unit):
-    assert DetectConfig(200, "s", detect=detect, **settings).unit == unit
+    assert DetectConfig(bands=200, sensor="s", detect=detect, **settings).unit == unit

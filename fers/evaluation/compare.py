@@ -144,7 +144,7 @@ def compare(
     labelled, sensor = compared_scenes(scenes) if isinstance(scenes, (str, Path)) else (list(scenes), "unknown")
     settings = {"sensor": sensor, "features": "original", **settings}
     names = _ordered(detectors)
-    DetectConfig(bands or 1, detect=names[0], **settings)  # settings that do not fit together end here
+    DetectConfig(bands=bands or 1, detect=names[0], **settings)  # settings that do not fit together end here
     result = CompareResult()
     width = max(10, *(len(name) + 2 for name in names)), max(10, *(len(one.name) + 2 for one in labelled))
     tqdm.write(_line(width, "detector", "scene", {key: key for key in (*SCENE_MEASURES, "seconds")}))
@@ -253,7 +253,7 @@ class _Cells:
         from fers.scoring.pipeline import DetectConfig, Pipeline
 
         if bands not in self.pipelines:
-            pipeline = Pipeline(DetectConfig(bands, detect=self.name, **self.settings))
+            pipeline = Pipeline(DetectConfig(bands=bands, detect=self.name, **self.settings))
             module, own, _ = self.name.partition(":")
             code = sys.modules[module if own else find_detector(self.name).make.__module__].__file__
             config = {**full_config(pipeline), "code": sha256_of(code) if code else ""}
@@ -304,8 +304,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     parser = Parser(prog="fers compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, CompareOptions)
-    options = read_options(CompareOptions, parser.parse_args(arguments))
-    return run(lambda: _work(options), how_to_resume="run the same command again")
+    given = parser.parse_args(arguments)
+    return run(lambda: _work(read_options(CompareOptions, given)), how_to_resume="run the same command again")
 
 
 def _work(options: CompareOptions) -> None:
