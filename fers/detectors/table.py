@@ -152,4 +152,4 @@ def make_detector(
             )
         except ValueError as error:
             raise FersError(f"--option {key}={text}: {name} needs a value such as {choices[key]}.") from error
-    return make(**arguments)
+    return cast("Detector", make(**arguments))
