@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -210,7 +211,8 @@ def test_two_processes_have_the_loss_curve_of_one_and_end_with_the_same_weights(
     script = tmp_path / "two.py"
     script.write_text(TWO_PROCESSES)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    done = subprocess.run([*launch, str(tmp_path / "two")], capture_output=True, text=True, timeout=300)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*launch, str(tmp_path / "two")], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     monkeypatch.setattr(sys, "argv", ["two.py", str(tmp_path / "one")])
     runpy.run_path(str(script))

@@ -289,21 +289,16 @@ class LREN:
 
         Args:
             cube: ``(N, C, H, W)`` of any range.
-            left_out: ``(N, H, W)`` bool: pixels that have no part in anything, as no pixel depends on its place.
+            left_out: ``(N, H, W)`` bool: pixels that have no part in training, dictionary and the others' representation.
 
         Returns:
-            ``(N, H, W)`` float32, >= 0, NaN where a pixel is left out. Higher is more anomalous.
+            ``(N, H, W)`` float32, >= 0. Higher is more anomalous.
 
         Raises:
             ValueError: The cube has another number of axes, holds NaN or infinity, or is too small for its clusters.
         """
         if cube.ndim != 4:
             raise ValueError(f"LREN takes cubes N x C x H x W; got {tuple(cube.shape)}.")
-        if left_out is not None:
-            scores = cube.new_full((len(cube), *cube.shape[2:]), torch.nan, dtype=torch.float32)
-            for image, out, score in zip(cube, left_out, scores, strict=True):
-                score[~out] = self(image[None, :, None, ~out])[0, 0]
-            return scores
         if not cube.isfinite().all():
             raise ValueError("LREN: the cube holds NaN or infinity. Fill or cut away these pixels first.")
         if cube[0, 0].numel() <= self.latent:
@@ -315,7 +310,8 @@ class LREN:
             raise ValueError("LREN: every pixel of an image has the same spectrum. It has no anomalies: leave it out.")
         with torch.inference_mode(False), torch.enable_grad():
             images = tqdm(cube.clone().split(1), "LREN", unit="scene", disable=None if len(cube) > 1 else True)
-            return torch.stack([self._score(image) for image in images])
+            outs = [None] * len(cube) if left_out is None else list(left_out)
+            return torch.stack([self._score(image, out) for image, out in zip(images, outs, strict=True)])
 
     def train(self, x: torch.Tensor) -> Iterator[tuple[LRENNetwork, torch.Tensor]]:
         """Train networks on pixels; gradients must be switched on.
@@ -350,33 +346,43 @@ class LREN:
                 losses.append(loss.detach())
             yield network, torch.stack(losses).mean()
 
-    def _score(self, image: torch.Tensor) -> torch.Tensor:
-        x = standardise(image)
+    def _score(self, image: torch.Tensor, left_out: torch.Tensor | None) -> torch.Tensor:
+        counts = slice(None) if left_out is None else ~left_out.flatten()
+        x = standardise(image, counts)
         with tqdm(total=self.epochs, desc="LREN", unit="epoch", disable=None, leave=False) as bar:
-            for network, _ in self.train(x):  # noqa: B007  (the last one is wanted)
+            for network, _ in self.train(x[counts]):  # noqa: B007  (the last one is wanted)
                 bar.update()
         with torch.no_grad():
             z, _, gamma = network(x)
-            dictionary = z[dictionary_pixels(gamma)].T
-            error = low_rank_representation(z.T, dictionary, self.lambda_).error
-        return torch.linalg.vector_norm(error, dim=0).view(image.shape[-2:]).float()
+            dictionary = z[counts][dictionary_pixels(gamma[counts])].T
+            scores = self._errors(z[counts], dictionary)
+            if left_out is not None:
+                everywhere = self._errors(z, dictionary)
+                everywhere[counts] = scores
+                scores = everywhere
+        return scores.view(image.shape[-2:]).float()
+
+    def _errors(self, z: torch.Tensor, dictionary: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.vector_norm(low_rank_representation(z.T, dictionary, self.lambda_).error, dim=0)
 
 
-def standardise(image: torch.Tensor) -> torch.Tensor:
+def standardise(image: torch.Tensor, counts: torch.Tensor | slice = slice(None)) -> torch.Tensor:
     """An image's pixels, each band with mean 0 and (population) standard deviation 1; a constant band becomes 0.
 
     The authors scale the whole cube to [0, 1] first, which changes nothing after this.
 
     Args:
         image: ``(1, B, H, W)``.
+        counts: ``(H W,)`` bool, the pixels that mean and deviation are of; all by default.
 
     Returns:
         ``(H W, B)`` float32.
     """
     bands = image[0].double().flatten(1)
-    centred = bands - bands.mean(1, keepdim=True)
-    constant = bands.amax(1, keepdim=True) == bands.amin(1, keepdim=True)
-    standardised = centred / bands.std(1, correction=0, keepdim=True)
+    used = bands[:, counts]
+    centred = bands - used.mean(1, keepdim=True)
+    constant = used.amax(1, keepdim=True) == used.amin(1, keepdim=True)
+    standardised = centred / used.std(1, correction=0, keepdim=True)
     return torch.where(constant, torch.zeros_like(centred), standardised).T.float().contiguous()
 
 

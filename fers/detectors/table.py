@@ -150,4 +150,4 @@ def make_detector(name: str, seed: int = 0, options: Mapping[str, str] | Iterabl
             )
         except ValueError as error:
             raise FersError(f"--option {key}={text}: {name} needs a value such as {choices[key]}.") from error
-    return make(**arguments)
+    return cast("Detector", make(**arguments))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fers.detectors.table import DETECTORS, find_detector, known_name
-from fers.scenes.normalise import NoData
 from fers.scoring.settings import FEATURES, FUSIONS, SETTINGS, WITHOUT_SPATIAL, Setting, default_fusion, setting_name
 from fers.util.commandline import device, natural, positive
 from fers.util.errors import FersError
 from fers.util.options import option
 from fers.util.paths import checkpoint_folder
+
+if TYPE_CHECKING:
+    from fers.scenes.normalise import NoData
 
 PRECISIONS = ("fp32", "bf16")
 

@@ -179,7 +179,7 @@ class Pipeline:
                 left_out = self._left_out(strip, number, strip.inner)
                 where = Where(strip.where.row + strip.inner.start, strip.where.height)
                 found.append(detector.collect(self._cube(strip, number, strip.inner), left_out, where))
-        if self.cubes[-1] == ("h",) and isinstance(found[-1], Moments):
+        if found and self.cubes[-1] == ("h",) and isinstance(found[-1], Moments):
             return [*found, found[-1]]
         out = _statistics_leave_out(("h",), _rows(strip.no_data, strip.inner), _rows(strip.masked, strip.inner))
         return [*found, Moments.of(strip.h[:, :, strip.inner], out)]

@@ -39,9 +39,7 @@ def score(scene: Scene | np.ndarray, bands: int | None = None, **options: Any) -
     if not isinstance(scene, Scene):
         scene = Scene("array", scene, Path("array"))
     bands = bands or scene.bands
-    method = default_method(
-        *(options.pop(name, None) for name in ("features", "fusion")), options.get("checkpoint_dir")
-    )
+    method = default_method(options.pop("features", None), options.pop("fusion", None), options.get("checkpoint_dir"))
     config = DetectConfig(bands, **(method | options))
     h = normalise(scene, bands, config.start_band, nodata=config.nodata)
     left_out = ~usable_pixels(scene, bands, config.start_band) if config.nodata == "mask" else None

@@ -1,0 +1,122 @@
+"""One scene with a hole through every entry: the same map; a detector that cannot leave pixels out refuses everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+from conftest import ROOT, run_had100, write_had100
+
+import fers
+from fers.detectors import DETECTORS, make_detector
+from fers.detectors.base import takes_left_out
+
+QUICK = {"AE": "iterations=5", "Auto-AD": "iterations=3", "LREN": "epochs=3", "KRX": "samples=200"}
+WINDOWS = {
+    "LRX": ("inner=3", "outer=9"),
+    "CRD": ("inner=3", "outer=7"),
+    "2S-GLRT": ("inner=3", "outer=9"),
+    "LRX-PC": ("outer=21",),
+}
+SETTINGS = {
+    "original": ("--features", "original"),
+    "fused-C": ("--features", "untrained", "--fusion", "C", "--backbone", "random"),
+}
+BANDS = 10
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory) -> Path:
+    """A data set of one scene with a hole in HAD100's layout; the cube, the truth, and where there is no data beside it."""
+    folder = write_had100(tmp_path_factory.mktemp("hole"), names=("a",), shape=(45, 40, BANDS))
+    rng = np.random.RandomState(3)
+    cube = (rng.normal(size=(45, 40, BANDS)) @ rng.normal(size=(BANDS, BANDS))).astype(np.float32)
+    truth = np.zeros((45, 40), bool)
+    truth[30:32, 12:14] = truth[8, 30] = True
+    cube[truth] += 3
+    cube[15:20, 10:20] = np.nan
+    np.save(folder / "test" / "aviris_ng" / "a.npy", cube)
+    write_truth(folder / "ground_truth" / "aviris_ng" / "a.png", truth)
+    scipy.io.savemat(folder / "abu-a-1.mat", {"data": cube, "map": truth.astype(np.uint8)})
+    return folder
+
+
+def write_truth(path: Path, truth: np.ndarray) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.stack([0 * truth, 255 * truth, 0 * truth], axis=2).astype(np.uint8)).save(path)
+
+
+def options_of(name: str) -> list[str]:
+    return [*WINDOWS.get(name, ()), *([QUICK[name]] if name in QUICK else [])]
+
+
+def score_maps(scene: Path, out: Path, name: str, setting: str) -> dict[str, np.ndarray]:
+    """The score map by each entry."""
+    given = options_of(name)
+    cube_file = scene / "test" / "aviris_ng" / "a.npy"
+    arguments = ["--detect", name, *SETTINGS[setting], "--nodata", "mask", "--no_maps", "--device", "cpu"]
+    arguments += [part for text in given for part in ("--option", text)]
+    found = {}
+    assert run_had100(scene, out / "test", *arguments) == 0
+    found["test.py"] = np.load(out / "test" / "scores" / "a.npy")
+    abu = fers_abu().main(
+        [
+            "--data_path",
+            str(scene),
+            "--scenes",
+            "all",
+            "--input_channel",
+            str(BANDS),
+            "--save_dir",
+            str(out / "abu"),
+            *arguments,
+        ]
+    )
+    assert abu == 0
+    found["FERS_ABU/test.py"] = np.load(out / "abu" / "scores" / "a-1.npy")
+
+    features = (
+        {"features": "original"}
+        if setting == "original"
+        else {"features": "untrained", "fusion": "C", "backbone": "random"}
+    )
+    settings = {"detect": name, "options": dict(text.split("=") for text in given), "device": "cpu", **features}
+    found["fers.score"] = fers.score(fers.read_scene(cube_file), nodata="mask", **settings)
+    result = fers.detect(cube_file, bands="all", **settings)
+    found["fers.detect"] = result.score
+    background = fers.detect(cube_file, bands="all", memory="1.2GB", workers=1, **settings)
+    np.testing.assert_array_equal(background.score, result.score)
+    return found
+
+
+def fers_abu():
+    import importlib.util
+
+    specification = importlib.util.spec_from_file_location("abu_script", ROOT / "FERS_ABU" / "test.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("name", DETECTORS)
+def test_every_entry_gives_the_same_map_or_refuses(scene, tmp_path, capsys, name, setting):
+    if not takes_left_out(make_detector(name)):
+        arguments = ["--detect", name, *SETTINGS[setting], "--nodata", "mask", "--no_maps"]
+        assert run_had100(scene, tmp_path, *arguments) == 2
+        error = capsys.readouterr().err
+        assert "a.npy" in error and "cannot leave pixels out, and" in error
+        with pytest.raises(fers.FersError, match="cannot leave pixels out"):
+            fers.detect(scene / "test" / "aviris_ng" / "a.npy", bands="all", detect=name, features="original")
+        return
+    maps = score_maps(scene, tmp_path, name, setting)
+    expected = maps.pop("fers.score")
+    hole = np.zeros((45, 40), bool)
+    hole[15:20, 10:20] = True
+    assert np.isnan(expected[hole]).all()
+    assert np.isfinite(expected[~hole]).all()
+    for entry, found in maps.items():
+        np.testing.assert_allclose(found, expected, atol=1e-6 * np.nanmax(np.abs(expected)), err_msg=entry)
