@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from fers.detectors import DETECTORS
     from fers.detectors.background import Background
     from fers.detectors.rx import rx_array as rx
-    from fers.evaluation.metrics import auc
+    from fers.evaluation.compare import compare
+    from fers.evaluation.metrics import auc, measures
     from fers.networks import SpaFEN, SpeFEN, load_checkpoint
     from fers.scenes import LabelledScene, Scene, SceneError, normalise, read_mask, read_scene
     from fers.scoring.config import DetectConfig
@@ -44,8 +45,10 @@ _HOMES = {
     "SpaFEN": "fers.networks",
     "SpeFEN": "fers.networks",
     "auc": "fers.evaluation.metrics",
+    "compare": "fers.evaluation.compare",
     "detect": "fers.detection.detect",
     "load_checkpoint": "fers.networks",
+    "measures": "fers.evaluation.metrics",
     "normalise": "fers.scenes",
     "read_mask": "fers.scenes",
     "read_scene": "fers.scenes",
@@ -83,8 +86,10 @@ __all__ = [
     "SpaFEN",
     "SpeFEN",
     "auc",
+    "compare",
     "detect",
     "load_checkpoint",
+    "measures",
     "normalise",
     "read_mask",
     "read_scene",

@@ -212,7 +212,9 @@ def test_two_processes_have_the_loss_curve_of_one_and_end_with_the_same_weights(
     script.write_text(TWO_PROCESSES)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*launch, str(tmp_path / "two")], env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [*launch, str(tmp_path / "two")], env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     monkeypatch.setattr(sys, "argv", ["two.py", str(tmp_path / "one")])
     runpy.run_path(str(script))
