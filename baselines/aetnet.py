@@ -30,7 +30,7 @@ def random_masks(count: int, draws: np.random.RandomState, height: int = 64, wid
     rounds, each 4-neighbour of the target joins with probability 1/2, in scan order, while the area is not reached.
 
     Args:
-        count: Masks to draw.
+        count: Number of masks.
         draws: The generator; the masks depend on nothing else.
         height, width: Multiples of 8, px.
 
@@ -119,23 +119,22 @@ class AETNetStage(Stage):
     number of the step only, which is kept with the weights: a resumed run draws what the interrupted one would have.
 
     Args:
-        network: The network.
-        seed: Of masks, turns and flips.
+        network: What is trained.
+        seed: Decides masks, turns and flips.
     """
 
-    TERMS = ("msgms", "decay")
     checkpoint = "aetnet.safetensors"
     steps: torch.Tensor
 
     def __init__(self, network: AETNet, seed: int = 60):
-        super().__init__(self.TERMS)
+        super().__init__()
         self.network = network
         self.seed = seed
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     @property
     def branch(self) -> AETNet:
-        """All of it."""
+        """The whole network."""
         return self.network
 
     def loss(self, h: torch.Tensor) -> tuple[torch.Tensor, Terms]:

@@ -10,15 +10,15 @@ import torch
 from scipy.ndimage import label
 
 from baselines.aetnet import AETNetStage, gradient_magnitude, grow_targets, msgms_loss, msgms_terms, random_masks
-from baselines.train import main
+from baselines.train import AETNetOptions, main
 from fers.detectors import RX
 from fers.networks import CheckpointError, CheckpointInfo, save_checkpoint
 from fers.networks.aetnet import AETNet, load_aetnet
 from fers.networks.backbones import state_hash
 from fers.scoring.pipeline import DetectConfig, Pipeline
-from fers.training.config import TrainConfig
 from fers.training.device import make_accelerator
 from fers.training.loop import Trainer
+from fers.training.resume import RunFolder
 
 
 def by_rule(network: AETNet) -> None:
@@ -198,8 +198,8 @@ def test_training_moves_every_weight_and_the_checkpoint_brings_the_network_back(
     stage = AETNetStage(AETNet(3, seed=1))
     before = {key: value.clone() for key, value in stage.network.state_dict().items()}
     info = CheckpointInfo("aetnet", 3, "aviris", "released", "none", state_hash({}))
-    config = TrainConfig(tmp_path, epochs=3, batch_size=4, lr=1e-3, betas=(0.9, 0.999))
-    Trainer(stage, config, make_accelerator(device="cpu"), info).fit(patches())
+    folder = RunFolder(tmp_path, AETNetOptions(epochs=3, batch_size=4, lr=1e-3))
+    Trainer(stage, folder, make_accelerator(device="cpu"), info).fit(patches())
     assert int(stage.steps) == 3
     assert not any(torch.equal(value, before[key]) for key, value in stage.network.state_dict().items())
     loaded = load_aetnet(str(tmp_path / stage.checkpoint), bands=3)

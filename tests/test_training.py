@@ -21,10 +21,11 @@ import train_FERS.train as stage2
 from fers.networks import CheckpointInfo, SpaFEN, SpeFEN, load_checkpoint, save_checkpoint
 from fers.networks.backbones import backbone_state, frozen_layers, state_hash
 from fers.networks.checkpoint import save_backbones
-from fers.training.config import TrainConfig, TrainingError
 from fers.training.device import make_accelerator
 from fers.training.loop import _LOOK_EVERY, EpochOrder, Trainer
+from fers.training.options import TrainingError, TrainOptions
 from fers.training.recipe import PAPER, RELEASED
+from fers.training.resume import RunFolder
 from fers.training.stage import Stage
 from train_FERD.network import FERD
 from train_FERS.network import FRN
@@ -67,9 +68,9 @@ def points(n: int) -> list[torch.Tensor]:
 def run_line(folder: Path, epochs: int, stage: Stage | None = None, score=None, **changes) -> Stage:
     """Train a Line on 18 points, in steps of four, and five held out."""
     stage = stage or Line()
-    config = TrainConfig(folder, epochs, batch_size=4, **changes)
+    run_folder = RunFolder(folder, TrainOptions(epochs=epochs, batch_size=4, **changes))
     info = CheckpointInfo("spe_fen", BANDS, "none", "paper", "random:0", "0" * 64)
-    Trainer(stage, config, make_accelerator(device="cpu"), info, score).fit(points(18), points(5))
+    Trainer(stage, run_folder, make_accelerator(device="cpu"), info, score).fit(points(18), points(5))
     return stage
 
 
@@ -147,7 +148,8 @@ class Normed(Stage):
 def test_the_held_out_loss_normalises_as_training_does_and_leaves_the_running_statistics_alone(tmp_path):
     data = list(100 + torch.randn(4, 2, 5, 5, generator=torch.Generator().manual_seed(0)))
     stage = Normed()
-    Trainer(stage, TrainConfig(tmp_path, 1, lr=0.0, batch_size=4), make_accelerator(device="cpu")).fit(data, data)
+    folder = RunFolder(tmp_path, TrainOptions(epochs=1, lr=0.0, batch_size=4))
+    Trainer(stage, folder, make_accelerator(device="cpu")).fit(data, data)
     [entry] = log(tmp_path)
     assert entry["held_out"]["loss"] == pytest.approx(entry["loss"], rel=1e-5)  # with running statistics, about 100^2
     assert torch.allclose(stage.norm.running_mean, 0.1 * torch.stack(data).mean((0, 2, 3)))
@@ -156,7 +158,8 @@ def test_the_held_out_loss_normalises_as_training_does_and_leaves_the_running_st
 
 def test_fewer_patches_than_a_batch_is_refused(tmp_path):
     with pytest.raises(TrainingError, match="18 training patches are fewer than one batch of 4"):
-        Trainer(Line(), TrainConfig(tmp_path, 1, batch_size=40), make_accelerator(device="cpu")).fit(points(18))
+        folder = RunFolder(tmp_path, TrainOptions(batch_size=40))
+        Trainer(Line(), folder, make_accelerator(device="cpu")).fit(points(18))
 
 
 def test_every_epoch_has_its_own_order_of_all_patches():
@@ -171,11 +174,11 @@ from pathlib import Path
 import torch
 from torch import nn
 from fers.networks.backbones import Branch
-from fers.training.config import TrainConfig
 from fers.training.device import make_accelerator
 from fers.training.loop import Trainer
+from fers.training.options import TrainOptions
+from fers.training.resume import RunFolder
 from train_FERS.network import FRN
-from train_FERS.stage import Stage2
 from train_FERS.stage import Stage2
 
 class Student(Branch):
@@ -194,13 +197,13 @@ torch.manual_seed(0)
 stage = Stage2(Student(6), nn.Conv2d(6, 6, 1))  # no batch norm: all of the coupling is in L_cc and L_var
 generator = torch.Generator().manual_seed(1)
 data = [(torch.rand(6, 8, 8, generator=generator), torch.rand(6, 8, 8, generator=generator)) for _ in range(16)]
-Trainer(stage, TrainConfig(folder / "plain", 3, batch_size=8), accelerator).fit(data)
+Trainer(stage, RunFolder(folder / "plain", TrainOptions(epochs=3, batch_size=8)), accelerator).fit(data)
 
 if accelerator.num_processes > 1:
     torch.manual_seed(accelerator.process_index)  # what each process draws for itself must not matter
     stage = Stage2(Student(8), FRN(8))
     data = [(torch.rand(8, 8, 8), torch.rand(8, 8, 8)) for _ in range(8)]
-    Trainer(stage, TrainConfig(folder / "normed", 2, batch_size=4), accelerator).fit(data)
+    Trainer(stage, RunFolder(folder / "normed", TrainOptions(epochs=2, batch_size=4)), accelerator).fit(data)
     trained = {k: v.detach() for k, v in stage.named_parameters()}
     torch.save(trained, folder / f"rank{accelerator.process_index}.pt")
 """
@@ -346,7 +349,9 @@ def test_what_cannot_be_trained_says_why(background, teacher, tmp_path, capsys):
     assert "fewer than one batch of 64" in capsys.readouterr().err
     assert stage2.main(options(background, teacher, tmp_path / "run", "--device", "cuda:99")) == 2
     assert "--device cuda:99: not usable here" in capsys.readouterr().err
-    for wrong in (["--losses", "cc,dice"], ["--sensor", "../x"], ["--device", "tpu"], ["--resume", "--overwrite"]):
+    assert stage2.main(options(background, teacher, tmp_path / "run", "--resume", "--overwrite")) == 2
+    assert "--resume and --overwrite: give one of them" in capsys.readouterr().err
+    for wrong in (["--losses", "cc,dice"], ["--sensor", "../x"], ["--device", "tpu"], ["--lr", "inf"]):
         with pytest.raises(SystemExit) as stop:
             stage2.main(options(background, teacher, tmp_path / "run", *wrong))
         assert stop.value.code == 2
@@ -369,6 +374,23 @@ def test_scripts_run_from_their_own_folder():
     for process in running:
         output, _ = process.communicate(timeout=120)
         assert process.returncode == 0 and "--recipe" in output and "torchrun" in output
+
+
+WITHOUT_EXTRAS = """
+import importlib, sys
+sys.modules.update(dict.fromkeys(("accelerate", "tensorboard", "pytorch_msssim")))
+sys.exit(sum(importlib.import_module(name).main(words.split()) for name, words in (
+    ("train", "--stage all"), ("train_FERD.train", ""), ("train_FERS.train", ""), ("baselines.train", "aetnet"))))
+"""
+
+
+def test_without_the_packages_of_training_each_script_says_what_to_install():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], capture_output=True, text=True, timeout=120)
+    sentence = (
+        "error: training needs accelerate, tensorboard, pytorch_msssim, not installed here. "
+        "Install it: pip install 'fers-had[train]'"
+    )
+    assert (done.returncode, done.stderr.splitlines()) == (4 * 2, 4 * [sentence])
 
 
 def test_recipes_are_those_of_paper_and_released_code():

@@ -8,11 +8,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
 
-from fers.training.config import PRECISIONS, TrainingError
+from fers.training.options import MIXED_PRECISION, TrainingError
 
 
 def make_accelerator(precision: str = "fp32", device: str = "auto") -> Accelerator:
-    """The accelerator of this process, alone or one of those that ``torchrun`` or ``accelerate launch`` started.
+    """The accelerator of this process, the only one or one of those that ``torchrun`` or ``accelerate launch`` started.
 
     Args:
         precision: ``fp32``, ``bf16`` or ``fp16``.
@@ -32,7 +32,7 @@ def make_accelerator(precision: str = "fp32", device: str = "auto") -> Accelerat
             raise TrainingError(f"--device {device}: not usable here ({reason}). Take auto or cpu.") from error
     try:
         return Accelerator(
-            mixed_precision=PRECISIONS[precision],
+            mixed_precision=MIXED_PRECISION[precision],
             cpu=device == "cpu",
             dataloader_config=DataLoaderConfiguration(split_batches=True),
         )
