@@ -20,7 +20,7 @@ Extremes = tuple[torch.Tensor, torch.Tensor]  # the least and the greatest of ea
 
 
 class Block(Protocol):
-    """What is used here of ``fers.fast.deploy.ValidBottleneck``."""
+    """The part of ``fers.fast.deploy.ValidBottleneck`` that is used here."""
 
     conv1: nn.Conv2d
     conv2: nn.Conv2d
@@ -32,7 +32,7 @@ class Block(Protocol):
 
 
 class Bound(nn.Module):
-    """The most that each channel of a convolution can be, from the extremes of its input.
+    """Upper bound of each channel of a convolution, from the extremes of its input.
 
     Each weight meets at most the highest and at least the lowest value of its input channel (interval arithmetic).
 
@@ -79,7 +79,7 @@ class ActiveChannels(nn.Module):
         self.middle = Bound(fpl[0])
 
     def forward(self, x: torch.Tensor, blocks: Iterable[Block], fpl: Sequence[nn.Conv2d]) -> torch.Tensor:
-        """What the CWL gave, with its border, to F_spe: as ``blocks`` and ``fpl`` would, one after the other."""
+        """Turn the CWL's output, with its border, into F_spe: as ``blocks`` and ``fpl`` would, one after the other."""
         for bounds, block in zip(self.blocks, blocks, strict=True):
             x = _bottleneck(x, block, bounds)
         x, extremes = _drop_trailing_zeros(x)
@@ -173,7 +173,7 @@ def _parameter(tensor: torch.Tensor) -> nn.Parameter:
 
 
 def _upper_bound(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
-    """``(N, K)``: the most that the channels can be, image by image."""
+    """Upper bounds of the channels, image by image, ``(N, K)``."""
     return Bound(conv)(x.amin((2, 3)), x.amax((2, 3)))
 
 

@@ -31,10 +31,8 @@ from fers.util.errors import FersError
 from fers.util.paths import home
 
 BACKBONE_FILE = "backbone.safetensors"
-_SUFFIXES = (".safetensors", ".pth", ".pt")
-
-
-MAX_WEIGHT = 1e6  # beyond it nothing that was trained has a value: the file is damaged
+_WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
+MAX_WEIGHT = 1e6  # no trained network has larger values: the file is damaged
 
 
 class BackboneError(FersError):
@@ -42,12 +40,12 @@ class BackboneError(FersError):
 
 
 class Branch(nn.Module):
-    """A network that is deployed: trained layers around frozen layers of torchvision.
+    """Base of the networks that are deployed: trained layers around frozen layers of torchvision.
 
     Attributes:
         ARCHITECTURE: torchvision's name of the network that the frozen layers are from.
         FROZEN: The names of these layers there, in order.
-        PREFIX: What the keys of the frozen layers start with in the branch's own state dict.
+        PREFIX: Start of the frozen layers' keys in the branch's own state dict.
         bands: C.
         adapt_batch_norm: Whether the running statistics of the frozen batch norms adapt in training.
     """
@@ -116,11 +114,11 @@ def backbone_state(architecture: str, layers: tuple[str, ...], source: str) -> d
         return {}
     expected = frozen_layers(architecture, layers).state_dict()
     if source == "imagenet":
-        return _select(_imagenet(architecture), expected, architecture, f"torchvision's {architecture}")
+        return select_layers(_imagenet(architecture), expected, architecture, f"torchvision's {architecture}")
     if source == "random" or source.startswith("random:"):
         return _random(expected, architecture, random_seed(source))
     path = _file_for(Path(source), architecture)
-    return _select(read_state(path), expected, architecture, str(path))
+    return select_layers(read_state(path), expected, architecture, str(path))
 
 
 def random_seed(source: str) -> int:
@@ -200,10 +198,14 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
-def _select(
+def select_layers(
     state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], architecture: str, where: str
 ) -> dict[str, torch.Tensor]:
-    """The expected keys out of a state dict, which may name its network (``resnet34.layer1...``) or not."""
+    """Pick the expected keys from a state dict, which may name its network (``resnet34.layer1...``) or not.
+
+    Raises:
+        BackboneError: A tensor is missing, of another shape, or damaged; the message begins with ``where``.
+    """
     prefix = f"{architecture}."
     chosen, missing = {}, []
     for key, like in expected.items():
@@ -272,7 +274,7 @@ def _imported(architecture: str) -> list[Path]:
 def _file_for(path: Path, architecture: str) -> Path:
     if not path.is_dir():
         return path
-    named = [p for p in sorted(path.iterdir()) if p.name.startswith(architecture) and p.suffix in _SUFFIXES]
+    named = [p for p in sorted(path.iterdir()) if p.name.startswith(architecture) and p.suffix in _WEIGHT_SUFFIXES]
     for candidate in [path / BACKBONE_FILE, *named]:
         if candidate.is_file():
             return candidate

@@ -11,7 +11,6 @@ Without the third, the frozen layers are found as the metadata says (ImageNet fr
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
@@ -35,10 +34,9 @@ from fers.networks.backbones import (
 from fers.networks.info import CheckpointError, CheckpointInfo
 from fers.networks.spa_fen import SpaFEN
 from fers.networks.spe_fen import SpeFEN
-from fers.util.files import atomic_path
+from fers.util.files import atomic_path, sha256_of
 from fers.util.paths import PACKAGE, home, shipped_checkpoints
 
-BRANCHES: Mapping[str, Callable[..., SpeFEN | SpaFEN]] = {"spe_fen": SpeFEN, "spa_fen": SpaFEN}
 AnyBranch = TypeVar("AnyBranch", bound=Branch)
 SUMS_FILE = "SHA256SUMS"
 
@@ -47,7 +45,7 @@ def save_checkpoint(network: Branch, path: str | Path, info: CheckpointInfo) -> 
     """Write a branch's trained tensors, whole or not at all.
 
     Args:
-        network: A SpeFEN or SpaFEN.
+        network: Such as a SpeFEN or SpaFEN.
         path: The file to write, ``.safetensors``.
         info: Its metadata.
 
@@ -64,7 +62,7 @@ def save_checkpoint(network: Branch, path: str | Path, info: CheckpointInfo) -> 
 
 
 def save_backbones(path: str | Path, states: dict[str, dict[str, torch.Tensor]]) -> Path:
-    """Write frozen layers beside checkpoints: ``states`` maps an architecture to its state dict."""
+    """Write ``backbone.safetensors``; ``states`` maps an architecture to the state dict of its frozen layers."""
     tensors = {f"{arch}.{key}": value.contiguous() for arch, state in states.items() for key, value in state.items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"format": "fers-backbone-1"})
@@ -74,8 +72,9 @@ def save_backbones(path: str | Path, states: dict[str, dict[str, torch.Tensor]])
 def load_checkpoint(
     path: str | Path, bands: int | None = None, backbone: str | None = None
 ) -> tuple[SpeFEN | SpaFEN, CheckpointInfo]:
-    """Rebuild a Spe-FEN or Spa-FEN: ``load_branch`` of these two, which has arguments, result and errors."""
-    return load_branch(path, BRANCHES, bands, backbone)
+    """Rebuild a Spe-FEN or Spa-FEN; ``load_branch`` describes arguments, result and errors."""
+    branches: Mapping[str, Callable[..., SpeFEN | SpaFEN]] = {"spe_fen": SpeFEN, "spa_fen": SpaFEN}
+    return load_branch(path, branches, bands, backbone)
 
 
 def load_branch(
@@ -122,14 +121,14 @@ def load_branch(
         raise CheckpointError(f"{path}: holds a {info.branch}; expected {' or '.join(branches)}. Give another file.")
     network = branches[info.branch](info.bands, backbone=None)
     network.adapt_batch_norm = info.branch == "spa_fen" and any(key.startswith(network.PREFIX) for key in tensors)
-    _check_tensors(path, tensors, network.trained_state())
+    check_tensors(path, tensors, network.trained_state())
     load_frozen(network.backbone_layers(), _frozen_state(network, path, info, backbone))
     network.load_state_dict(tensors, strict=False)
     return network.eval(), info
 
 
 def checkpoint_folder(sensor: str, bands: int) -> Path:
-    """The default folder of a setting's checkpoints: one's own if there is one, else what is shipped."""
+    """The default checkpoint folder for a sensor and its bands: one's own if there is one, else what is shipped."""
     own = home() / "checkpoints" / f"{sensor}_{bands}"
     return own if own.is_dir() else shipped_checkpoints() / own.name
 
@@ -160,15 +159,15 @@ def is_shipped(path: str | Path) -> bool:
 
 
 def install_checkpoint(trained: Path, folder: Path, architecture: str, frozen: dict[str, torch.Tensor] | None) -> Path:
-    """Copy a trained branch to its checkpoint folder, and see to it that it loads there.
+    """Copy a trained branch to its checkpoint folder, so that it loads there.
 
     A shipped file that is replaced is no longer shipped: its line in ``SHA256SUMS`` goes.
 
     Args:
         trained: The branch's .safetensors.
         folder: The checkpoint folder. A ``backbone.safetensors`` in it must hold the frozen layers of this branch or none.
-        architecture: Of the frozen layers.
-        frozen: They themselves if they came from a file, to be kept beside the branch; None where the metadata is enough.
+        architecture: torchvision's name of the network that has the frozen layers.
+        frozen: The frozen layers, if they came from a file, to be kept with the branch; None where the metadata is enough.
 
     Returns:
         The copy.
@@ -196,11 +195,6 @@ def install_checkpoint(trained: Path, folder: Path, architecture: str, frozen: d
     return copy
 
 
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file's bytes: which checkpoint a result was made with."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
 def git_revision() -> str:
     """The commit the code is at, with ``-dirty`` for uncommitted changes; empty outside a checkout."""
     try:
@@ -210,19 +204,20 @@ def git_revision() -> str:
         return ""
 
 
-def _check_tensors(path: Path, found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+def check_tensors(path: Path, found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """Raise a ``CheckpointError`` unless a file's tensors have the expected names and shapes, and sound values."""
     if missing := sorted(expected.keys() - found.keys()):
         raise CheckpointError(
             f"{path}: lacks {', '.join(missing)}. It is of another version or damaged; train or import it again."
         )
     if extra := sorted(found.keys() - expected.keys()):
         raise CheckpointError(
-            f"{path}: holds tensors this network has not: {', '.join(extra)}. It is of another version."
+            f"{path}: holds tensors that this network does not have: {', '.join(extra)}. It is of another version."
         )
     for key, value in expected.items():
         if found[key].shape != value.shape:
             raise CheckpointError(
-                f"{path}: {key} is {tuple(found[key].shape)}, its metadata makes it {tuple(value.shape)}. Train or import it again."
+                f"{path}: {key} is {tuple(found[key].shape)}, expected {tuple(value.shape)}. Train or import it again."
             )
         if problem := weight_problem(found[key]):
             raise CheckpointError(f"{path}: {key} {problem}. Train or import it again.")
@@ -240,7 +235,7 @@ def _sums(folder: Path) -> dict[str, str]:
 def _check_sum(path: Path) -> None:
     path = path.resolve()
     expected = _sums(path.parent.parent).get(f"{path.parent.name}/{path.name}")
-    if expected is not None and file_sha256(path) != expected:
+    if expected is not None and sha256_of(path) != expected:
         raise CheckpointError(
             f"{path}: is not the file that is shipped; {path.parent.parent / SUMS_FILE} has another sha256. Restore it with "
             "git checkout, or install again."
