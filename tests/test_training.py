@@ -148,7 +148,7 @@ class Normed(Stage):
 def test_the_held_out_loss_normalises_as_training_does_and_leaves_the_running_statistics_alone(tmp_path):
     data = list(100 + torch.randn(4, 2, 5, 5, generator=torch.Generator().manual_seed(0)))
     stage = Normed()
-    folder = RunFolder(tmp_path, TrainOptions(epochs=1, lr=0.0, batch_size=4))
+    folder = RunFolder(tmp_path, TrainOptions(epochs=1, lr=1e-30, batch_size=4))
     Trainer(stage, folder, make_accelerator(device="cpu")).fit(data, data)
     [entry] = log(tmp_path)
     assert entry["held_out"]["loss"] == pytest.approx(entry["loss"], rel=1e-5)  # with running statistics, about 100^2
@@ -349,9 +349,11 @@ def test_what_cannot_be_trained_says_why(background, teacher, tmp_path, capsys):
     assert "fewer than one batch of 64" in capsys.readouterr().err
     assert stage2.main(options(background, teacher, tmp_path / "run", "--device", "cuda:99")) == 2
     assert "--device cuda:99: not usable here" in capsys.readouterr().err
-    assert stage2.main(options(background, teacher, tmp_path / "run", "--resume", "--overwrite")) == 2
-    assert "--resume and --overwrite: give one of them" in capsys.readouterr().err
-    for wrong in (["--losses", "cc,dice"], ["--sensor", "../x"], ["--device", "tpu"], ["--lr", "inf"]):
+    refused = {"--resume --overwrite": "give one of them", "--sensor ../x": "must be a name", "--lr inf": "above 0"}
+    for wrong, message in (refused | {"--train_ratio 2": "above 0 and up to 1"}).items():
+        assert stage2.main(options(background, teacher, tmp_path / "run", *wrong.split())) == 2
+        assert message in capsys.readouterr().err
+    for wrong in (["--losses", "cc,dice"], ["--device", "tpu"], ["--lr", "fast"]):
         with pytest.raises(SystemExit) as stop:
             stage2.main(options(background, teacher, tmp_path / "run", *wrong))
         assert stop.value.code == 2

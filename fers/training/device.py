@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
 
+from fers.scoring.networks import choose_device
 from fers.training.options import MIXED_PRECISION, TrainingError
 
 
@@ -19,17 +20,13 @@ def make_accelerator(precision: str = "fp32", device: str = "auto") -> Accelerat
         device: ``auto``, ``gpu``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``. With several processes each takes a GPU of its own.
 
     Raises:
-        TrainingError: The device or the precision cannot be had.
+        DeviceError: The device is not there.
+        TrainingError: The device does not have the precision.
     """
     if device not in ("auto", "cpu"):
-        name = ("cuda" if torch.cuda.is_available() else "mps") if device == "gpu" else device
-        try:
-            torch.zeros(1, device=name)
-            if ":" in device and int(os.environ.get("WORLD_SIZE", "1")) == 1:
-                torch.cuda.set_device(device)
-        except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise TrainingError(f"--device {device}: not usable here ({reason}). Take auto or cpu.") from error
+        chosen = choose_device(device)
+        if chosen.index is not None and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            torch.cuda.set_device(chosen)
     try:
         return Accelerator(
             mixed_precision=MIXED_PRECISION[precision],

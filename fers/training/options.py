@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,49 +41,25 @@ def loss_option(*terms: str) -> Any:
     return option(terms, f"terms to train with (default: {','.join(terms)})", type=read, group="method")
 
 
-def _folder_name(text: str) -> str:
-    if not re.fullmatch(r"\w[\w.-]*", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a name of letters, digits, '_', '-' and '.'")
-    return text
-
-
-def _above_zero(most: float, words: str) -> Callable[[str], float]:
-    """Type of an option that takes a finite number above 0, up to ``most``."""
-
-    def read(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if not 0 < value <= most or value == float("inf"):
-            raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0{words}")
-        return value
-
-    return read
-
-
 @dataclass(frozen=True)
 class TrainOptions:
     """How to train: the options of every training script, which may derive a class with more.
 
     Raises:
-        TrainingError: ``resume`` and ``overwrite`` are both set.
+        TrainingError: A value is out of its range, or ``resume`` and ``overwrite`` are both set.
     """
 
     data_path: Path = option(
         home() / "data" / "HAD100Dataset",
-        "the dataset's folder, with train/<sensor>/*.npy (default: data/HAD100Dataset)",
+        "with train/<sensor>/*.npy (default: data/HAD100Dataset)",
         type=Path,
         group="data",
     )
-    sensor: str = option("aviris_ng", "sensor of data and checkpoint", type=_folder_name, group="data")
+    sensor: str = option("aviris_ng", "sensor of data and checkpoint", group="data")
     input_channel: int = option(50, "bands given to the networks", type=positive, group="data")
     start_band: int = option(0, "the first of them", type=natural, names=("--start_channel_id",), group="data")
     train_ratio: float = option(
-        1.0,
-        "share of the source scenes to train on; below 1 the loss on the others is logged",
-        type=_above_zero(1, " and up to 1"),
-        group="data",
+        1.0, "share of the source scenes to train on; the loss on the others is logged", type=float, group="data"
     )
     nodata: str = option(
         "refuse",
@@ -91,14 +68,16 @@ class TrainOptions:
         group="data",
     )
 
-    recipe: str = option("paper", "the paper's settings or the released code's", choices=tuple(RECIPES), group="method")
+    recipe: str = option(
+        "paper", "settings of the paper or of the released code", choices=tuple(RECIPES), group="method"
+    )
     losses: tuple[str, ...] = ()  # each script's own, by loss_option
     backbone: str = option("imagenet", "frozen layers: imagenet, random[:SEED], a file or a folder", group="method")
     seed: int = option(0, "of weights, order and held-out scenes", type=natural, group="method")
 
     epochs: int = option(60, "passes over the training patches", type=positive, group="training")
     batch_size: int = option(16, "patches in a step, over all processes together", type=positive, group="training")
-    lr: float = option(0.005, "Adam's learning rate, constant", type=_above_zero(float("inf"), ""), group="training")
+    lr: float = option(0.005, "Adam's learning rate, constant", type=float, group="training")
     select: str = option(
         "last",
         "epoch to keep. test-auc repeats the published protocol, which looks at the test set; marked as such",
@@ -107,7 +86,7 @@ class TrainOptions:
     )
     test_path: Path | None = option(
         None,
-        "test scenes for --select test-auc: HAD100's layout or abu-*.mat (default: --data_path)",
+        "test scenes of test-auc: HAD100's layout or abu-*.mat (default: --data_path)",
         type=Path,
         group="training",
     )
@@ -135,6 +114,12 @@ class TrainOptions:
     def __post_init__(self) -> None:
         if self.resume and self.overwrite:
             raise TrainingError("--resume and --overwrite: give one of them; a run goes on, or it starts again.")
+        if not 0 < self.lr < math.inf:
+            raise TrainingError(f"--lr {self.lr}: must be a number above 0.")
+        if not 0 < self.train_ratio <= 1:
+            raise TrainingError(f"--train_ratio {self.train_ratio}: must be a number above 0 and up to 1.")
+        if not re.fullmatch(r"\w[\w.-]*", self.sensor, re.ASCII):  # it names folders
+            raise TrainingError(f"--sensor {self.sensor}: must be a name of letters, digits, '_', '-' and '.'.")
 
     @property
     def betas(self) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""A run's folder: what it holds, what may be done with it, and the file to resume from."""
+"""The folder of a run: its state, and the file to resume from."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RunFolder:
 
     Args:
         path: Holds ``log.jsonl``, TensorBoard's events, ``last.pt`` to resume from, ``finished.json``.
-        options: Those of the run.
+        options: Options of the run.
         identity: What else must be the same to go on with the run: stage, data and the like.
     """
 
@@ -163,7 +163,7 @@ class RunFolder:
 
 
 def _misfit(state: dict, stage: Stage, optimizer: torch.optim.Optimizer, epochs: int) -> str:
-    """What of a resume file does not fit; empty where all does."""
+    """The first part of a resume file that does not fit; empty where all do."""
     epoch, best = state["epoch"], state["best"]
     if type(epoch) is not int or epoch < 1 or not isinstance(best, float) or math.isnan(best):
         return f"epoch {epoch!r}, best {best!r}"

@@ -41,7 +41,7 @@ class TrainRun:
     """A run, with its data opened and every default settled.
 
     Args:
-        options: Those of the training script.
+        options: Options of the training script.
         stage: What is trained, or its class: the number and the checkpoint's name are read.
         accelerator: From ``make_accelerator``.
         identity: What else must be the same to go on with the run.
@@ -107,10 +107,11 @@ class TrainRun:
             stage: Not trained yet, its frozen layers as they were loaded.
             data: One item for each patch.
             score: For ``--select test-auc``, else None.
-            origin: What the checkpoint says of its origin beyond the patches.
+            origin: Further words on the origin of the weights, for the checkpoint.
         """
         branch, main = stage.branch, self.accelerator.is_main_process
-        train, held_out = (Subset(data, part) for part in (self._train, self._held_out))  # type: ignore[arg-type, var-annotated]  # any sequence will do
+        train: Subset = Subset(data, self._train)  # type: ignore[arg-type]  # any sequence will do
+        held_out: Subset = Subset(data, self._held_out)  # type: ignore[arg-type]
         # before training folds or adapts them
         frozen = {key: value.clone() for key, value in branch.backbone_layers().state_dict().items()}
         backbone = backbone_name(self.options.backbone)
@@ -174,7 +175,7 @@ def scene_scorer(
     """For ``--select test-auc``: a function that scores the test scenes with the networks as they are at that moment.
 
     Args:
-        options: Those of the training script.
+        options: Options of the training script.
         networks: By branch, ``spe_fen``, ``spa_fen`` or ``aetnet``: from ``(N, C, H, W)`` to features of that shape.
         setting: A row of ``VIEWS``, or ``fused`` for the fusion that these bands have by default.
         device: Where the networks are.
