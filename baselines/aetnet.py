@@ -67,12 +67,12 @@ def grow_targets(area: np.ndarray, draws: np.random.RandomState) -> np.ndarray:
     shape[:, FIELD // 2, FIELD // 2] = True
     missing = area - 1
     while missing.any():
-        beside = np.zeros_like(shape)
-        beside[:, 1:] |= shape[:, :-1]
-        beside[:, :-1] |= shape[:, 1:]
-        beside[:, :, 1:] |= shape[:, :, :-1]
-        beside[:, :, :-1] |= shape[:, :, 1:]
-        joins = beside & ~shape & (draws.uniform(size=shape.shape) < 0.5)
+        neighbours = np.zeros_like(shape)
+        neighbours[:, 1:] |= shape[:, :-1]
+        neighbours[:, :-1] |= shape[:, 1:]
+        neighbours[:, :, 1:] |= shape[:, :, :-1]
+        neighbours[:, :, :-1] |= shape[:, :, 1:]
+        joins = neighbours & ~shape & (draws.uniform(size=shape.shape) < 0.5)
         joins &= joins.reshape(len(area), -1).cumsum(1).reshape(shape.shape) <= missing[:, None, None]
         shape |= joins
         missing = missing - joins.sum((1, 2))
@@ -119,7 +119,7 @@ class AETNetStage(Stage):
     number of the step only, which is kept with the weights: a resumed run draws what the interrupted one would have.
 
     Args:
-        network: What is trained.
+        network: The network to train.
         seed: Decides masks, turns and flips.
     """
 

@@ -70,7 +70,7 @@ class RD4ADNetwork(Branch):
         return self.encoder
 
     def is_trained(self, key: str) -> bool:
-        """All but the encoder. The counters of batch norms have no part in any result."""
+        """Tell whether a tensor is trained: all but the encoder and the counters of batch norms, which affect no result."""
         return super().is_trained(key) and not key.endswith("num_batches_tracked")
 
     def forward(self, h: torch.Tensor) -> tuple[Scales, Scales]:
@@ -93,7 +93,7 @@ class RD4ADNetwork(Branch):
         return (f1, f2, f3), self.decoder(self.mffm(f1, f2, f3))
 
     def train(self, mode: bool = True) -> RD4ADNetwork:
-        """As ``nn.Module.train``, but the frozen layers stay in eval mode."""
+        """Do as ``nn.Module.train``, but the frozen layers stay in eval mode."""
         super().train(mode)
         self.encoder.eval()
         return self

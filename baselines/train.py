@@ -32,12 +32,12 @@ class Trained(NamedTuple):
     """A baseline, ready to be trained.
 
     Attributes:
-        stage: What is trained.
+        stage: The stage to train.
         multiple: Sides of the patches are multiples of it, px.
         least: Sides are at least so long, px.
         networks: For ``scene_scorer``, as are those below.
         setting: The cubes that are scored.
-        detector: What scores them; None for RX.
+        detector: Scores these cubes; None for RX.
     """
 
     stage: Stage

@@ -183,7 +183,7 @@ def _order(bound: torch.Tensor) -> torch.Tensor:
 
 
 def _active(bound: torch.Tensor) -> int:
-    """How many channels, from the first, hold all that a ReLU may leave positive; a multiple of ``GROUP``."""
+    """Number of channels, from the first, that hold all that a ReLU may leave positive; a multiple of ``GROUP``."""
     possible = (bound <= 0).logical_not_().nonzero()  # a NaN is possible
     return min(round_up(int(possible[-1]) + 1 if len(possible) else 0), len(bound))
 

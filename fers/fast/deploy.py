@@ -81,7 +81,7 @@ class DeployedSpeFEN(nn.Module):
         """F_spe of a normalised cube by tiles, so that nobody needs to hold all of it.
 
         Args:
-            h: As ``forward``.
+            h: The same as in ``forward``.
 
         Yields:
             Where a tile lies, and its F_spe. A cube of at most ``tile`` x ``tile`` pixels is one tile.

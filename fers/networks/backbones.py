@@ -1,6 +1,6 @@
 """The frozen ImageNet layers: residual stages under torchvision's names, with weights from where the user has them.
 
-``Branch`` is what both deployed networks are: trained layers around such frozen ones.
+``Branch`` is the base of the deployed networks: trained layers around such frozen ones.
 
 Three sources, written as one string everywhere (options, checkpoint metadata):
 
@@ -65,7 +65,7 @@ class Branch(nn.Module):
         load_frozen(self.backbone_layers(), backbone_state(self.ARCHITECTURE, self.FROZEN, source))
 
     def is_trained(self, key: str) -> bool:
-        """Whether a tensor of the state dict is trained. Of the frozen layers only batch norms' statistics may be."""
+        """Tell whether a tensor of the state dict is trained. In the frozen layers only batch norms' statistics may be."""
         if not key.startswith(self.PREFIX):
             return True
         return self.adapt_batch_norm and key.endswith(("running_mean", "running_var"))
@@ -125,7 +125,7 @@ def random_seed(source: str) -> int:
     """The seed in ``random`` (which is 0) or ``random:SEED``.
 
     Raises:
-        BackboneError: What follows the colon is not a whole number >= 0.
+        BackboneError: The text after the colon is not a whole number >= 0.
     """
     seed = source.partition(":")[2] or "0"
     if not (seed.isascii() and seed.isdigit() and len(seed) <= 10) or int(seed) >= 2**32:
@@ -148,7 +148,7 @@ def state_hash(state: dict[str, torch.Tensor]) -> str:
 
 
 def weight_problem(value: torch.Tensor) -> str:
-    """What makes a tensor unfit to be a weight, as the end of a sentence; empty where nothing does."""
+    """The reason why a tensor is unfit to be a weight, as the end of a sentence; empty where it is fit."""
     if not value.is_floating_point():
         return f"is of type {str(value.dtype).removeprefix('torch.')}, not floating point"
     if not value.isfinite().all():

@@ -87,9 +87,9 @@ def load_branch(
 
     Args:
         path: A ``.safetensors`` file that ``save_checkpoint`` wrote.
-        branches: What the file may hold: how each is made, by its name in the metadata.
+        branches: Networks that the file may hold, by their names in the metadata.
         bands: The number of bands it must be for; None takes any.
-        backbone: Source of the frozen layers, instead of ``backbone.safetensors`` beside the file or the metadata's.
+        backbone: Source of the frozen layers, instead of ``backbone.safetensors`` next to the file or the metadata's.
 
     Returns:
         The network in eval mode on the CPU, and its metadata.
@@ -137,7 +137,7 @@ def shipped(name: str) -> Path:
     """A checkpoint folder that comes with the project, in a checkout and in an installed copy.
 
     Args:
-        name: Such as ``aviris_200``.
+        name: The folder's name, such as ``aviris_200``.
 
     Raises:
         CheckpointError: None of that name is shipped.
@@ -153,7 +153,7 @@ def shipped(name: str) -> Path:
 
 
 def is_shipped(path: str | Path) -> bool:
-    """Whether a file is named in the ``SHA256SUMS`` of the folder above its own."""
+    """Tell whether a file is named in the ``SHA256SUMS`` of the folder above its own."""
     path = Path(path).resolve()
     return f"{path.parent.name}/{path.name}" in _sums(path.parent.parent)
 
@@ -172,18 +172,18 @@ def install_checkpoint(trained: Path, folder: Path, architecture: str, frozen: d
     Returns:
         The copy.
     """
-    beside = folder / BACKBONE_FILE
+    own_file = folder / BACKBONE_FILE
     states: dict[str, dict[str, torch.Tensor]] = {}
-    if beside.is_file():
-        for key, value in read_state(beside).items():
+    if own_file.is_file():
+        for key, value in read_state(own_file).items():
             states.setdefault(key.partition(".")[0], {})[key.partition(".")[2]] = value
     changed = states.pop(architecture, None) is not None or frozen is not None
     if frozen is not None:
         states[architecture] = frozen
     if changed and states:
-        save_backbones(beside, states)
+        save_backbones(own_file, states)
     elif changed:
-        beside.unlink()
+        own_file.unlink()
     copy = folder / trained.name
     if is_shipped(copy):
         sums = _sums(folder.resolve().parent)
@@ -243,17 +243,17 @@ def _check_sum(path: Path) -> None:
 
 
 def _frozen_state(network: Branch, path: Path, info: CheckpointInfo, backbone: str | None) -> dict[str, torch.Tensor]:
-    beside = path.parent / BACKBONE_FILE
+    own_file = path.parent / BACKBONE_FILE
     if backbone is not None:
         source = backbone
-    elif beside.is_file() and any(key.startswith(f"{network.ARCHITECTURE}.") for key in read_state(beside)):
-        source = str(beside)
+    elif own_file.is_file() and any(key.startswith(f"{network.ARCHITECTURE}.") for key in read_state(own_file)):
+        source = str(own_file)
     elif info.backbone.startswith("file:") and (path.parent / info.backbone.removeprefix("file:")).is_file():
         source = str(path.parent / info.backbone.removeprefix("file:"))
     elif info.backbone.startswith("file:"):
         raise BackboneError(
             f"{path}: was trained with frozen layers from a file, {info.backbone.removeprefix('file:')}, and there is no "
-            f"{BACKBONE_FILE} with {network.ARCHITECTURE} beside it. Give that file with --backbone PATH, or --backbone "
+            f"{BACKBONE_FILE} with {network.ARCHITECTURE} in its folder. Give that file with --backbone PATH, or --backbone "
             "imagenet if ImageNet's layers are what it held."
         )
     else:
@@ -263,6 +263,6 @@ def _frozen_state(network: Branch, path: Path, info: CheckpointInfo, backbone: s
         raise CheckpointError(
             f"{path}: was trained on other frozen layers ({info.backbone}, sha256 {info.backbone_sha256[:12]}...) than found in "
             f"'{source}' (sha256 {state_hash(state)[:12]}...). Its features would be wrong. Give the right file with "
-            f"--backbone PATH, or put it beside the checkpoint as {BACKBONE_FILE}."
+            f"--backbone PATH, or put it into the checkpoint's folder as {BACKBONE_FILE}."
         )
     return state

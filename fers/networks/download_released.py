@@ -131,7 +131,7 @@ def download_released(bands: str, out: str | Path | None = None, url: str | None
 
 
 def is_released(checkpoint: Path) -> bool:
-    """Whether a checkpoint was imported from the authors' released weights, as its metadata says."""
+    """Tell whether a checkpoint was imported from the authors' released weights, as its metadata says."""
     try:
         with safe_open(checkpoint, "pt") as file:
             return ORIGIN in (file.metadata() or {}).get("origin", "")

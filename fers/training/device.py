@@ -1,4 +1,4 @@
-"""Where training runs: on the CPU, on a GPU, or in several processes."""
+"""Place of training: the CPU, a GPU, or several processes."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def read_log(path: Path) -> tuple[list[dict], int]:
 
 
 def _is_log_entry(entry: dict, terms: dict) -> bool:
-    """Whether a line has all that curves are drawn from, with these terms of the loss."""
+    """Tell whether a line has all that curves are drawn from, with these terms of the loss."""
     losses = [entry, entry["held_out"]] if entry["held_out"] else [entry]
     numbers = [entry["epoch"], entry["seconds"], entry["patches_per_second"]]
     numbers += [value for each in losses for value in (each["loss"], *each["terms"].values())]

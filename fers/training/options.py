@@ -43,7 +43,7 @@ def loss_option(*terms: str) -> Any:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How to train: the options of every training script, which may derive a class with more.
+    """Options that every training script has; a script with more derives a class.
 
     Raises:
         TrainingError: A value is out of its range, or ``resume`` and ``overwrite`` are both set.

@@ -13,7 +13,7 @@ class Recipe:
     """Settings that differ between the recipes; all else is the same in both.
 
     Attributes:
-        name: As ``--recipe`` takes it and checkpoints record it.
+        name: The word for ``--recipe`` and in checkpoints.
         betas: Adam's betas.
         sim_over_scales: L_sim is 1 - the ``mean`` cosine over the three scales, or the ``sum`` of 1 - cosine.
         z_second_sigmoid: L_Z takes softplus of sigmoid(O) instead of O.

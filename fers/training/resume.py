@@ -29,7 +29,7 @@ class RunFolder:
     Args:
         path: Holds ``log.jsonl``, TensorBoard's events, ``last.pt`` to resume from, ``finished.json``.
         options: Options of the run.
-        identity: What else must be the same to go on with the run: stage, data and the like.
+        identity: Further values that cannot change when the run is resumed: stage, data and the like.
     """
 
     def __init__(self, path: Path, options: TrainOptions, identity: Mapping[str, object] | None = None):
@@ -39,11 +39,11 @@ class RunFolder:
         self.identity: dict = json.loads(json.dumps({**fixed, **(identity or {})}))
 
     def holds_run(self) -> bool:
-        """Whether anything of a run is here."""
+        """Tell whether the folder holds anything of a run."""
         return any((self.path / name).is_file() for name in (RESUME_FILE, FINISHED_FILE, LOG_FILE))
 
     def check(self) -> None:
-        """See that no run is lost.
+        """Make sure that no run is lost.
 
         Raises:
             TrainingError: The folder holds a run, and neither ``resume`` nor ``overwrite`` was asked for.
@@ -56,10 +56,10 @@ class RunFolder:
             )
 
     def finished(self) -> bool:
-        """Whether the run to resume came to its end before.
+        """Tell whether the run to resume came to its end before.
 
         Raises:
-            TrainingError: What finished here is another run, or it is to be trained further.
+            TrainingError: Another run finished here, or the run is to be trained further.
         """
         if not self.options.resume or not self.finished_file.is_file():
             return False

@@ -42,9 +42,9 @@ class TrainRun:
 
     Args:
         options: Options of the training script.
-        stage: What is trained, or its class: the number and the checkpoint's name are read.
+        stage: The stage to train, or its class; its number and its checkpoint's name are read.
         accelerator: From ``make_accelerator``.
-        identity: What else must be the same to go on with the run.
+        identity: Further values that cannot change when the run is resumed.
 
     Attributes:
         patches: All training patches.
@@ -68,7 +68,7 @@ class TrainRun:
         self.folder = RunFolder(folder, options, identity)
 
     def finished(self) -> bool:
-        """Whether the run to resume came to its end before; says so."""
+        """Tell whether the run to resume came to its end before, and print it if so."""
         finished = self.folder.finished()
         if finished:
             self.accelerator.print(
@@ -178,8 +178,8 @@ def scene_scorer(
         options: Options of the training script.
         networks: By branch, ``spe_fen``, ``spa_fen`` or ``aetnet``: from ``(N, C, H, W)`` to features of that shape.
         setting: A row of ``VIEWS``, or ``fused`` for the fusion that these bands have by default.
-        device: Where the networks are.
-        detector: What scores the setting's cubes; None for RX.
+        device: The networks' device.
+        detector: Scores the setting's cubes; None for RX.
 
     Returns:
         The function, which gives the mean AUC; None where no epoch is to be selected.

@@ -61,7 +61,7 @@ class Stage(nn.Module):
 
 
 def gather_batch(x: torch.Tensor) -> torch.Tensor:
-    """The whole batch's rows of ``x`` from all processes, with their gradients, as VICReg does; alone: ``x``."""
+    """Gather the whole batch's rows of ``x`` from all processes, with their gradients, as VICReg does."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return x
     return torch.cat(distributed.all_gather(x.contiguous()))
