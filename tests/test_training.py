@@ -13,19 +13,23 @@ import pytest
 import torch
 from conftest import ROOT, run_had100
 from safetensors.torch import load_file
+from sklearn.metrics import roc_auc_score
 from torch import nn
 
 import train as train_script
 import train_FERD.train as stage1
 import train_FERS.train as stage2
+from fers.datasets import abu
 from fers.networks import CheckpointInfo, SpaFEN, SpeFEN, load_checkpoint, save_checkpoint
 from fers.networks.backbones import backbone_state, frozen_layers, state_hash
 from fers.networks.checkpoint import save_backbones
+from fers.scenes.normalise import normalise
 from fers.training.device import make_accelerator
 from fers.training.loop import _LOOK_EVERY, EpochOrder, Trainer
 from fers.training.options import TrainingError, TrainOptions
 from fers.training.recipe import PAPER, RELEASED
 from fers.training.resume import RunFolder
+from fers.training.run import scene_scorer
 from fers.training.stage import Stage
 from train_FERD.network import FERD
 from train_FERS.network import FRN
@@ -340,6 +344,30 @@ def test_the_test_set_chooses_the_epoch_only_by_name_and_then_everything_says_so
     assert "WARNING: --select test-auc" in output and output.count("chosen by the test set's ground truth") == 3
 
 
+def mahalanobis(cube: np.ndarray) -> np.ndarray:
+    """RX of ``(C, H, W)``, scaled to [0, 1]."""
+    x = cube.reshape(len(cube), -1).astype(float)
+    x -= x.mean(1, keepdims=True)
+    scores = (x * np.linalg.solve(np.cov(x), x)).sum(0)
+    return (scores - scores.min()) / (scores.max() - scores.min())
+
+
+@pytest.mark.parametrize("setting", ["original", "spectral", "fused"])
+def test_an_epochs_score_is_the_mean_auc_of_rx_on_the_cubes_of_its_setting(dataset, setting):
+    networks = {"spe_fen": lambda h: 30 * h.square(), "spa_fen": lambda h: h.flip(1).relu()}
+    options = TrainOptions(test_path=dataset, input_channel=10, select="test-auc")
+    scorer = scene_scorer(options, networks, setting, torch.device("cpu"))
+    aucs = []
+    for labelled in abu.scenes(dataset):
+        scene, truth = labelled.load()
+        h = torch.from_numpy(normalise(scene, 10, 0).transpose(2, 0, 1).copy())
+        spectral, spatial = (mahalanobis((h + networks[name](h[None])[0]).numpy()) for name in networks)
+        scores = {"original": mahalanobis(h.numpy()), "spectral": spectral, "fused": spectral * spatial}[setting]
+        aucs.append(roc_auc_score(truth.ravel(), scores))
+    assert scorer() == pytest.approx(np.mean(aucs), abs=1e-6)
+    assert scene_scorer(TrainOptions(), networks, setting, torch.device("cpu")) is None
+
+
 def test_what_cannot_be_trained_says_why(background, teacher, tmp_path, capsys):
     assert stage2.main(options(tmp_path / "nowhere", teacher, tmp_path / "run")) == 2
     assert "no training patches" in capsys.readouterr().err
@@ -365,8 +393,9 @@ def test_the_defaults_are_the_papers_and_old_spellings_keep_working():
     defaults = parser.parse_args([])
     assert (defaults.train_ratio, defaults.lr, defaults.batch_size, defaults.epochs) == (1.0, 0.005, 16, 60)
     assert defaults.losses == ("sim", "mse", "z") and defaults.recipe == "paper" and defaults.device == "auto"
-    old = parser.parse_args(["--cpu", "--losses", "sim,zcl", "--start_channel_id", "3"])
-    assert (old.device, old.losses, old.start_band) == ("cpu", ("sim", "z"), 3)
+    old = parser.parse_args(["--cpu", "--losses", "sim,zcl", "--start_channel_id", "3", "--save_model", "weights"])
+    assert (old.device, old.losses, old.start_band, old.checkpoint_dir) == ("cpu", ("sim", "z"), 3, Path("weights"))
+    assert parser.parse_args(["--device_ids", "1"]).device == "cuda:1"
 
 
 def test_scripts_run_from_their_own_folder():
@@ -389,8 +418,8 @@ sys.exit(sum(importlib.import_module(name).main(words.split()) for name, words i
 def test_without_the_packages_of_training_each_script_says_what_to_install():
     done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], capture_output=True, text=True, timeout=120)
     sentence = (
-        "error: training needs accelerate, tensorboard, pytorch_msssim, not installed here. "
-        "Install it: pip install 'fers-had[train]'"
+        "error: training needs packages that are not installed: accelerate, tensorboard, pytorch_msssim. "
+        "Give: pip install 'fers-had[train]'"
     )
     assert (done.returncode, done.stderr.splitlines()) == (4 * 2, 4 * [sentence])
 

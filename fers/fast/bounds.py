@@ -19,7 +19,7 @@ GROUP = 8  # channels: a convolution of a width that is no multiple of it takes 
 Extremes = tuple[torch.Tensor, torch.Tensor]  # the least and the greatest of each channel, ``(C,)``
 
 
-class Block(Protocol):
+class ValidBlock(Protocol):
     """The part of ``fers.fast.deploy.ValidBottleneck`` that is used here."""
 
     conv1: nn.Conv2d
@@ -70,7 +70,7 @@ class ActiveChannels(nn.Module):
         fpl: The two 1x1 convolutions of the FPL, likewise.
     """
 
-    def __init__(self, blocks: Iterable[Block], fpl: Sequence[nn.Conv2d]):
+    def __init__(self, blocks: Iterable[ValidBlock], fpl: Sequence[nn.Conv2d]):
         super().__init__()
         self.blocks = nn.ModuleList()
         for block in blocks:
@@ -78,7 +78,7 @@ class ActiveChannels(nn.Module):
             self.blocks.append(nn.ModuleDict({name: Bound(conv) for name, conv in convs.items() if conv is not None}))
         self.middle = Bound(fpl[0])
 
-    def forward(self, x: torch.Tensor, blocks: Iterable[Block], fpl: Sequence[nn.Conv2d]) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, blocks: Iterable[ValidBlock], fpl: Sequence[nn.Conv2d]) -> torch.Tensor:
         """Turn the CWL's output, with its border, into F_spe: as ``blocks`` and ``fpl`` would, one after the other."""
         for bounds, block in zip(self.blocks, blocks, strict=True):
             x = _bottleneck(x, block, bounds)
@@ -87,7 +87,7 @@ class ActiveChannels(nn.Module):
         return _pixelwise(x, fpl[1], fpl[1].out_channels).relu_()
 
 
-def _bottleneck(x: torch.Tensor, block: Block, bounds: Any) -> torch.Tensor:
+def _bottleneck(x: torch.Tensor, block: ValidBlock, bounds: Any) -> torch.Tensor:
     """A valid bottleneck by its active channels. Its input may lack the last channels, its output too: they are zero."""
     # with a shortcut, x is what the CWL gave, of either sign
     x, extremes = _drop_trailing_zeros(x) if block.shortcut is None else (x, _extremes(x))
@@ -127,7 +127,7 @@ def _pixelwise(x: torch.Tensor, conv: nn.Conv2d, width: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def order_channels(cwl: nn.Conv2d, blocks: Sequence[Block], fpl: Sequence[nn.Conv2d]) -> None:
+def order_channels(cwl: nn.Conv2d, blocks: Sequence[ValidBlock], fpl: Sequence[nn.Conv2d]) -> None:
     """Put the channels that few scenes make positive behind the others, in place, by made-up scenes.
 
     These go from dark to bright in steps of contrast. Their spectra are flat or fall with the wavelength, as under sunlight.

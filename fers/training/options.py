@@ -159,7 +159,7 @@ def run_training(script: Callable[[], None]) -> int:
     def work() -> None:
         if missing := [name for name in _TRAIN_EXTRA if importlib.util.find_spec(name) is None]:
             raise TrainingError(
-                f"training needs {', '.join(missing)}, not installed here. Install it: pip install 'fers-had[train]'"
+                f"training needs packages that are not installed: {', '.join(missing)}. Give: pip install 'fers-had[train]'"
             )
         script()
 
