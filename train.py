@@ -15,21 +15,21 @@ import sys
 import train_FERD.train as stage1
 import train_FERS.train as stage2
 from fers.fast.process import prepare
-from fers.training.options import run_script
+from fers.training.options import TrainOptions, launch, run_training
 from fers.util.commandline import Parser
+from fers.util.options import read_options
 
-STAGES = {"1": (stage1,), "2": (stage2,), "all": (stage1, stage2)}
+SCRIPTS = {"1": (stage1,), "2": (stage2,), "all": (stage1, stage2)}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code of the first stage that fails, else 0."""
+    """Run the command line; returns the exit code of the first stage that fails, else 0."""
     parser = Parser(add_help=False)
-    parser.add_argument("--stage", choices=tuple(STAGES), default="2")
-    options, rest = parser.parse_known_args(arguments)
+    parser.add_argument("--stage", choices=tuple(SCRIPTS), default="2")
+    chosen, rest = parser.parse_known_args(arguments)
     if {"-h", "--help"} & set(rest):
         print(__doc__)
-    stages = STAGES[options.stage]
-    parsed = {stage: stage.parser().parse_args(rest) for stage in stages}
+    given = {script: script.parser().parse_args(rest) for script in SCRIPTS[chosen.stage]}
     prepare()
 
     def check() -> None:  # what is wrong with the second stage should not show after hours of the first
@@ -37,14 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
         from train_FERD.stage import Stage1
         from train_FERS.stage import Stage2
 
-        for stage, number, checkpoint in ((stage1, 1, Stage1.checkpoint), (stage2, 2, Stage2.checkpoint)):
-            if stage in parsed:
-                places(parsed[stage], number, checkpoint)
+        for script, stage in ((stage1, Stage1), (stage2, Stage2)):
+            if script in given:
+                places(read_options(TrainOptions, given[script]), stage)
 
-    if code := run_script(check):
+    if code := run_training(check):
         return code
-    for stage in stages:
-        if code := stage.main(rest):
+    for script, options in given.items():
+        if code := launch(script.train, options):
             return code
     return 0
 

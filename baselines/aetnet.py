@@ -30,7 +30,7 @@ def random_masks(count: int, draws: np.random.RandomState, height: int = 64, wid
     rounds, each 4-neighbour of the target joins with probability 1/2, in scan order, while the area is not reached.
 
     Args:
-        count: Masks to draw.
+        count: Number of masks.
         draws: The generator; the masks depend on nothing else.
         height, width: Multiples of 8, px.
 
@@ -67,12 +67,12 @@ def grow_targets(area: np.ndarray, draws: np.random.RandomState) -> np.ndarray:
     shape[:, FIELD // 2, FIELD // 2] = True
     missing = area - 1
     while missing.any():
-        beside = np.zeros_like(shape)
-        beside[:, 1:] |= shape[:, :-1]
-        beside[:, :-1] |= shape[:, 1:]
-        beside[:, :, 1:] |= shape[:, :, :-1]
-        beside[:, :, :-1] |= shape[:, :, 1:]
-        joins = beside & ~shape & (draws.uniform(size=shape.shape) < 0.5)
+        neighbours = np.zeros_like(shape)
+        neighbours[:, 1:] |= shape[:, :-1]
+        neighbours[:, :-1] |= shape[:, 1:]
+        neighbours[:, :, 1:] |= shape[:, :, :-1]
+        neighbours[:, :, :-1] |= shape[:, :, 1:]
+        joins = neighbours & ~shape & (draws.uniform(size=shape.shape) < 0.5)
         joins &= joins.reshape(len(area), -1).cumsum(1).reshape(shape.shape) <= missing[:, None, None]
         shape |= joins
         missing = missing - joins.sum((1, 2))
@@ -119,23 +119,22 @@ class AETNetStage(Stage):
     number of the step only, which is kept with the weights: a resumed run draws what the interrupted one would have.
 
     Args:
-        network: The network.
-        seed: Of masks, turns and flips.
+        network: The network to train.
+        seed: Decides masks, turns and flips.
     """
 
-    TERMS = ("msgms", "decay")
     checkpoint = "aetnet.safetensors"
     steps: torch.Tensor
 
     def __init__(self, network: AETNet, seed: int = 60):
-        super().__init__(self.TERMS)
+        super().__init__()
         self.network = network
         self.seed = seed
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     @property
     def branch(self) -> AETNet:
-        """All of it."""
+        """The whole network."""
         return self.network
 
     def loss(self, h: torch.Tensor) -> tuple[torch.Tensor, Terms]:

@@ -1,4 +1,6 @@
-"""RD4AD's networks for hyperspectral cubes, and their training.
+"""RD4AD's networks for hyperspectral cubes, their training, and the detector that loads them trained.
+
+``fers.detectors.rd4ad`` has the score that these networks' features give.
 
 The paper says of them: "we replaced the first layer of its encoder and the last layer of its decoder with a CWL, while
 keeping the rest of the architecture unchanged". That can be read in two ways, and both are here:
@@ -17,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fers.detectors import rd4ad
+from fers.detectors.rd4ad import RD4AD, SIGMA, Scales
 from fers.networks.backbones import Branch, frozen_layers
 from fers.networks.checkpoint import load_branch
 from fers.networks.init import init_reverse_distillation, init_xavier
@@ -25,10 +27,8 @@ from fers.networks.spe_fen import PADDING
 from fers.training.stage import Stage, Terms
 from train_FERD.network import MFFM, Decoder
 
-Features = tuple[torch.Tensor, ...]
 
-
-class RD4AD(Branch):
+class RD4ADNetwork(Branch):
     """A frozen encoder behind a trained CWL, a one-class embedding, and a decoder that distils the encoder back.
 
     Args:
@@ -38,12 +38,14 @@ class RD4AD(Branch):
         seed: For the initial weights.
 
     Attributes:
+        BRANCH: The name in checkpoints.
         padding: Reflected border in pixels, around the cube and in the features.
         multiple: H and W must be multiples of it.
 
     Source: Deng and Li, CVPR 2022, 9737-9746; Jin, Zhu and Guo, arXiv 2510.18781, section IV-B.
     """
 
+    BRANCH = "rd4ad"
     ARCHITECTURE = "wide_resnet50_2"
     FROZEN: ClassVar[tuple[str, ...]] = ("bn1", "relu", "maxpool", "layer1", "layer2", "layer3")
     PREFIX = "encoder."
@@ -68,10 +70,10 @@ class RD4AD(Branch):
         return self.encoder
 
     def is_trained(self, key: str) -> bool:
-        """All but the encoder. The counters of batch norms have no part in any result."""
+        """Tell whether a tensor is trained: all but the encoder and the counters of batch norms, which affect no result."""
         return super().is_trained(key) and not key.endswith("num_batches_tracked")
 
-    def forward(self, h: torch.Tensor) -> tuple[Features, Features]:
+    def forward(self, h: torch.Tensor) -> tuple[Scales, Scales]:
         """The features that are compared.
 
         Args:
@@ -90,28 +92,27 @@ class RD4AD(Branch):
         f1, f2, f3 = features
         return (f1, f2, f3), self.decoder(self.mffm(f1, f2, f3))
 
-    def train(self, mode: bool = True) -> RD4AD:
-        """As ``nn.Module.train``, but the frozen layers stay in eval mode."""
+    def train(self, mode: bool = True) -> RD4ADNetwork:
+        """Do as ``nn.Module.train``, but the frozen layers stay in eval mode."""
         super().train(mode)
         self.encoder.eval()
         return self
 
 
-class RD4ADasFERD(RD4AD):
+class RD4ADNetworkA(RD4ADNetwork):
     """The reading ``A``: CWL instead of the whole stem, so the features are twice as large on each side."""
 
+    BRANCH = "rd4ad_a"
     FROZEN = ("layer1", "layer2", "layer3")
     padding = PADDING
     multiple = 8
 
 
-READINGS: dict[str, type[RD4AD]] = {"B": RD4AD, "A": RD4ADasFERD}
-"""As the options name them."""
-BRANCHES: dict[str, type[RD4AD]] = {"rd4ad": RD4AD, "rd4ad_a": RD4ADasFERD}
-"""As checkpoints name them."""
+READINGS: dict[str, type[RD4ADNetwork]] = {"B": RD4ADNetwork, "A": RD4ADNetworkA}
+"""By the names that ``--reading`` takes."""
 
 
-def distillation_loss(encoder: Features, decoder: Features) -> torch.Tensor:
+def distillation_loss(encoder: Scales, decoder: Scales) -> torch.Tensor:
     """The sum over scales of 1 - cosine of the flattened maps, averaged over the batch.
 
     Args:
@@ -128,16 +129,14 @@ class RD4ADStage(Stage):
         network: The networks.
     """
 
-    TERMS = ("distillation",)
-    checkpoint = "rd4ad.safetensors"
-
-    def __init__(self, network: RD4AD):
-        super().__init__(self.TERMS)
+    def __init__(self, network: RD4ADNetwork):
+        super().__init__()
         self.network = network
+        self.checkpoint = f"{network.BRANCH}.safetensors"
 
     @property
-    def branch(self) -> RD4AD:
-        """All of it."""
+    def branch(self) -> RD4ADNetwork:
+        """The whole network."""
         return self.network
 
     def fixed_layers(self) -> list[nn.Module]:
@@ -152,36 +151,27 @@ class RD4ADStage(Stage):
         return total, {"distillation": total}
 
 
-class RD4ADasFERDStage(RD4ADStage):
-    """The same for the reading ``A``; its checkpoint has another name."""
-
-    checkpoint = "rd4ad_a.safetensors"
-
-
-STAGES: dict[str, type[RD4ADStage]] = {"B": RD4ADStage, "A": RD4ADasFERDStage}
-"""By reading."""
-
-
-class RD4ADDetector(rd4ad.RD4AD):
-    """The detector of a trained checkpoint: ``--detect baselines.rd4ad:RD4ADDetector --option checkpoint=FILE``.
+class RD4ADDetector(RD4AD):
+    """RD4AD with the networks of a trained checkpoint: ``--detect baselines.rd4ad:RD4ADDetector --option checkpoint=FILE``.
 
     Args:
         checkpoint: An ``rd4ad.safetensors`` or ``rd4ad_a.safetensors``.
         backbone: Source of the frozen layers instead of what the checkpoint says; empty for that.
-        sigma: Of the Gaussian filter, px.
+        sigma: Standard deviation of the Gaussian filter, px.
 
     Raises:
         CheckpointError: The file is missing, or holds another network.
         BackboneError: The frozen layers cannot be had.
     """
 
-    def __init__(self, checkpoint: str = "rd4ad.safetensors", backbone: str = "", sigma: float = rd4ad.SIGMA):
-        network, self.info = load_branch(checkpoint, BRANCHES, backbone=backbone or None)
+    def __init__(self, checkpoint: str = "rd4ad.safetensors", backbone: str = "", sigma: float = SIGMA):
+        branches = {reading.BRANCH: reading for reading in READINGS.values()}
+        network, self.info = load_branch(checkpoint, branches, backbone=backbone or None)
         self.network = network
         reading = "A, the CWL instead of the stem" if network.padding else "B, the CWL instead of the first convolution"
         self.caveats = [f"RD4AD by the reading {reading}; the paper's sentence allows both."]
         super().__init__(self._distil, network.padding, network.multiple, sigma)
 
-    def _distil(self, cube: torch.Tensor) -> tuple[Features, Features]:
+    def _distil(self, cube: torch.Tensor) -> tuple[Scales, Scales]:
         with torch.no_grad():
             return self.network.to(cube.device)(cube)

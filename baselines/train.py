@@ -12,83 +12,128 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-from accelerate import Accelerator
-
-from baselines.aetnet import CELL, SMALLEST, AETNetStage
-from baselines.rd4ad import READINGS, STAGES
-from fers.detectors.rd4ad import RD4AD
-from fers.detectors.rx import RX
-from fers.evaluation.metrics import auc
-from fers.networks.aetnet import AETNet
-from fers.scenes import SceneError
-from fers.training.options import add_train_options, launch
-from fers.training.run import TrainRun, scene_scorer
-from fers.training.stage import Stage
+from fers.training.options import TrainOptions, add_train_options, launch, loss_option
+from fers.util.commandline import Parser
+from fers.util.options import option, read_options
 from fers.util.paths import home
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch import nn
 
-def train(options: argparse.Namespace, accelerator: Accelerator) -> None:
-    """Train as the options say."""
-    stage, score_map = options.make(options)
+    from fers.detectors.base import Detector
+    from fers.training.stage import Stage
+
+
+class Trained(NamedTuple):
+    """A baseline, ready to be trained.
+
+    Attributes:
+        stage: The stage to train.
+        multiple: Sides of the patches are multiples of it, px.
+        least: Sides are at least so long, px.
+        networks: For ``scene_scorer``, as are those below.
+        features: What is added to the cube that is scored.
+        detector: Scores these cubes; None for RX.
+    """
+
+    stage: Stage
+    multiple: int
+    least: int
+    networks: dict[str, nn.Module]
+    features: str
+    detector: Detector | None = None
+
+
+@dataclass(frozen=True)
+class RD4ADOptions(TrainOptions):
+    """Options of RD4AD."""
+
+    betas = (0.5, 0.999)
+    losses: tuple[str, ...] = loss_option("distillation")
+    reading: str = option(
+        "B",
+        "the CWL instead of the stem's convolution (B) or of the whole stem (A)",
+        choices=("B", "A"),
+        group="method",
+    )
+
+    def make(self) -> Trained:
+        """RD4AD, and the score of its networks as they are."""
+        from baselines.rd4ad import READINGS, RD4ADStage
+        from fers.detectors.rd4ad import RD4AD
+
+        network = READINGS[self.reading](self.input_channel, self.backbone, self.seed)
+        return Trained(RD4ADStage(network), 16, 16, {}, "original", RD4AD(network, network.padding, network.multiple))
+
+
+@dataclass(frozen=True)
+class AETNetOptions(TrainOptions):
+    """Options of AETNet."""
+
+    betas = (0.9, 0.999)
+    losses: tuple[str, ...] = loss_option("msgms", "decay")
+
+    def make(self) -> Trained:
+        """AETNet, and RX on the cubes that its network makes."""
+        from baselines.aetnet import CELL, SMALLEST, AETNetStage
+        from fers.networks.aetnet import AETNet
+
+        network = AETNet(self.input_channel, seed=self.seed)
+        return Trained(AETNetStage(network, self.seed), CELL, SMALLEST, {"aetnet": network}, "aetnet")
+
+
+BASELINES: dict[str, tuple[str, str, type[RD4ADOptions] | type[AETNetOptions], dict[str, Any]]] = {
+    "rd4ad": (
+        "RD4AD",
+        "reverse distillation, a detector",
+        RD4ADOptions,
+        {"epochs": 200, "lr": 0.005, "seed": 111, "recipe": "released"},
+    ),
+    "aetnet": (
+        "AETNet",
+        "anomaly enhancement network, which makes cubes",
+        AETNetOptions,
+        {"epochs": 200, "lr": 1e-4, "seed": 60, "recipe": "released", "backbone": "none"},
+    ),
+}
+"""By name: title, what it is, options, and the official code's defaults."""
+
+
+def train(given: argparse.Namespace, accelerator: Accelerator) -> None:
+    """Train as the command line says."""
+    from fers.training.run import TrainRun, scene_scorer  # not above: --help does not wait for PyTorch
+
+    title, _, carrier, _ = BASELINES[given.baseline]
+    options = read_options(carrier, given)
     if options.save_dir is None:
-        name = f"{options.baseline}_{options.sensor}_{options.input_channel}_seed{options.seed}"
-        options.save_dir = home() / "runs" / name
-    run = TrainRun.from_options(options, 1, stage.checkpoint, accelerator, baseline=stage.checkpoint)
-    run = replace(run, config=replace(run.config, betas=options.betas))
+        name = f"{given.baseline}_{options.sensor}_{options.input_channel}_seed{options.seed}"
+        options = replace(options, save_dir=home() / "runs" / name)
+    made = options.make()
+    run = TrainRun(options, made.stage, accelerator, baseline=made.stage.checkpoint)
     if run.finished():
         return
-    if any(side % options.multiple or side < options.smallest for side in run.patches.size):
-        raise SceneError(
-            f"{run.patches.folder}: patches of {run.patches.size[0]} x {run.patches.size[1]} px; {options.title} needs sides "
-            f"that are multiples of {options.multiple}, at least {options.smallest} px. Cut them again with fers data patches."
-        )
-    run.describe(options.title)
-    run.train(stage, *run.split(run.patches), scene_scorer(options, score_map, auc, accelerator.device))
-
-
-def make_rd4ad(options: argparse.Namespace) -> tuple[Stage, Callable[[torch.Tensor], torch.Tensor]]:
-    """The stage of RD4AD, and the score map of its networks as they are."""
-    network = READINGS[options.reading](options.input_channel, options.backbone, options.seed)
-    return STAGES[options.reading](network), RD4AD(network, network.padding, network.multiple)
-
-
-def make_aetnet(options: argparse.Namespace) -> tuple[Stage, Callable[[torch.Tensor], torch.Tensor]]:
-    """The stage of AETNet, and RX on the cube that its network makes."""
-    network = AETNet(options.input_channel, seed=options.seed)
-    return AETNetStage(network, options.seed), lambda h: RX()(network(h))
+    run.require_sides(made.multiple, made.least, title)
+    run.describe(title)
+    scorer = scene_scorer(options, made.networks, made.features, accelerator.device, made.detector)
+    run.train(made.stage, run.patches, scorer)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
-    parser = argparse.ArgumentParser(
-        prog="python -m baselines.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """The command line's parser."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="python -m baselines.train", description=__doc__, formatter_class=raw)
     baselines = parser.add_subparsers(dest="baseline", required=True)
-
-    rd4ad = baselines.add_parser("rd4ad", help="reverse distillation, a detector")
-    add_train_options(rd4ad, STAGES["B"].TERMS)
-    rd4ad.add_argument(
-        "--reading",
-        choices=tuple(READINGS),
-        default="B",
-        help="the CWL instead of the stem's convolution (B) or of the whole stem (A) (default: B)",
-    )
-    rd4ad.set_defaults(make=make_rd4ad, title="RD4AD", multiple=16, smallest=16)
-    rd4ad.set_defaults(epochs=200, lr=0.005, betas=(0.5, 0.999), seed=111, recipe="released")
-
-    aetnet = baselines.add_parser("aetnet", help="anomaly enhancement network, which makes cubes")
-    add_train_options(aetnet, AETNetStage.TERMS)
-    aetnet.set_defaults(make=make_aetnet, title="AETNet", multiple=CELL, smallest=SMALLEST, backbone="none")
-    aetnet.set_defaults(epochs=200, lr=1e-4, betas=(0.9, 0.999), seed=60, recipe="released")
+    for name, (_, words, carrier, defaults) in BASELINES.items():
+        add_train_options(baselines.add_parser(name, help=words), carrier, defaults)
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line; returns the exit code."""
     return launch(train, parser().parse_args(arguments))
 
 

@@ -16,12 +16,11 @@ from fers.detectors import find_detector
 from fers.evaluation.evaluate import evaluate
 from fers.evaluation.results import RESULTS_FILE
 from fers.networks.backbones import BACKBONE_FILE
-from fers.networks.checkpoint import file_sha256
 from fers.scoring.pipeline import DetectConfig, Pipeline
 from fers.training.device import make_accelerator
 from fers.training.resume import FINISHED_FILE
 from fers.util.errors import FersError
-from fers.util.files import atomic_path
+from fers.util.files import atomic_path, sha256_of
 
 STAGE_FILES = {
     "stage1": "spe_fen.safetensors",
@@ -78,7 +77,7 @@ class Given:
                     f"{path}: not there. To get the authors' weights: python -m models.download_released --bands "
                     f"{folder.name} --out {folder}. Or take --weights own."
                 )
-        return _digits([file_sha256(folder / f"{branch}.safetensors") for branch, folder in self.folders])
+        return _digits([sha256_of(folder / f"{branch}.safetensors") for branch, folder in self.folders])
 
     @property
     def checkpoints(self) -> Path:

@@ -10,15 +10,16 @@ import torch
 from scipy.ndimage import label
 
 from baselines.aetnet import AETNetStage, gradient_magnitude, grow_targets, msgms_loss, msgms_terms, random_masks
-from baselines.train import main
+from baselines.train import AETNetOptions, main
 from fers.detectors.rx import RX
 from fers.networks import CheckpointError, CheckpointInfo, save_checkpoint
-from fers.networks.aetnet import AETNet, load_aetnet
+from fers.networks.aetnet import AETNet
 from fers.networks.backbones import state_hash
+from fers.networks.checkpoint import load_branch
 from fers.scoring.pipeline import DetectConfig, Pipeline
-from fers.training.config import TrainConfig
 from fers.training.device import make_accelerator
 from fers.training.loop import Trainer
+from fers.training.resume import RunFolder
 
 
 def by_rule(network: AETNet) -> None:
@@ -198,11 +199,11 @@ def test_training_moves_every_weight_and_the_checkpoint_brings_the_network_back(
     stage = AETNetStage(AETNet(3, seed=1))
     before = {key: value.clone() for key, value in stage.network.state_dict().items()}
     info = CheckpointInfo("aetnet", 3, "aviris", "released", "none", state_hash({}))
-    config = TrainConfig(tmp_path, epochs=3, batch_size=4, lr=1e-3, betas=(0.9, 0.999))
-    Trainer(stage, config, make_accelerator(device="cpu"), info).fit(patches())
+    folder = RunFolder(tmp_path, AETNetOptions(epochs=3, batch_size=4, lr=1e-3))
+    Trainer(stage, folder, make_accelerator(device="cpu"), info).fit(patches())
     assert int(stage.steps) == 3
     assert not any(torch.equal(value, before[key]) for key, value in stage.network.state_dict().items())
-    loaded = load_aetnet(str(tmp_path / stage.checkpoint), bands=3)
+    loaded = load_branch(tmp_path / stage.checkpoint, {"aetnet": AETNet}, bands=3)[0]
     h = patches(1)
     with torch.no_grad():
         assert torch.allclose(loaded(h), stage.network.eval()(h), atol=1e-6)
@@ -235,7 +236,7 @@ def command(data: str, out) -> int:
 
 def test_command_trains_and_writes_the_checkpoint(tmp_path):
     assert command(write_patches(tmp_path / "data", 48), tmp_path) == 0
-    assert load_aetnet(tmp_path / "weights" / "aetnet.safetensors").bands == 3
+    assert load_branch(tmp_path / "weights" / "aetnet.safetensors", {"aetnet": AETNet})[1].bands == 3
 
 
 def test_command_refuses_patches_that_do_not_fit(tmp_path, capsys):

@@ -20,13 +20,13 @@ from fers.networks import (
 )
 from fers.networks.backbones import backbone_state, state_hash
 from fers.networks.checkpoint import (
-    file_sha256,
     install_checkpoint,
     is_shipped,
     save_backbones,
     shipped,
 )
 from fers.networks.import_released import import_released, main
+from fers.util.files import sha256_of
 from fers.util.paths import checkpoint_folder
 
 BANDS = 12
@@ -132,7 +132,7 @@ def test_wrong_key_set_and_shapes_are_named(saved):
     with pytest.raises(CheckpointError, match=f"lacks {key}"):
         load_checkpoint(path)
     rewrite(path, {**tensors, "odd": torch.zeros(1)})
-    with pytest.raises(CheckpointError, match="has not: odd"):
+    with pytest.raises(CheckpointError, match="does not have: odd"):
         load_checkpoint(path)
     rewrite(path, {**tensors, key: torch.zeros(2, 2)})
     with pytest.raises(CheckpointError, match=rf"{key} is \(2, 2\)"):
@@ -204,7 +204,7 @@ def test_a_shipped_file_is_checked_by_its_sum_until_it_is_replaced_by_ones_own(s
     folder = tmp_path / "checkpoints" / "aviris_12"
     copy = install_checkpoint(path, folder, network.ARCHITECTURE, None)
     sums = folder.parent / "SHA256SUMS"
-    sums.write_text(f"{file_sha256(copy)}  aviris_12/{copy.name}\n{'0' * 64}  other/spe_fen.safetensors\n")
+    sums.write_text(f"{sha256_of(copy)}  aviris_12/{copy.name}\n{'0' * 64}  other/spe_fen.safetensors\n")
     load_checkpoint(copy)
     assert is_shipped(copy)
     rewrite(copy, seed=6)
@@ -223,7 +223,7 @@ def test_shipped_checkpoints_are_found_by_name():
         sums = dict(
             reversed(line.split("  ")) for line in (shipped(name).parent / "SHA256SUMS").read_text().splitlines()
         )
-        assert all(file_sha256(file) == sums[f"{name}/{file.name}"] for file in files)
+        assert all(sha256_of(file) == sums[f"{name}/{file.name}"] for file in files)
     with pytest.raises(CheckpointError, match="'none': no such checkpoint is shipped; there are aviris_200, "):
         shipped("none")
     assert checkpoint_folder("aviris", 200) == shipped("aviris_200")
@@ -291,15 +291,21 @@ def test_import_of_a_released_folder(tmp_path, spa_names, capsys):
 
 def test_import_says_what_is_wrong(tmp_path, capsys):
     folder = tmp_path / "theirs"
-    released_folder(folder, SpeFEN(BANDS, "random:1"))
+    spe_fen = SpeFEN(BANDS, "random:1")
+    released_folder(folder, spe_fen)
     assert main([str(folder), str(tmp_path / "out.pt")]) == 2
     assert "safetensors" in capsys.readouterr().err
     torch.save({"state_dict": {"conv1.weight": torch.zeros(1)}}, folder / "pc.pt")
     with pytest.raises(CheckpointError, match=r"theirs: lacks conv1\.bias"):
         import_released(folder, tmp_path / "o.safetensors")
-    names = {f"conv{i}.{kind}": torch.full((1,), float("nan")) for i in (1, 2, 3) for kind in ("weight", "bias")}
-    torch.save({"state_dict": names}, folder / "pc.pt")
-    with pytest.raises(CheckpointError, match=r"theirs: conv1\.weight holds values that are NaN"):
+    weights = {"conv1": spe_fen.fpl[0], "conv2": spe_fen.fpl[2], "conv3": spe_fen.zcl}
+    wrong = {
+        f"{name}.{k}": torch.full_like(v, float("nan"))
+        for name, w in weights.items()
+        for k, v in w.state_dict().items()
+    }
+    torch.save({"state_dict": wrong}, folder / "pc.pt")
+    with pytest.raises(CheckpointError, match=r"theirs: fpl\.0\.weight holds values that are NaN"):
         import_released(folder, tmp_path / "o.safetensors")
     (folder / "enc.pt").unlink()
     assert main([str(folder), str(tmp_path / "o.safetensors")]) == 2

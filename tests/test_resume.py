@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from test_training import background, log, one_thread, options, run_line, teacher  # noqa: F401  (fixtures)
 
 import train_FERS.train as stage2
-from fers.training.config import TrainConfig, TrainingError
 from fers.training.log import read_log
-from fers.training.resume import FINISHED_FILE, RESUME_FILE, RunFolder
+from fers.training.options import TrainingError
+from fers.training.resume import FINISHED_FILE, RESUME_FILE
 from fers.util.files import temporary_prefix
 
 
@@ -112,7 +112,7 @@ def test_a_damaged_resume_file_is_refused_and_stays(tmp_path, name):
     run_line(tmp_path, 2)
     damage(tmp_path / RESUME_FILE)
     before = (tmp_path / RESUME_FILE).read_bytes()
-    with pytest.raises(TrainingError, match=rf"last\.pt: .*{message}.* Start anew with --overwrite"):
+    with pytest.raises(TrainingError, match=rf"last\.pt: .*{message}.* Start again with --overwrite"):
         run_line(tmp_path, 3, resume=True)
     assert (tmp_path / RESUME_FILE).read_bytes() == before and len(log(tmp_path)) == 2
 
@@ -147,8 +147,8 @@ def test_temporary_files_of_dead_processes_are_swept_and_others_stay(tmp_path):
     stays = [f"{mine}-1.pt", ".hidden", ".tmp-elsewhere-1-1.pt", ".tmp-x.pt"]
     for name in (*stays, f"{theirs}-1.pt", f"{theirs}-2.npy"):
         (tmp_path / name).touch()
-    RunFolder(TrainConfig(tmp_path, 1)).sweep()
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(stays)
+    run_line(tmp_path, 1)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == sorted(stays)
 
 
 KILLED = """

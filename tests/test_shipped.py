@@ -11,8 +11,8 @@ from conftest import ROOT, shared_file
 
 import FERS_ABU.test
 from fers.networks import load_checkpoint
-from fers.networks.checkpoint import file_sha256
 from fers.networks.import_released import import_released
+from fers.util.files import sha256_of
 
 FIVE = "airport-1,airport-2,airport-3,airport-4,urban-3"
 
@@ -55,7 +55,7 @@ def test_it_says_where_it_comes_from_and_no_test_set_chose_it(path, request):
 
 def test_a_shipped_student_stands_beside_its_teacher():
     _, spa = load_checkpoint(ROOT / "checkpoints" / "aviris_200" / "spa_fen.safetensors")
-    assert file_sha256(ROOT / "checkpoints" / "aviris_200" / "spe_fen.safetensors")[:12] in spa.origin
+    assert sha256_of(ROOT / "checkpoints" / "aviris_200" / "spe_fen.safetensors")[:12] in spa.origin
 
 
 def test_the_abu_script_runs_without_any_option_but_the_data(tmp_path, capsys):

@@ -14,18 +14,23 @@ import pytest
 import torch
 from conftest import ROOT, run_had100
 from safetensors.torch import load_file
+from sklearn.metrics import roc_auc_score
 from torch import nn
 
 import train as train_script
 import train_FERD.train as stage1
 import train_FERS.train as stage2
+from fers.datasets import abu
 from fers.networks import CheckpointInfo, SpaFEN, SpeFEN, load_checkpoint, save_checkpoint
 from fers.networks.backbones import backbone_state, frozen_layers, state_hash
 from fers.networks.checkpoint import save_backbones
-from fers.training.config import TrainConfig, TrainingError
+from fers.scenes.normalise import normalise
 from fers.training.device import make_accelerator
 from fers.training.loop import _LOOK_EVERY, EpochOrder, Trainer
+from fers.training.options import TrainingError, TrainOptions
 from fers.training.recipe import PAPER, RELEASED
+from fers.training.resume import RunFolder
+from fers.training.run import scene_scorer
 from fers.training.stage import Stage
 from train_FERD.network import FERD
 from train_FERS.network import FRN
@@ -68,9 +73,9 @@ def points(n: int) -> list[torch.Tensor]:
 def run_line(folder: Path, epochs: int, stage: Stage | None = None, score=None, **changes) -> Stage:
     """Train a Line on 18 points, in steps of four, and five held out."""
     stage = stage or Line()
-    config = TrainConfig(folder, epochs, batch_size=4, **changes)
+    run_folder = RunFolder(folder, TrainOptions(epochs=epochs, batch_size=4, **changes))
     info = CheckpointInfo("spe_fen", BANDS, "none", "paper", "random:0", "0" * 64)
-    Trainer(stage, config, make_accelerator(device="cpu"), info, score).fit(points(18), points(5))
+    Trainer(stage, run_folder, make_accelerator(device="cpu"), info, score).fit(points(18), points(5))
     return stage
 
 
@@ -148,7 +153,8 @@ class Normed(Stage):
 def test_the_held_out_loss_normalises_as_training_does_and_leaves_the_running_statistics_alone(tmp_path):
     data = list(100 + torch.randn(4, 2, 5, 5, generator=torch.Generator().manual_seed(0)))
     stage = Normed()
-    Trainer(stage, TrainConfig(tmp_path, 1, lr=0.0, batch_size=4), make_accelerator(device="cpu")).fit(data, data)
+    folder = RunFolder(tmp_path, TrainOptions(epochs=1, lr=1e-30, batch_size=4))
+    Trainer(stage, folder, make_accelerator(device="cpu")).fit(data, data)
     [entry] = log(tmp_path)
     assert entry["held_out"]["loss"] == pytest.approx(entry["loss"], rel=1e-5)  # with running statistics, about 100^2
     assert torch.allclose(stage.norm.running_mean, 0.1 * torch.stack(data).mean((0, 2, 3)))
@@ -157,7 +163,8 @@ def test_the_held_out_loss_normalises_as_training_does_and_leaves_the_running_st
 
 def test_fewer_patches_than_a_batch_is_refused(tmp_path):
     with pytest.raises(TrainingError, match="18 training patches are fewer than one batch of 4"):
-        Trainer(Line(), TrainConfig(tmp_path, 1, batch_size=40), make_accelerator(device="cpu")).fit(points(18))
+        folder = RunFolder(tmp_path, TrainOptions(batch_size=40))
+        Trainer(Line(), folder, make_accelerator(device="cpu")).fit(points(18))
 
 
 def test_every_epoch_has_its_own_order_of_all_patches():
@@ -172,11 +179,11 @@ from pathlib import Path
 import torch
 from torch import nn
 from fers.networks.backbones import Branch
-from fers.training.config import TrainConfig
 from fers.training.device import make_accelerator
 from fers.training.loop import Trainer
+from fers.training.options import TrainOptions
+from fers.training.resume import RunFolder
 from train_FERS.network import FRN
-from train_FERS.stage import Stage2
 from train_FERS.stage import Stage2
 
 class Student(Branch):
@@ -195,13 +202,13 @@ torch.manual_seed(0)
 stage = Stage2(Student(6), nn.Conv2d(6, 6, 1))  # no batch norm: all of the coupling is in L_cc and L_var
 generator = torch.Generator().manual_seed(1)
 data = [(torch.rand(6, 8, 8, generator=generator), torch.rand(6, 8, 8, generator=generator)) for _ in range(16)]
-Trainer(stage, TrainConfig(folder / "plain", 3, batch_size=8), accelerator).fit(data)
+Trainer(stage, RunFolder(folder / "plain", TrainOptions(epochs=3, batch_size=8)), accelerator).fit(data)
 
 if accelerator.num_processes > 1:
     torch.manual_seed(accelerator.process_index)  # what each process draws for itself must not matter
     stage = Stage2(Student(8), FRN(8))
     data = [(torch.rand(8, 8, 8), torch.rand(8, 8, 8)) for _ in range(8)]
-    Trainer(stage, TrainConfig(folder / "normed", 2, batch_size=4), accelerator).fit(data)
+    Trainer(stage, RunFolder(folder / "normed", TrainOptions(epochs=2, batch_size=4)), accelerator).fit(data)
     trained = {k: v.detach() for k, v in stage.named_parameters()}
     torch.save(trained, folder / f"rank{accelerator.process_index}.pt")
 """
@@ -341,6 +348,30 @@ def test_the_test_set_chooses_the_epoch_only_by_name_and_then_everything_says_so
     assert "WARNING: --select test-auc" in output and output.count("chosen by the test set's ground truth") == 3
 
 
+def mahalanobis(cube: np.ndarray) -> np.ndarray:
+    """RX of ``(C, H, W)``, scaled to [0, 1]."""
+    x = cube.reshape(len(cube), -1).astype(float)
+    x -= x.mean(1, keepdims=True)
+    scores = (x * np.linalg.solve(np.cov(x), x)).sum(0)
+    return (scores - scores.min()) / (scores.max() - scores.min())
+
+
+@pytest.mark.parametrize("setting", ["original", "spectral", "fused"])
+def test_an_epochs_score_is_the_mean_auc_of_rx_on_the_cubes_of_its_setting(dataset, setting):
+    networks = {"spe_fen": lambda h: 30 * h.square(), "spa_fen": lambda h: h.flip(1).relu()}
+    options = TrainOptions(test_path=dataset, input_channel=10, select="test-auc")
+    scorer = scene_scorer(options, networks, setting, torch.device("cpu"))
+    aucs = []
+    for labelled in abu.scenes(dataset):
+        scene, truth = labelled.load()
+        h = torch.from_numpy(normalise(scene, 10, 0).transpose(2, 0, 1).copy())
+        spectral, spatial = (mahalanobis((h + networks[name](h[None])[0]).numpy()) for name in networks)
+        scores = {"original": mahalanobis(h.numpy()), "spectral": spectral, "fused": spectral * spatial}[setting]
+        aucs.append(roc_auc_score(truth.ravel(), scores))
+    assert scorer() == pytest.approx(np.mean(aucs), abs=1e-6)
+    assert scene_scorer(TrainOptions(), networks, setting, torch.device("cpu")) is None
+
+
 def test_what_cannot_be_trained_says_why(background, teacher, tmp_path, capsys):
     assert stage2.main(options(tmp_path / "nowhere", teacher, tmp_path / "run")) == 2
     assert "no training patches" in capsys.readouterr().err
@@ -350,7 +381,11 @@ def test_what_cannot_be_trained_says_why(background, teacher, tmp_path, capsys):
     assert "fewer than one batch of 64" in capsys.readouterr().err
     assert stage2.main(options(background, teacher, tmp_path / "run", "--device", "cuda:99")) == 2
     assert "--device cuda:99: not usable here" in capsys.readouterr().err
-    for wrong in (["--losses", "cc,dice"], ["--sensor", "../x"], ["--device", "tpu"], ["--resume", "--overwrite"]):
+    refused = {"--resume --overwrite": "give one of them", "--sensor ../x": "must be a name", "--lr inf": "above 0"}
+    for wrong, message in (refused | {"--train_ratio 2": "above 0 and up to 1"}).items():
+        assert stage2.main(options(background, teacher, tmp_path / "run", *wrong.split())) == 2
+        assert message in capsys.readouterr().err
+    for wrong in (["--losses", "cc,dice"], ["--device", "tpu"], ["--lr", "fast"]):
         with pytest.raises(SystemExit) as stop:
             stage2.main(options(background, teacher, tmp_path / "run", *wrong))
         assert stop.value.code == 2
@@ -362,8 +397,9 @@ def test_the_defaults_are_the_papers_and_old_spellings_keep_working():
     defaults = parser.parse_args([])
     assert (defaults.train_ratio, defaults.lr, defaults.batch_size, defaults.epochs) == (1.0, 0.005, 16, 60)
     assert defaults.losses == ("sim", "mse", "z") and defaults.recipe == "paper" and defaults.device == "auto"
-    old = parser.parse_args(["--cpu", "--losses", "sim,zcl", "--start_channel_id", "3"])
-    assert (old.device, old.losses, old.start_band) == ("cpu", ("sim", "z"), 3)
+    old = parser.parse_args(["--cpu", "--losses", "sim,zcl", "--start_channel_id", "3", "--save_model", "weights"])
+    assert (old.device, old.losses, old.start_band, old.checkpoint_dir) == ("cpu", ("sim", "z"), 3, Path("weights"))
+    assert parser.parse_args(["--device_ids", "1"]).device == "cuda:1"
 
 
 def test_scripts_run_from_their_own_folder():
@@ -373,6 +409,23 @@ def test_scripts_run_from_their_own_folder():
     for process in running:
         output, _ = process.communicate(timeout=120)
         assert process.returncode == 0 and "--recipe" in output and "torchrun" in output
+
+
+WITHOUT_EXTRAS = """
+import importlib, sys
+sys.modules.update(dict.fromkeys(("accelerate", "tensorboard", "pytorch_msssim")))
+sys.exit(sum(importlib.import_module(name).main(words.split()) for name, words in (
+    ("train", "--stage all"), ("train_FERD.train", ""), ("train_FERS.train", ""), ("baselines.train", "aetnet"))))
+"""
+
+
+def test_without_the_packages_of_training_each_script_says_what_to_install():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], capture_output=True, text=True, timeout=120)
+    sentence = (
+        "error: training needs packages that are not installed: accelerate, tensorboard, pytorch_msssim. "
+        "Give: pip install 'fers-had[train]'"
+    )
+    assert (done.returncode, done.stderr.splitlines()) == (4 * 2, 4 * [sentence])
 
 
 def test_recipes_are_those_of_paper_and_released_code():

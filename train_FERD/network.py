@@ -19,7 +19,7 @@ _BASE_WIDTH = 128  # wide bottlenecks: inner width = 2 * planes
 
 
 class Outputs(NamedTuple):
-    """What the loss is made of.
+    """Tensors that the loss is made from.
 
     Attributes:
         encoder: f1, f2, f3: ``(N, 256, H', W')``, ``(N, 512, H'/2, W'/2)``, ``(N, 1024, H'/4, W'/4)``, H' = H + 8.
@@ -137,7 +137,7 @@ class FERD(nn.Module):
         return Outputs((f1, f2, f3), (g1, g2, g3), h_r, o)
 
     def train(self, mode: bool = True) -> FERD:
-        """As ``nn.Module.train``, but the frozen layers stay in eval mode."""
+        """Do as ``nn.Module.train``, but the frozen layers stay in eval mode."""
         super().train(mode)
         self.layer2_3.eval()
         return self

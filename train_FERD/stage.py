@@ -1,27 +1,19 @@
-"""Stage 1: its networks with the total loss, and the work of its training script, ``train_FERD/train.py``."""
+"""Stage 1: its networks with the total loss."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 import torch
-from accelerate import Accelerator
-from fers.scoring.views import VIEWS, Features, score
 from torch import nn
 
-from fers.detectors.rx import RX
-from fers.evaluation.metrics import auc
 from fers.networks import SpeFEN
-from fers.scenes import SceneError
 from fers.training.recipe import PAPER, STAGE1_TERMS, Recipe
-from fers.training.run import TrainRun, scene_scorer
 from fers.training.stage import Stage, Terms
 from train_FERD import losses
 from train_FERD.network import FERD
 
-STAGE = 1
-_HALVINGS = 8  # a padded patch is halved three times
+MULTIPLE = 8  # px: a padded patch is halved three times
 
 
 class Stage1(Stage):
@@ -65,23 +57,3 @@ class Stage1(Stage):
             l_sim, l_mse, l_z = self.in_force(terms)
             total = l_sim + 0.1 * l_mse + 0.1 * l_z  # eq. 3
         return total, terms
-
-
-def train(options: argparse.Namespace, accelerator: Accelerator) -> None:
-    """Train as the options say."""
-    run = TrainRun.from_options(options, STAGE, Stage1.checkpoint, accelerator)
-    if run.finished():
-        return
-    if any(side % _HALVINGS for side in run.patches.size):
-        raise SceneError(
-            f"{run.patches.folder}: patches of {run.patches.size[0]} x {run.patches.size[1]} px; Stage 1 needs sides that are "
-            f"multiples of {_HALVINGS}. Cut them again with fers data patches."
-        )
-    run.describe("Stage 1 (FERD)")
-    stage = Stage1(FERD(options.input_channel, options.backbone, options.seed), run.recipe, options.losses)
-    spe_fen = stage.branch
-
-    def score_map(h: torch.Tensor) -> torch.Tensor:
-        return score(RX(), VIEWS["spectral"].cubes(h, Features(spe_fen(h))))
-
-    run.train(stage, *run.split(run.patches), scene_scorer(options, score_map, auc, accelerator.device))

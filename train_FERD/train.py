@@ -17,33 +17,53 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fers.training.options import add_train_options, launch
+from fers.training.options import TrainOptions, add_train_options, launch, loss_option
 from fers.training.recipe import STAGE1_TERMS
 from fers.util.checkout import run_script
 from fers.util.commandline import Parser
+from fers.util.options import read_options
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+@dataclass(frozen=True)
+class Stage1Options(TrainOptions):
+    """Options of Stage 1."""
+
+    losses: tuple[str, ...] = loss_option(*STAGE1_TERMS)
+
+
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """The command line's parser."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_train_options(parser, STAGE1_TERMS)
+    add_train_options(parser, Stage1Options)
     return parser
 
 
-def train(options: argparse.Namespace, accelerator: Accelerator) -> None:
-    """Train as the options say."""
-    from train_FERD import stage  # PyTorch, which --help does not wait for
+def train(given: argparse.Namespace, accelerator: Accelerator) -> None:
+    """Train as the command line says."""
+    # not above: --help does not wait for PyTorch
+    from fers.training.run import TrainRun, scene_scorer
+    from train_FERD.network import FERD
+    from train_FERD.stage import MULTIPLE, Stage1
 
-    stage.train(options, accelerator)
+    options = read_options(Stage1Options, given)
+    run = TrainRun(options, Stage1, accelerator)
+    if run.finished():
+        return
+    run.require_sides(MULTIPLE, MULTIPLE, "Stage 1")
+    run.describe("Stage 1 (FERD)")
+    stage = Stage1(FERD(options.input_channel, options.backbone, options.seed), run.recipe, options.losses)
+    scorer = scene_scorer(options, {"spe_fen": stage.branch}, "spectral", accelerator.device)
+    run.train(stage, run.patches, scorer)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line; returns the exit code."""
     return launch(train, parser().parse_args(arguments))
 
 

@@ -1,4 +1,4 @@
-"""What Stage 2 needs beside the two branches: the FRN, which decodes H from F_spe + F_spa (eq. 9)."""
+"""The FRN, which decodes H from F_spe + F_spa in Stage 2 (eq. 9)."""
 
 from __future__ import annotations
 

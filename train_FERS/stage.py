@@ -1,8 +1,7 @@
-"""Stage 2: its networks with the total loss, and the work of its training script, ``train_FERS/train.py``."""
+"""Stage 2: its networks with the total loss, and the cache of what the frozen teacher makes of the patches."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections.abc import Sequence
@@ -11,24 +10,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from fers.scoring.views import VIEWS, Features, default_fusion, score, view_name
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from fers.detectors.rx import RX
-from fers.evaluation.metrics import auc
-from fers.networks import CheckpointError, SpaFEN, SpeFEN, load_checkpoint
-from fers.networks.checkpoint import file_sha256
+from fers.networks import SpaFEN
 from fers.training.loop import Patches
 from fers.training.recipe import PAPER, STAGE2_TERMS, Recipe
-from fers.training.run import TrainRun, places, scene_scorer
 from fers.training.stage import Stage, Terms, gather_batch
 from fers.util.files import atomic_path
 from train_FERS import losses
-from train_FERS.network import FRN
 
-STAGE = 2
-TEACHER = "spe_fen.safetensors"
 _CACHE_SHARE = 0.25  # of the free memory: the cache is kept in memory up to this size
 
 
@@ -42,6 +33,7 @@ class Stage2(Stage):
         losses: The terms in force; the others are logged and train nothing.
     """
 
+    number = 2
     checkpoint = "spa_fen.safetensors"
 
     def __init__(self, spa_fen: SpaFEN, frn: nn.Module, recipe: Recipe = PAPER, losses: Sequence[str] = STAGE2_TERMS):
@@ -125,12 +117,12 @@ def cache_features(
     began = time.perf_counter()
     if in_memory:
         both = np.empty(shape, dtype=np.float32)
-        _fill(both, spe_fen, patches, batch_size, accelerator.device)
+        _fill_cache(both, spe_fen, patches, batch_size, accelerator.device)
     else:
         if accelerator.is_main_process:
             with atomic_path(path) as temporary:
                 mapped = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
-                _fill(mapped, spe_fen, patches, batch_size, accelerator.device)
+                _fill_cache(mapped, spe_fen, patches, batch_size, accelerator.device)
                 mapped.flush()
                 del mapped
         accelerator.wait_for_everyone()
@@ -144,7 +136,7 @@ def cache_features(
 
 
 @torch.no_grad()
-def _fill(out: np.ndarray, spe_fen: nn.Module, patches: Patches, batch_size: int, device: torch.device) -> None:
+def _fill_cache(out: np.ndarray, spe_fen: nn.Module, patches: Patches, batch_size: int, device: torch.device) -> None:
     spe_fen.to(device)
     start = 0
     for h in DataLoader(patches, batch_size):  # type: ignore[arg-type]  # any sequence will do
@@ -160,40 +152,3 @@ def _free_memory() -> float:
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"))
     except (AttributeError, ValueError, OSError):  # not on every system
         return 4e9
-
-
-def train(options: argparse.Namespace, accelerator: Accelerator) -> None:
-    """Train as the options say."""
-    save_dir, checkpoint = places(options, STAGE, Stage2.checkpoint)
-    path = options.spe_fen or checkpoint.with_name(TEACHER)
-    if not path.is_file():
-        raise CheckpointError(
-            f"{path}: no Spe-FEN to be the teacher. Train Stage 1 first (python train.py --stage all does both), or "
-            "name one with --spe_fen."
-        )
-    teacher, teacher_info = load_checkpoint(path, bands=options.input_channel)
-    if not isinstance(teacher, SpeFEN):
-        raise CheckpointError(f"{path}: holds a {teacher_info.branch}, not a spe_fen. Name a Spe-FEN with --spe_fen.")
-    spe_fen = teacher.requires_grad_(False)
-    sha256 = file_sha256(path)
-    run = TrainRun.from_options(options, STAGE, Stage2.checkpoint, accelerator, spe_fen=sha256)
-    if run.finished():
-        return
-    run.describe("Stage 2 (FERS)")
-
-    bands, recipe = options.input_channel, run.recipe
-    spa_fen = SpaFEN(bands, options.backbone, options.seed, adapt_batch_norm=recipe.adapt_batch_norm)
-    stage = Stage2(spa_fen, FRN(bands, options.seed), recipe, options.losses)
-    view = VIEWS[view_name("fused", default_fusion("by bands", bands))]
-
-    def score_map(h: torch.Tensor) -> torch.Tensor:
-        return score(RX(), view.cubes(h, Features(spe_fen(h), spa_fen(h))))
-
-    scorer = scene_scorer(options, score_map, auc, accelerator.device)
-    cache_file = save_dir / "f_spe_cache.npy"
-    cache = cache_features(spe_fen, run.patches, options.batch_size, accelerator, cache_file)
-    spe_fen.to(accelerator.device)
-    origin = f"; Spe-FEN {sha256[:12]} ({teacher_info.recipe} recipe, {teacher_info.origin})"
-    run.train(stage, *run.split(cache), scorer, origin)
-    if accelerator.is_main_process:
-        cache_file.unlink(missing_ok=True)

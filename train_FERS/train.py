@@ -18,37 +18,79 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fers.training.options import add_train_options, launch
+from fers.training.options import TrainOptions, add_train_options, launch, loss_option
 from fers.training.recipe import STAGE2_TERMS
 from fers.util.checkout import run_script
 from fers.util.commandline import Parser
+from fers.util.options import option, read_options
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-def parser() -> argparse.ArgumentParser:
-    """The options."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_train_options(parser, STAGE2_TERMS)
-    parser.add_argument(
-        "--spe_fen", type=Path, help="Stage 1's checkpoint (default: spe_fen.safetensors in --checkpoint_dir)"
+@dataclass(frozen=True)
+class Stage2Options(TrainOptions):
+    """Options of Stage 2."""
+
+    losses: tuple[str, ...] = loss_option(*STAGE2_TERMS)
+    spe_fen: Path | None = option(
+        None, "Stage 1's checkpoint (default: spe_fen.safetensors in --checkpoint_dir)", type=Path, group="method"
     )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's parser."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_train_options(parser, Stage2Options)
     return parser
 
 
-def train(options: argparse.Namespace, accelerator: Accelerator) -> None:
-    """Train as the options say."""
-    from train_FERS import stage  # PyTorch, which --help does not wait for
+def train(given: argparse.Namespace, accelerator: Accelerator) -> None:
+    """Train as the command line says."""
+    # not above: --help does not wait for PyTorch
+    from fers.networks import CheckpointError, SpaFEN, SpeFEN, load_checkpoint
+    from fers.training.run import TrainRun, places, scene_scorer
+    from fers.util.files import sha256_of
+    from train_FERS.network import FRN
+    from train_FERS.stage import Stage2, cache_features
 
-    stage.train(options, accelerator)
+    options = read_options(Stage2Options, given)
+    _, checkpoint = places(options, Stage2)
+    path = options.spe_fen or checkpoint.with_name("spe_fen.safetensors")
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path}: no Spe-FEN to be the teacher. Train Stage 1 first (python train.py --stage all does both), or "
+            "name one with --spe_fen."
+        )
+    spe_fen, teacher = load_checkpoint(path, bands=options.input_channel)
+    if not isinstance(spe_fen, SpeFEN):
+        raise CheckpointError(f"{path}: holds a {teacher.branch}, not a spe_fen. Name a Spe-FEN with --spe_fen.")
+    spe_fen.requires_grad_(False)
+    sha256 = sha256_of(path)
+    run = TrainRun(options, Stage2, accelerator, spe_fen=sha256)
+    if run.finished():
+        return
+    run.describe("Stage 2 (FERS)")
+
+    bands, recipe = options.input_channel, run.recipe
+    spa_fen = SpaFEN(bands, options.backbone, options.seed, adapt_batch_norm=recipe.adapt_batch_norm)
+    stage = Stage2(spa_fen, FRN(bands, options.seed), recipe, options.losses)
+    scorer = scene_scorer(options, {"spe_fen": spe_fen, "spa_fen": spa_fen}, "fused", accelerator.device)
+    cache_file = run.folder.path / "f_spe_cache.npy"
+    cache = cache_features(spe_fen, run.patches, options.batch_size, accelerator, cache_file)
+    spe_fen.to(accelerator.device)
+    origin = f"; Spe-FEN {sha256[:12]} ({teacher.recipe} recipe, {teacher.origin})"
+    run.train(stage, cache, scorer, origin)
+    if accelerator.is_main_process:
+        cache_file.unlink(missing_ok=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line; returns the exit code."""
     return launch(train, parser().parse_args(arguments))
 
 

@@ -11,16 +11,17 @@ from torch.nn import functional as F
 SIGMA = 4.0  # px
 _TRUNCATE = 4.0  # standard deviations of the Gaussian filter
 
-Features = Sequence[torch.Tensor]
-Distillation = Callable[[torch.Tensor], tuple[Features, Features]]
-"""From cubes ``(N, C, H, W)`` to the encoder's and the decoder's features at several scales, ``(N, C_i, H_i, W_i)`` each."""
+Scales = Sequence[torch.Tensor]
+"""Features at several scales, ``(N, C_i, H_i, W_i)`` each."""
+Distillation = Callable[[torch.Tensor], tuple[Scales, Scales]]
+"""From cubes ``(N, C, H, W)`` to the encoder's and the decoder's features."""
 
 
-def anomaly_maps(encoder: Features, decoder: Features, size: tuple[int, int]) -> torch.Tensor:
+def anomaly_maps(encoder: Scales, decoder: Scales, size: tuple[int, int]) -> torch.Tensor:
     """1 - cosine over channels at every position, for each scale.
 
     Args:
-        encoder, decoder: Features of some scales, ``(N, C_i, H_i, W_i)`` each.
+        encoder, decoder: Features to compare.
         size: (H, W) that the maps are resized to, bilinearly, corners on corners.
 
     Returns:
@@ -54,7 +55,7 @@ class RD4AD:
         distil: The trained encoder and decoder.
         padding: Border in pixels that ``distil`` adds to the cube; it is cut off the maps.
         multiple: ``distil`` takes sides that are multiples of it. Other cubes are reflected at their lower and right end.
-        sigma: Of the Gaussian filter, px.
+        sigma: Standard deviation of the Gaussian filter, px.
 
     Raises:
         ValueError: ``sigma`` is negative.

@@ -34,7 +34,7 @@ from fers.datasets.benchmarks import BENCHMARKS
 from fers.detectors.table import DETECTORS, find_detector, known_name
 from fers.evaluation.metrics import SCENE_MEASURES, scene_measures
 from fers.fast.process import prepare
-from fers.scenes.normalise import NoData, normalise, usable_pixels
+from fers.scenes.normalise import NoData
 from fers.scenes.scene import LabelledScene, Scene, SceneError, read_mask, read_scene
 from fers.scoring.config import DetectConfig, Method
 from fers.scoring.settings import FEATURES
@@ -220,13 +220,12 @@ class _Cells:
 
     def _cell(self, labelled: LabelledScene) -> tuple[dict[str, Any], np.ndarray]:
         from fers.evaluation.results import config_hash, truth_sha256
+        from fers.scoring.pipeline import read_h
 
         scene, truth = labelled.load()
         bands = self.bands or scene.bands
         pipeline, config = self._pipeline(bands)
-        start, nodata = pipeline.config.start_band, pipeline.config.nodata
-        h = normalise(scene, bands, start, nodata=nodata)
-        left_out = ~usable_pixels(scene, bands, start) if nodata == "mask" else None
+        h, left_out = read_h(pipeline.config, scene)
         left_out = left_out if left_out is not None and left_out.any() else None
         seen = h.tobytes() + (b"" if left_out is None else np.packbits(left_out).tobytes())
         fingerprint = hashlib.sha256(seen).hexdigest() + truth_sha256(truth)

@@ -32,10 +32,9 @@ from fers.evaluation.results import (
     truth_sha256,
 )
 from fers.evaluation.tables import SECONDS_NOTE, header_line, mean_line, scene_line
-from fers.scenes import LabelledScene, Scene, SceneError, normalise
-from fers.scenes.normalise import usable_pixels
+from fers.scenes import LabelledScene, Scene, SceneError
 from fers.scoring.networks import NAMES
-from fers.scoring.pipeline import DetectConfig, Pipeline
+from fers.scoring.pipeline import DetectConfig, Pipeline, read_h
 from fers.util.files import npy_bytes, write_whole
 from fers.util.lock import locked
 
@@ -140,8 +139,7 @@ def _evaluate(
 
 def _read(settings: DetectConfig, labelled: LabelledScene) -> Sample:
     scene, mask = labelled.load()
-    h = normalise(scene, settings.bands, settings.start_band, nodata=settings.nodata)
-    left_out = ~usable_pixels(scene, settings.bands, settings.start_band) if settings.nodata == "mask" else None
+    h, left_out = read_h(settings, scene)
     notes = list(scene.notes)
     if (missing := settings.start_band + settings.bands - scene.bands) > 0:
         notes.append(f"{missing} zero bands appended")

@@ -19,8 +19,8 @@ GROUP = 8  # channels: a convolution of a width that is no multiple of it takes 
 Extremes = tuple[torch.Tensor, torch.Tensor]  # the least and the greatest of each channel, ``(C,)``
 
 
-class Block(Protocol):
-    """What is used here of ``fers.fast.deploy.ValidBottleneck``."""
+class ValidBlock(Protocol):
+    """The part of ``fers.fast.deploy.ValidBottleneck`` that is used here."""
 
     conv1: nn.Conv2d
     conv2: nn.Conv2d
@@ -32,7 +32,7 @@ class Block(Protocol):
 
 
 class Bound(nn.Module):
-    """The most that each channel of a convolution can be, from the extremes of its input.
+    """Upper bound of each channel of a convolution, from the extremes of its input.
 
     Each weight meets at most the highest and at least the lowest value of its input channel (interval arithmetic).
 
@@ -70,7 +70,7 @@ class ActiveChannels(nn.Module):
         fpl: The two 1x1 convolutions of the FPL, likewise.
     """
 
-    def __init__(self, blocks: Iterable[Block], fpl: Sequence[nn.Conv2d]):
+    def __init__(self, blocks: Iterable[ValidBlock], fpl: Sequence[nn.Conv2d]):
         super().__init__()
         self.blocks = nn.ModuleList()
         for block in blocks:
@@ -78,8 +78,8 @@ class ActiveChannels(nn.Module):
             self.blocks.append(nn.ModuleDict({name: Bound(conv) for name, conv in convs.items() if conv is not None}))
         self.middle = Bound(fpl[0])
 
-    def forward(self, x: torch.Tensor, blocks: Iterable[Block], fpl: Sequence[nn.Conv2d]) -> torch.Tensor:
-        """What the CWL gave, with its border, to F_spe: as ``blocks`` and ``fpl`` would, one after the other."""
+    def forward(self, x: torch.Tensor, blocks: Iterable[ValidBlock], fpl: Sequence[nn.Conv2d]) -> torch.Tensor:
+        """Turn the CWL's output, with its border, into F_spe: as ``blocks`` and ``fpl`` would, one after the other."""
         for bounds, block in zip(self.blocks, blocks, strict=True):
             x = _bottleneck(x, block, bounds)
         x, extremes = _drop_trailing_zeros(x)
@@ -87,7 +87,7 @@ class ActiveChannels(nn.Module):
         return _pixelwise(x, fpl[1], fpl[1].out_channels).relu_()
 
 
-def _bottleneck(x: torch.Tensor, block: Block, bounds: Any) -> torch.Tensor:
+def _bottleneck(x: torch.Tensor, block: ValidBlock, bounds: Any) -> torch.Tensor:
     """A valid bottleneck by its active channels. Its input may lack the last channels, its output too: they are zero."""
     # with a shortcut, x is what the CWL gave, of either sign
     x, extremes = _drop_trailing_zeros(x) if block.shortcut is None else (x, _extremes(x))
@@ -127,7 +127,7 @@ def _pixelwise(x: torch.Tensor, conv: nn.Conv2d, width: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def order_channels(cwl: nn.Conv2d, blocks: Sequence[Block], fpl: Sequence[nn.Conv2d]) -> None:
+def order_channels(cwl: nn.Conv2d, blocks: Sequence[ValidBlock], fpl: Sequence[nn.Conv2d]) -> None:
     """Put the channels that few scenes make positive behind the others, in place, by made-up scenes.
 
     These go from dark to bright in steps of contrast. Their spectra are flat or fall with the wavelength, as under sunlight.
@@ -173,7 +173,7 @@ def _parameter(tensor: torch.Tensor) -> nn.Parameter:
 
 
 def _upper_bound(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
-    """``(N, K)``: the most that the channels can be, image by image."""
+    """Upper bounds of the channels, image by image, ``(N, K)``."""
     return Bound(conv)(x.amin((2, 3)), x.amax((2, 3)))
 
 
@@ -183,7 +183,7 @@ def _order(bound: torch.Tensor) -> torch.Tensor:
 
 
 def _active(bound: torch.Tensor) -> int:
-    """How many channels, from the first, hold all that a ReLU may leave positive; a multiple of ``GROUP``."""
+    """Number of channels, from the first, that hold all that a ReLU may leave positive; a multiple of ``GROUP``."""
     possible = (bound <= 0).logical_not_().nonzero()  # a NaN is possible
     return min(round_up(int(possible[-1]) + 1 if len(possible) else 0), len(bound))
 

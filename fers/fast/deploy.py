@@ -3,7 +3,7 @@
 - Batch norms are folded into the convolutions before them.
 - Channels that can only be zero, whatever the scene, are cut. The weights show which they are.
 - 1x1 convolutions move to the side of padding, pooling and resizing where there are fewer pixels.
-- Of the reflected border only what reaches the result is computed.
+- Only the part of the reflected border that reaches the result is computed.
 - On CPUs, in float32, channels of Spe-FEN that are zero all over a scene are left out (``fers.fast.bounds``).
 """
 
@@ -81,7 +81,7 @@ class DeployedSpeFEN(nn.Module):
         """F_spe of a normalised cube by tiles, so that nobody needs to hold all of it.
 
         Args:
-            h: As ``forward``.
+            h: The same as in ``forward``.
 
         Yields:
             Where a tile lies, and its F_spe. A cube of at most ``tile`` x ``tile`` pixels is one tile.
@@ -97,7 +97,7 @@ class DeployedSpeFEN(nn.Module):
         return self.tile is None or h.shape[2] * h.shape[3] <= self.tile**2
 
     def _padded(self, h: torch.Tensor) -> torch.Tensor:
-        """What the blocks see: each one looks a pixel further. The CWL works on single pixels, so padding can wait for it."""
+        """The blocks' input, padded, for each block looks a pixel further. The CWL works on single pixels and so comes first."""
         return F.pad(self.cwl(h), [len(self.blocks)] * 4, mode="reflect")
 
     def _features(self, x: torch.Tensor) -> torch.Tensor:
@@ -136,7 +136,7 @@ class ValidBottleneck(nn.Module):
         return y.relu_()
 
     def inner(self, x: torch.Tensor) -> torch.Tensor:
-        """What ``conv3`` sees."""
+        """The input of ``conv3``."""
         return self.conv2(self.conv1(x).relu_()).relu_()
 
 
@@ -174,7 +174,7 @@ class DeployedSpaFEN(nn.Module):
         x = self.stem(torch.sigmoid(self.false_rgb(self.compress(h).relu_())))
         for block in self.blocks:
             x = block(x)
-        x = _resized(self._knots(x), self.levels, h.shape[-2:]).relu_()
+        x = _resized_levels(self._knots(x), self.levels, h.shape[-2:]).relu_()
         x = self.expand(x).relu_()
         gate = self.excite(self.squeeze(x.mean((2, 3), keepdim=True)).relu_()).sigmoid_()
         return x.mul_(gate)
@@ -194,7 +194,7 @@ class DeployedSpaFEN(nn.Module):
 
 
 def pooling_weights(length: int, bins: int) -> torch.Tensor:
-    """What adaptive average pooling does along one side, as a ``(bins, length)`` matrix."""
+    """Adaptive average pooling along one side, as a ``(bins, length)`` matrix."""
     position, bin_ = torch.arange(length), torch.arange(bins)[:, None]
     start, stop = bin_ * length // bins, ((bin_ + 1) * length + bins - 1) // bins
     inside = ((position >= start) & (position < stop)).float()
@@ -202,12 +202,12 @@ def pooling_weights(length: int, bins: int) -> torch.Tensor:
 
 
 def resizing_weights(length: int, knots: int) -> torch.Tensor:
-    """What bilinear resizing (``align_corners=False``) does along one side, as a ``(length, knots)`` matrix."""
+    """Bilinear resizing (``align_corners=False``) along one side, as a ``(length, knots)`` matrix."""
     position = (torch.arange(length) + 0.5) * (knots / length) - 0.5
     return (1 - (position.clamp(0, knots - 1)[:, None] - torch.arange(knots)).abs()).clamp_min(0)
 
 
-def _resized(knots: torch.Tensor, levels: tuple[int, ...], size: torch.Size) -> torch.Tensor:
+def _resized_levels(knots: torch.Tensor, levels: tuple[int, ...], size: torch.Size) -> torch.Tensor:
     """The sum of the levels of a pyramid, ``(N, C, knots)``, each resized: ``(N, C, H, W)``, channels last in memory."""
     height, width = size
     weights = []
@@ -233,7 +233,7 @@ class FoldedBasicBlock(nn.Module):
         self.shortcut = None if block.downsample is None else _folded(*block.downsample)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """As the block it was made of."""
+        """The same as the block it was made from."""
         y = self.conv2(self.conv1(x).relu_())
         y += x if self.shortcut is None else self.shortcut(x)
         return y.relu_()

@@ -1,7 +1,7 @@
 """Write a branch, deployed, as a file that runs without this project: ONNX, or a program of ``torch.export``.
 
-    python -m fast.export checkpoints/aviris_200/spe_fen.safetensors spe_fen.onnx
-    python -m fast.export checkpoints/aviris_200/spa_fen.safetensors spa_fen.pt2
+    fers weights export checkpoints/aviris_200/spe_fen.safetensors spe_fen.onnx
+    fers weights export checkpoints/aviris_200/spa_fen.safetensors spa_fen.pt2
 
 Input ``h`` and output ``features`` are N x C x H x W float32. N is 1 to 32768, H and W are 17 to 32768. ONNX needs the
 packages of ``pip install "fers-had[export]"``.
@@ -28,18 +28,18 @@ from fers.networks.spe_fen import SpeFEN
 from fers.util.commandline import run
 from fers.util.files import atomic_path
 
-FORMATS = (".onnx", ".pt2")
+EXPORT_FORMATS = (".onnx", ".pt2")
 _EXAMPLE = (2, 48, 56)  # N, H and W to trace with; no size is special
 _SIDE = 17  # px, the least: below it Spa-FEN has a single pixel of stride 16, which is traced as another case
 _MOST = 1 << 15  # of N, H and W: PyTorch 2.6 takes none without a bound
 
 
 class ExportError(RuntimeError):
-    """A file that cannot be written so."""
+    """A network that cannot be written in the format asked for."""
 
 
 class TraceableMaxPool(nn.Module):
-    """``MaxPool2d(3, 2, padding=1)`` of what is not negative, in steps that PyTorch 2.6 traces for any size."""
+    """``MaxPool2d(3, 2, padding=1)`` for input >= 0, in steps that PyTorch 2.6 traces for any size."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(N, C, H, W)``, >= 0, to half the size."""
@@ -60,8 +60,8 @@ def export(network: nn.Module, out: str | Path) -> Path:
         ExportError: The suffix is neither, or a package for ONNX is missing.
     """
     out = Path(out)
-    if out.suffix not in FORMATS:
-        raise ExportError(f"{out}: the name must end in {' or '.join(FORMATS)}.")
+    if out.suffix not in EXPORT_FORMATS:
+        raise ExportError(f"{out}: the name must end in {' or '.join(EXPORT_FORMATS)}.")
     assert isinstance(network, (SpeFEN, SpaFEN))
     deployed = deploy(network, bounds=False)
     if isinstance(deployed, DeployedSpaFEN):
@@ -94,7 +94,7 @@ def _export_onnx(deployed: nn.Module, example: torch.Tensor, dynamic: dict, path
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="a spe_fen.safetensors or spa_fen.safetensors")
     parser.add_argument("out", type=Path, help="the file to write, .onnx or .pt2")

@@ -1,4 +1,4 @@
-"""What changes the whole process. Only commands call it, before PyTorch is imported: never a class or a function of the library."""
+"""Settings of the whole process. Only commands make them, before PyTorch is imported; no class or function of the library does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def wait_asleep() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc reuse freed tensors. By default it gives each large one back to the system, which must zero its pages anew."""
+    """Let glibc reuse freed tensors. By default it gives each large one back to the system, which must zero its pages again."""
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_MAX, 0)

@@ -1,4 +1,16 @@
-"""What is deployed: the two feature enhancement networks, their frozen backbones, their checkpoints."""
+"""The deployed networks, their frozen backbones, their checkpoints. ``models/README.md`` has each equation's place.
+
+Read in this order:
+
+1. ``spe_fen``, ``spa_fen``   the spectral and the spatial branch (eqs. 4-8); ``aetnet`` is a baseline's network
+2. ``backbones``, ``resnet``  ``Branch``, and the frozen layers from ImageNet, a seed or a file
+3. ``init``                   initial weights, each tensor drawn from its own generator
+4. ``info``, ``checkpoint``   a checkpoint's metadata and file
+5. ``import_released``, ``download_released``, ``command``  the authors' weights, and ``fers weights``
+
+``init``, ``resnet`` and the branches decide the bits of every trained network: a change makes checkpoints unreadable or wrong.
+Messages, ``info``'s checks and what ``command`` offers may be touched.
+"""
 
 from fers.networks.backbones import BackboneError
 from fers.networks.checkpoint import load_checkpoint, save_checkpoint, shipped

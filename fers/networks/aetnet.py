@@ -1,32 +1,30 @@
-"""AETNet: a network that makes a cube in which RX sees anomalies better. It gives a cube and not a score."""
+"""AETNet: a network that makes a cube in which RX sees anomalies better. Its output is a cube, not a score."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from fers.networks.backbones import Branch
-from fers.networks.checkpoint import load_branch
 from fers.networks.init import normal, uniform
 
-PADDING = 4
+BORDER = 4  # px, reflected around the cube
 WIDTHS = (32, 64, 128)
 STEP = 72  # px: sides after padding are multiples of it, so that all windows fit at all scales
-MIN_SIDE = 37  # px: smaller scenes cannot be reflected to STEP - 2 PADDING
+LEAST_SIDE = 37  # px: smaller scenes cannot be reflected to STEP - 2 BORDER
 
 
 class WindowAttention(nn.Module):
     """Multi-head self-attention within windows, with a learned bias for each relative position (Swin).
 
     Args:
-        channels: Of the maps.
-        heads: They share the channels.
+        channels: Channels of the maps.
+        heads: Number of heads, which share the channels.
         window: Side of a window, px.
-        shift: By how much windows are shifted, px. Pixels that a shift brings together from opposite borders do not
+        shift: Shift of the windows, px. Pixels that a shift brings together from opposite borders do not
             attend to each other.
     """
 
@@ -123,7 +121,7 @@ class AETNet(Branch):
 
     Args:
         bands: C.
-        backbone: There are no frozen layers: ``none``, or None.
+        backbone: ``none`` or None: there are no frozen layers.
         seed: For the initial weights.
 
     Source: Li, Wang, Xiao, Ling, Lin and An, "You Only Train Once: Learning a General Anomaly Enhancement Network With
@@ -169,7 +167,7 @@ class AETNet(Branch):
                     table.copy_(normal(f"aetnet.{name}.relative_position_bias_table", seed, table.shape, 0.02))
 
     def backbone_layers(self) -> nn.Sequential:
-        """None."""
+        """An empty module: there are no frozen layers."""
         return nn.Sequential()
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
@@ -185,26 +183,17 @@ class AETNet(Branch):
             ValueError: The scene is too small to be reflected to 64 x 64 px.
         """
         height, width = h.shape[-2:]
-        if min(height, width) < MIN_SIDE:
+        if min(height, width) < LEAST_SIDE:
             raise ValueError(
-                f"AETNet: a scene of {height} x {width} px; at least {MIN_SIDE} px on each side can be reflected to the "
+                f"AETNet: a scene of {height} x {width} px; at least {LEAST_SIDE} px on each side can be reflected to the "
                 "64 px of its network. Give a larger cut of the scene."
             )
-        bottom, right = (-(n + 2 * PADDING) % STEP for n in (height, width))
+        bottom, right = (-(n + 2 * BORDER) % STEP for n in (height, width))
         x = F.pad(h, [0, right, 0, bottom], mode="reflect")
-        x = F.pad(x, [PADDING] * 4, mode="reflect")
+        x = F.pad(x, [BORDER] * 4, mode="reflect")
         e0 = self.encoder0(self.conv_encoder(x))
         e1 = self.encoder1(self.down0(e0))
         y = self.bottleneck(self.down1(e1))
         y = self.decoder0(self.fuse0(torch.cat([self.up0(y), e1], dim=1)))
         y = self.decoder1(self.fuse1(torch.cat([self.up1(y), e0], dim=1)))
-        return (self.conv_decoder(y) + x)[:, :, PADDING : PADDING + height, PADDING : PADDING + width]
-
-
-BRANCHES: dict[str, type[AETNet]] = {"aetnet": AETNet}
-"""As checkpoints name it."""
-
-
-def load_aetnet(path: str | Path, bands: int | None = None) -> AETNet:
-    """The trained network of an ``aetnet.safetensors``, in eval mode; see ``fers.networks.checkpoint.load_branch``."""
-    return load_branch(path, BRANCHES, bands)[0]
+        return (self.conv_decoder(y) + x)[:, :, BORDER : BORDER + height, BORDER : BORDER + width]

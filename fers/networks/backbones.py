@@ -1,6 +1,6 @@
 """The frozen ImageNet layers: residual stages under torchvision's names, with weights from where the user has them.
 
-``Branch`` is what both deployed networks are: trained layers around such frozen ones.
+``Branch`` is the base of the deployed networks: trained layers around such frozen ones.
 
 Three sources, written as one string everywhere (options, checkpoint metadata):
 
@@ -31,10 +31,8 @@ from fers.util.errors import FersError
 from fers.util.paths import home
 
 BACKBONE_FILE = "backbone.safetensors"
-_SUFFIXES = (".safetensors", ".pth", ".pt")
-
-
-MAX_WEIGHT = 1e6  # beyond it nothing that was trained has a value: the file is damaged
+_WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
+MAX_WEIGHT = 1e6  # no trained network has larger values: the file is damaged
 
 
 class BackboneError(FersError):
@@ -42,12 +40,12 @@ class BackboneError(FersError):
 
 
 class Branch(nn.Module):
-    """A network that is deployed: trained layers around frozen layers of torchvision.
+    """Base of the networks that are deployed: trained layers around frozen layers of torchvision.
 
     Attributes:
         ARCHITECTURE: torchvision's name of the network that the frozen layers are from.
         FROZEN: The names of these layers there, in order.
-        PREFIX: What the keys of the frozen layers start with in the branch's own state dict.
+        PREFIX: Start of the frozen layers' keys in the branch's own state dict.
         bands: C.
         adapt_batch_norm: Whether the running statistics of the frozen batch norms adapt in training.
     """
@@ -67,7 +65,7 @@ class Branch(nn.Module):
         load_frozen(self.backbone_layers(), backbone_state(self.ARCHITECTURE, self.FROZEN, source))
 
     def is_trained(self, key: str) -> bool:
-        """Whether a tensor of the state dict is trained. Of the frozen layers only batch norms' statistics may be."""
+        """Tell whether a tensor of the state dict is trained. In the frozen layers only batch norms' statistics may be."""
         if not key.startswith(self.PREFIX):
             return True
         return self.adapt_batch_norm and key.endswith(("running_mean", "running_var"))
@@ -116,18 +114,18 @@ def backbone_state(architecture: str, layers: tuple[str, ...], source: str) -> d
         return {}
     expected = frozen_layers(architecture, layers).state_dict()
     if source == "imagenet":
-        return _select(_imagenet(architecture), expected, architecture, f"torchvision's {architecture}")
+        return select_layers(_imagenet(architecture), expected, architecture, f"torchvision's {architecture}")
     if source == "random" or source.startswith("random:"):
         return _random(expected, architecture, random_seed(source))
     path = _file_for(Path(source), architecture)
-    return _select(read_state(path), expected, architecture, str(path))
+    return select_layers(read_state(path), expected, architecture, str(path))
 
 
 def random_seed(source: str) -> int:
     """The seed in ``random`` (which is 0) or ``random:SEED``.
 
     Raises:
-        BackboneError: What follows the colon is not a whole number >= 0.
+        BackboneError: The text after the colon is not a whole number >= 0.
     """
     seed = source.partition(":")[2] or "0"
     if not (seed.isascii() and seed.isdigit() and len(seed) <= 10) or int(seed) >= 2**32:
@@ -150,7 +148,7 @@ def state_hash(state: dict[str, torch.Tensor]) -> str:
 
 
 def weight_problem(value: torch.Tensor) -> str:
-    """What makes a tensor unfit to be a weight, as the end of a sentence; empty where nothing does."""
+    """The reason why a tensor is unfit to be a weight, as the end of a sentence; empty where it is fit."""
     if not value.is_floating_point():
         return f"is of type {str(value.dtype).removeprefix('torch.')}, not floating point"
     if not value.isfinite().all():
@@ -200,10 +198,14 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
-def _select(
+def select_layers(
     state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], architecture: str, where: str
 ) -> dict[str, torch.Tensor]:
-    """The expected keys out of a state dict, which may name its network (``resnet34.layer1...``) or not."""
+    """Pick the expected keys from a state dict, which may name its network (``resnet34.layer1...``) or not.
+
+    Raises:
+        BackboneError: A tensor is missing, of another shape, or damaged; the message begins with ``where``.
+    """
     prefix = f"{architecture}."
     chosen, missing = {}, []
     for key, like in expected.items():
@@ -272,7 +274,7 @@ def _imported(architecture: str) -> list[Path]:
 def _file_for(path: Path, architecture: str) -> Path:
     if not path.is_dir():
         return path
-    named = [p for p in sorted(path.iterdir()) if p.name.startswith(architecture) and p.suffix in _SUFFIXES]
+    named = [p for p in sorted(path.iterdir()) if p.name.startswith(architecture) and p.suffix in _WEIGHT_SUFFIXES]
     for candidate in [path / BACKBONE_FILE, *named]:
         if candidate.is_file():
             return candidate

@@ -11,7 +11,6 @@ Without the third, the frozen layers are found as the metadata says (ImageNet fr
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
@@ -35,10 +34,9 @@ from fers.networks.backbones import (
 from fers.networks.info import CheckpointError, CheckpointInfo
 from fers.networks.spa_fen import SpaFEN
 from fers.networks.spe_fen import SpeFEN
-from fers.util.files import atomic_path
+from fers.util.files import atomic_path, sha256_of
 from fers.util.paths import PACKAGE, shipped_checkpoints
 
-BRANCHES: Mapping[str, Callable[..., SpeFEN | SpaFEN]] = {"spe_fen": SpeFEN, "spa_fen": SpaFEN}
 AnyBranch = TypeVar("AnyBranch", bound=Branch)
 SUMS_FILE = "SHA256SUMS"
 
@@ -47,7 +45,7 @@ def save_checkpoint(network: Branch, path: str | Path, info: CheckpointInfo) -> 
     """Write a branch's trained tensors, whole or not at all.
 
     Args:
-        network: A SpeFEN or SpaFEN.
+        network: Such as a SpeFEN or SpaFEN.
         path: The file to write, ``.safetensors``.
         info: Its metadata.
 
@@ -64,7 +62,7 @@ def save_checkpoint(network: Branch, path: str | Path, info: CheckpointInfo) -> 
 
 
 def save_backbones(path: str | Path, states: dict[str, dict[str, torch.Tensor]]) -> Path:
-    """Write frozen layers beside checkpoints: ``states`` maps an architecture to its state dict."""
+    """Write ``backbone.safetensors``; ``states`` maps an architecture to the state dict of its frozen layers."""
     tensors = {f"{arch}.{key}": value.contiguous() for arch, state in states.items() for key, value in state.items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"format": "fers-backbone-1"})
@@ -74,8 +72,9 @@ def save_backbones(path: str | Path, states: dict[str, dict[str, torch.Tensor]])
 def load_checkpoint(
     path: str | Path, bands: int | None = None, backbone: str | None = None
 ) -> tuple[SpeFEN | SpaFEN, CheckpointInfo]:
-    """Rebuild a Spe-FEN or Spa-FEN: ``load_branch`` of these two, which has arguments, result and errors."""
-    return load_branch(path, BRANCHES, bands, backbone)
+    """Rebuild a Spe-FEN or Spa-FEN; ``load_branch`` describes arguments, result and errors."""
+    branches: Mapping[str, Callable[..., SpeFEN | SpaFEN]] = {"spe_fen": SpeFEN, "spa_fen": SpaFEN}
+    return load_branch(path, branches, bands, backbone)
 
 
 def load_branch(
@@ -88,9 +87,9 @@ def load_branch(
 
     Args:
         path: A ``.safetensors`` file that ``save_checkpoint`` wrote.
-        branches: What the file may hold: how each is made, by its name in the metadata.
+        branches: Networks that the file may hold, by their names in the metadata.
         bands: The number of bands it must be for; None takes any.
-        backbone: Source of the frozen layers, instead of ``backbone.safetensors`` beside the file or the metadata's.
+        backbone: Source of the frozen layers, instead of ``backbone.safetensors`` next to the file or the metadata's.
 
     Returns:
         The network in eval mode on the CPU, and its metadata.
@@ -122,7 +121,7 @@ def load_branch(
         raise CheckpointError(f"{path}: holds a {info.branch}; expected {' or '.join(branches)}. Give another file.")
     network = branches[info.branch](info.bands, backbone=None)
     network.adapt_batch_norm = info.branch == "spa_fen" and any(key.startswith(network.PREFIX) for key in tensors)
-    _check_tensors(path, tensors, network.trained_state())
+    check_tensors(path, tensors, network.trained_state())
     load_frozen(network.backbone_layers(), _frozen_state(network, path, info, backbone))
     network.load_state_dict(tensors, strict=False)
     return network.eval(), info
@@ -132,7 +131,7 @@ def shipped(name: str) -> Path:
     """A checkpoint folder that comes with the project, in a checkout and in an installed copy.
 
     Args:
-        name: Such as ``aviris_200``.
+        name: The folder's name, such as ``aviris_200``.
 
     Raises:
         CheckpointError: None of that name is shipped.
@@ -148,37 +147,37 @@ def shipped(name: str) -> Path:
 
 
 def is_shipped(path: str | Path) -> bool:
-    """Whether a file is named in the ``SHA256SUMS`` of the folder above its own."""
+    """Tell whether a file is named in the ``SHA256SUMS`` of the folder above its own."""
     path = Path(path).resolve()
     return f"{path.parent.name}/{path.name}" in _sums(path.parent.parent)
 
 
 def install_checkpoint(trained: Path, folder: Path, architecture: str, frozen: dict[str, torch.Tensor] | None) -> Path:
-    """Copy a trained branch to its checkpoint folder, and see to it that it loads there.
+    """Copy a trained branch to its checkpoint folder, so that it loads there.
 
     A shipped file that is replaced is no longer shipped: its line in ``SHA256SUMS`` goes.
 
     Args:
         trained: The branch's .safetensors.
         folder: The checkpoint folder. A ``backbone.safetensors`` in it must hold the frozen layers of this branch or none.
-        architecture: Of the frozen layers.
-        frozen: They themselves if they came from a file, to be kept beside the branch; None where the metadata is enough.
+        architecture: torchvision's name of the network that has the frozen layers.
+        frozen: The frozen layers, if they came from a file, to be kept with the branch; None where the metadata is enough.
 
     Returns:
         The copy.
     """
-    beside = folder / BACKBONE_FILE
+    own_file = folder / BACKBONE_FILE
     states: dict[str, dict[str, torch.Tensor]] = {}
-    if beside.is_file():
-        for key, value in read_state(beside).items():
+    if own_file.is_file():
+        for key, value in read_state(own_file).items():
             states.setdefault(key.partition(".")[0], {})[key.partition(".")[2]] = value
     changed = states.pop(architecture, None) is not None or frozen is not None
     if frozen is not None:
         states[architecture] = frozen
     if changed and states:
-        save_backbones(beside, states)
+        save_backbones(own_file, states)
     elif changed:
-        beside.unlink()
+        own_file.unlink()
     copy = folder / trained.name
     if is_shipped(copy):
         sums = _sums(folder.resolve().parent)
@@ -190,11 +189,6 @@ def install_checkpoint(trained: Path, folder: Path, architecture: str, frozen: d
     return copy
 
 
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file's bytes: which checkpoint a result was made with."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
 def git_revision() -> str:
     """The commit the code is at, with ``-dirty`` for uncommitted changes; empty outside a checkout."""
     try:
@@ -204,19 +198,20 @@ def git_revision() -> str:
         return ""
 
 
-def _check_tensors(path: Path, found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+def check_tensors(path: Path, found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """Raise a ``CheckpointError`` unless a file's tensors have the expected names and shapes, and sound values."""
     if missing := sorted(expected.keys() - found.keys()):
         raise CheckpointError(
             f"{path}: lacks {', '.join(missing)}. It is of another version or damaged; train or import it again."
         )
     if extra := sorted(found.keys() - expected.keys()):
         raise CheckpointError(
-            f"{path}: holds tensors this network has not: {', '.join(extra)}. It is of another version."
+            f"{path}: holds tensors that this network does not have: {', '.join(extra)}. It is of another version."
         )
     for key, value in expected.items():
         if found[key].shape != value.shape:
             raise CheckpointError(
-                f"{path}: {key} is {tuple(found[key].shape)}, its metadata makes it {tuple(value.shape)}. Train or import it again."
+                f"{path}: {key} is {tuple(found[key].shape)}, expected {tuple(value.shape)}. Train or import it again."
             )
         if problem := weight_problem(found[key]):
             raise CheckpointError(f"{path}: {key} {problem}. Train or import it again.")
@@ -234,7 +229,7 @@ def _sums(folder: Path) -> dict[str, str]:
 def _check_sum(path: Path) -> None:
     path = path.resolve()
     expected = _sums(path.parent.parent).get(f"{path.parent.name}/{path.name}")
-    if expected is not None and file_sha256(path) != expected:
+    if expected is not None and sha256_of(path) != expected:
         raise CheckpointError(
             f"{path}: is not the file that is shipped; {path.parent.parent / SUMS_FILE} has another sha256. Restore it with "
             "git checkout, or install again."
@@ -242,17 +237,17 @@ def _check_sum(path: Path) -> None:
 
 
 def _frozen_state(network: Branch, path: Path, info: CheckpointInfo, backbone: str | None) -> dict[str, torch.Tensor]:
-    beside = path.parent / BACKBONE_FILE
+    own_file = path.parent / BACKBONE_FILE
     if backbone is not None:
         source = backbone
-    elif beside.is_file() and any(key.startswith(f"{network.ARCHITECTURE}.") for key in read_state(beside)):
-        source = str(beside)
+    elif own_file.is_file() and any(key.startswith(f"{network.ARCHITECTURE}.") for key in read_state(own_file)):
+        source = str(own_file)
     elif info.backbone.startswith("file:") and (path.parent / info.backbone.removeprefix("file:")).is_file():
         source = str(path.parent / info.backbone.removeprefix("file:"))
     elif info.backbone.startswith("file:"):
         raise BackboneError(
             f"{path}: was trained with frozen layers from a file, {info.backbone.removeprefix('file:')}, and there is no "
-            f"{BACKBONE_FILE} with {network.ARCHITECTURE} beside it. Give that file with --backbone PATH, or --backbone "
+            f"{BACKBONE_FILE} with {network.ARCHITECTURE} in its folder. Give that file with --backbone PATH, or --backbone "
             "imagenet if ImageNet's layers are what it held."
         )
     else:
@@ -262,6 +257,6 @@ def _frozen_state(network: Branch, path: Path, info: CheckpointInfo, backbone: s
         raise CheckpointError(
             f"{path}: was trained on other frozen layers ({info.backbone}, sha256 {info.backbone_sha256[:12]}...) than found in "
             f"'{source}' (sha256 {state_hash(state)[:12]}...). Its features would be wrong. Give the right file with "
-            f"--backbone PATH, or put it beside the checkpoint as {BACKBONE_FILE}."
+            f"--backbone PATH, or put it into the checkpoint's folder as {BACKBONE_FILE}."
         )
     return state

@@ -3,8 +3,7 @@
     python -m models.import_released FOLDER OUT.safetensors [--sensor aviris_ng]
 
 FOLDER holds ``convh.pt`` (CWL), ``enc.pt`` (layer1 of wide_resnet101_2) and ``pc.pt`` (FPL and ZCL), and perhaps
-``spa_fen.pt``. OUT.safetensors gets the spectral branch. Beside it go ``backbone.safetensors``, the folder's own frozen
-layers, and ``spa_fen.safetensors`` where there is a spatial branch. Name OUT
+``spa_fen.pt``. OUT.safetensors gets the spectral branch. Its folder also gets ``backbone.safetensors``, the released frozen layers, and ``spa_fen.safetensors`` where there is a spatial branch. Name OUT
 ``checkpoints/<sensor>_<bands>/spe_fen.safetensors`` and the test scripts find it by themselves.
 
 The files are pickles from elsewhere: they are read with ``weights_only=True``, which runs nothing in them.
@@ -24,16 +23,24 @@ from fers.networks.backbones import (
     Branch,
     load_frozen,
     read_state,
+    select_layers,
     state_hash,
-    weight_problem,
 )
-from fers.networks.checkpoint import CheckpointError, CheckpointInfo, git_revision, save_backbones, save_checkpoint
+from fers.networks.checkpoint import (
+    CheckpointError,
+    CheckpointInfo,
+    check_tensors,
+    git_revision,
+    save_backbones,
+    save_checkpoint,
+)
 from fers.networks.spa_fen import SpaFEN
 from fers.networks.spe_fen import SpeFEN
 from fers.util.commandline import run
 
+ORIGIN = "the authors' released weights"  # how the metadata of an imported checkpoint begins
 _SPE_FILES = ("convh.pt", "enc.pt", "pc.pt")
-_SPE_KEYS = {  # ours: theirs
+_SPE_KEYS = {  # ours: theirs; the first has the bands in its second axis
     "cwl.weight": "convh.weight",
     "fpl.0.weight": "conv1.weight",
     "fpl.0.bias": "conv1.bias",
@@ -52,7 +59,8 @@ _SPA_KEYS = {
     "se.fc.0.weight": "spp.se.fc.0.weight",
     "se.fc.2.weight": "spp.se.fc.2.weight",
 }
-_SPA_BACKBONE = "get_features."
+_CHILDREN = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")  # of torchvision's ResNets
+_IN_ALL = "layer1.0.conv1.weight"
 
 
 def import_released(folder: str | Path, out: str | Path, sensor: str | None = None) -> list[Path]:
@@ -78,98 +86,76 @@ def import_released(folder: str | Path, out: str | Path, sensor: str | None = No
     missing = [name for name in _SPE_FILES if not (folder / name).is_file()]
     if missing:
         raise CheckpointError(f"{folder}: lacks {', '.join(missing)}. A released folder holds {', '.join(_SPE_FILES)}.")
-    sensor = sensor or out.parent.name.rpartition("_")[0] or "unknown"
-
-    theirs = {key: value for name in ("convh.pt", "pc.pt") for key, value in read_state(folder / name).items()}
-    trained = _renamed(theirs, _SPE_KEYS, folder)
-    spe_fen = SpeFEN(trained["cwl.weight"].shape[1], backbone=None)
-    spe_frozen = _frozen(read_state(folder / "enc.pt"), spe_fen, folder / "enc.pt")
-    load_frozen(spe_fen.backbone_layers(), spe_frozen)
-    _fill(spe_fen, trained, folder)
-    branches: list[tuple[Branch, Path, str, str, dict[str, torch.Tensor]]] = [
-        (spe_fen, out, "spe_fen", "imagenet", spe_frozen)
-    ]
-
-    if (folder / "spa_fen.pt").is_file():
-        path = folder / "spa_fen.pt"
-        theirs = read_state(path)
-        trained = _renamed(theirs, _SPA_KEYS, path)
-        spa_fen = SpaFEN(trained["compression.0.weight"].shape[1], backbone=None)
+    spe = {key: value for name in ("convh.pt", "pc.pt") for key, value in read_state(folder / name).items()}
+    spe_fen = _rebuilt(SpeFEN, folder, spe, _SPE_KEYS, folder / "enc.pt", read_state(folder / "enc.pt"))
+    branches: list[tuple[Branch, Path, str]] = [(spe_fen, out, "imagenet")]
+    if (path := folder / "spa_fen.pt").is_file():
+        spa = read_state(path)
+        spa_fen = _rebuilt(SpaFEN, path, spa, _SPA_KEYS, path, spa)
         if spa_fen.bands != spe_fen.bands:
             raise CheckpointError(
-                f"{path}: is for {spa_fen.bands} bands, the spectral branch beside it for {spe_fen.bands}."
+                f"{path}: is for {spa_fen.bands} bands, the spectral branch in the same folder for {spe_fen.bands}."
             )
-        frozen = {k.removeprefix(_SPA_BACKBONE): v for k, v in theirs.items() if k.startswith(_SPA_BACKBONE)}
-        frozen = _frozen(frozen, spa_fen, path)
-        load_frozen(spa_fen.backbone_layers(), frozen)
-        _fill(spa_fen, trained, path)
         # the released training let the running statistics adapt, so these are not ImageNet's any more
-        branches.append((spa_fen, out.with_name("spa_fen.safetensors"), "spa_fen", "file:spa_fen.pt", frozen))
+        branches.append((spa_fen, out.with_name("spa_fen.safetensors"), "file:spa_fen.pt"))
 
-    backbones = {network.ARCHITECTURE: frozen for network, _, _, _, frozen in branches}
-    written = [save_backbones(out.with_name(BACKBONE_FILE), backbones)]
-    for network, path, branch, backbone, frozen in branches:
+    frozen = {network.ARCHITECTURE: network.backbone_layers().state_dict() for network, _, _ in branches}
+    written = [save_backbones(out.with_name(BACKBONE_FILE), frozen)]
+    for network, path, backbone in branches:
         info = CheckpointInfo(
-            branch=branch,
+            branch="spe_fen" if network is spe_fen else "spa_fen",
             bands=network.bands,
-            sensor=sensor,
+            sensor=sensor or out.parent.name.rpartition("_")[0] or "unknown",
             recipe="released",
             backbone=backbone,
-            backbone_sha256=state_hash(frozen),
+            backbone_sha256=state_hash(frozen[network.ARCHITECTURE]),
             selection="test-auc",  # docs/fidelity.md#choices-by-the-test-set
-            origin=f"the authors' released weights, {folder.parent.name}/{folder.name}",
+            origin=f"{ORIGIN}, {folder.parent.name}/{folder.name}",
             git_revision=git_revision(),
         )
         written.append(save_checkpoint(network, path, info))
     return written
 
 
-def _renamed(theirs: dict[str, torch.Tensor], keys: dict[str, str], where: Path) -> dict[str, torch.Tensor]:
-    missing = [key for key in keys.values() if key not in theirs]
-    if missing:
+def _rebuilt(
+    make: type[SpeFEN | SpaFEN],
+    path: Path,
+    theirs: dict[str, torch.Tensor],
+    keys: dict[str, str],
+    frozen_path: Path,
+    frozen: dict[str, torch.Tensor],
+) -> SpeFEN | SpaFEN:
+    """A branch with the released weights ``theirs``, and with the frozen layers among ``frozen``."""
+    if missing := [key for key in keys.values() if key not in theirs]:
         raise CheckpointError(
-            f"{where}: lacks {', '.join(missing)}. It does not have the layout of the released weights."
+            f"{path}: lacks {', '.join(missing)}. It does not have the layout of the released weights."
         )
-    for key in keys.values():
-        if problem := weight_problem(theirs[key]):
-            raise CheckpointError(f"{where}: {key} {problem}. The file is damaged; fetch it again.")
-    return {ours: theirs[key].float() for ours, key in keys.items()}
+    trained = {ours: theirs[key] for ours, key in keys.items()}
+    network = make(next(iter(trained.values())).shape[1], backbone=None)
+    check_tensors(path, trained, network.trained_state())
+    expected = network.backbone_layers().state_dict()
+    layers = select_layers(_torchvision_names(frozen), expected, network.ARCHITECTURE, str(frozen_path))
+    load_frozen(network.backbone_layers(), layers)
+    network.load_state_dict(trained, strict=False)
+    return network
 
 
-def _fill(network: Branch, trained: dict[str, torch.Tensor], where: Path) -> None:
-    try:
-        network.load_state_dict(trained, strict=False)
-    except RuntimeError as error:  # a shape that does not fit
-        raise CheckpointError(
-            f"{where}: {str(error).splitlines()[-1].strip()}. It is not of the released layout."
-        ) from error
-
-
-def _frozen(theirs: dict[str, torch.Tensor], network: Branch, where: Path) -> dict[str, torch.Tensor]:
-    """The frozen layers in torchvision's names, from those names or from the numbers of a Sequential of its children."""
-    children = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+def _torchvision_names(theirs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A ResNet's tensors under torchvision's names, from those or from the numbers of a Sequential, inside any wrapper."""
+    by_number = _IN_ALL.replace("layer1", str(_CHILDREN.index("layer1")), 1)
+    wrapped = next((key for key in theirs if key.endswith((f".{_IN_ALL}", f".{by_number}"))), "")
+    wrapper = wrapped.removesuffix(_IN_ALL).removesuffix(by_number)
     named = {}
     for key, value in theirs.items():
-        head, _, tail = key.partition(".")
-        named[f"{children[int(head)]}.{tail}" if head.isdigit() and int(head) < len(children) else key] = value
-    chosen = {}
-    for key, like in network.backbone_layers().state_dict().items():
-        # a wrapper around the network puts its own name first
-        found = next((v for k, v in named.items() if k == key or k.endswith(f".{key}")), None)
-        if found is None and key.endswith("num_batches_tracked"):
-            found = torch.zeros((), dtype=torch.int64)
-        if found is None or found.shape != like.shape:
-            raise BackboneError(
-                f"{where}: {key} is missing or of another shape. It does not hold {network.ARCHITECTURE}."
-            )
-        if problem := weight_problem(found) if like.is_floating_point() else "":
-            raise BackboneError(f"{where}: {key} {problem}. The file is damaged; fetch it again.")
-        chosen[key] = found.to(like.dtype)
-    return chosen
+        head, _, tail = key.removeprefix(wrapper).partition(".")
+        named[
+            f"{_CHILDREN[int(head)]}.{tail}" if head.isdigit() and int(head) < len(_CHILDREN) else f"{head}.{tail}"
+        ] = value
+    return named
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m models.import_released",
         description=__doc__,

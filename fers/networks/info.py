@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: the metadata of its safetensors file."""
+"""The metadata of a checkpoint's safetensors file."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class CheckpointInfo:
         backbone_sha256: ``state_hash`` of those frozen layers.
         seed: Training seed, None where it is not known.
         epoch: Epochs trained, None where it is not known.
-        selection: How the epoch was chosen: ``last``, or ``test-auc`` where the test set's ground truth chose it.
+        selection: The choice of the epoch: ``last``, or ``test-auc`` where the test set's ground truth chose it.
         origin: Who trained it and from what.
-        git_revision: Of the project that wrote the file.
-        metrics: What was measured with it.
+        git_revision: The commit of the project that wrote the file.
+        metrics: Figures measured with it.
     """
 
     branch: str
@@ -51,7 +51,7 @@ class CheckpointInfo:
     metrics: dict[str, float] = field(default_factory=dict)
 
     def to_metadata(self) -> dict[str, str]:
-        """As safetensors stores it: each value in JSON."""
+        """Convert to what safetensors stores: each value in JSON."""
         return {"format": "fers-1", **{key: json.dumps(value) for key, value in vars(self).items()}}
 
     @classmethod

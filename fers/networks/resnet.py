@@ -41,7 +41,7 @@ class Bottleneck(nn.Module):
     Args:
         inplanes: Channels of the input.
         planes: A quarter of the output's channels.
-        stride: Of the 3x3 convolution.
+        stride: Stride of the 3x3 convolution.
         downsample: The shortcut; None for the input itself.
         base_width: The inner width is ``planes * base_width / 64``: 64 for a ResNet, 128 for a wide one.
     """

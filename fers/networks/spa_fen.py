@@ -110,7 +110,7 @@ class SpaFEN(Branch):
         return self.se(self.spp(self.backbone(h_3c), h.shape[-2:]))
 
     def train(self, mode: bool = True) -> SpaFEN:
-        """As ``nn.Module.train``, but the frozen layers stay in eval mode unless their batch norms adapt."""
+        """Do as ``nn.Module.train``, but the frozen layers stay in eval mode unless their batch norms adapt."""
         super().train(mode)
         self.backbone.train(mode and self.adapt_batch_norm)
         return self

@@ -74,7 +74,7 @@ class SpeFEN(Branch):
         return self.fpl(crop(f1))
 
     def train(self, mode: bool = True) -> SpeFEN:
-        """As ``nn.Module.train``, but the frozen layers stay in eval mode."""
+        """Do as ``nn.Module.train``, but the frozen layers stay in eval mode."""
         super().train(mode)
         self.layer1.eval()
         return self

@@ -16,10 +16,11 @@ from fers.fast.deploy import TILE, DeployedSpeFEN, Window, deploy
 from fers.networks import CheckpointError, SpaFEN, SpeFEN
 from fers.networks.aetnet import AETNet
 from fers.networks.backbones import random_seed
-from fers.networks.checkpoint import file_sha256, load_branch
+from fers.networks.checkpoint import load_branch
 from fers.scoring.config import PRECISIONS
 from fers.scoring.settings import Cube
 from fers.util.errors import FersError
+from fers.util.files import sha256_of
 
 BRANCHES: Mapping[str, Callable[..., SpeFEN | SpaFEN | AETNet]] = {
     "spe_fen": SpeFEN,
@@ -199,7 +200,7 @@ def _branch(found: Networks, branch: str, path: Path, bands: int, backbone: str 
         found.caveats.append(
             f"{NAMES[branch]}: frozen backbone random (seed {random_seed(info.backbone)}), not ImageNet."
         )
-    found.provenance[branch] = {"path": str(path), "sha256": file_sha256(path), **vars(info)}
+    found.provenance[branch] = {"path": str(path), "sha256": sha256_of(path), **vars(info)}
     return network
 
 

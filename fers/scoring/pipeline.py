@@ -24,6 +24,8 @@ import torch.nn.functional as F
 from fers.detectors.background import Moments
 from fers.detectors.base import Detector, StripDetector, Where, halo_of, product, takes_left_out
 from fers.detectors.table import make_detector
+from fers.scenes import Scene
+from fers.scenes.normalise import normalise, usable_pixels
 from fers.scoring import fusion_c
 from fers.scoring.config import DetectConfig
 from fers.scoring.networks import Networks, choose_device, load_networks
@@ -67,6 +69,7 @@ class Pipeline:
     Args:
         config: What to use.
         networks: Instead of those that the configuration names, such as networks in training.
+        detector: Instead of the one that it names.
 
     Attributes:
         caveats: Sentences that belong under every table made with this pipeline.
@@ -79,11 +82,11 @@ class Pipeline:
         FersError: There is no such detector, or it has no such option.
     """
 
-    def __init__(self, config: DetectConfig, networks: Networks | None = None):
+    def __init__(self, config: DetectConfig, networks: Networks | None = None, detector: Detector | None = None):
         self.config = config
         self.setting = config.setting
         self.device = choose_device(config.device)
-        self.detector = make_detector(config.detect, config.seed, config.options)
+        self.detector = detector or make_detector(config.detect, config.seed, config.options)
         if config.select == "oracle" and not hasattr(self.detector, "steps"):
             raise FersError(f"--select oracle: {config.detect} has no iterations to choose from. Leave it out.")
         self.networks = networks or load_networks(
@@ -247,6 +250,16 @@ class Pipeline:
                 "A detector returns a tensor (N, H, W)."
             )
         return scored
+
+
+def read_h(config: DetectConfig, scene: Scene) -> tuple[np.ndarray, np.ndarray | None]:
+    """The normalised cube ``(H, W, C)`` of a scene, and its pixels without data ``(H, W)`` where they are to be left out.
+
+    Raises:
+        SceneError: The scene cannot be normalised, or lacks data where that is refused.
+    """
+    h = normalise(scene, config.bands, config.start_band, nodata=config.nodata)
+    return h, ~usable_pixels(scene, config.bands, config.start_band) if config.nodata == "mask" else None
 
 
 @lru_cache(maxsize=4)

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fers.scenes import Scene, normalise
-from fers.scenes.normalise import usable_pixels
+from fers.scenes import Scene
 from fers.scoring.config import DetectConfig, default_method
-from fers.scoring.pipeline import Pipeline
+from fers.scoring.pipeline import Pipeline, read_h
 
 
 def score(scene: Scene | np.ndarray, bands: int | None = None, **options: Any) -> np.ndarray:
@@ -41,6 +40,4 @@ def score(scene: Scene | np.ndarray, bands: int | None = None, **options: Any) -
     bands = bands or scene.bands
     method = default_method(options.pop("features", None), options.pop("fusion", None), options.get("checkpoint_dir"))
     config = DetectConfig(bands, **(method | options))
-    h = normalise(scene, bands, config.start_band, nodata=config.nodata)
-    left_out = ~usable_pixels(scene, bands, config.start_band) if config.nodata == "mask" else None
-    return Pipeline(config).score(h, left_out)
+    return Pipeline(config).score(*read_h(config, scene))

@@ -1,4 +1,4 @@
-"""Where training runs: on the CPU, on a GPU, or in several processes."""
+"""Place of training: the CPU, a GPU, or several processes."""
 
 from __future__ import annotations
 
@@ -8,31 +8,28 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
 
-from fers.training.config import PRECISIONS, TrainingError
+from fers.scoring.networks import choose_device
+from fers.training.options import MIXED_PRECISION, TrainingError
 
 
 def make_accelerator(precision: str = "fp32", device: str = "auto") -> Accelerator:
-    """The accelerator of this process, alone or one of those that ``torchrun`` or ``accelerate launch`` started.
+    """The accelerator of this process, the only one or one of those that ``torchrun`` or ``accelerate launch`` started.
 
     Args:
         precision: ``fp32``, ``bf16`` or ``fp16``.
         device: ``auto``, ``gpu``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``. With several processes each takes a GPU of its own.
 
     Raises:
-        TrainingError: The device or the precision cannot be had.
+        DeviceError: The device is not there.
+        TrainingError: The device does not have the precision.
     """
     if device not in ("auto", "cpu"):
-        name = ("cuda" if torch.cuda.is_available() else "mps") if device == "gpu" else device
-        try:
-            torch.zeros(1, device=name)
-            if ":" in device and int(os.environ.get("WORLD_SIZE", "1")) == 1:
-                torch.cuda.set_device(device)
-        except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise TrainingError(f"--device {device}: not usable here ({reason}). Take auto or cpu.") from error
+        chosen = choose_device(device)
+        if chosen.index is not None and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            torch.cuda.set_device(chosen)
     try:
         return Accelerator(
-            mixed_precision=PRECISIONS[precision],
+            mixed_precision=MIXED_PRECISION[precision],
             cpu=device == "cpu",
             dataloader_config=DataLoaderConfiguration(split_batches=True),
         )

@@ -19,22 +19,22 @@ def read_log(path: Path) -> tuple[list[dict], int]:
         path: A ``log.jsonl``; it need not exist.
 
     Returns:
-        The entries, and the number of lines left out because they are no whole entry, as a power cut leaves them.
+        The entries, and the number of lines left out as incomplete, such as a power cut leaves.
     """
     entries: list[dict] = []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     for line in lines:
         try:
             entry = json.loads(line)
-            if _is_entry(entry, (entries or [entry])[0]["terms"]):
+            if _is_log_entry(entry, (entries or [entry])[0]["terms"]):
                 entries.append(entry)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             continue
     return entries, len(lines) - len(entries)
 
 
-def _is_entry(entry: dict, terms: dict) -> bool:
-    """Whether a line has all that curves are drawn from, with these terms of the loss."""
+def _is_log_entry(entry: dict, terms: dict) -> bool:
+    """Tell whether a line has all that curves are drawn from, with these terms of the loss."""
     losses = [entry, entry["held_out"]] if entry["held_out"] else [entry]
     numbers = [entry["epoch"], entry["seconds"], entry["patches_per_second"]]
     numbers += [value for each in losses for value in (each["loss"], *each["terms"].values())]
@@ -46,12 +46,12 @@ def _is_entry(entry: dict, terms: dict) -> bool:
 
 
 class Log:
-    """The log of a run that starts, or goes on.
+    """Log of a run that starts or goes on.
 
     Args:
-        folder: The run's; what it holds of epochs after ``done`` is dropped.
+        folder: The run's folder; entries of epochs after ``done`` are dropped.
         done: Epochs that the resume file has seen: a run killed after it wrote an entry repeats that epoch.
-        epochs: Of the whole run.
+        epochs: Epochs of the whole run.
     """
 
     def __init__(self, folder: Path, done: int, epochs: int):

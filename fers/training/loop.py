@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,11 +24,11 @@ from tqdm import tqdm
 
 from fers.fast.training import fold_batch_norms
 from fers.networks import CheckpointInfo, save_checkpoint
-from fers.training.config import TrainConfig, TrainingError
-from fers.training.resume import RESUME_FILE, RunFolder
+from fers.training.options import TrainingError
+from fers.training.resume import RunFolder
 from fers.training.stage import Stage, batch_statistics
 
-_LOOK_EVERY = {"cpu": 1}  # steps between two looks at the losses, 20 elsewhere: to look is to wait for the device
+_LOOK_EVERY = {"cpu": 1}  # steps between two reads of the losses, 20 elsewhere: reading them synchronises with the GPU
 
 
 class Patches(Sized, Protocol):
@@ -41,59 +42,60 @@ class Trainer:
 
     Args:
         stage: On the CPU; it is trained in place.
-        config: How.
+        folder: Where log, resume file and checkpoint go; its ``options`` say how to train.
         accelerator: From ``make_accelerator``.
-        info: What the checkpoint of the stage's branch says of itself, but for epoch and metrics; None writes none.
-            With it the branch is written to ``config.save_dir`` after every epoch, or, with ``score``, after each one
-            that is the best so far.
-        score: Of the stage as it is, higher is better; with it the best epoch is kept instead of the last.
+        info: Metadata for the checkpoint of the stage's branch, but for epoch and metrics; None writes no checkpoint.
+            With it the branch is written after every epoch, or, with ``score``, after each one that is the best so far.
+        score: Gives a score of the stage as it is, higher is better; with it the best epoch is kept instead of the last.
     """
 
     def __init__(
         self,
         stage: Stage,
-        config: TrainConfig,
+        folder: RunFolder,
         accelerator: Accelerator,
         info: CheckpointInfo | None = None,
         score: Callable[[], float] | None = None,
     ):
-        self.stage, self.config, self.accelerator, self.info, self.score = stage, config, accelerator, info, score
+        self.stage, self.folder, self.accelerator, self.info, self.score = stage, folder, accelerator, info, score
+        self.options = folder.options
 
     def fit(self, train: Patches, held_out: Patches | None = None) -> None:
         """Train from the beginning, or from where the run to resume was stopped.
 
         Args:
-            train: To train on.
-            held_out: For a loss that is only looked at; None or empty for none.
+            train: Patches to train on.
+            held_out: Patches whose loss is only logged; None or empty for none.
 
         Raises:
             TrainingError: The batch does not fit the data or the processes, the folder holds another run, or the loss
                 is not finite.
         """
-        stage, config, accelerator = self.stage, self.config, self.accelerator
-        _check_batch(len(train), config.batch_size, accelerator.num_processes)
-        folder = RunFolder(config)
+        stage, options, folder, accelerator = self.stage, self.options, self.folder, self.accelerator
+        _check_batch(len(train), options.batch_size, accelerator.num_processes)
         folder.check()
         self._prepare_stage()
         trained = [parameter for parameter in stage.parameters() if parameter.requires_grad]
         fused = accelerator.device.type in ("cpu", "cuda")
-        order = EpochOrder(len(train), config.seed)
+        on_gpu = accelerator.device.type == "cuda"
+        workers = options.workers if options.workers is not None else 4 if on_gpu else 0
+        order = EpochOrder(len(train), options.seed)
         model, optimizer, loader = accelerator.prepare(
             stage,
-            torch.optim.Adam(trained, config.lr, config.betas, fused=fused),
+            torch.optim.Adam(trained, options.lr, options.betas, fused=fused),
             DataLoader(
                 train,  # type: ignore[arg-type]  # any sequence will do
-                config.batch_size,
+                options.batch_size,
                 sampler=order,
                 drop_last=True,
-                num_workers=config.workers,
-                persistent_workers=config.workers > 0,
-                pin_memory=accelerator.device.type == "cuda",
+                num_workers=workers,
+                persistent_workers=workers > 0,
+                pin_memory=on_gpu,
             ),
         )
-        done, best = folder.restore(stage, optimizer, accelerator) if config.resume else (0, -math.inf)
+        done, best = folder.restore(stage, optimizer, accelerator) if options.resume else (0, -math.inf)
         log = None
-        for epoch in range(done + 1, config.epochs + 1):
+        for epoch in range(done + 1, options.epochs + 1):
             order.epoch = epoch
             began = time.perf_counter()
             losses = self._train_epoch(model, loader, optimizer, epoch)
@@ -105,9 +107,9 @@ class Trainer:
                     "step": epoch * len(loader),
                     **losses,
                     "held_out": self._held_out_losses(held_out),
-                    "lr": config.lr,
+                    "lr": options.lr,
                     "seconds": round(seconds, 3),
-                    "patches_per_second": round(len(loader) * config.batch_size / seconds, 2),
+                    "patches_per_second": round(len(loader) * options.batch_size / seconds, 2),
                     "selection": "last",
                 }
                 if self.score is not None:
@@ -131,7 +133,7 @@ class Trainer:
         accelerator = self.accelerator
         bar = tqdm(
             loader,
-            desc=f"epoch {epoch}/{self.config.epochs}",
+            desc=f"epoch {epoch}/{self.options.epochs}",
             unit="step",
             leave=False,
             disable=None if accelerator.is_main_process else True,  # None: no bar where stderr is not a terminal
@@ -146,7 +148,9 @@ class Trainer:
             if len(unseen) == look_every or step == len(loader):
                 for back, values in enumerate(torch.stack(unseen).cpu().double(), start=1 - len(unseen)):
                     if not values.isfinite().all():
-                        raise TrainingError(_not_finite(values, tuple(terms), epoch, step + back, self.config))
+                        raise TrainingError(
+                            _not_finite(values, tuple(terms), epoch, step + back, self.folder.resume_file)
+                        )
                     sums = sums + values
                 bar.set_postfix(loss=f"{values[0]:.4f}", refresh=False)
                 unseen.clear()
@@ -156,12 +160,12 @@ class Trainer:
 
     @torch.no_grad()
     def _held_out_losses(self, data: Patches | None) -> dict[str, object] | None:
-        """Mean loss and terms over held-out patches, normalised as in training; this process alone computes it."""
+        """Mean loss and terms over held-out patches, normalised as in training; only this process computes it."""
         if data is None or not len(data):
             return None
         sums = torch.zeros((), dtype=torch.float64)
         with batch_statistics(self.stage):
-            for batch in DataLoader(data, self.config.batch_size):  # type: ignore[arg-type]
+            for batch in DataLoader(data, self.options.batch_size):  # type: ignore[arg-type]
                 batch = [tensor.to(self.accelerator.device) for tensor in _channels_last(batch)]
                 total, terms = self.stage(*batch)
                 sums = sums + torch.stack([total, *terms.values()]).cpu().double() * len(batch[0])
@@ -169,7 +173,7 @@ class Trainer:
         return {"loss": loss, "terms": dict(zip(terms, means, strict=True))}
 
     def _prepare_stage(self) -> None:
-        """What the device and the number of processes ask for. The result of training stays the same."""
+        """Suit the stage to the device and the number of processes. The result of training stays the same."""
         stage, accelerator = self.stage, self.accelerator
         for layers in stage.fixed_layers():
             if any(isinstance(module, nn.BatchNorm2d) for module in layers.modules()):  # else it is done already
@@ -191,11 +195,11 @@ class Trainer:
         if "test_auc" in entry:
             metrics["test_auc"] = entry["test_auc"]
         info = replace(self.info, epoch=entry["epoch"], metrics=metrics)
-        save_checkpoint(self.stage.branch, self.config.save_dir / self.stage.checkpoint, info)
+        save_checkpoint(self.stage.branch, self.folder.path / self.stage.checkpoint, info)
 
 
 class EpochOrder(Sampler):
-    """A permutation of the patches for each epoch, drawn from the seed and the epoch alone.
+    """A permutation of the patches for each epoch, drawn from the seed and the epoch only.
 
     So an epoch's order needs no history: a resumed run, and any number of processes, see the same batches.
     """
@@ -228,9 +232,8 @@ def _check_batch(patches: int, batch_size: int, processes: int) -> None:
         )
 
 
-def _not_finite(values: torch.Tensor, names: Sequence[str], epoch: int, step: int, config: TrainConfig) -> str:
+def _not_finite(values: torch.Tensor, names: Sequence[str], epoch: int, step: int, last: Path) -> str:
     bad = [name for name, value in zip(names, values[1:], strict=True) if not value.isfinite()]
-    last = config.save_dir / RESUME_FILE
     good = f"{last} (epoch {epoch - 1})" if epoch > 1 else "none, this was the first epoch"
     return (
         f"epoch {epoch}, step {step}: the loss is not finite; term {', '.join(bad) or 'none, but their weighted sum'}. "

@@ -1,120 +1,144 @@
-"""What the training scripts share on the command line: their options, and how they start and end."""
+"""Options of a training script, each said once as a field; and how such a script starts and ends."""
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fers.datasets.patches import NODATA_CHOICES
 from fers.fast.process import prepare
-from fers.training.config import PRECISIONS
 from fers.training.recipe import RECIPES
 from fers.util.commandline import add_device_options, list_of, natural, positive, run
+from fers.util.errors import FersError
+from fers.util.options import add_options, option
 from fers.util.paths import home
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # --precision: Accelerate's word for it
+_TRAIN_EXTRA = ("accelerate", "tensorboard", "pytorch_msssim")  # what training imports and detection does not need
 _OLD_TERMS = {"zcl": "z"}  # loss names of earlier versions
 
 
-def add_train_options(parser: argparse.ArgumentParser, terms: Iterable[str]) -> None:
-    """Add the options of a training script, grouped by concern; ``terms`` are its loss terms."""
-    terms = tuple(terms)
+class TrainingError(FersError):
+    """Training that cannot start or go on. The message says where, why, and what to do."""
 
-    group = parser.add_argument_group("data")
-    group.add_argument(
-        "--data_path",
+
+def loss_option(*terms: str) -> Any:
+    """Field for ``--losses``: the terms in force, at first all of a script's ``terms``."""
+    parse = list_of(terms)
+
+    def read(text: str) -> tuple[str, ...]:
+        return parse(",".join(_OLD_TERMS.get(name.strip(), name) for name in text.split(",")))
+
+    return option(terms, f"terms to train with (default: {','.join(terms)})", type=read, group="method")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Options that every training script has; a script with more derives a class.
+
+    Raises:
+        TrainingError: A value is out of its range, or ``resume`` and ``overwrite`` are both set.
+    """
+
+    data_path: Path = option(
+        home() / "data" / "HAD100Dataset",
+        "with train/<sensor>/*.npy (default: data/HAD100Dataset)",
         type=Path,
-        default=home() / "data" / "HAD100Dataset",
-        help="the dataset's folder, with train/<sensor>/*.npy (default: data/HAD100Dataset)",
+        group="data",
     )
-    group.add_argument(
-        "--sensor", type=_folder_name, default="aviris_ng", help="sensor of data and checkpoint (default: %(default)s)"
+    sensor: str = option("aviris_ng", "sensor of data and checkpoint", group="data")
+    input_channel: int = option(50, "bands given to the networks", type=positive, group="data")
+    start_band: int = option(0, "the first of them", type=natural, names=("--start_channel_id",), group="data")
+    train_ratio: float = option(
+        1.0, "share of the source scenes to train on; the loss on the others is logged", type=float, group="data"
     )
-    group.add_argument("--input_channel", type=positive, default=50, help="bands given to the networks (default: 50)")
-    group.add_argument(
-        "--start_band", "--start_channel_id", type=natural, default=0, help="the first of them (default: 0)"
-    )
-    group.add_argument(
-        "--train_ratio",
-        type=_ratio,
-        default=1.0,
-        help="share of the source scenes to train on; below 1 the loss on the others is logged (default: 1)",
-    )
-    group.add_argument(
-        "--nodata",
+    nodata: str = option(
+        "refuse",
+        "patches with pixels without data: refuse, keep as they are (as released), or mask: leave them out",
         choices=NODATA_CHOICES,
-        default="refuse",
-        help="patches with pixels without data: refuse, keep as they are (as released), or mask: leave them out (default: refuse)",
+        group="data",
     )
 
-    group = parser.add_argument_group("method")
-    group.add_argument(
-        "--recipe",
-        choices=tuple(RECIPES),
-        default="paper",
-        help="the paper's settings or the released code's (default: paper)",
+    recipe: str = option(
+        "paper", "settings of the paper or of the released code", choices=tuple(RECIPES), group="method"
     )
-    group.add_argument(
-        "--losses", type=_terms(terms), default=terms, help=f"terms to train with (default: {','.join(terms)})"
-    )
-    group.add_argument(
-        "--backbone",
-        default="imagenet",
-        help="frozen layers: imagenet, random[:SEED], a file or a folder (default: imagenet)",
-    )
-    group.add_argument("--seed", type=natural, default=0, help="of weights, order and held-out scenes (default: 0)")
+    losses: tuple[str, ...] = ()  # each script's own, by loss_option
+    backbone: str = option("imagenet", "frozen layers: imagenet, random[:SEED], a file or a folder", group="method")
+    seed: int = option(0, "of weights, order and held-out scenes", type=natural, group="method")
 
-    group = parser.add_argument_group("training")
-    group.add_argument("--epochs", type=positive, default=60, help="default: 60")
-    group.add_argument("--batch_size", type=positive, default=16, help="over all processes together (default: 16)")
-    group.add_argument("--lr", type=_learning_rate, default=0.005, help="Adam's, constant (default: 0.005)")
-    group.add_argument(
-        "--select",
+    epochs: int = option(60, "passes over the training patches", type=positive, group="training")
+    batch_size: int = option(16, "patches in a step, over all processes together", type=positive, group="training")
+    lr: float = option(0.005, "Adam's learning rate, constant", type=float, group="training")
+    select: str = option(
+        "last",
+        "epoch to keep. test-auc repeats the published protocol, which looks at the test set; marked as such",
         choices=("last", "test-auc"),
-        default="last",
-        help="epoch to keep. test-auc repeats the published protocol, which looks at the test set; marked as such (default: last)",
+        group="training",
     )
-    group.add_argument(
-        "--test_path",
+    test_path: Path | None = option(
+        None,
+        "test scenes of test-auc: HAD100's layout or abu-*.mat (default: --data_path)",
         type=Path,
-        help="test scenes for --select test-auc: HAD100's layout or abu-*.mat (default: --data_path)",
+        group="training",
     )
 
-    group = parser.add_argument_group("run")
-    group.add_argument(
-        "--checkpoint_dir",
-        "--save_model",
+    checkpoint_dir: Path | None = option(
+        None,
+        "for the weights (default: checkpoints/<sensor>_<input_channel>)",
         type=Path,
-        help="for the weights (default: checkpoints/<sensor>_<input_channel>)",
+        names=("--save_model",),
+        group="run",
     )
-    group.add_argument(
-        "--save_dir",
+    save_dir: Path | None = option(
+        None,
+        "for log and resume file, in stage1/ or stage2/ (default: runs/<sensor>_<input_channel>_<recipe>_seed<seed>)",
         type=Path,
-        help="for log and resume file, in stage1/ or stage2/ (default: runs/<sensor>_<input_channel>_<recipe>_seed<seed>)",
+        group="run",
     )
-    again = group.add_mutually_exclusive_group()
-    again.add_argument(
-        "--resume", action="store_true", help="go on with the run in --save_dir after its last whole epoch"
+    resume: bool = option(False, "go on with the run in --save_dir after its last whole epoch", group="run")
+    overwrite: bool = option(False, "start again over a run in --save_dir and over its checkpoint", group="run")
+    precision: str = option("fp32", "of the networks; losses are fp32", choices=tuple(MIXED_PRECISION), group="run")
+    workers: int | None = option(
+        None, "processes that read patches (default: 0; 4 with a GPU)", type=natural, group="run"
     )
-    again.add_argument(
-        "--overwrite", action="store_true", help="start anew over a run in --save_dir and over its checkpoint"
-    )
-    group.add_argument("--precision", choices=tuple(PRECISIONS), default="fp32", help="of the networks (default: fp32)")
-    group.add_argument("--workers", type=natural, help="processes that read patches (default: 0; 4 with a GPU)")
+
+    def __post_init__(self) -> None:
+        if self.resume and self.overwrite:
+            raise TrainingError("--resume and --overwrite: give one of them; a run goes on, or it starts again.")
+        if not 0 < self.lr < math.inf:
+            raise TrainingError(f"--lr {self.lr}: must be a number above 0.")
+        if not 0 < self.train_ratio <= 1:
+            raise TrainingError(f"--train_ratio {self.train_ratio}: must be a number above 0 and up to 1.")
+        if not re.fullmatch(r"\w[\w.-]*", self.sensor, re.ASCII):  # it names folders
+            raise TrainingError(f"--sensor {self.sensor}: must be a name of letters, digits, '_', '-' and '.'.")
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        """Adam's betas, a matter of the recipe."""
+        return RECIPES[self.recipe].betas
+
+
+def add_train_options(
+    parser: argparse.ArgumentParser, carrier: type[TrainOptions], defaults: dict[str, Any] | None = None
+) -> None:
+    """Add a training script's options, and those of the device; ``defaults`` are the script's own, by name."""
+    add_options(parser, carrier, defaults)
+    group = parser.add_argument_group("device")
     add_device_options(group)
-    group.add_argument(
-        "--cpu", dest="device", action="store_const", const="cpu", help=argparse.SUPPRESS
-    )  # old spelling
+    group.add_argument("--cpu", dest="device", action="store_const", const="cpu", help=argparse.SUPPRESS)  # old
 
 
-def launch(train: Callable[[argparse.Namespace, Accelerator], None], options: argparse.Namespace) -> int:
-    """Run a training script's work; returns the exit code."""
-
+def launch(train: Callable[[argparse.Namespace, Accelerator], None], given: argparse.Namespace) -> int:
+    """Run a training script's work on the device that the command line names; returns the exit code."""
     prepare()
 
     def script() -> None:
@@ -122,45 +146,21 @@ def launch(train: Callable[[argparse.Namespace, Accelerator], None], options: ar
 
         from fers.training.device import make_accelerator
 
-        if options.threads:
-            torch.set_num_threads(options.threads)
-        accelerator = make_accelerator(options.precision, options.device)
-        train(options, accelerator)
+        if given.threads:
+            torch.set_num_threads(given.threads)
+        train(given, make_accelerator(given.precision, given.device))
 
-    return run_script(script)
-
-
-def run_script(script: Callable[[], None]) -> int:
-    """Do a part of a training script's work; returns the exit code."""
-    return run(script, how_to_resume="the same command with --resume")
+    return run_training(script)
 
 
-def _terms(allowed: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
-    """Type of ``--losses``."""
-    parse = list_of(allowed)
-    return lambda text: parse(",".join(_OLD_TERMS.get(name.strip(), name) for name in text.split(",")))
+def run_training(script: Callable[[], None]) -> int:
+    """Do a part of a training script's work, if all it imports is installed; returns the exit code."""
 
+    def work() -> None:
+        if missing := [name for name in _TRAIN_EXTRA if importlib.util.find_spec(name) is None]:
+            raise TrainingError(
+                f"training needs packages that are not installed: {', '.join(missing)}. Give: pip install 'fers-had[train]'"
+            )
+        script()
 
-def _folder_name(text: str) -> str:
-    if not re.fullmatch(r"\w[\w.-]*", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a name of letters, digits, '_', '-' and '.'")
-    return text
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
-
-
-def _ratio(text: str) -> float:
-    if not 0 < _number(text) <= 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0 and up to 1")
-    return float(text)
-
-
-def _learning_rate(text: str) -> float:
-    if not 0 < _number(text) < float("inf"):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
-    return float(text)
+    return run(work, how_to_resume="the same command with --resume")

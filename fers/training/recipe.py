@@ -1,6 +1,6 @@
-"""The terms of the losses, and the two recipes: what the paper says, and what the released code does where the two differ.
+"""The names of the losses' terms, and the two recipes: the paper's, and the released code's where the two differ.
 
-docs/fidelity.md#paper-and-released-code-differ has the table, and what differs without being a matter of recipe.
+docs/fidelity.md#paper-and-released-code-differ has the table, and the differences that hold in both recipes.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Recipe:
-    """What differs between the recipes; all else is the same in both.
+    """Settings that differ between the recipes; all else is the same in both.
 
     Attributes:
-        name: As ``--recipe`` takes it and checkpoints record it.
-        betas: Adam's.
+        name: The word for ``--recipe`` and in checkpoints.
+        betas: Adam's betas.
         sim_over_scales: L_sim is 1 - the ``mean`` cosine over the three scales, or the ``sum`` of 1 - cosine.
         z_second_sigmoid: L_Z takes softplus of sigmoid(O) instead of O.
         ssim_scale: Factor of 1 - SSIM in L_SSIM.

@@ -1,86 +1,94 @@
-"""A run's folder: what it holds, what may be done with it, and the file to resume from."""
+"""The folder of a run: its state, and the file to resume from."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from fers.training.config import TrainConfig, TrainingError
 from fers.training.log import LOG_FILE, Log, read_log
+from fers.training.options import TrainingError, TrainOptions
 from fers.training.stage import Stage
-from fers.util.files import atomic_path, remove_leftovers
+from fers.util.files import atomic_path
 
 RESUME_FILE = "last.pt"
 FINISHED_FILE = "finished.json"
+_FIXED = ("batch_size", "lr", "seed", "precision", "recipe", "backbone", "train_ratio", "select")  # in all of a run
+_START_AGAIN = "Start again with --overwrite."
 _KEYS = {"config", "epoch", "best", "stage", "optimizer", "scaler", "generators"}
 
 
 class RunFolder:
-    """The folder of a run.
+    """The folder of a run that starts or goes on here.
 
     Args:
-        config: Of the run that starts or goes on here.
+        path: Holds ``log.jsonl``, TensorBoard's events, ``last.pt`` to resume from, ``finished.json``.
+        options: Options of the run.
+        identity: Further values that cannot change when the run is resumed: stage, data and the like.
     """
 
-    def __init__(self, config: TrainConfig):
-        self.config = config
-        self.path = config.save_dir
-        self.resume_file, self.finished_file = self.path / RESUME_FILE, self.path / FINISHED_FILE
+    def __init__(self, path: Path, options: TrainOptions, identity: Mapping[str, object] | None = None):
+        self.path, self.options = path, options
+        self.resume_file, self.finished_file = path / RESUME_FILE, path / FINISHED_FILE
+        fixed = {name: getattr(options, name) for name in (*_FIXED, "betas")} | {"losses": sorted(options.losses)}
+        self.identity: dict = json.loads(json.dumps({**fixed, **(identity or {})}))
+
+    def holds_run(self) -> bool:
+        """Tell whether the folder holds anything of a run."""
+        return any((self.path / name).is_file() for name in (RESUME_FILE, FINISHED_FILE, LOG_FILE))
 
     def check(self) -> None:
-        """See that no run is lost.
+        """Make sure that no run is lost.
 
         Raises:
             TrainingError: The folder holds a run, and neither ``resume`` nor ``overwrite`` was asked for.
         """
-        refuse_to_overwrite(self.path, self.config.resume or self.config.overwrite)
+        if self.holds_run() and not (self.options.resume or self.options.overwrite):
+            entries, _ = read_log(self.path / LOG_FILE)
+            raise TrainingError(
+                f"{self.path}: holds a run already ({len(entries)} epochs in its log). Go on with it by --resume, start "
+                "again over it by --overwrite, or give another --save_dir."
+            )
 
     def finished(self) -> bool:
-        """Whether the run to resume came to its end before.
+        """Tell whether the run to resume came to its end before.
 
         Raises:
-            TrainingError: What finished here is another run, or it is to be trained further.
+            TrainingError: Another run finished here, or the run is to be trained further.
         """
-        if not self.config.resume or not self.finished_file.is_file():
+        if not self.options.resume or not self.finished_file.is_file():
             return False
         try:
-            found = json.loads(self.finished_file.read_text())
-            epochs, before = int(found["epochs"]), dict(found["config"])
+            entry = json.loads(self.finished_file.read_text())
+            epochs, before = int(entry["epochs"]), dict(entry["config"])
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise TrainingError(
-                f"{self.finished_file}: cannot be read ({error}). Start anew with --overwrite."
-            ) from error
+            raise TrainingError(f"{self.finished_file}: cannot be read ({error}). {_START_AGAIN}") from error
         self._require_same(self.finished_file, before)
-        if epochs < self.config.epochs:
+        if epochs < self.options.epochs:
             raise TrainingError(
                 f"{self.path}: this run is finished after {epochs} epochs and has no resume file any more; --epochs is "
-                f"{self.config.epochs}. Start anew with --overwrite, or give another --save_dir."
+                f"{self.options.epochs}. {_START_AGAIN[:-1]}, or give another --save_dir."
             )
         self.resume_file.unlink(missing_ok=True)  # a kill may have come between the two steps of finish
         return True
 
-    def sweep(self) -> None:
-        """Remove temporary files that processes left here which are no longer alive."""
-        remove_leftovers(self.path)
-
     def begin(self, done: int) -> Log:
-        """Open the log once an epoch is done. With nothing done before, what is left of another run goes now."""
+        """Open the log once an epoch is done; on a fresh start, delete what an earlier run left."""
         if not done:
             for old in (self.resume_file, self.finished_file, *self.path.glob("events.out.tfevents*")):
                 old.unlink(missing_ok=True)
-        return Log(self.path, done, self.config.epochs)
+        return Log(self.path, done, self.options.epochs)
 
     def finish(self) -> None:
         """Mark the run as finished and remove the resume file, which is large and has no use any more."""
         with atomic_path(self.finished_file) as temporary:
-            temporary.write_text(
-                json.dumps({"epochs": self.config.epochs, "config": self.config.must_match()}, indent=1) + "\n"
-            )
+            entry = {"epochs": self.options.epochs, "config": self.identity}
+            temporary.write_text(json.dumps(entry, indent=1) + "\n")
         self.resume_file.unlink(missing_ok=True)
 
     def store(
@@ -91,7 +99,7 @@ class RunFolder:
         if not accelerator.is_main_process:
             return
         state = {
-            "config": json.dumps(self.config.must_match()),
+            "config": json.dumps(self.identity),
             "epoch": epoch,
             "best": best,
             "stage": stage.resume_state(),
@@ -125,10 +133,10 @@ class RunFolder:
         except Exception as error:  # a damaged file makes the unpickler raise almost anything
             problem = (str(error) or type(error).__name__).splitlines()[0]
         if problem:
-            raise TrainingError(f"{path}: cannot be read as a run to resume ({problem}). Start anew with --overwrite.")
+            raise TrainingError(f"{path}: cannot be read as a run to resume ({problem}). {_START_AGAIN}")
         self._require_same(path, before)
         try:
-            problem = _misfit(state, stage, optimizer, self.config)
+            problem = _misfit(state, stage, optimizer, self.options.epochs)
             if not problem:
                 stage.load_state_dict(state["stage"], strict=False)
                 now = optimizer.state_dict()["param_groups"]  # the file's are seen to agree in what counts
@@ -140,43 +148,27 @@ class RunFolder:
         except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
             problem = (str(error) or type(error).__name__).splitlines()[0]
         if problem:
-            raise TrainingError(f"{path}: does not fit this run ({problem}). Start anew with --overwrite.")
+            raise TrainingError(f"{path}: does not fit this run ({problem}). {_START_AGAIN}")
         accelerator.print(f"resumed from {path} after epoch {state['epoch']}")
         return state["epoch"], state["best"]
 
     def _require_same(self, path: Path, before: dict) -> None:
-        now = self.config.must_match()
-        changed = [
-            f"{k} was {before.get(k)!r}, is {now.get(k)!r}" for k in sorted(now | before) if before.get(k) != now.get(k)
-        ]
-        if changed:
+        now = self.identity
+        differing = [key for key in sorted(now | before) if before.get(key) != now.get(key)]
+        if differing:
+            changed = "; ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in differing)
             raise TrainingError(
-                f"{path}: belongs to another run ({'; '.join(changed)}). Repeat its options, or give another --save_dir."
+                f"{path}: belongs to another run ({changed}). Repeat its options, or give another --save_dir."
             )
 
 
-def holds_run(folder: Path) -> bool:
-    """Whether a folder has anything of a run in it."""
-    return any((folder / name).is_file() for name in (RESUME_FILE, FINISHED_FILE, LOG_FILE))
-
-
-def refuse_to_overwrite(folder: Path, allowed: bool) -> None:
-    """Raise a ``TrainingError`` if a folder holds a run, unless that is allowed."""
-    if holds_run(folder) and not allowed:
-        entries, _ = read_log(folder / LOG_FILE)
-        raise TrainingError(
-            f"{folder}: holds a run already ({len(entries)} epochs in its log). Go on with it by --resume, start anew over "
-            "it by --overwrite, or give another --save_dir."
-        )
-
-
-def _misfit(state: dict, stage: Stage, optimizer: torch.optim.Optimizer, config: TrainConfig) -> str:
-    """What of a resume file does not fit; empty where all does."""
+def _misfit(state: dict, stage: Stage, optimizer: torch.optim.Optimizer, epochs: int) -> str:
+    """The first part of a resume file that does not fit; empty where all do."""
     epoch, best = state["epoch"], state["best"]
     if type(epoch) is not int or epoch < 1 or not isinstance(best, float) or math.isnan(best):
         return f"epoch {epoch!r}, best {best!r}"
-    if epoch > config.epochs:
-        return f"it is at epoch {epoch}, --epochs is {config.epochs}"
+    if epoch > epochs:
+        return f"it is at epoch {epoch}, --epochs is {epochs}"
     expected = stage.resume_state()
     if problem := _tensors_differ(state["stage"], expected):
         return problem

@@ -1,4 +1,4 @@
-"""What the loop trains: a ``Stage``, the networks of one of the two stages with their loss."""
+"""``Stage``, which the loop trains: the networks of one of the two stages with their loss."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ Terms = dict[str, torch.Tensor]
 
 
 class Stage(nn.Module):
-    """What is trained: the networks of a stage, and their loss.
+    """Networks of a stage, and their loss.
 
     Args:
         losses: Names of the terms in force. The others are computed and logged, and train nothing.
 
     Attributes:
-        checkpoint: Name of the file that ``branch`` is kept in.
-        loss: Of a batch: the total, and its terms by name without their weights; all of them float32 scalars.
+        number: 1 or 2; the run's folder is named by it.
+        checkpoint: Name of the file that ``branch`` is kept in: the branch's name and ``.safetensors``.
+        loss: From a batch to the total and its terms by name, without their weights; all of them float32 scalars.
     """
 
-    checkpoint: ClassVar[str]
+    number: ClassVar[int] = 1
+    checkpoint: str
     loss: Callable[..., tuple[torch.Tensor, Terms]]
 
-    def __init__(self, losses: Sequence[str]):
+    def __init__(self, losses: Sequence[str] = ()):
         super().__init__()
         self.losses = tuple(losses)
 
@@ -52,14 +54,14 @@ class Stage(nn.Module):
         return [value if name in self.losses else 0.0 * value for name, value in terms.items()]
 
     def resume_state(self) -> dict[str, torch.Tensor]:
-        """All that training changes."""
+        """The tensors that training changes."""
         fixed = {id(tensor) for layers in self.fixed_layers() for tensor in (*layers.parameters(), *layers.buffers())}
         state = self.state_dict(keep_vars=True)
         return {key: value.detach() for key, value in state.items() if id(value) not in fixed}
 
 
 def gather_batch(x: torch.Tensor) -> torch.Tensor:
-    """The whole batch's rows of ``x`` from all processes, with their gradients, as VICReg does; alone: ``x``."""
+    """Gather the whole batch's rows of ``x`` from all processes, with their gradients, as VICReg does."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return x
     return torch.cat(distributed.all_gather(x.contiguous()))

@@ -70,7 +70,7 @@ def add_options(parser: argparse.ArgumentParser, carrier: type, defaults: dict[s
         if each.default is False:
             group.add_argument(*names, dest=each.name, action="store_true", default=default, help=about["help"])
             continue
-        told = default is not None and default is not MISSING and default != () and "%(default)s" not in about["help"]
+        told = default is not None and default is not MISSING and default != () and "(default:" not in about["help"]
         group.add_argument(
             *names,
             dest=each.name,
