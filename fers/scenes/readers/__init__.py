@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from fers.scenes.readers import arrays, aviris, emit, envi, geotiff, hdf5, neon, pace, prisma, tanager
+from fers.scenes.readers import arrays, envi, geotiff, hdf5, products
 from fers.scenes.readers.base import Geometry, LatLon, LookupTable, MapGrid, Reader, SceneError, refusing
 
 __all__ = ["Geometry", "LatLon", "LookupTable", "MapGrid", "Reader", "SceneError", "open_scene", "read_array"]
@@ -17,14 +17,6 @@ __all__ = ["Geometry", "LatLon", "LookupTable", "MapGrid", "Reader", "SceneError
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _JP2 = b"\0\0\0\x0cjP  "
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_PRODUCTS = (
-    prisma.open_prisma,
-    tanager.open_tanager,
-    emit.open_emit,
-    pace.open_pace,
-    neon.open_neon,
-    aviris.open_aviris,
-)
 _KNOWN = "MATLAB (.mat), NumPy (.npy, .npz), ENVI with its .hdr, GeoTIFF, or a product in HDF5 or netCDF4"
 
 
@@ -73,11 +65,8 @@ def _opened(path: Path, head: bytes, variable: str | None) -> Reader:
         return geotiff.open_geotiff(path)
     if _is_hdf5(path, head):
         with _hdf5(path, head) as (file, matlab):
-            for product in () if matlab else _PRODUCTS:
-                reader = product(path, file, variable)
-                if reader is not None:
-                    return reader
-            return hdf5.open_other(path, file, variable, matlab)
+            found = None if matlab else products.open_product(path, file, variable)
+            return found or hdf5.open_other(path, file, variable, matlab)
     if head[124:128] in (b"\x00\x01IM", b"\x01\x00MI") or suffix in (".mat", ".npz"):
         return arrays.open_variable(path, variable)
     if suffix == ".npy":

@@ -19,7 +19,7 @@ import numpy as np
 
 from fers.scenes.readers.base import MapGrid, Reader, SceneError, refusing
 from fers.scenes.readers.projection import crs_wkt
-from fers.scenes.readers.wavelengths import from_names, to_nm
+from fers.scenes.readers.wavelengths import from_names, rising, to_nm
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -197,10 +197,9 @@ def _enmap(path: Path, root: ElementTree.Element, table: ElementTree.Element, ar
     centres, widths = _column(rows, "wavelengthCenterOfBand"), _column(rows, "FWHMOfBand")
     gains, offsets = _column(rows, "GainOfBand"), _column(rows, "OffsetOfBand")
     vnir, swir = (np.isin(numbers, list(arms[arm])) for arm in ("vnir", "swir"))
-    keep = ~(vnir & (centres >= centres[swir].min())) if swir.any() else np.ones(len(centres), bool)
-    if not keep.all():
-        notes.append(f"{int((~keep).sum())} VNIR bands that overlap with SWIR are left out")
-    order = np.flatnonzero(keep)[np.argsort(centres[keep], kind="stable")]
+    order = rising(centres, vnir, swir)
+    if lost := len(centres) - len(order):
+        notes.append(f"{lost} VNIR bands that overlap with SWIR are left out")
     statistics = next(root.iter("bandStatistics"), None)
     filled = np.ones(len(centres), bool)
     for row in [] if statistics is None else statistics.findall("bandID"):

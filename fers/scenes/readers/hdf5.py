@@ -17,7 +17,6 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from affine import Affine
 
 from fers.scenes.readers.arrays import Variable, pick
 from fers.scenes.readers.base import (
@@ -127,13 +126,22 @@ def _read_part(file: h5py.File, part: Part, start: int, stop: int, bands: np.nda
     return block.transpose([part.axes.index(axis) for axis in "yxb"])[:, :, chosen]
 
 
-def stack(path: Path, file: h5py.File, parts: Sequence[tuple[str, str, Sequence[int] | None]]) -> dict:
-    """The arguments of an ``Hdf5Reader`` that the datasets themselves say: parts, shape, type, chunks, place.
+Stored = tuple[str, str, tuple[int, ...] | None]  # key, axes and bands of a dataset, None for all of them
+
+
+def stack(path: Path, file: h5py.File, parts: Sequence[Stored]) -> dict:
+    """Ask the datasets for what they say themselves: parts, shape, type, chunks, and place in the file.
 
     Args:
         path: The file, for messages.
         file: The open file.
-        parts: Key, axes and bands (all: None) of each dataset.
+        parts: The datasets.
+
+    Returns:
+        These arguments of an ``Hdf5Reader``.
+
+    Raises:
+        SceneError: One has not three axes, or they differ in size or type.
     """
     made, sides, types, chunks, start = [], set(), set(), (1, 1, 1), None
     for key, axes, bands in parts:
@@ -143,7 +151,7 @@ def stack(path: Path, file: h5py.File, parts: Sequence[tuple[str, str, Sequence[
         size = dict(zip(axes, found.shape, strict=True))
         sides.add((size["y"], size["x"]))
         types.add(found.dtype)
-        made.append(Part(key, axes, tuple(range(size["b"])) if bands is None else tuple(bands)))
+        made.append(Part(key, axes, tuple(range(size["b"])) if bands is None else bands))
         if found.chunks:
             chunk = dict(zip(axes, found.chunks, strict=True))
             chunks = (chunk["y"], chunk["x"], chunk["b"])
@@ -164,119 +172,120 @@ def stack(path: Path, file: h5py.File, parts: Sequence[tuple[str, str, Sequence[
 
 
 def find(file: h5py.Group, key: str) -> h5py.Group | h5py.Dataset | None:
-    """A group or dataset of the file itself; None where there is none.
+    """Find a group or dataset of the file itself; None where there is none.
 
     Raises:
         SceneError: The way to it, or its samples, lead into another file.
     """
-    found = file
-    for name in key.strip("/").split("/"):
-        if not isinstance(found, h5py.Group):
-            return None
-        link = found.get(name, getlink=True)
+    found, name = file, file.file.filename
+    for step in (part for part in key.split("/") if part):
+        link = found.get(step, getlink=True) if isinstance(found, h5py.Group) else None
         if link is None:
             return None
         if not isinstance(link, h5py.HardLink):
-            raise SceneError(
-                f"{file.file.filename}: {key} is a link to elsewhere. Copy the data into the file (h5repack)."
-            )
-        found = found[name]
+            raise SceneError(f"{name}: {key} is a link to elsewhere. Copy the data into the file (h5repack).")
+        found = found[step]
     if isinstance(found, h5py.Dataset):
         if found.is_virtual or found.external:
-            raise SceneError(
-                f"{file.file.filename}: the samples of {key} lie in another file. Copy them into this one (h5repack)."
-            )
+            raise SceneError(f"{name}: the samples of {key} lie in another file. Copy them into this one (h5repack).")
         chunk = found.dtype.itemsize * int(np.prod(found.chunks, dtype=np.float64)) if found.chunks else 0
         if chunk > max(1 << 30, free_memory() // 2):
-            raise SceneError(
-                f"{file.file.filename}: {key} has chunks of {chunk / 1e9:.1f} GB. Store smaller ones (h5repack)."
-            )
+            raise SceneError(f"{name}: {key} has chunks of {chunk / 1e9:.1f} GB. Store smaller ones (h5repack).")
     return found
 
 
 def dataset(file: h5py.Group, key: str) -> h5py.Dataset:
-    """A dataset that must be there."""
+    """Find a dataset that must be there.
+
+    Raises:
+        SceneError: It is not.
+    """
     found = find(file, key)
     if not isinstance(found, h5py.Dataset):
         raise SceneError(f"{file.file.filename}: there is no dataset {key}. Is the file complete?")
     return found
 
 
-def text(item: h5py.Group | h5py.Dataset, name: str) -> str:
-    """An attribute as text; empty where it is missing."""
-    return next(iter(_strings(item, name)), "") if name in item.attrs else ""
+def numbers(file: h5py.Group, key: str) -> np.ndarray | None:
+    """Read the numbers of a dataset ("path") or of an attribute ("path@name") as ``(n,)`` float64.
 
-
-def texts(file: h5py.Group, key: str) -> list[str]:
-    """A dataset of text; empty where it is missing."""
-    item = find(file, key)
-    return _strings(item) if isinstance(item, h5py.Dataset) else []
-
-
-def numbers(item: h5py.Group | h5py.Dataset, name: str) -> np.ndarray | None:
-    """An attribute as ``(n,)`` float64; None where it is missing. Numbers in a text may stand apart by blanks or commas."""
-    if name not in item.attrs:
-        return None
-    if item.attrs.get_id(name).dtype.kind in "biuf":
-        return np.asarray(item.attrs[name], np.float64).reshape(-1)
-    return np.array([float(part) for part in re.split(r"[\s,]+", text(item, name).strip("[](){} \n"))])
-
-
-def _strings(item: h5py.Group | h5py.Dataset, name: str | None = None) -> list[str]:
-    """The text of an attribute, or of the dataset itself.
-
-    Text of variable length is read by another process, within a time: HDF5's library never returns from some damaged heaps.
+    Returns:
+        The numbers; None where it is missing. In an attribute of text they stand apart by blanks or commas.
     """
-    dtype = item.dtype if name is None else item.attrs.get_id(name).dtype
-    if dtype.kind != "O":
-        found = item[()] if name is None else item.attrs[name]
-        return [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in np.ravel(found)]
-    if h5py.check_string_dtype(dtype) is None:
-        raise ValueError(f"{item.name} {name or ''} is not text")
-    file = os.path.abspath(item.file.filename)
-    command = [sys.executable, "-c", _READ_TEXT, file, item.name, *([name] if name else [])]
-    packages = Path(h5py.__file__).parent.parent  # Python looks for modules where it starts: not in the user's folder
-    try:
-        ended = subprocess.run(command, cwd=packages, capture_output=True, timeout=_TEXT_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise ValueError(f"the text of {item.name} {name or ''} takes more than {_TEXT_SECONDS} s to read") from None
-    if ended.returncode:
-        last = ended.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        raise ValueError(f"the text of {item.name} {name or ''}: {last or 'damaged'}")
-    return json.loads(ended.stdout)
-
-
-def vector(file: h5py.Group, key: str) -> np.ndarray | None:
-    """A one-dimensional dataset as float64; None where it is missing."""
-    found = find(file, key)
-    if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "biuf":
+    item, name = _named(file, key)
+    if item is None or (not name and not (isinstance(item, h5py.Dataset) and item.dtype.kind in "biuf")):
         return None
-    return np.asarray(found[()], np.float64).reshape(-1)
+    if name and item.attrs.get_id(name).dtype.kind not in "biuf":
+        return np.array([float(part) for part in re.split(r"[\s,]+", text(file, key).strip("[](){} \n"))])
+    return np.asarray(item.attrs[name] if name else item[()], np.float64).reshape(-1)
 
 
-def nodata_of(item: h5py.Dataset, *names: str, default: tuple[float, ...] = ()) -> tuple[float, ...]:
-    """The no-data value that a dataset declares in one of these attributes."""
-    for name in names or ("_FillValue", "missing_value"):
-        value = numbers(item, name)
-        if value is not None:
-            return tuple(float(v) for v in value)
-    return default
-
-
-def affine_from_gdal(values: np.ndarray | None) -> Affine | None:
-    """GDAL's six numbers (x0, dx, rx, y0, ry, dy) as a transform."""
-    return Affine.from_gdal(*values[:6]) if values is not None and len(values) >= 6 else None
-
-
-def checked(path: Path, what: str, values: np.ndarray | None, bands: int) -> np.ndarray | None:
-    """The values if there is one a band.
+def per_band(path: Path, file: h5py.Group, key: str, bands: int) -> np.ndarray | None:
+    """Read ``numbers`` of which there is one a band; None where they are missing.
 
     Raises:
         SceneError: There is another number of them.
     """
+    values = numbers(file, key)
     if values is not None and len(values) != bands:
-        raise SceneError(f"{path}: {len(values)} values of {what} for {bands} bands. Is the file complete?")
+        name = re.split("[/@]", key)[-1]
+        raise SceneError(f"{path}: {len(values)} values of {name} for {bands} bands. Is the file complete?")
     return values
+
+
+def text(file: h5py.Group, *keys: str) -> str:
+    """Read the first text that is there and not empty, of datasets ("path") or attributes ("path@name"); else empty."""
+    return next((found[0] for key in keys if (found := texts(file, key)) and found[0]), "")
+
+
+def texts(file: h5py.Group, key: str) -> list[str]:
+    """Read a dataset ("path") or an attribute ("path@name") of text; empty where it is missing.
+
+    Text of variable length is read by another process, within a time: HDF5's library never returns from some damaged heaps.
+    """
+    item, name = _named(file, key)
+    if item is None or (not name and not isinstance(item, h5py.Dataset)):
+        return []
+    dtype = item.attrs.get_id(name).dtype if name else item.dtype
+    if dtype.kind != "O":
+        return [
+            v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v)
+            for v in np.ravel(item.attrs[name] if name else item[()])
+        ]
+    if h5py.check_string_dtype(dtype) is None:
+        raise ValueError(f"{item.name} {name} is not text")
+    command = [
+        sys.executable,
+        "-c",
+        _READ_TEXT,
+        os.path.abspath(item.file.filename),
+        item.name,
+        *([name] if name else []),
+    ]
+    packages = Path(h5py.__file__).parent.parent  # Python looks for modules where it starts: not in the user's folder
+    try:
+        ended = subprocess.run(command, cwd=packages, capture_output=True, timeout=_TEXT_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"the text of {item.name} {name} takes more than {_TEXT_SECONDS} s to read") from None
+    if ended.returncode:
+        last = ended.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise ValueError(f"the text of {item.name} {name}: {last or 'damaged'}")
+    return json.loads(ended.stdout)
+
+
+def _named(file: h5py.Group, key: str) -> tuple[h5py.Group | h5py.Dataset | None, str]:
+    """The item and the attribute's name of "path@name"; None where either is missing."""
+    place, _, name = key.partition("@")
+    item = find(file, place)
+    return (None if item is None or (name and name not in item.attrs) else item), name
+
+
+def nodata_of(file: h5py.File, cube: str) -> tuple[float, ...]:
+    """Read the values that mark missing samples of a cube from its attributes; empty where it has none."""
+    for name in ("_FillValue", "missing_value", "Data_Ignore_Value"):
+        if (found := numbers(file, f"{cube}@{name}")) is not None:
+            return tuple(found.tolist())
+    return ()
 
 
 def variables(file: h5py.File, matlab: bool) -> dict[str, Variable]:
@@ -309,9 +318,8 @@ def open_other(path: Path, file: h5py.File, variable: str | None, matlab: bool) 
     centres = None
     for name, one in found.items():
         if name.rsplit("/", 1)[-1] in SPELLINGS and max(one.shape) == np.prod(one.shape, dtype=np.int64) > 1:
-            item = dataset(file, name)
-            unit = "" if matlab else text(item, "units") or text(item, "unit")
-            values, _ = to_nm(np.asarray(item[()], np.float64).reshape(-1), unit)
+            unit = "" if matlab else text(file, f"{name}@units", f"{name}@unit")
+            values, _ = to_nm(np.asarray(dataset(file, name)[()], np.float64).reshape(-1), unit)
             if not matlab and values is not None and len(values) in shape:
                 axes, notes = {0: "byx", 1: "ybx", 2: "yxb"}[max(a for a in range(3) if shape[a] == len(values))], ()
                 centres = values
@@ -320,8 +328,7 @@ def open_other(path: Path, file: h5py.File, variable: str | None, matlab: bool) 
     if len(shape) != 3:
         raise SceneError(f"{path}: found an array of shape {shape}; a cube has three axes, H x W x B.")
     arguments = stack(path, file, [(key, axes, None)])
-    nodata = () if matlab else nodata_of(dataset(file, key))
-    if nodata:
+    if not matlab and (nodata := nodata_of(file, key)):
         arguments["declared_nodata"] = nodata
     return Hdf5Reader(variable=key, wavelengths=centres, notes=notes, **arguments)
 

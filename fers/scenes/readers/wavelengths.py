@@ -56,6 +56,28 @@ def to_nm(
     return centres * factor, None if fwhm is None else fwhm * factor
 
 
+def rising(centres: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Order the bands of several detectors by wavelength, and keep the second where the first reaches into it.
+
+    Args:
+        centres: ``(B,)`` of all bands, in any order.
+        first: ``(B,)`` bool, the bands of the first detector.
+        second: ``(B,)`` bool, those of the second.
+
+    Returns:
+        Numbers of the bands that are kept, by rising wavelength.
+
+    Example:
+        >>> part = np.array([True, True, False, False])
+        >>> rising(np.array([500.0, 960.0, 1400.0, 950.0]), part, ~part).tolist()
+        [0, 3, 2]
+    """
+    kept = np.flatnonzero(
+        ~(first & (centres >= centres[second].min())) if second.any() else np.ones(len(centres), bool)
+    )
+    return kept[np.argsort(centres[kept], kind="stable")]
+
+
 def from_names(names: Sequence[str | None]) -> np.ndarray | None:
     """Band centres in nm from names such as "376.44 Nanometers" or "band 12 (550.5 nm)"; None unless every band has one.
 
