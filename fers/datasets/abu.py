@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fers.datasets import had100
-from fers.scenes.scene import LabelledScene, Scene, SceneError, read_mask, read_scene, select_scenes
+from fers.scenes.scene import LabelledScene, Scene, SceneError, read_scene, read_truth, select_scenes
 from fers.util.files import visible
 
 TABLE_SCENES = "airport-1,airport-2,airport-3,airport-4,beach-4,urban-3"  # the paper's Table II
@@ -80,4 +80,4 @@ def _load(path: Path) -> tuple[Scene, np.ndarray]:
     scene = read_scene(path, name=scene_name(path.stem))
     if scene.name == "beach-4" and scene.cube.shape[:2] == (100, 100):
         scene = replace(scene, notes=(_BEACH_4_CUT,))
-    return scene, read_mask(path, shape=scene.cube.shape[:2])
+    return scene, read_truth(path, shape=scene.cube.shape[:2])

@@ -25,9 +25,9 @@ from tqdm import tqdm
 from fers.datasets.had100 import NODATA
 from fers.datasets.manifest import MANIFEST, entry, read_manifest, write_manifest
 from fers.scenes.normalise import normalise
-from fers.scenes.scene import MIN_SIDE, Scene, SceneError, nodata_pixels, read_mask, read_scene, row_blocks
+from fers.scenes.scene import MIN_SIDE, Scene, SceneError, nodata_pixels, npy_bytes, read_scene, read_truth, row_blocks
 from fers.util.commandline import run
-from fers.util.files import npy_bytes, visible, write_whole
+from fers.util.files import visible, write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -344,7 +344,7 @@ def main(arguments: list[str] | None = None) -> int:
         scenes = []
         for path, mask in zip(options.scenes, options.mask or [_NO_MASK] * len(options.scenes), strict=True):
             scene = read_scene(path, variable=options.variable)
-            scenes.append((scene, None if mask == _NO_MASK else read_mask(mask, shape=scene.cube.shape[:2])))
+            scenes.append((scene, None if mask == _NO_MASK else read_truth(mask, shape=scene.cube.shape[:2])))
         manifest = write_patches(scenes, options.out, options.size, options.stride, options.sensor)
         for scene in manifest["scenes"]:
             left_out = ", ".join(f"{count} {reason}" for reason, count in scene["left_out"].items() if count)

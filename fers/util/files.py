@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import os
 import re
 import shutil
@@ -13,9 +12,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
 
 _BLOCK = 1 << 20  # bytes read at a time
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
@@ -152,19 +148,3 @@ def sha256_of(path: str | Path) -> str:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
-
-
-def npy_bytes(cube: np.ndarray) -> bytes:
-    """An array as the content of a .npy file, in C order and native byte order."""
-    buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(cube, dtype=cube.dtype.newbyteorder("=")), allow_pickle=False)
-    return buffer.getvalue()
-
-
-def mask_png_bytes(mask: np.ndarray) -> bytes:
-    """A mask ``(H, W)`` as HAD100 has it: an RGB .png whose green channel is 255 at anomalies."""
-    pixels = np.zeros((*mask.shape, 3), dtype=np.uint8)
-    pixels[mask, 1] = 255
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return buffer.getvalue()

@@ -10,57 +10,35 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from fers.datasets.archive import Published
-from fers.scenes.scene import LabelledScene, Scene, SceneError, read_mask, read_scene, select_scenes
+from fers.scenes.scene import LabelledScene, Scene, SceneError, read_scene, read_truth, select_scenes
 from fers.util.files import visible
 
 
-@dataclass(frozen=True)
-class Sensor:
-    """What the archive says about a sensor.
-
-    Attributes:
-        raw: Bands in the archive.
-        kept: Ranges of the bands that are kept, 0-based and half-open.
-    """
+class Sensor(NamedTuple):
+    """Bands of a sensor in the archive, and the ranges of them that are kept, 0-based and half-open."""
 
     raw: int
     kept: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True)
-class Group:
-    """One folder of the dataset and the folder of the archive that it is made from.
-
-    Attributes:
-        source: The folder in the archive.
-        scenes: Scenes in the published archive.
-        files: Crops made from them.
-    """
+class Group(NamedTuple):
+    """One folder of the dataset: the archive's folder that it is made from, scenes there, and crops made from them."""
 
     source: str
     scenes: int
     files: int
 
 
-@dataclass(frozen=True)
-class TestScene:
-    """The ground truth of a test scene, as published.
-
-    Attributes:
-        scene: The scene of the archive that it is cut from.
-        row: First row of the crop.
-        column: First column of the crop.
-        anomalous_pixels: Pixels of its mask.
-    """
-
-    __test__ = False  # not a class of tests
+class TestScene(NamedTuple):
+    """Ground truth of a test scene as published: source scene, first row and column of the crop, anomalous pixels."""
 
     scene: str
     row: int
@@ -113,7 +91,7 @@ TEST_CROPS = {  # (row, column) of the 64 x 64 crops; a scene that is not listed
 
 @cache
 def published_test_scenes() -> dict[str, TestScene]:
-    """The 100 test scenes of HAD100 by name, from ``fers/datasets/had100/test_scenes.csv``.
+    """Read the 100 test scenes of HAD100 by name, from ``test_scenes.csv``.
 
     Example:
         >>> published_test_scenes()["ang20170821t183707_102"]
@@ -127,7 +105,7 @@ def published_test_scenes() -> dict[str, TestScene]:
 
 
 def scenes(folder: str | Path, sensor: str | None = "aviris_ng", names: str = "all") -> list[LabelledScene]:
-    """The test scenes of a folder in HAD100's layout.
+    """Find the test scenes of a folder in HAD100's layout.
 
     Args:
         folder: Holds ``test/<sensor>/*.npy`` (H x W x B) and ``ground_truth/<sensor>/*.png`` of the same names.
@@ -171,7 +149,7 @@ def scenes(folder: str | Path, sensor: str | None = "aviris_ng", names: str = "a
 
 
 def renamed(labelled: LabelledScene, name: str) -> LabelledScene:
-    """The same scene under another name."""
+    """Give a scene another name."""
 
     def load() -> tuple[Scene, np.ndarray]:
         scene, mask = labelled.load()
@@ -181,7 +159,7 @@ def renamed(labelled: LabelledScene, name: str) -> LabelledScene:
 
 
 def dataset_name(folder: str | Path) -> str:
-    """What to call a folder in HAD100's layout: ``synthetic`` where its manifest says that it is made up."""
+    """Name a folder in HAD100's layout: ``synthetic`` where its manifest says that it is made up, else ``HAD100``."""
     try:
         synthetic = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8")).get("synthetic", False)
     except (OSError, ValueError, AttributeError, RecursionError):
@@ -191,4 +169,4 @@ def dataset_name(folder: str | Path) -> str:
 
 def _load(path: Path, mask: Path) -> tuple[Scene, np.ndarray]:
     scene = read_scene(path, nodata=NODATA)
-    return scene, read_mask(mask, shape=scene.cube.shape[:2])
+    return scene, read_truth(mask, shape=scene.cube.shape[:2])

@@ -17,9 +17,9 @@ import numpy as np
 from fers.datasets import had100
 from fers.datasets.archive import ArchiveError, check_sum, copy_member, open_zip
 from fers.datasets.had100 import GROUPS, MASK_SOURCE, MASKS, NODATA, RAW_200, SENSORS, SIDE, TEST_CROPS
-from fers.datasets.manifest import entry
-from fers.scenes.scene import SceneError, read_mask, read_scene
-from fers.util.files import mask_png_bytes, npy_bytes, sha256_of, temporary_prefix
+from fers.datasets.manifest import entry, file_bytes
+from fers.scenes.scene import SceneError, read_scene, read_truth
+from fers.util.files import sha256_of, temporary_prefix
 
 _ENVI_SUFFIXES = ("", ".img", ".dat", ".raw", ".bil", ".bip", ".bsq")
 
@@ -34,7 +34,7 @@ class Source:
         name: Scene name.
         header: Its ENVI header in the zip file.
         data: Its ENVI data file in the zip file.
-        mask: Its ground truth in the zip file, for a test scene.
+        truth: Its ground truth in the zip file, for a test scene.
         bands: Ranges of bands to keep, 0-based and half-open.
     """
 
@@ -43,7 +43,7 @@ class Source:
     name: str
     header: str
     data: str
-    mask: str | None
+    truth: str | None
     bands: tuple[tuple[int, int], ...]
 
     @property
@@ -53,39 +53,37 @@ class Source:
 
     def crop_names(self) -> list[str]:
         """The names of the scene's crops, without suffix."""
-        crops = 4 if self.mask is None else len(TEST_CROPS.get(self.name, ((0, 0),)))
+        crops = 4 if self.truth is None else len(TEST_CROPS.get(self.name, ((0, 0),)))
         return [self.name] if crops == 1 else [f"{self.name}_{crop}" for crop in range(1, crops + 1)]
 
     def files(self) -> list[str]:
         """The files made from the scene, relative to the output folder."""
-        masks = [] if self.mask is None else [f"{MASKS}/{name}.png" for name in self.crop_names()]
+        masks = [] if self.truth is None else [f"{MASKS}/{name}.png" for name in self.crop_names()]
         return [f"{self.group}/{name}.npy" for name in self.crop_names()] + masks
 
     def corners(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
         """Row and column of each crop, in the order of ``crop_names``."""
         bottom, right = height - SIDE, width - SIDE
-        if self.mask is None:
+        if self.truth is None:
             return ((0, 0), (0, right), (bottom, 0), (bottom, right))
         return TEST_CROPS.get(self.name, ((0, 0),))
 
 
 def chosen_bands(sensor: str, bands: str) -> tuple[tuple[int, int], ...]:
-    """The bands of a sensor that go into the output, as ranges, 0-based and half-open.
+    """Choose the bands of a sensor that go into the output, as ranges, 0-based and half-open.
 
-    Args:
-        sensor: ``aviris_ng`` or ``aviris``.
-        bands: ``kept`` for the archive's own choice; ``raw`` for AVIRIS-Classic's first 200 of 224. AVIRIS-NG's are
-            the kept ones either way.
+    ``kept`` is the archive's own choice, and ``raw`` AVIRIS-Classic's first 200 of 224; AVIRIS-NG's are the kept ones.
     """
     return RAW_200 if bands == "raw" and sensor == "aviris" else SENSORS[sensor].kept
 
 
 def count_bands(ranges: tuple[tuple[int, int], ...]) -> int:
+    """Count the bands in half-open ranges."""
     return sum(stop - start for start, stop in ranges)
 
 
 def check_archive(archive: Path, any_archive: bool) -> dict:
-    """What the manifest says about the archive.
+    """Check the archive, and return what the manifest says about it.
 
     Raises:
         ArchiveError: It has to be the published one and is not.
@@ -102,15 +100,12 @@ def check_archive(archive: Path, any_archive: bool) -> dict:
 
 
 def list_scenes(archive: Path, bands: str = "kept", any_archive: bool = False) -> list[Source]:
-    """The scenes of the archive, each with its ENVI pair and its mask.
+    """List the scenes of the archive by output folder and name, each with its ENVI pair and its ground truth.
 
     Args:
         archive: The zip file.
         bands: ``kept`` or ``raw``.
         any_archive: Take any number of scenes.
-
-    Returns:
-        The scenes by output folder and name.
 
     Raises:
         ArchiveError: It is no zip file, a name leads out of it, a scene lacks its data file or its mask, or the number
@@ -150,11 +145,7 @@ def list_scenes(archive: Path, bands: str = "kept", any_archive: bool = False) -
 
 
 def crops(source: Source, beside: Path | None = None) -> Iterator[tuple[str, bytes, dict]]:
-    """Unpack one scene and cut it.
-
-    Args:
-        source: The scene.
-        beside: Folder to unpack in; the system's by default.
+    """Unpack one scene into a temporary folder ``beside`` its output, and cut it.
 
     Yields:
         File name relative to the dataset, content, manifest entry.
@@ -164,7 +155,7 @@ def crops(source: Source, beside: Path | None = None) -> Iterator[tuple[str, byt
         OSError: There is no room to unpack it.
     """
     with tempfile.TemporaryDirectory(prefix=f"{temporary_prefix()}-", dir=beside, ignore_cleanup_errors=True) as folder:
-        cube, mask = _unpack(source, Path(folder))
+        cube, truth = _unpack(source, Path(folder))
         height, width, _ = cube.shape
         kept = np.concatenate([np.arange(start, stop) for start, stop in source.bands])
         for name, (row, column) in zip(source.crop_names(), source.corners(height, width), strict=True):
@@ -174,30 +165,24 @@ def crops(source: Source, beside: Path | None = None) -> Iterator[tuple[str, byt
                     f"column {column} does not fit."
                 )
             at = (slice(row, row + SIDE), slice(column, column + SIDE))
-            values = cube[at][:, :, kept]
-            content = npy_bytes(values)
-            yield (
-                f"{source.group}/{name}.npy",
-                content,
-                entry(content, values, source.name, NODATA, row=row, column=column),
-            )
-            if mask is not None:
-                content = mask_png_bytes(mask[at])
-                yield f"{MASKS}/{name}.png", content, entry(content, mask[at], source.name, row=row, column=column)
+            made = [(f"{source.group}/{name}.npy", cube[at][:, :, kept])]
+            made += [] if truth is None else [(f"{MASKS}/{name}.png", truth[at])]
+            for file, values in made:
+                content = file_bytes(values)
+                yield file, content, entry(content, values, source.name, NODATA, row=row, column=column)
 
 
 def _unpack(source: Source, folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """The cube, in all bands, and the mask of a scene."""
-    header, data, gt = (folder / f"{source.name}{suffix}" for suffix in (".hdr", ".img", ".mat"))
+    """The cube, in all bands, and the truth of a scene."""
+    header, gt = folder / f"{source.name}.hdr", folder / f"{source.name}.mat"
     with open_zip(source.archive) as zipped:
-        copy_member(zipped, source.header, header)
-        copy_member(zipped, source.data, data)
-        if source.mask is not None:
-            copy_member(zipped, source.mask, gt)
+        for member, target in ((source.header, header), (source.data, header.with_suffix(".img")), (source.truth, gt)):
+            if member is not None:
+                copy_member(zipped, member, target)
     place = f"{source.archive}: {source.header}"
     try:
         cube = read_scene(header, name=source.name).cube
-        mask = None if source.mask is None else read_mask(gt, variable="gt", shape=cube.shape[:2])
+        truth = None if source.truth is None else read_truth(gt, variable="gt", shape=cube.shape[:2])
     except SceneError as error:
         where = f"{source.archive}: {PurePosixPath(source.header).parent}/"  # not the temporary folder's name
         raise ArchiveError(str(error).replace(f"{folder}{os.sep}", where)) from error
@@ -206,6 +191,6 @@ def _unpack(source: Source, folder: Path) -> tuple[np.ndarray, np.ndarray | None
         raise ArchiveError(
             f"{place}: {found} bands, expected {SENSORS[source.sensor].raw}. This is not the published archive."
         )
-    if mask is not None and source.name not in TEST_CROPS and (height, width) != (SIDE, SIDE):
+    if truth is not None and source.name not in TEST_CROPS and (height, width) != (SIDE, SIDE):
         raise ArchiveError(f"{place}: {height} x {width} px; expected {SIDE} x {SIDE}, or a crop to be known for it.")
-    return cube, mask
+    return cube, truth

@@ -16,7 +16,7 @@ from fers.datasets.archive import ArchiveError
 from fers.datasets.had100 import GROUPS, MASKS, RAW_200, SENSORS, SIDE
 from fers.datasets.had100.archive import check_archive, chosen_bands, count_bands, crops, list_scenes
 from fers.datasets.manifest import MANIFEST, ManifestError, read_manifest, values_sha256
-from fers.scenes.scene import SceneError, read_mask, read_scene
+from fers.scenes.scene import SceneError, read_scene, read_truth
 from fers.util.files import sha256_of, visible
 
 T = TypeVar("T")
@@ -105,7 +105,7 @@ def _describe_file(file: str, out: Path) -> dict[str, dict]:
     facts: dict = {"sha256": sha256_of(out / file)}
     try:
         is_cube = file.endswith(".npy")
-        values = read_scene(out / file, nodata=had100.NODATA).cube if is_cube else read_mask(out / file)
+        values = read_scene(out / file, nodata=had100.NODATA).cube if is_cube else read_truth(out / file)
         facts |= {"shape": values.shape, "values_sha256": values_sha256(values)}
         if not is_cube:
             facts["anomalous_pixels"] = int(values.sum())

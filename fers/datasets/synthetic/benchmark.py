@@ -9,13 +9,13 @@ import numpy as np
 from scipy import ndimage
 from tqdm import tqdm
 
-from fers.datasets.manifest import Progress, entry
+from fers.datasets.manifest import Progress, entry, file_bytes
 from fers.datasets.synthetic.cover import LAYOUTS, Canvas, random_fields
 from fers.datasets.synthetic.objects import MASK_FRACTION, place_objects
 from fers.datasets.synthetic.sensor import PSF_SIGMA, radiance, reflectance, sense
 from fers.datasets.synthetic.spectra import WAVELENGTHS_NM
 from fers.util.errors import FersError
-from fers.util.files import mask_png_bytes, npy_bytes, visible, write_whole
+from fers.util.files import visible, write_whole
 
 DEFAULT_DIFFICULTY = 0.5
 MIN_SIZE = 32
@@ -180,7 +180,7 @@ def write_benchmark(
 
     def write(files: dict[str, tuple[np.ndarray, dict[str, int]]], scene: str) -> None:
         for file, (values, place) in files.items():
-            content = npy_bytes(values) if file.endswith(".npy") else mask_png_bytes(values)
+            content = file_bytes(values)
             write_whole(out / file, content)
             progress.add({file: entry(content, values, scene, (), **place)})
 

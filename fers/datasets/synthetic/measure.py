@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from fers.scenes.scene import read_mask
+from fers.scenes.scene import read_truth
 from fers.util.commandline import run
 from fers.util.errors import FersError
 from fers.util.files import visible, write_whole
@@ -61,7 +61,7 @@ def read_masks(path: Path) -> list[np.ndarray]:
             raise FersError(
                 f"{path}: no .npz file with an array masks ({error}). Give a folder of .png masks."
             ) from error
-    masks = [read_mask(file) for file in visible(path, "*.png")]
+    masks = [read_truth(file) for file in visible(path, "*.png")]
     if not masks:
         raise FersError(f"{path}: no masks (*.png) here. Give the folder ground_truth/<sensor> of a dataset.")
     return masks
