@@ -237,7 +237,7 @@ def _abu_by_hand(out: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m data.download",
         description="Fetch a dataset and check it. Interrupted, it goes on where it stopped.",

@@ -315,7 +315,7 @@ def write_patches(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m data.patches", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

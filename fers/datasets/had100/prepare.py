@@ -103,7 +103,7 @@ def prepare(
 
 
 def _check_room(out: Path, pending: list[Source]) -> None:
-    """Refuse what certainly does not fit, before the first file is written."""
+    """Refuse what surely does not fit, before the first file is written."""
     sample = {"aviris_ng": 4, "aviris": 2}  # bytes at least; AVIRIS-Classic's scenes are int16 or float32
     needed = sum(len(s.crop_names()) * SIDE * SIDE * count_bands(s.bands) * sample[s.sensor] for s in pending)
     if needed > free_bytes(out):
@@ -145,7 +145,7 @@ def _summary(manifest: dict, out: Path) -> Iterator[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m data.had100", description="HAD100.")
     command = parser.add_subparsers(dest="command", required=True).add_parser(
         "prepare",

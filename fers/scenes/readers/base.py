@@ -7,7 +7,6 @@ by several threads at once. Samples are read when they are asked for.
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -130,7 +129,7 @@ class Facts:
 
 
 @dataclass(kw_only=True)
-class Reader(Facts, ABC):
+class Reader(Facts):
     """One scene in a file, read piece by piece.
 
     Attributes:
@@ -256,9 +255,12 @@ class Reader(Facts, ABC):
         block = self.read(rows, bands)
         return block, ~missing_pixels(block, self.nodata)
 
-    @abstractmethod
     def _read(self, start: int, stop: int, index: np.ndarray) -> np.ndarray:
         """Stored values of rows ``start`` to ``stop - 1`` and of the bands in ``index``: ``(rows, W, bands)``."""
+        mapped = self.memory_map()
+        if mapped is None:
+            raise NotImplementedError("a reader has a memory map or reads its rows itself")
+        return copied(mapped, start, stop, index)
 
     def _physical(self, block: np.ndarray, index: np.ndarray) -> np.ndarray:
         marked = np.zeros(block.shape, bool)
@@ -273,6 +275,31 @@ class Reader(Facts, ABC):
             out += self.offset[index].astype(self.dtype)
         out[marked] = np.nan
         return out
+
+
+@dataclass(kw_only=True)
+class MappedReader(Reader):
+    """A scene whose samples lie one after the other in a file.
+
+    Attributes:
+        data: The file with the samples.
+        start: Byte at which they begin.
+        axes: Order of their axes, the last one varying fastest: y rows, x columns, b bands.
+    """
+
+    data: Path
+    start: int
+    axes: str
+
+    def memory_map(self) -> np.ndarray:
+        return memory_map(self.data, self.stored, self.start, self.shape, self.axes)
+
+
+def memory_map(path: Path, stored: np.dtype, start: int, shape: tuple[int, int, int], axes: str) -> np.ndarray:
+    """Map the samples of a file as ``(H, W, B)``, read-only; for the arguments see `MappedReader`."""
+    sides = tuple(shape["yxb".index(axis)] for axis in axes)
+    with refusing(path, "file of samples"):
+        return np.memmap(path, stored, "r", start, sides).transpose([axes.index(axis) for axis in "yxb"])
 
 
 def missing_pixels(block: np.ndarray, nodata: tuple[float, ...]) -> np.ndarray:

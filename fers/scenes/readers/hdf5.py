@@ -26,8 +26,8 @@ from fers.scenes.readers.base import (
     Reader,
     SceneError,
     check_declared,
-    copied,
     free_memory,
+    memory_map,
     refusing,
     windowed,
 )
@@ -79,10 +79,7 @@ class Hdf5Reader(Reader):
     def memory_map(self) -> np.ndarray | None:
         if self.start is None or self.order is not None:
             return None
-        axes = self.parts[0].axes
-        sides = tuple(self.shape["yxb".index(axis)] for axis in axes)
-        with refusing(self.path, "HDF5 file"):
-            return np.memmap(self.path, self.stored, "r", self.start, sides).transpose([axes.index(a) for a in "yxb"])
+        return memory_map(self.path, self.stored, self.start, self.shape, self.parts[0].axes)
 
     @property
     def geometry(self) -> Geometry | None:
@@ -98,8 +95,8 @@ class Hdf5Reader(Reader):
         return self.grid
 
     def _read(self, start: int, stop: int, index: np.ndarray) -> np.ndarray:
-        if (mapped := self.memory_map()) is not None:
-            return copied(mapped, start, stop, index)
+        if self.memory_map() is not None:
+            return super()._read(start, stop, index)
         source = index if self.order is None else self.order[index]
         out: np.ndarray | None = None
         first = 0
