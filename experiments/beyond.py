@@ -107,7 +107,7 @@ def scenes(data: Path, datasets: Sequence[str]) -> Iterator[tuple[str, str, Scen
     for seed, index in itertools.product(seeds, range(SYNTHETIC_SCENES)):
         made = make_scene(seed, index, size=SYNTHETIC_SIZE)
         name = f"{seed}-{index}"
-        yield "synthetic", name, Scene(name, made.cube, Path(name)), made.mask
+        yield "synthetic", name, Scene(name, made.cube, Path(name)), made.truth
 
 
 class Networks:

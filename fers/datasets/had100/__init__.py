@@ -134,26 +134,26 @@ def scenes(folder: str | Path, sensor: str | None = "aviris_ng", names: str = "a
     cubes = visible(tests / sensor, "*.npy")
     if not cubes:
         raise SceneError(f"{tests / sensor}: no .npy scenes in this folder. Is the dataset unpacked?")
-    masks = folder / "ground_truth" / sensor
-    missing = [p.stem for p in cubes if not (masks / f"{p.stem}.png").is_file()]
+    truths = folder / "ground_truth" / sensor
+    missing = [p.stem for p in cubes if not (truths / f"{p.stem}.png").is_file()]
     if missing:
         raise SceneError(
-            f"{masks}: no mask for {len(missing)} of {len(cubes)} scenes, the first is {missing[0]}.png. Every scene of "
+            f"{truths}: no mask for {len(missing)} of {len(cubes)} scenes, the first is {missing[0]}.png. Every scene of "
             "a test set needs its ground truth."
         )
 
-    def labelled(cube: Path, mask: Path) -> LabelledScene:
-        return LabelledScene(cube.stem, cube, lambda: _load(cube, mask))
+    def labelled(cube: Path) -> LabelledScene:
+        return LabelledScene(cube.stem, cube, lambda: _load(cube, truths / f"{cube.stem}.png"))
 
-    return select_scenes([labelled(p, masks / f"{p.stem}.png") for p in cubes], names, tests / sensor)
+    return select_scenes([labelled(cube) for cube in cubes], names, tests / sensor)
 
 
 def renamed(labelled: LabelledScene, name: str) -> LabelledScene:
     """Give a scene another name."""
 
     def load() -> tuple[Scene, np.ndarray]:
-        scene, mask = labelled.load()
-        return replace(scene, name=name), mask
+        scene, truth = labelled.load()
+        return replace(scene, name=name), truth
 
     return replace(labelled, name=name, load=load)
 
@@ -167,6 +167,6 @@ def dataset_name(folder: str | Path) -> str:
     return "synthetic" if synthetic else "HAD100"
 
 
-def _load(path: Path, mask: Path) -> tuple[Scene, np.ndarray]:
+def _load(path: Path, truth: Path) -> tuple[Scene, np.ndarray]:
     scene = read_scene(path, nodata=NODATA)
-    return scene, read_truth(mask, shape=scene.cube.shape[:2])
+    return scene, read_truth(truth, shape=scene.cube.shape[:2])
