@@ -17,12 +17,12 @@ _BLOCK = 1 << 20  # bytes read at a time
 
 
 class ArchiveError(FersError):
-    """An archive that cannot be used. The message names the file, what was found, what was expected and what to do."""
+    """Archive that cannot be used. The message names the file, what was found, what was expected and what to do."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """A file as it was published.
+    """File as it was published.
 
     Attributes:
         name: File name.

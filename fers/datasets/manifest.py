@@ -35,7 +35,7 @@ _SAVE_EVERY = 5.0  # s
 
 
 class ManifestError(FersError):
-    """A manifest that cannot be used. The message names it, what is wrong and what to do."""
+    """Manifest that cannot be used. The message names it, what is wrong and what to do."""
 
 
 def file_bytes(values: np.ndarray) -> bytes:

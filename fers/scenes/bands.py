@@ -77,7 +77,7 @@ class BandChoice:
 
     @property
     def count(self) -> int:
-        """C, the number of bands that ``apply`` gives and the padding adds."""
+        """Number of bands C that ``apply`` gives and the padding adds."""
         return (len(self.used) if self.matrix is None else len(self.matrix)) + self.padded
 
     def apply(self, block: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:

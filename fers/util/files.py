@@ -21,7 +21,7 @@ _TEMPORARY = re.compile(rf"\.tmp-{_HOST}-(?P<process>\d+)-")
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside ``path``, renamed to it when the block ends and removed if it fails.
+    """Give a temporary name beside ``path``, renamed to it when the block ends and removed if it fails.
 
     File and folder are synchronised to the disk, so a power cut loses the new file or keeps it whole. What killed
     processes of this machine left in the folder is removed.
@@ -67,7 +67,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def temporary_prefix() -> str:
-    """How the names of this process's temporary files and folders begin: a dot, the machine, the process."""
+    """Say how the names of this process's temporary files and folders begin: a dot, the machine, the process."""
     return f".tmp-{_HOST}-{os.getpid()}"
 
 
@@ -113,7 +113,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def visible(folder: str | Path, pattern: str) -> list[Path]:
-    """The files of a folder that match a pattern, sorted, without dotfiles: those are leftovers and never data.
+    """List the files of a folder that match a pattern, sorted, without dotfiles: those are leftovers and never data.
 
     Args:
         folder: The folder; it may be missing.
@@ -126,7 +126,7 @@ def visible(folder: str | Path, pattern: str) -> list[Path]:
 
 
 def sha256_of(path: str | Path) -> str:
-    """The sha256 of a file, as sha256sum prints it.
+    """Compute the sha256 of a file, as sha256sum prints it.
 
     Args:
         path: The file.

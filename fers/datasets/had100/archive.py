@@ -48,21 +48,21 @@ class Source:
 
     @property
     def sensor(self) -> str:
-        """The sensor's folder, a key of SENSORS."""
+        """Folder of the sensor, a key of SENSORS."""
         return self.group.split("/")[1]
 
     def crop_names(self) -> list[str]:
-        """The names of the scene's crops, without suffix."""
+        """Name the scene's crops, without suffix."""
         crops = 4 if self.truth is None else len(TEST_CROPS.get(self.name, ((0, 0),)))
         return [self.name] if crops == 1 else [f"{self.name}_{crop}" for crop in range(1, crops + 1)]
 
     def files(self) -> list[str]:
-        """The files made from the scene, relative to the output folder."""
+        """List the files made from the scene, relative to the output folder."""
         masks = [] if self.truth is None else [f"{MASKS}/{name}.png" for name in self.crop_names()]
         return [f"{self.group}/{name}.npy" for name in self.crop_names()] + masks
 
     def corners(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
-        """Row and column of each crop, in the order of ``crop_names``."""
+        """Give row and column of each crop, in the order of ``crop_names``."""
         bottom, right = height - SIDE, width - SIDE
         if self.truth is None:
             return ((0, 0), (0, right), (bottom, 0), (bottom, right))

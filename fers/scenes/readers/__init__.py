@@ -85,7 +85,7 @@ def _opened(path: Path, head: bytes, variable: str | None) -> Reader:
 def read_array(
     path: Path, variable: str | None = None, ndim: int = 2, shape: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """One array of a .mat, .npz or .npy file, such as a mask.
+    """Read one array of a .mat, .npz or .npy file, such as a truth.
 
     Args:
         path: The file.

@@ -108,7 +108,7 @@ def read_npy(path: Path) -> np.ndarray:
 
 @dataclass(kw_only=True)
 class VariableReader(Reader):
-    """A variable of a .npz or of a .mat file before version 7.3. It is loaded whole, once a process."""
+    """Variable of a .npz or of a .mat file before version 7.3. It is loaded whole, once a process."""
 
     variable: str
     declared: Variable

@@ -28,7 +28,7 @@ class SceneError(FersError):
 
 @dataclass(frozen=True)
 class MapGrid:
-    """A scene whose pixels lie on a regular, possibly rotated, map grid.
+    """Place of a scene whose pixels lie on a regular, possibly rotated, map grid.
 
     Attributes:
         transform: From (column, row) to map x, y; (0, 0) is the outer corner of the first pixel.
@@ -39,13 +39,13 @@ class MapGrid:
     crs: str | None
 
     def xy(self, row: float, column: float) -> tuple[float, float]:
-        """Map coordinates of the centre of pixel (row, column)."""
+        """Compute the map coordinates of the centre of pixel (row, column)."""
         return self.transform @ (column + 0.5, row + 0.5)
 
 
 @dataclass(frozen=True, eq=False)
 class LookupTable:
-    """A scene on the sensor's own grid, with a table that says which of its pixels fills each cell of a map grid (GLT).
+    """Place of a scene on the sensor's own grid: a table that says which of its pixels fills each cell of a map grid (GLT).
 
     Attributes:
         transform: From (column, row) of the map grid to map x, y.
@@ -85,7 +85,7 @@ class LookupTable:
 
 @dataclass(frozen=True, eq=False)
 class LatLon:
-    """A scene on the sensor's own grid, with the place of every pixel.
+    """Place of a scene on the sensor's own grid: that of every pixel.
 
     Attributes:
         latitude: ``(H, W)`` degrees north.
@@ -96,7 +96,7 @@ class LatLon:
     longitude: np.ndarray
 
     def xy(self, row: int, column: int) -> tuple[float, float]:
-        """Longitude and latitude of the centre of pixel (row, column)."""
+        """Look up longitude and latitude of the centre of pixel (row, column)."""
         return float(self.longitude[row, column]), float(self.latitude[row, column])
 
 
@@ -105,7 +105,7 @@ Geometry = MapGrid | LookupTable | LatLon
 
 @dataclass(kw_only=True)
 class Facts:
-    """What a file says about its scene.
+    """Facts that a file tells about its scene.
 
     Attributes:
         wavelengths: ``(B,)`` band centres in nm, or None.
@@ -279,7 +279,7 @@ class Reader(Facts):
 
 @dataclass(kw_only=True)
 class MappedReader(Reader):
-    """A scene whose samples lie one after the other in a file.
+    """Scene whose samples lie one after the other in a file.
 
     Attributes:
         data: The file with the samples.

@@ -88,12 +88,12 @@ class Header:
         return cls(path, fields)
 
     def listed(self, entry: str) -> list[str]:
-        """The values of an entry, with or without braces; none where it is missing."""
+        """Return the values of an entry, with or without braces; none where it is missing."""
         value = self.fields.get(entry, [])
         return value if isinstance(value, list) else [value]
 
     def text(self, entry: str, default: str = "") -> str:
-        """The value of an entry that stands without braces."""
+        """Return the value of an entry that stands without braces."""
         value = self.fields.get(entry, default)
         if isinstance(value, list):
             value = f"{{{', '.join(value)}}}"
@@ -101,7 +101,7 @@ class Header:
         return value
 
     def whole(self, entry: str, at_least: int = 0, default: str = "") -> int:
-        """A whole number."""
+        """Return the whole number of an entry."""
         value = self.text(entry, default)
         if not re.fullmatch(r"[0-9]{1,18}", value) or int(value) < at_least:
             raise SceneError(
@@ -110,7 +110,7 @@ class Header:
         return int(value)
 
     def numbers(self, entry: str) -> list[float]:
-        """The numbers of an entry; none where it is missing."""
+        """Return the numbers of an entry; none where it is missing."""
         try:
             return [float(value) for value in self.listed(entry)]
         except ValueError as error:
@@ -119,7 +119,7 @@ class Header:
             ) from error
 
     def per_band(self, entry: str, bands: int) -> np.ndarray | None:
-        """One number a band; None where the entry is missing."""
+        """Return the numbers of an entry, one a band; None where the entry is missing."""
         if entry not in self.fields:
             return None
         values = np.array(self.numbers(entry))

@@ -45,7 +45,7 @@ with h5py.File(sys.argv[1], "r") as file:
 
 @dataclass(frozen=True)
 class Part:
-    """Where some of a scene's bands lie.
+    """Place of some of a scene's bands.
 
     Attributes:
         key: Path of the dataset.
@@ -60,7 +60,7 @@ class Part:
 
 @dataclass(kw_only=True)
 class Hdf5Reader(Reader):
-    """A scene in one or more datasets of an HDF5 file.
+    """Scene in one or more datasets of an HDF5 file.
 
     Attributes:
         parts: The datasets, in the order of the scene's bands.
@@ -286,7 +286,7 @@ def nodata_of(file: h5py.File, cube: str) -> tuple[float, ...]:
 
 
 def variables(file: h5py.File, matlab: bool) -> dict[str, Variable]:
-    """The numeric arrays of a file that is of no known product; MATLAB writes its axes in reverse."""
+    """List the numeric arrays of a file that is of no known product; MATLAB writes its axes in reverse."""
     found: dict[str, h5py.Dataset] = {}
     _collect(file, "", found)
     return {
@@ -296,7 +296,7 @@ def variables(file: h5py.File, matlab: bool) -> dict[str, Variable]:
 
 
 def load_variable(path: Path, file: h5py.File, key: str, matlab: bool) -> np.ndarray:
-    """One array, whole.
+    """Load one array, whole.
 
     Raises:
         SceneError: It declares far more than it holds.
@@ -307,7 +307,7 @@ def load_variable(path: Path, file: h5py.File, key: str, matlab: bool) -> np.nda
 
 
 def open_other(path: Path, file: h5py.File, variable: str | None, matlab: bool) -> Reader:
-    """A file of no known product: MATLAB 7.3, or a three-dimensional dataset and a vector of wavelengths for one axis."""
+    """Open a file of no known product: MATLAB 7.3, or a three-dimensional dataset and a vector of wavelengths for one axis."""
     found = variables(file, matlab)
     key = pick(path, found, None if variable is None else variable.strip("/"), ndim=3)
     shape = found[key].shape

@@ -28,7 +28,7 @@ _GOOD = "good_wavelengths of the file"
 
 @dataclass(frozen=True, kw_only=True)
 class Product:
-    """Where a product of one cube keeps what a reader needs.
+    """Row of the table: where a product of one cube keeps what a reader needs.
 
     A path is of a dataset, or "path@name" of an attribute. "@name" is an attribute of the cube, "./name" lies beside it.
 

@@ -30,7 +30,7 @@ _NAMED = re.compile(r"(\d+(?:\.\d+)?)\s*(nanometers?|nm|micrometers?|um|µm|μm)
 def to_nm(
     centres: np.ndarray, unit: str, fwhm: np.ndarray | None = None
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Band centres and widths in nm.
+    """Convert band centres and widths to nm.
 
     Args:
         centres: ``(B,)`` in the file's unit.
@@ -79,7 +79,7 @@ def rising(centres: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.nda
 
 
 def from_names(names: Sequence[str | None]) -> np.ndarray | None:
-    """Band centres in nm from names such as "376.44 Nanometers" or "band 12 (550.5 nm)"; None unless every band has one.
+    """Read band centres in nm from names such as "376.44 Nanometers" or "band 12 (550.5 nm)"; None unless every band has one.
 
     Example:
         >>> from_names(["376.44 Nanometers", "band 2 (0.5 um)"]).tolist()
