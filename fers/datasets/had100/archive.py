@@ -26,15 +26,13 @@ _ENVI_SUFFIXES = ("", ".img", ".dat", ".raw", ".bil", ".bip", ".bsq")
 
 @dataclass(frozen=True)
 class Source:
-    """One scene of the archive and what becomes of it.
+    """Scene of the archive, and what becomes of it.
 
     Attributes:
         archive: The zip file.
         group: The output folder, a key of GROUPS.
         name: Scene name.
-        header: Its ENVI header in the zip file.
-        data: Its ENVI data file in the zip file.
-        truth: Its ground truth in the zip file, for a test scene.
+        header, data, truth: Its members in the zip file: ENVI header and data, and the ground truth of a test scene.
         bands: Ranges of bands to keep, 0-based and half-open.
     """
 
@@ -51,22 +49,18 @@ class Source:
         """Folder of the sensor, a key of SENSORS."""
         return self.group.split("/")[1]
 
-    def crop_names(self) -> list[str]:
-        """Name the scene's crops, without suffix."""
-        crops = 4 if self.truth is None else len(TEST_CROPS.get(self.name, ((0, 0),)))
-        return [self.name] if crops == 1 else [f"{self.name}_{crop}" for crop in range(1, crops + 1)]
+    def corners(self, height: int = SIDE, width: int = SIDE) -> dict[str, tuple[int, int]]:
+        """Give the scene's crops by name, without suffix: first row and column in a scene of this size."""
+        bottom, right = height - SIDE, width - SIDE
+        places = (
+            TEST_CROPS.get(self.name, ((0, 0),)) if self.truth else ((0, 0), (0, right), (bottom, 0), (bottom, right))
+        )
+        return {self.name if len(places) == 1 else f"{self.name}_{n}": place for n, place in enumerate(places, start=1)}
 
     def files(self) -> list[str]:
         """List the files made from the scene, relative to the output folder."""
-        masks = [] if self.truth is None else [f"{MASKS}/{name}.png" for name in self.crop_names()]
-        return [f"{self.group}/{name}.npy" for name in self.crop_names()] + masks
-
-    def corners(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
-        """Give row and column of each crop, in the order of ``crop_names``."""
-        bottom, right = height - SIDE, width - SIDE
-        if self.truth is None:
-            return ((0, 0), (0, right), (bottom, 0), (bottom, right))
-        return TEST_CROPS.get(self.name, ((0, 0),))
+        names = list(self.corners())
+        return [f"{self.group}/{n}.npy" for n in names] + [f"{MASKS}/{n}.png" for n in names if self.truth]
 
 
 def chosen_bands(sensor: str, bands: str) -> tuple[tuple[int, int], ...]:
@@ -117,22 +111,24 @@ def list_scenes(archive: Path, bands: str = "kept", any_archive: bool = False) -
             path = PurePosixPath(member)
             if not member.endswith("/") and not path.name.startswith(".") and "__MACOSX" not in path.parts:
                 by_folder[path.parent.name][path.name] = member
-    masks = {Path(name).stem: member for name, member in by_folder[MASK_SOURCE].items() if name.endswith(".mat")}
+    truths = {
+        PurePosixPath(name).stem: member for name, member in by_folder[MASK_SOURCE].items() if name.endswith(".mat")
+    }
     sources = []
     for group, facts in GROUPS.items():
         members = by_folder[facts.source]
         headers = {name[: -len(".hdr")]: member for name, member in members.items() if name.lower().endswith(".hdr")}
         for stem, header in sorted(headers.items()):
-            if os.path.splitext(stem)[1].lower() in _ENVI_SUFFIXES[1:]:  # scene.img.hdr
-                stem = os.path.splitext(stem)[0]
-            data = [members[f"{stem}{s}"] for e in _ENVI_SUFFIXES for s in {e, e.upper()} if f"{stem}{s}" in members]
+            name, suffix = os.path.splitext(stem)  # scene.img.hdr
+            name = name if suffix.lower() in _ENVI_SUFFIXES[1:] else stem
+            data = [members[f"{name}{s}"] for e in _ENVI_SUFFIXES for s in {e, e.upper()} if f"{name}{s}" in members]
             if not data:
-                raise ArchiveError(f"{archive}: {header} has no data file ({stem}, {stem}.img, ...). Fetch it again.")
-            is_test = group.startswith("test/")
-            if is_test and stem not in masks:
-                raise ArchiveError(f"{archive}: no ground truth {MASK_SOURCE}/{stem}.mat for {header}. Fetch it again.")
+                raise ArchiveError(f"{archive}: {header} has no data file ({name}, {name}.img, ...). Fetch it again.")
+            truth = truths.get(name) if group.startswith("test/") else None
+            if group.startswith("test/") and truth is None:
+                raise ArchiveError(f"{archive}: no ground truth {MASK_SOURCE}/{name}.mat for {header}. Fetch it again.")
             chosen = chosen_bands(group.split("/")[1], bands)
-            sources.append(Source(archive, group, stem, header, data[0], masks[stem] if is_test else None, chosen))
+            sources.append(Source(archive, group, name, header, data[0], truth, chosen))
         if len(headers) != facts.scenes and not any_archive:
             raise ArchiveError(
                 f"{archive}: {len(headers)} scenes in {facts.source}, expected {facts.scenes}. This is not the published "
@@ -158,7 +154,7 @@ def crops(source: Source, beside: Path | None = None) -> Iterator[tuple[str, byt
         cube, truth = _unpack(source, Path(folder))
         height, width, _ = cube.shape
         kept = np.concatenate([np.arange(start, stop) for start, stop in source.bands])
-        for name, (row, column) in zip(source.crop_names(), source.corners(height, width), strict=True):
+        for name, (row, column) in source.corners(height, width).items():
             if row < 0 or column < 0 or row + SIDE > height or column + SIDE > width:
                 raise ArchiveError(
                     f"{source.archive}: {source.header}: {height} x {width} px; a crop of {SIDE} x {SIDE} at row {row}, "

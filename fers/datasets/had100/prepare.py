@@ -105,7 +105,7 @@ def prepare(
 def _check_room(out: Path, pending: list[Source]) -> None:
     """Refuse what surely does not fit, before the first file is written."""
     sample = {"aviris_ng": 4, "aviris": 2}  # bytes at least; AVIRIS-Classic's scenes are int16 or float32
-    needed = sum(len(s.crop_names()) * SIDE * SIDE * count_bands(s.bands) * sample[s.sensor] for s in pending)
+    needed = sum(len(s.corners()) * SIDE * SIDE * count_bands(s.bands) * sample[s.sensor] for s in pending)
     if needed > free_bytes(out):
         raise ArchiveError(
             f"{out}: at least {needed:,} bytes are still to be written and {free_bytes(out):,} are free on this disk. "

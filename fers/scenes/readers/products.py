@@ -66,11 +66,12 @@ class Product:
         cubes = self.cubes
         if self.named and variable is not None:
             cubes = {self.named + variable: next(iter(cubes.values()))}
-        key, sensor = next(((key, cubes[cube]) for cube in cubes if (key := _present(file, cube))), ("", ""))
-        if not key:
-            if not self.lacks:
-                return None
+        there = ((key, sensor) for cube, sensor in cubes.items() if (key := _present(file, cube)) is not None)
+        key, sensor = next((pair for pair in there if isinstance(find(file, pair[0]), h5py.Dataset)), ("", ""))
+        if not key and self.lacks:
             raise SceneError(f"{path}: {self.lacks}")
+        if not key:
+            return None
         arguments = stack(path, file, [(key, self.axes, None)])
         bands = arguments["shape"][2]
         centres, widths = (per_band(path, file, _at(where, key), bands) for where in (self.centres, self.fwhm))
