@@ -1,8 +1,7 @@
 """The manifest of a dataset: what each file holds and where it was cut, so that nobody has to read them all again.
 
 ``manifest.json`` describes the files below its own folder: a whole dataset, or the patches of ``train/<sensor>``. Whoever
-writes patches writes it (``fers.datasets.had100 prepare``, ``fers.datasets.synthetic``, ``fers.datasets.patches``), and training writes it for a
-folder that has none.
+writes patches writes it (``had100.prepare``, ``synthetic``, ``patches``), and training writes it for a folder without one.
 
     {"format": "fers-dataset-1", "dataset": "HAD100", ..., "files": {"train/aviris_ng/x_1.npy": ENTRY, ...}}
 
@@ -10,7 +9,7 @@ ENTRY says ``sha256`` and ``bytes`` of the file, ``values_sha256`` (see there), 
 patches of one scene overlap, so a split is by scene), and where it is known the crop's ``row`` and ``column``. A cube's
 says ``nodata_pixels``, and three lists of band ranges [first, last + 1): ``nodata_bands``, in which some pixel has no
 data, ``nonfinite_bands``, in which that is NaN or infinity, and ``constant_bands``, over each of which all values are one
-value. A mask's says ``anomalous_pixels``. ``check`` is a checksum of the rest.
+value. A truth's says ``anomalous_pixels``. ``check`` is a checksum of the rest.
 """
 
 from __future__ import annotations

@@ -67,26 +67,6 @@ GROUPS = {
 }
 MASK_SOURCE = "aviris_ng_gt"
 MASKS = "ground_truth/aviris_ng"
-TEST_CROPS = {  # (row, column) of the 64 x 64 crops; a scene that is not listed is 64 x 64 already
-    "ang20170821t183707_102": ((0, 15),),
-    "ang20170821t183707_124": ((0, 0),),
-    "ang20170821t195229_21": ((36, 36),),
-    "ang20170825t173426_14": ((0, 0),),
-    "ang20170825t173426_17": ((0, 36),),
-    "ang20170908t225309_32": ((0, 0), (36, 17)),
-    "ang20170908t225309_34": ((36, 0),),
-    "ang20170908t225309_36": ((0, 0), (10, 36)),
-    "ang20170908t225309_37": ((0, 0), (10, 36)),
-    "ang20170908t225309_39": ((0, 16),),
-    "ang20171012t194435_23": ((0, 0),),
-    "ang20180227t082814_15": ((0, 0), (36, 36)),
-    "ang20180227t082814_17": ((0, 36), (36, 5)),
-    "ang20191004t185054_22": ((0, 0),),
-    "ang20191004t185054_27": ((0, 3),),
-    "ang20210614t141018_32": ((0, 17),),
-    "ang20210614t141018_37": ((10, 0), (36, 36)),
-    "ang20210614t141018_38": ((36, 0),),
-}
 
 
 @cache
@@ -102,6 +82,12 @@ def published_test_scenes() -> dict[str, TestScene]:
             row["file"]: TestScene(row["scene"], int(row["row"]), int(row["column"]), int(row["anomalous_pixels"]))
             for row in csv.DictReader(file)
         }
+
+
+# (row, column) of the 64 x 64 px crops of a published test scene; one that is not listed is 64 x 64 already
+TEST_CROPS: dict[str, tuple[tuple[int, int], ...]] = {}
+for _, _crop in sorted(published_test_scenes().items()):
+    TEST_CROPS[_crop.scene] = (*TEST_CROPS.get(_crop.scene, ()), (_crop.row, _crop.column))
 
 
 def scenes(folder: str | Path, sensor: str | None = "aviris_ng", names: str = "all") -> list[LabelledScene]:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -43,43 +44,28 @@ with h5py.File(sys.argv[1], "r") as file:
 """
 
 
-@dataclass(frozen=True)
-class Part:
-    """Place of some of a scene's bands.
-
-    Attributes:
-        key: Path of the dataset.
-        axes: Order of its axes: y rows, x columns, b bands.
-        bands: The dataset's own number of each band.
-    """
-
-    key: str
-    axes: str
-    bands: tuple[int, ...]
-
-
 @dataclass(kw_only=True)
 class Hdf5Reader(Reader):
     """Scene in one or more datasets of an HDF5 file.
 
     Attributes:
-        parts: The datasets, in the order of the scene's bands.
-        order: ``(B,)`` which of all bands of the parts, one after the other, is the scene's band; as stored by default.
+        parts: Path of each dataset, and the order of its axes: y rows, x columns, b bands.
+        at: ``(B, 2)`` for each band the number of the part that holds it, and the band's number there.
         glt: Paths of the tables of columns and rows (GLT) for the map grid ``grid``; None where there are none.
         latlon: Paths of latitude and longitude.
         start: Byte at which the samples of the only part lie one after the other; None where they are in chunks.
     """
 
-    parts: tuple[Part, ...]
-    order: np.ndarray | None = None
+    parts: tuple[tuple[str, str], ...]
+    at: np.ndarray
     glt: tuple[str, str] | None = None
     latlon: tuple[str, str] | None = None
     start: int | None = None
 
     def memory_map(self) -> np.ndarray | None:
-        if self.start is None or self.order is not None:
+        if self.start is None:
             return None
-        return memory_map(self.path, self.stored, self.start, self.shape, self.parts[0].axes)
+        return memory_map(self.path, self.stored, self.start, self.shape, self.parts[0][1])
 
     @property
     def geometry(self) -> Geometry | None:
@@ -95,76 +81,61 @@ class Hdf5Reader(Reader):
         return self.grid
 
     def _read(self, start: int, stop: int, index: np.ndarray) -> np.ndarray:
-        if self.memory_map() is not None:
+        if self.start is not None:
             return super()._read(start, stop, index)
-        source = index if self.order is None else self.order[index]
-        out: np.ndarray | None = None
-        first = 0
+        at = self.at[index]
+        out = np.empty((stop - start, self.shape[1], len(index)), self.stored)
         with h5py.File(self.path, "r") as file:
-            for part in self.parts:
-                mine = np.flatnonzero((source >= first) & (source < first + len(part.bands)))
-                if len(mine):
-                    block = _read_part(file, part, start, stop, np.array(part.bands)[source[mine] - first])
-                    if len(mine) == len(source):
-                        return block
-                    if out is None:
-                        out = np.empty((*block.shape[:2], len(source)), self.stored)
-                    out[:, :, mine] = block
-                first += len(part.bands)
-        assert out is not None
+            for number, (key, axes) in enumerate(self.parts):
+                mine = np.flatnonzero(at[:, 0] == number)
+                if len(mine) == 0:
+                    continue
+                window, chosen = windowed(at[mine, 1])
+                region = {"y": slice(start, stop), "x": slice(None), "b": window}
+                block = dataset(file, key)[tuple(region[axis] for axis in axes)]
+                block = block.transpose([axes.index(axis) for axis in "yxb"])[:, :, chosen]
+                if len(mine) == len(at):
+                    return block
+                out[:, :, mine] = block
         return out
 
 
-def _read_part(file: h5py.File, part: Part, start: int, stop: int, bands: np.ndarray) -> np.ndarray:
-    window, chosen = windowed(bands)
-    block = dataset(file, part.key)[
-        tuple({"y": slice(start, stop), "x": slice(None), "b": window}[a] for a in part.axes)
-    ]
-    return block.transpose([part.axes.index(axis) for axis in "yxb"])[:, :, chosen]
-
-
-Stored = tuple[str, str, tuple[int, ...] | None]  # key, axes and bands of a dataset, None for all of them
-
-
-def stack(path: Path, file: h5py.File, parts: Sequence[Stored]) -> dict:
-    """Ask the datasets for what they say themselves: parts, shape, type, chunks, and place in the file.
+def stack(path: Path, file: h5py.File, parts: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Ask the datasets for what they say themselves: shape, type, chunks, and place in the file.
 
     Args:
         path: The file, for messages.
         file: The open file.
-        parts: The datasets.
+        parts: Path and axes of each dataset.
 
     Returns:
-        These arguments of an ``Hdf5Reader``.
+        These arguments of an ``Hdf5Reader``, with all bands of all parts, one after the other.
 
     Raises:
         SceneError: One has not three axes, or they differ in size or type.
     """
-    made, sides, types, chunks, start = [], set(), set(), (1, 1, 1), None
-    for key, axes, bands in parts:
-        found = dataset(file, key)
-        if found.ndim != 3:
-            raise SceneError(f"{path}: {key} has the shape {found.shape}; expected three axes.")
-        size = dict(zip(axes, found.shape, strict=True))
+    at, sides, types, chunks = [], set(), set(), (1, 1, 1)
+    for number, (key, axes) in enumerate(parts):
+        item = dataset(file, key)
+        if item.ndim != 3:
+            raise SceneError(f"{path}: {key} has the shape {item.shape}; expected three axes.")
+        size = dict(zip(axes, item.shape, strict=True))
         sides.add((size["y"], size["x"]))
-        types.add(found.dtype)
-        made.append(Part(key, axes, tuple(range(size["b"])) if bands is None else bands))
-        if found.chunks:
-            chunk = dict(zip(axes, found.chunks, strict=True))
+        types.add(item.dtype)
+        at += [(number, band) for band in range(size["b"])]
+        if item.chunks:
+            chunk = dict(zip(axes, item.chunks, strict=True))
             chunks = (chunk["y"], chunk["x"], chunk["b"])
-        start = found.id.get_offset() if len(parts) == 1 and bands is None else None
     if len(sides) != 1 or len(types) != 1:
         raise SceneError(f"{path}: its parts differ in size or type: {sides}, {types}.")
-    height, width = sides.pop()
-    shape = (height, width, sum(len(part.bands) for part in made))
-    stored = types.pop()
     return {
         "path": path,
-        "parts": tuple(made),
-        "shape": shape,
-        "stored": stored,
+        "parts": tuple(parts),
+        "at": np.array(at, np.int64).reshape(-1, 2),
+        "shape": (*sides.pop(), len(at)),
+        "stored": types.pop(),
         "native_chunks": chunks,
-        "start": start,
+        "start": item.id.get_offset() if len(parts) == 1 else None,
     }
 
 
@@ -324,7 +295,7 @@ def open_other(path: Path, file: h5py.File, variable: str | None, matlab: bool) 
                 centres = values
     if len(shape) != 3:
         raise SceneError(f"{path}: found an array of shape {shape}; a cube has three axes, H x W x B.")
-    arguments = stack(path, file, [(key, axes, None)])
+    arguments = stack(path, file, [(key, axes)])
     if not matlab and (nodata := nodata_of(file, key)):
         arguments["declared_nodata"] = nodata
     return Hdf5Reader(variable=key, wavelengths=centres, notes=notes, **arguments)

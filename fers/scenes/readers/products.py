@@ -18,7 +18,7 @@ from affine import Affine
 
 from fers.scenes.readers.base import MapGrid, Reader, SceneError, refusing
 from fers.scenes.readers.emit import sibling
-from fers.scenes.readers.hdf5 import Hdf5Reader, Stored, dataset, find, nodata_of, numbers, per_band, stack, text
+from fers.scenes.readers.hdf5 import Hdf5Reader, dataset, find, nodata_of, numbers, per_band, stack, text
 from fers.scenes.readers.projection import crs_wkt, map_grid
 from fers.scenes.readers.wavelengths import rising, to_nm
 
@@ -72,7 +72,7 @@ class Product:
             raise SceneError(f"{path}: {self.lacks}")
         if not key:
             return None
-        arguments = stack(path, file, [(key, self.axes, None)])
+        arguments = stack(path, file, [(key, self.axes)])
         bands = arguments["shape"][2]
         centres, widths = (per_band(path, file, _at(where, key), bands) for where in (self.centres, self.fwhm))
         if centres is not None:
@@ -225,23 +225,24 @@ def _neon_flags(path: Path, file: h5py.File, cube: str, centres: np.ndarray | No
 
 
 def _joined(
-    path: Path, file: h5py.File, parts: list[Stored], facts: list[np.ndarray], left_out: str
+    path: Path, file: h5py.File, parts: list[tuple[str, str]], facts: list[np.ndarray], left_out: str
 ) -> tuple[dict[str, Any], np.ndarray]:
     """The reader's arguments for several parts as one cube by rising wavelength, and the facts in that order.
 
     Where the first part reaches into the second, the second is kept; ``left_out`` names the bands of the first. The
-    facts of each part are ``(n, B)``, and the first of them is the wavelength.
+    facts of each part are ``(n, B)``. The first of them is the wavelength, 0 for bands that were not acquired.
     """
     owner = np.repeat(np.arange(len(facts)), [part.shape[1] for part in facts])
     joined = np.concatenate(facts, axis=1)
-    order = rising(joined[0], owner == 0, owner == 1)
+    acquired = np.flatnonzero(joined[0] > 0)
+    order = acquired[rising(joined[0, acquired], owner[acquired] == 0, owner[acquired] == 1)]
+    counts = (("bands that were not acquired", len(owner) - len(acquired)), (left_out, len(acquired) - len(order)))
     arguments = stack(path, file, parts)
-    lost = len(owner) - len(order)
     return arguments | {
         "shape": (*arguments["shape"][:2], len(order)),
-        "order": order,
+        "at": arguments["at"][order],
         "wavelengths": joined[0, order],
-        "notes": (f"{lost} {left_out} are left out",) if lost else (),
+        "notes": tuple(f"{count} {what} are left out" for what, count in counts if count),
     }, joined[:, order]
 
 
@@ -260,15 +261,14 @@ def _prisma(path: Path, file: h5py.File, variable: str | None) -> Reader | None:
             raise SceneError(f"{path}: attribute {name} should have {count} values, one a band. Is the file complete?")
         return values
 
-    parts: list[Stored] = []
-    facts, empty = [], 0
+    parts, facts = [], []
     for arm in ("Vnir", "Swir"):
         key = f"{swath}/Data Fields/{arm.upper()}_Cube"
         count = dataset(file, key).shape[1]
         centres, widths = listed(f"List_Cw_{arm}", count), listed(f"List_Fwhm_{arm}", count)
         flags = numbers(file, f"/@List_Cw_{arm}_Flags")
-        bands = np.flatnonzero((centres > 0) & (flags != 0 if flags is not None and len(flags) == count else True))
-        empty += count - len(bands)
+        if flags is not None and len(flags) == count:
+            centres = np.where(flags != 0, centres, 0)
         if level == "L1":
             divisor = float(listed(f"ScaleFactor_{arm}")[0])
             if divisor == 0:
@@ -277,13 +277,11 @@ def _prisma(path: Path, file: h5py.File, variable: str | None) -> Reader | None:
         else:
             offset = float(listed(f"L2Scale{arm}Min")[0])
             scale = (float(listed(f"L2Scale{arm}Max")[0]) - offset) / 65535.0
-        parts.append((key, "ybx", tuple(bands.tolist())))
-        facts.append(np.stack([centres, widths, np.full(count, scale), np.full(count, offset)])[:, bands])
+        parts.append((key, "ybx"))
+        facts.append(np.stack([centres, widths, np.full(count, scale), np.full(count, offset)]))
     arguments, (_, fwhm, scales, offsets) = _joined(
         path, file, parts, facts, "VNIR bands that overlap with the SWIR arm"
     )
-    if empty:
-        arguments["notes"] = (f"{empty} bands that were not acquired are left out", *arguments["notes"])
     return Hdf5Reader(
         fwhm=fwhm,
         scale=scales,
@@ -300,8 +298,7 @@ def _pace_l1b(path: Path, file: h5py.File, variable: str | None) -> Reader | Non
     """PACE OCI at the top of the atmosphere: three detectors."""
     if find(file, "observation_data/rhot_blue") is None:
         return None
-    parts: list[Stored] = []
-    facts = []
+    parts, facts = [], []
     for name in ("blue", "red", "SWIR"):
         key = f"observation_data/rhot_{name}"
         count = dataset(file, key).shape[0]
@@ -311,7 +308,7 @@ def _pace_l1b(path: Path, file: h5py.File, variable: str | None) -> Reader | Non
         widths: np.ndarray | None = np.full(count, 5.0)  # nominal, of the blue and red detectors
         if name == "SWIR":
             widths = per_band(path, file, "sensor_band_parameters/SWIR_bandpass", count)
-        parts.append((key, "byx", None))
+        parts.append((key, "byx"))
         facts.append(np.stack([centres, np.full(count, np.nan) if widths is None else widths]))
     arguments, (_, fwhm) = _joined(path, file, parts, facts, "blue bands that overlap with the red detector")
     places = ("geolocation_data/latitude", "geolocation_data/longitude")
