@@ -509,7 +509,7 @@ def test_prepare_and_verify_hold_names_places_and_pixels_against_the_published_t
     monkeypatch.setattr(had100, "ARCHIVE", published)
     counts = {"train/aviris_ng": (2, 8), "train/aviris": (4, 16), "test/aviris_ng": (2, 2)}
     groups = {group: had100.Group(had100.GROUPS[group].source, *numbers) for group, numbers in counts.items()}
-    for module in (had100_archive, had100_prepare, had100_verify):
+    for module in (had100_archive, had100_verify):
         monkeypatch.setattr(module, "GROUPS", groups)
     table = {s.name: had100.TestScene(s.name, 0, 0, int(s.mask().sum())) for s in FEW[-2:]}
     monkeypatch.setattr(had100, "published_test_scenes", lambda: table)

@@ -22,15 +22,9 @@ class ArchiveError(FersError):
 
 @dataclass(frozen=True)
 class Published:
-    """File as it was published.
+    """File as it was published, on a page that links to its address, with what is known of its content.
 
-    Attributes:
-        name: File name.
-        url: Where it is fetched from.
-        page: The page that links to it.
-        size: Bytes, where they are known.
-        sha256: 64 hexadecimal digits, where they are known.
-        git_blob: The file's id in a git repository: the SHA-1 of ``blob SIZE``, a zero byte, and the content.
+    ``git_blob`` is its id in a git repository: the SHA-1 of ``blob SIZE``, a zero byte, and the content.
     """
 
     name: str
