@@ -3,7 +3,10 @@
 HAD100Dataset/test/aviris_ng/*.npy             H x W x B
 HAD100Dataset/ground_truth/aviris_ng/*.png     RGB, anomaly where the green channel is 255
 
-``python -m data.had100 prepare HAD100.zip`` makes these folders (``fers.datasets.had100.prepare``).
+``python -m data.had100 prepare HAD100.zip`` makes these folders: ``archive`` knows what the zip file holds and cuts it,
+``prepare`` writes the files and goes on where it stopped, ``verify`` checks a folder, whoever made it.
+
+Names, crops, bands and sums here are those of the published archive; they change only if it does.
 """
 
 from __future__ import annotations

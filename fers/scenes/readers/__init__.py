@@ -1,4 +1,11 @@
-"""Readers of scenes from files, one module a family of formats, all with one contract (`base.Reader`)."""
+"""Readers of scenes from files, one module a family of formats, all with one contract (`base.Reader`).
+
+In reading order: ``base`` (the contract, places on the Earth, no-data, refusals), ``arrays`` (.npy, .npz, .mat), ``envi``,
+``geotiff`` (with EnMAP, DESIS, Hyperion), ``hdf5`` and its ``products``; ``wavelengths`` and ``projection`` serve them.
+
+A new product in HDF5 is one row of ``products.PRODUCTS``, a new format one module and one line in ``_opened``. A reader holds
+no open file, and whatever a library raises on a damaged file becomes a `SceneError` that names it (``base.refusing``).
+"""
 
 from __future__ import annotations
 
