@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fers.evaluation.compare import compare
     from fers.evaluation.metrics import auc, measures
     from fers.networks import SpaFEN, SpeFEN, load_checkpoint
-    from fers.scenes import LabelledScene, Scene, SceneError, normalise, read_mask, read_scene
+    from fers.scenes import LabelledScene, Scene, SceneError, normalise, read_mask, read_scene, read_truth
     from fers.scoring.config import DetectConfig
     from fers.scoring.pipeline import Pipeline
     from fers.scoring.scene_score import score
@@ -52,6 +52,7 @@ _HOMES = {
     "normalise": "fers.scenes",
     "read_mask": "fers.scenes",
     "read_scene": "fers.scenes",
+    "read_truth": "fers.scenes",
     "rx": "fers.detectors.rx:rx_array",
     "score": "fers.scoring.scene_score",
 }
@@ -93,6 +94,7 @@ __all__ = [
     "normalise",
     "read_mask",
     "read_scene",
+    "read_truth",
     "rx",
     "score",
 ]

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from fers.util import files
@@ -84,10 +83,3 @@ def test_dotfiles_are_not_visible(tmp_path):
         (tmp_path / name).write_bytes(b"")
     assert [path.name for path in visible(tmp_path, "*.npy")] == ["a.npy", "b.npy"]
     assert visible(tmp_path / "none", "*.npy") == []
-
-
-def test_arrays_are_written_in_native_byte_order_and_c_order(tmp_path):
-    cube = np.asfortranarray(np.arange(24, dtype=">i2").reshape(2, 3, 4))
-    (tmp_path / "a.npy").write_bytes(files.npy_bytes(cube))
-    back = np.load(tmp_path / "a.npy")
-    assert back.dtype.isnative and back.flags.c_contiguous and np.array_equal(back, cube)

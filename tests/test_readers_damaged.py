@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fers.scenes import SceneError, read_mask, read_scene
+from fers.scenes import SceneError, read_scene, read_truth
 from fers.scenes.readers import base, open_scene
 
 TESTS = Path(__file__).parent
@@ -126,7 +126,7 @@ def test_a_small_file_that_declares_gigabytes_is_refused_before_they_are_allocat
         """
 import resource
 from pathlib import Path
-from fers.scenes import SceneError, read_mask, read_scene
+from fers.scenes import SceneError, read_truth, read_scene
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sorted(Path(sys.argv[1]).iterdir()):
     try:
@@ -230,7 +230,7 @@ def test_nan_or_infinity_in_a_mask_is_refused(tmp_path, bad):
     scipy.io.savemat(tmp_path / "m.mat", {"gt": mask})
     for name in ("m.npy", "m.mat"):
         with pytest.raises(SceneError, match=rf"{name}: 1 pixels of the mask are NaN or infinite"):
-            read_mask(tmp_path / name)
+            read_truth(tmp_path / name)
 
 
 def test_only_png_images_are_opened(tmp_path, monkeypatch):
@@ -242,7 +242,7 @@ def test_only_png_images_are_opened(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", None)  # nothing is started
     for name in ("eps", "jpeg", "large", "cut"):
         with pytest.raises(SceneError, match=rf"{name}\.png: cannot be read as a PNG image"):
-            read_mask(tmp_path / f"{name}.png")
+            read_truth(tmp_path / f"{name}.png")
 
 
 # ----- ENVI headers
@@ -364,7 +364,7 @@ def test_npz_faults_are_named_and_a_zip_by_another_name_is_read_as_what_it_is(tm
     (tmp_path / "a.npz").rename(tmp_path / "zip.npy")
     assert read_scene(tmp_path / "zip.npy").cube.shape == (12, 10, 3)
     with pytest.raises(SceneError, match=r"zip\.npy: cannot be read as a \.npy file"):
-        read_mask(tmp_path / "zip.npy")
+        read_truth(tmp_path / "zip.npy")
     (tmp_path / "b.npz").write_bytes(b"no zip")
     with zipfile.ZipFile(tmp_path / "c.npz", "w") as archive:
         archive.writestr("cube.npy", b"\x93NUMPY\x01\x00")

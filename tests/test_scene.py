@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -12,8 +11,9 @@ import scipy.io
 from PIL import Image
 from spectral.io import envi
 
-from fers.scenes import Scene, SceneError, nodata_pixels, normalise, read_mask, read_scene
-from fers.scenes.normalise import scene_range, usable_pixels
+from fers.scenes import Scene, SceneError, nodata_pixels, normalise, read_scene, read_truth
+from fers.scenes.normalise import usable_pixels
+from fers.scenes.scene import npy_bytes
 
 ENVI_TYPES = ["uint8", "int16", "int32", "float32", "float64", "uint16", "uint32", "int64", "uint64"]
 
@@ -144,7 +144,7 @@ def test_mat_v5_cube_and_mask_are_found_by_shape(tmp_path, cube):
     scipy.io.savemat(path, {"whatever": cube.astype("uint16"), "gt": mask, "note": "text", "scale": 2.0})
     scene = read_scene(path)
     assert np.array_equal(scene.cube, cube) and scene.variable == "whatever" and scene.name == "a"
-    assert np.array_equal(read_mask(path, shape=(11, 13)), mask.astype(bool))
+    assert np.array_equal(read_truth(path, shape=(11, 13)), mask.astype(bool))
 
 
 def test_mat_v73_has_its_axes_put_right(tmp_path, cube):
@@ -157,7 +157,7 @@ def test_mat_v73_has_its_axes_put_right(tmp_path, cube):
     with open(path, "r+b") as file:
         file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM")
     assert np.array_equal(read_scene(path).cube, cube)
-    assert np.array_equal(read_mask(path, shape=(11, 13)), mask.astype(bool))
+    assert np.array_equal(read_truth(path, shape=(11, 13)), mask.astype(bool))
 
 
 def test_several_cubes_need_a_name(tmp_path, cube):
@@ -180,7 +180,7 @@ def test_npy_is_memory_mapped_and_npz_read(tmp_path, cube):
 @pytest.mark.parametrize("name", ["a.mat", "a.npy", "a.npz", "a.png"])
 def test_damaged_file_names_itself(tmp_path, name):
     (tmp_path / name).write_bytes(b"\x93NUMPYgarbage that is no file of any kind" * 10)
-    read = read_mask if name.endswith("png") else read_scene
+    read = read_truth if name.endswith("png") else read_scene
     with pytest.raises(SceneError, match=name):
         read(tmp_path / name)
 
@@ -225,19 +225,19 @@ def test_png_masks(tmp_path):
     Image.fromarray(truth.astype(np.uint8)).save(tmp_path / "ones.png")
     Image.fromarray(truth).save(tmp_path / "bits.png")
     for name in ("rgb", "rgba", "grey", "ones", "bits"):
-        assert np.array_equal(read_mask(tmp_path / f"{name}.png"), truth), name
+        assert np.array_equal(read_truth(tmp_path / f"{name}.png"), truth), name
 
 
 def test_mask_of_another_shape_or_with_several_classes_is_refused(tmp_path):
     np.save(tmp_path / "m.npy", np.eye(5, dtype=int))
-    assert read_mask(tmp_path / "m.npy", shape=(5, 5)).sum() == 5
+    assert read_truth(tmp_path / "m.npy", shape=(5, 5)).sum() == 5
     with pytest.raises(SceneError, match="mask is 5 x 5 and its scene is 5 x 6"):
-        read_mask(tmp_path / "m.npy", shape=(5, 6))
+        read_truth(tmp_path / "m.npy", shape=(5, 6))
     np.save(tmp_path / "classes.npy", np.arange(25).reshape(5, 5))
     with pytest.raises(SceneError, match="found 25 values"):
-        read_mask(tmp_path / "classes.npy")
+        read_truth(tmp_path / "classes.npy")
     with pytest.raises(SceneError, match="no such file"):
-        read_mask(tmp_path / "none.png")
+        read_truth(tmp_path / "none.png")
 
 
 def scene_of(cube: np.ndarray, **kwargs) -> Scene:
@@ -329,21 +329,8 @@ def test_a_scene_without_any_data_is_refused_even_where_holes_are_allowed():
         normalise(scene_of(np.full((9, 9, 3), np.nan)), bands=3, nodata="mask")
 
 
-@pytest.mark.parametrize("bands", [3, 4, 6])  # fewer, as many, and more than the scene has
-@pytest.mark.parametrize("nodata", ["keep", "mask"])
-def test_blocks_with_the_scenes_range_are_the_scene(bands, nodata):
-    scene, _ = holed()
-    blocks = [replace(scene, cube=scene.cube[rows]) for rows in (slice(0, 1), slice(1, 6), slice(6, 10))]
-    ranges = [scene_range(block, bands, nodata=nodata) for block in blocks]
-    whole = scene_range(scene, bands, nodata=nodata)
-    assert (min(low for low, _ in ranges), max(high for _, high in ranges)) == whole
-    joined = np.concatenate([normalise(block, bands, value_range=whole, nodata=nodata) for block in blocks])
-    assert np.array_equal(joined, normalise(scene, bands, nodata=nodata))
-
-
-def test_a_block_without_data_changes_no_range():
-    scene = scene_of(np.full((1, 9, 3), np.nan, np.float32))
-    assert scene_range(scene, 3, nodata="mask") == (np.inf, -np.inf)
-    assert np.array_equal(normalise(scene, 3, value_range=(0, 1), nodata="mask"), np.full((1, 9, 3), np.float32(-0.1)))
-    with pytest.raises(SceneError, match="9 of 9 pixels"):
-        normalise(scene, 3, value_range=(0, 1))
+def test_arrays_are_written_in_native_byte_order_and_c_order(tmp_path):
+    cube = np.asfortranarray(np.arange(24, dtype=">i2").reshape(2, 3, 4))
+    (tmp_path / "a.npy").write_bytes(npy_bytes(cube))
+    back = np.load(tmp_path / "a.npy")
+    assert back.dtype.isnative and back.flags.c_contiguous and np.array_equal(back, cube)

@@ -1,6 +1,6 @@
 """The Airport-Beach-Urban scenes of X. Kang et al., TGRS 2017, as their author and as the paper's authors lay them out.
 
-abu-airport-1.mat ...                                          cube and mask in one file
+abu-airport-1.mat ...                                          cube and truth in one file
 [abu/]test/<sensor>/airport-1.npy, beach.npy ...               as HAD100's; beach is beach-4, urban is urban-3
 [abu/]ground_truth/<sensor>/airport-1.png, beach.png ...
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fers.datasets import had100
-from fers.scenes.scene import LabelledScene, Scene, SceneError, read_mask, read_scene, select_scenes
+from fers.scenes.scene import LabelledScene, Scene, SceneError, read_scene, read_truth, select_scenes
 from fers.util.files import visible
 
 TABLE_SCENES = "airport-1,airport-2,airport-3,airport-4,beach-4,urban-3"  # the paper's Table II
@@ -23,7 +23,7 @@ _BEACH_4_CUT = "a 100x100 cut of the paper's 150x150 scene"
 
 
 def scenes(folder: str | Path, sensor: str | None = None, names: str = "paper") -> list[LabelledScene]:
-    """The ABU scenes of a folder.
+    """Find the ABU scenes of a folder.
 
     Args:
         folder: A folder of ``abu-*.mat``, or one in HAD100's layout, in which the paper's authors have ABU too; that may
@@ -62,7 +62,7 @@ def scenes(folder: str | Path, sensor: str | None = None, names: str = "paper") 
 
 
 def scene_name(stem: str) -> str:
-    """The name of a scene in the paper's table, from the name of its file.
+    """Name a scene as the paper's table does, from the name of its file.
 
     Example:
         >>> scene_name("abu-airport-2"), scene_name("beach")
@@ -80,4 +80,4 @@ def _load(path: Path) -> tuple[Scene, np.ndarray]:
     scene = read_scene(path, name=scene_name(path.stem))
     if scene.name == "beach-4" and scene.cube.shape[:2] == (100, 100):
         scene = replace(scene, notes=(_BEACH_4_CUT,))
-    return scene, read_mask(path, shape=scene.cube.shape[:2])
+    return scene, read_truth(path, shape=scene.cube.shape[:2])

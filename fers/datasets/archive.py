@@ -17,20 +17,14 @@ _BLOCK = 1 << 20  # bytes read at a time
 
 
 class ArchiveError(FersError):
-    """An archive that cannot be used. The message names the file, what was found, what was expected and what to do."""
+    """Archive that cannot be used. The message names the file, what was found, what was expected and what to do."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """A file as it was published.
+    """File as it was published, on a page that links to its address, with what is known of its content.
 
-    Attributes:
-        name: File name.
-        url: Where it is fetched from.
-        page: The page that links to it.
-        size: Bytes, where they are known.
-        sha256: 64 hexadecimal digits, where they are known.
-        git_blob: The file's id in a git repository: the SHA-1 of ``blob SIZE``, a zero byte, and the content.
+    ``git_blob`` is its id in a git repository: the SHA-1 of ``blob SIZE``, a zero byte, and the content.
     """
 
     name: str
@@ -42,12 +36,7 @@ class Published:
 
 
 def check_sum(path: str | Path, published: Published, advice: str) -> None:
-    """Make sure that a file is the one that was published.
-
-    Args:
-        path: The file.
-        published: What it has to be.
-        advice: What to do if it is another file; the end of the message.
+    """Check that a file is the one that was published; ``advice`` ends the message if it is not.
 
     Raises:
         ArchiveError: Its size or a checksum is another.
@@ -58,32 +47,25 @@ def check_sum(path: str | Path, published: Published, advice: str) -> None:
     if published.size not in (None, size):
         cause = "it is incomplete" if size < (published.size or 0) else "it is another file"
         raise ArchiveError(f"{path}: {size:,} bytes, expected {published.size:,}: {cause}. {advice}")
-    sha256, git_blob = hashlib.sha256(), hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
-    with (
-        path.open("rb") as file,
-        tqdm(total=size, desc=f"checking {path.name}", unit="B", unit_scale=True, leave=False) as bar,
-    ):
+    sums = [("sha256", hashlib.sha256(), published.sha256)]
+    if published.git_blob:
+        blob = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+        sums.append(("git blob id", blob, published.git_blob))
+    bar = tqdm(total=size, desc=f"checking {path.name}", unit="B", unit_scale=True, leave=False)
+    with path.open("rb") as file, bar:
         while block := file.read(_BLOCK):
-            sha256.update(block)
-            if published.git_blob:
-                git_blob.update(block)
+            for _, digest, _ in sums:
+                digest.update(block)
             bar.update(len(block))
-    for kind, found, expected in (
-        ("sha256", sha256.hexdigest(), published.sha256),
-        ("git blob id", git_blob.hexdigest(), published.git_blob),
-    ):
-        if expected not in (None, found):
-            raise ArchiveError(f"{path}: {kind} {found}, expected {expected}: it is damaged or another file. {advice}")
+    for kind, digest, expected in sums:
+        if expected not in (None, digest.hexdigest()):
+            raise ArchiveError(
+                f"{path}: {kind} {digest.hexdigest()}, expected {expected}: it is damaged or another file. {advice}"
+            )
 
 
 def open_zip(path: str | Path) -> zipfile.ZipFile:
-    """Open a zip file whose names all stay inside the folder it would be unpacked to.
-
-    Args:
-        path: The zip file.
-
-    Returns:
-        The open archive; the caller closes it.
+    """Open a zip file whose names all stay inside the folder it would be unpacked to; the caller closes it.
 
     Raises:
         ArchiveError: It is missing, no zip file or cut short, or one of its names is absolute or holds ``..``.
@@ -111,12 +93,9 @@ def open_zip(path: str | Path) -> zipfile.ZipFile:
 
 
 def copy_member(archive: zipfile.ZipFile, name: str, target: Path) -> None:
-    """Unpack one member to a file of the caller's choice, block by block; the zip's checksum is checked.
+    """Unpack one member of a zip file to ``target``, block by block; the zip's checksum is checked.
 
-    Args:
-        archive: The open archive.
-        name: The member.
-        target: The file to write. Where this fails it may hold a part, so it belongs in a temporary folder.
+    Where this fails, ``target`` may hold a part, so it belongs in a temporary folder.
 
     Raises:
         ArchiveError: The member is missing, damaged, encrypted, or of a compression that is not read here.
@@ -134,7 +113,7 @@ def copy_member(archive: zipfile.ZipFile, name: str, target: Path) -> None:
 
 
 def free_bytes(folder: Path) -> int:
-    """Free space in bytes on the disk that holds a folder, or would hold it."""
+    """Ask for the free bytes of the disk that holds a folder, or would hold it."""
     folder = folder.resolve()
     while not folder.exists():
         folder = folder.parent

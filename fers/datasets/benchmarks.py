@@ -16,7 +16,7 @@ from fers.util.paths import home
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A row of ``BENCHMARKS``.
+    """Row of ``BENCHMARKS``.
 
     Attributes:
         sensor: Sensor of its scenes, and of the checkpoints that belong to it.
@@ -37,7 +37,7 @@ class Benchmark:
     title: Callable[[Path], str]
 
     def default_folder(self) -> Path:
-        """The first of ``folders`` that exists, else the first."""
+        """Find the first of ``folders`` that exists; else the first."""
         places = [home() / folder for folder in self.folders]
         return next((place for place in places if place.is_dir()), places[0])
 

@@ -1,4 +1,4 @@
-"""The command ``fers data``."""
+"""Data sets: fetch, check and unpack them, cut training patches, make a synthetic benchmark."""
 
 from __future__ import annotations
 

@@ -16,7 +16,6 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import gdown
@@ -28,12 +27,10 @@ from fers.datasets.archive import ArchiveError, Published, check_sum, copy_membe
 from fers.scenes.scene import SceneError, read_scene
 from fers.util.commandline import run
 from fers.util.files import sha256_of
+from fers.util.paths import home
 
-HERE = Path(__file__).resolve().parent
 RETRIES = 3  # of a connection that breaks, within one call
 TIMEOUT = (15, 60)  # s to connect, s between two blocks
-
-
 ABU_PAGE = "http://xudongkang.weebly.com/data-sets.html"
 ABU_SHA256 = {
     "abu-airport-1.mat": "5de3c0b74593552e21e88ee280d02c4acae60bd48a013d72bd28ef63815485f5",
@@ -53,41 +50,41 @@ ABU_SHA256 = {
 BEACH_4 = "abu-beach-4.mat"  # the sum above is that of a 100x100 cut; the paper's scene is 150x150 and as welcome
 
 
-def fetch(url: str, target: Path, size: int | None = None) -> None:
+def fetch(url: str, target: Path, by_hand: str, size: int | None = None) -> None:
     """Fetch a file over HTTP, or from Google Drive, going on from what an earlier call has left.
 
     Args:
         url: Its address.
         target: The file to write. Until it is whole, its bytes are beside it in ``<name>????????.part``.
+        by_hand: What to do without a connection: the end of the message.
         size: Its size in bytes, where that is known.
 
     Raises:
         ArchiveError: There is no connection, it broke, or the server refused; or there is no room on the disk.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    parts = list(target.parent.glob(f"{target.name}????????.part"))
+    parts = {part: part.stat().st_size for part in target.parent.glob(f"{target.name}????????.part")}
     if size is not None:
-        for part in parts:
-            # whole, but the call ended before it was renamed: asking for the bytes past its end would only fail
-            if part.stat().st_size >= size:
-                part.replace(target)
-                return
-        missing = size - sum(part.stat().st_size for part in parts)
-        if missing > free_bytes(target.parent):
+        # whole, but the call ended before it was renamed: asking for the bytes past its end would only fail
+        if whole := next((part for part, length in parts.items() if length >= size), None):
+            whole.replace(target)
+            return
+        missing, free = size - sum(parts.values()), free_bytes(target.parent)
+        if missing > free:
             raise ArchiveError(
-                f"{target.parent}: {missing:,} bytes are still to come and {free_bytes(target.parent):,} are free on this "
-                "disk. Free some space, or choose another folder with --out."
+                f"{target.parent}: {missing:,} bytes are still to come and {free:,} are free on this disk. Free some space, "
+                "or choose another folder with --out."
             )
     try:
         gdown.download(url=url, output=str(target), resume=True, retries=RETRIES, timeout=TIMEOUT)
     except (requests.RequestException, DownloadError) as error:
-        raise ArchiveError(f"{url} could not be fetched ({' '.join(str(error).split())}).") from error
+        raise ArchiveError(f"{url} could not be fetched ({' '.join(str(error).split())}).\n\n{by_hand}") from error
     except OSError as error:  # of a full disk, which names no file
         raise OSError(error.errno, error.strerror or str(error), error.filename or str(target)) from error
 
 
 def fetch_published(published: Published, final: Path, by_hand: str, url: str | None = None) -> Path:
-    """Make sure that a published file is there and whole. It gets its name when its checksum is right.
+    """Fetch a published file unless it is there. It gets its name when its checksum is right.
 
     Args:
         published: The file.
@@ -107,10 +104,7 @@ def fetch_published(published: Published, final: Path, by_hand: str, url: str | 
         return final
     unchecked = final.with_name(f"{final.name}.unchecked")
     if not unchecked.is_file():
-        try:
-            fetch(url or published.url, unchecked, published.size)
-        except ArchiveError as error:
-            raise ArchiveError(f"{error}\n\n{by_hand}") from error
+        fetch(url or published.url, unchecked, by_hand, published.size)
     try:
         check_sum(unchecked, published, "It was removed; run the command again.")
     except ArchiveError:
@@ -121,15 +115,7 @@ def fetch_published(published: Published, final: Path, by_hand: str, url: str | 
 
 
 def fetch_had100(out: Path, archive: Path | None = None, url: str | None = None) -> Path:
-    """Make sure that HAD100.zip is there and whole.
-
-    Args:
-        out: Folder for HAD100.zip.
-        archive: A copy that was fetched by hand; it is checked where it is.
-        url: Another address of the same file.
-
-    Returns:
-        The checked file.
+    """Fetch HAD100.zip into a folder, or check the copy ``archive`` where it is; returns the checked file.
 
     Raises:
         ArchiveError: It could not be fetched, or it is not the published file.
@@ -172,74 +158,47 @@ def fetch_abu(out: Path, archives: Sequence[Path] = (), url: str | None = None) 
             Then the folder is as it was.
         OSError: A file cannot be read or written.
     """
-    present = {name for name in ABU_SHA256 if (out / name).is_file()}
     if not archives and not url:
-        notes = [note for name in sorted(present) if (note := _check_abu(out / name))]
-        if len(present) < len(ABU_SHA256):
-            missing = [name for name in ABU_SHA256 if name not in present]
-            raise ArchiveError(f"{out}: {_listed(missing)} missing.\n\n{_abu_by_hand(out)}")
+        notes = [note for name in ABU_SHA256 if (out / name).is_file() and (note := _check_abu(out / name))]
+        if missing := _missing(out):
+            raise ArchiveError(f"{out}: {missing} missing.\n\n{_abu_by_hand(out)}")
         return notes
-    with _staging(out) as staging:
-        if url:
-            zipped = out / "abu.zip.unchecked"
-            if not zipped.is_file():
-                try:
-                    fetch(url, zipped)
-                except ArchiveError as error:
-                    raise ArchiveError(f"{error}\n\n{_abu_by_hand(out)}") from error
-            try:
-                found = sorted(set(_gather(zipped, staging)))
-            finally:
-                zipped.unlink()  # its scenes are in the staging folder, or it is of no use
-        else:
-            found = sorted({path for archive in archives for path in _gather(archive, staging)})
+    zipped = out / "abu.zip.unchecked"
+    if url and not zipped.is_file():
+        fetch(url, zipped, _abu_by_hand(out))
+    out.mkdir(parents=True, exist_ok=True)
+    # beside the final files, so that a rename is all that is left to do
+    with tempfile.TemporaryDirectory(prefix=".incoming-", dir=out) as staging:
+        try:
+            found = {p for archive in ([zipped] if url else archives) for p in _gather(archive, Path(staging))}
+        finally:
+            zipped.unlink(missing_ok=True)  # its scenes are in the staging folder, or it is of no use
         if not found:
-            given = url or ", ".join(str(archive) for archive in archives)
+            given = url or ", ".join(map(str, archives))
             raise ArchiveError(f"{given}: no ABU scene in it; expected {', '.join(ABU_SHA256)}.\n\n{_abu_by_hand(out)}")
-        notes = [note for path in found if (note := _check_abu(path))]
+        notes = [note for path in sorted(found) if (note := _check_abu(path))]
         for path in found:  # nothing before every file is known to be right
             path.replace(out / path.name)
-            present.add(path.name)
-    missing = [name for name in ABU_SHA256 if name not in present]
-    return notes + ([f"{_listed(missing)} not there yet."] if missing else [])
-
-
-@contextmanager
-def _staging(out: Path) -> Iterator[Path]:
-    """A temporary folder beside the final files, so that a rename is all that is left to do."""
-    out.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".incoming-", dir=out))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    return notes + ([f"{missing} not there yet."] if (missing := _missing(out)) else [])
 
 
 def _gather(archive: Path, staging: Path) -> Iterator[Path]:
     """Copy the scenes of a zip file, a folder or a single file to the staging folder, under their own names."""
-    if archive.is_dir():
-        for path in sorted(archive.rglob("abu-*.mat")):
-            if path.name in ABU_SHA256 and staging not in path.parents:
-                shutil.copyfile(path, staging / path.name)
-                yield staging / path.name
-    elif archive.suffix.lower() == ".mat":
-        if archive.name not in ABU_SHA256:
-            raise ArchiveError(f"{archive}: not the name of an ABU scene; expected {', '.join(ABU_SHA256)}.")
-        if not archive.is_file():
-            raise ArchiveError(f"{archive}: no such file.")
-        shutil.copyfile(archive, staging / archive.name)
-        yield staging / archive.name
-    elif archive.suffix.lower() in (".rar", ".7z", ".gz", ".tar"):
+    if archive.suffix.lower() in (".rar", ".7z", ".gz", ".tar"):
         raise ArchiveError(
             f"{archive}: only zip files are unpacked here. Unpack it and give the folder with --archive."
         )
-    else:
-        with open_zip(archive) as zipped:
-            for member in zipped.namelist():
-                name = PurePosixPath(member).name
-                if name in ABU_SHA256:  # wherever in the zip file it is; the folders in it mean nothing here
-                    copy_member(zipped, member, staging / name)
-                    yield staging / name
+    if archive.is_dir() or archive.suffix.lower() == ".mat":
+        for path in sorted(archive.rglob("abu-*.mat")) if archive.is_dir() else [archive]:
+            if path.name in ABU_SHA256 and staging not in path.parents:
+                yield Path(shutil.copyfile(path, staging / path.name))
+        return
+    with open_zip(archive) as zipped:
+        for member in zipped.namelist():
+            name = PurePosixPath(member).name
+            if name in ABU_SHA256:  # wherever in the zip file it is; the folders in it mean nothing here
+                copy_member(zipped, member, staging / name)
+                yield staging / name
 
 
 def _check_abu(path: Path) -> str | None:
@@ -262,8 +221,9 @@ def _check_abu(path: Path) -> str | None:
     )
 
 
-def _listed(names: Sequence[str]) -> str:
-    return f"{len(names)} of {len(ABU_SHA256)} scenes ({', '.join(names)})"
+def _missing(out: Path) -> str:
+    names = [name for name in ABU_SHA256 if not (out / name).is_file()]
+    return f"{len(names)} of {len(ABU_SHA256)} scenes ({', '.join(names)})" if names else ""
 
 
 def _abu_by_hand(out: Path) -> str:
@@ -277,15 +237,15 @@ def _abu_by_hand(out: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m data.download",
         description="Fetch a dataset and check it. Interrupted, it goes on where it stopped.",
     )
-    parser.add_argument("dataset", choices=("had100", "abu"))
-    parser.add_argument(
-        "--out", type=Path, help=f"folder to write to (default {HERE} for had100, {HERE / 'ABU'} for abu)"
-    )
+    folders = {"had100": home() / "data", "abu": home() / "data" / "ABU"}
+    parser.add_argument("dataset", choices=tuple(folders))
+    told = ", ".join(f"{folder} for {name}" for name, folder in folders.items())
+    parser.add_argument("--out", type=Path, help=f"folder to write to (default {told})")
     parser.add_argument(
         "--archive",
         type=Path,
@@ -296,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--url", help="another address of the file (of a zip file for abu); it is checked the same way")
     args = parser.parse_args(arguments)
-    out = args.out or (HERE if args.dataset == "had100" else HERE / "ABU")
+    out = args.out or folders[args.dataset]
     if args.dataset == "had100" and len(args.archive) > 1:
         parser.error("--archive takes one file for had100")
     if args.archive and args.url:

@@ -1,8 +1,7 @@
 """The manifest of a dataset: what each file holds and where it was cut, so that nobody has to read them all again.
 
 ``manifest.json`` describes the files below its own folder: a whole dataset, or the patches of ``train/<sensor>``. Whoever
-writes patches writes it (``fers.datasets.had100 prepare``, ``fers.datasets.synthetic``, ``fers.datasets.patches``), and training writes it for a
-folder that has none.
+writes patches writes it (``had100.prepare``, ``synthetic``, ``patches``), and training writes it for a folder without one.
 
     {"format": "fers-dataset-1", "dataset": "HAD100", ..., "files": {"train/aviris_ng/x_1.npy": ENTRY, ...}}
 
@@ -10,7 +9,7 @@ ENTRY says ``sha256`` and ``bytes`` of the file, ``values_sha256`` (see there), 
 patches of one scene overlap, so a split is by scene), and where it is known the crop's ``row`` and ``column``. A cube's
 says ``nodata_pixels``, and three lists of band ranges [first, last + 1): ``nodata_bands``, in which some pixel has no
 data, ``nonfinite_bands``, in which that is NaN or infinity, and ``constant_bands``, over each of which all values are one
-value. A mask's says ``anomalous_pixels``. ``check`` is a checksum of the rest.
+value. A truth's says ``anomalous_pixels``. ``check`` is a checksum of the rest.
 """
 
 from __future__ import annotations
@@ -23,7 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fers.scenes.scene import Scene, nodata_pixels
+from fers.scenes.readers.base import missing_pixels
+from fers.scenes.scene import npy_bytes, truth_png_bytes
 from fers.util.errors import FersError
 from fers.util.files import sha256_of, write_whole
 
@@ -34,23 +34,25 @@ _SAVE_EVERY = 5.0  # s
 
 
 class ManifestError(FersError):
-    """A manifest that cannot be used. The message names it, what is wrong and what to do."""
+    """Manifest that cannot be used. The message names it, what is wrong and what to do."""
+
+
+def file_bytes(values: np.ndarray) -> bytes:
+    """Write a cube ``(H, W, B)`` as the content of a .npy file, or a truth ``(H, W)`` as that of a .png file."""
+    return npy_bytes(values) if values.ndim == 3 else truth_png_bytes(values)
 
 
 def entry(content: bytes, values: np.ndarray, scene: str, nodata: tuple[float, ...] = (), **place: int) -> dict:
-    """The entry of a file.
+    """Describe a file for the manifest.
 
     Args:
         content: The whole file.
-        values: What it holds: a cube ``(H, W, B)`` or a mask ``(H, W)``.
+        values: What it holds: a cube ``(H, W, B)`` or a truth ``(H, W)``.
         scene: Name of the source scene.
         nodata: Values of a cube that mark missing samples, besides NaN and infinity.
         **place: ``row`` and ``column`` of the crop in its scene.
-
-    Returns:
-        The entry, ready for JSON.
     """
-    found: dict = {
+    facts: dict = {
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
         "values_sha256": values_sha256(values),
@@ -59,21 +61,21 @@ def entry(content: bytes, values: np.ndarray, scene: str, nodata: tuple[float, .
         "scene": scene,
         **place,
     }
-    return found | ({"anomalous_pixels": int(values.sum())} if values.ndim == 2 else band_facts(values, nodata))
+    if values.ndim == 2:
+        return facts | {"anomalous_pixels": int(values.sum())}
+    missing = missing_pixels(values, nodata)
+    pixels = values[missing][None]  # only these can lack data
 
+    def lacking(nodata: tuple[float, ...]) -> list[list[int]]:
+        lacks = [missing_pixels(pixels[:, :, [band]], nodata).any() for band in range(values.shape[2])]
+        return _ranges(np.array(lacks), np.zeros(len(lacks)))
 
-def band_facts(cube: np.ndarray, nodata: tuple[float, ...]) -> dict:
-    """What training asks of a cube ``(H, W, B)``: ``nodata_pixels`` and the three lists of band ranges."""
-    scene = Scene("", cube, Path(), nodata=nodata)
-    missing = nodata_pixels(scene)
-    facts: dict = {"nodata_pixels": int(missing.sum()), "nodata_bands": [], "nonfinite_bands": []}
-    if missing.any():
-        pixels = cube[missing][None]  # only these can lack data
-        for name, values in (("nodata_bands", nodata), ("nonfinite_bands", ())):
-            bands = [Scene("", pixels[:, :, band : band + 1], Path(), nodata=values) for band in range(cube.shape[2])]
-            facts[name] = _ranges(np.array([nodata_pixels(band).any() for band in bands]), np.zeros(len(bands)))
-    flat = (cube == cube[:1, :1]).all(axis=(0, 1))
-    return facts | {"constant_bands": _ranges(flat, cube[0, 0])}
+    return facts | {
+        "nodata_pixels": int(missing.sum()),
+        "nodata_bands": lacking(nodata),
+        "nonfinite_bands": lacking(()),
+        "constant_bands": _ranges((values == values[:1, :1]).all(axis=(0, 1)), values[0, 0]),
+    }
 
 
 def _ranges(chosen: np.ndarray, value: np.ndarray) -> list[list[int]]:
@@ -88,16 +90,10 @@ def _ranges(chosen: np.ndarray, value: np.ndarray) -> list[list[int]]:
 
 
 def values_sha256(values: np.ndarray) -> str:
-    """The sha256 of what an array says, whatever its file looks like.
+    """Compute the sha256 of what an array says, whatever its file looks like: of its shape and its values as float32.
 
-    Shape and values as float32, which holds int16 exactly: the same for any numeric type, byte or memory order, .npy
-    version and PNG encoder. So a folder that another program wrote can be compared.
-
-    Args:
-        values: A cube ``(H, W, B)`` or a mask ``(H, W)``.
-
-    Returns:
-        64 hexadecimal digits.
+    It is the same for any numeric type, byte or memory order, .npy version and PNG encoder. So a folder that another
+    program wrote can be compared.
 
     Example:
         >>> cube = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
@@ -110,14 +106,7 @@ def values_sha256(values: np.ndarray) -> str:
 
 
 def read_manifest(folder: str | Path, name: str = MANIFEST) -> dict | None:
-    """The manifest of a folder.
-
-    Args:
-        folder: The folder.
-        name: Name of the file in it.
-
-    Returns:
-        Its content, with ``files`` from path to entry; None where there is none.
+    """Read the manifest of a folder, with ``files`` from path to entry; None where there is none.
 
     Raises:
         ManifestError: It is damaged, or of another format.
@@ -138,7 +127,7 @@ def read_manifest(folder: str | Path, name: str = MANIFEST) -> dict | None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ManifestError(
             f"{path}: not a manifest of this project ({type(error).__name__}: {error}). "
-            "Remove it: what needs one makes it anew."
+            "Remove it: what needs one makes it again."
         ) from error
     return manifest
 
@@ -160,7 +149,7 @@ def _check(manifest: dict) -> str:
 
 
 def write_manifest(folder: str | Path, facts: dict, files: dict[str, dict], name: str = MANIFEST) -> dict:
-    """Write the manifest of a folder; returns it.
+    """Write the manifest of a folder, and return it.
 
     Args:
         folder: The folder.
@@ -178,9 +167,9 @@ def write_manifest(folder: str | Path, facts: dict, files: dict[str, dict], name
 
 
 class Progress:
-    """The files of a dataset that is being written, on record so that an interrupted run goes on.
+    """Record of the files of a dataset that is being written, so that an interrupted run goes on.
 
-    It is a context manager: what is on record is saved when its block ends with an error.
+    It is a context manager: the record is saved when its block ends with an error.
 
     Args:
         folder: The dataset.
@@ -206,15 +195,12 @@ class Progress:
         said = json.loads(json.dumps(self.facts))
         for name in (MANIFEST, _UNFINISHED):
             before = read_manifest(self.folder, name)
-            if (
-                before is not None
-                and {k: v for k, v in before.items() if k not in ("format", "files", "check")} != said
-            ):
+            if before is not None and {k: before[k] for k in before if k not in ("format", "files", "check")} != said:
                 self.files = {file: known for file, known in self.files.items() if file not in before["files"]}
                 (self.folder / name).unlink()
 
     def intact(self, files: list[str]) -> dict[str, dict] | None:
-        """The entries of these files if every one is there with the checksum on record, else None."""
+        """Look up the entries of these files; None unless every one is there with the checksum on record."""
         for file in files:
             path, known = self.folder / file, self.files.get(file)
             if known is None or not path.is_file() or path.stat().st_size != known["bytes"]:

@@ -25,9 +25,9 @@ from tqdm import tqdm
 from fers.datasets.had100 import NODATA
 from fers.datasets.manifest import MANIFEST, entry, read_manifest, write_manifest
 from fers.scenes.normalise import normalise
-from fers.scenes.scene import MIN_SIDE, Scene, SceneError, nodata_pixels, read_mask, read_scene, row_blocks
+from fers.scenes.scene import MIN_SIDE, Scene, SceneError, nodata_pixels, npy_bytes, read_scene, read_truth, row_blocks
 from fers.util.commandline import run
-from fers.util.files import npy_bytes, visible, write_whole
+from fers.util.files import visible, write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +39,7 @@ _CROP = re.compile(r"(_[1-4]|_r\d{4,}_c\d{4,})$")  # HAD100's four corner crops 
 
 
 class BackgroundPatches:
-    """The training patches of a folder, memory-mapped: a patch is read when it is asked for, and not kept.
+    """Training patches of a folder, memory-mapped: a patch is read when it is asked for, and not kept.
 
     Each patch is an image of its own: its bands ``[start : start + bands]`` are scaled to [-0.1, 0.1] by their own
     minimum and maximum, as the test scenes are. What the patches hold is taken from the manifest of the folder or of the
@@ -108,21 +108,21 @@ class BackgroundPatches:
         return len(self.files)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        """Patch ``index``, normalised: ``(C, H, W)`` float32 in [-0.1, 0.1]."""
+        """Read patch ``index``, normalised: ``(C, H, W)`` float32 in [-0.1, 0.1]."""
         import torch  # to cut patches takes no PyTorch
 
         scene = read_scene(self.files[index], nodata=() if self.nodata == "keep" else NODATA)
         return torch.from_numpy(np.ascontiguousarray(normalise(scene, self.bands, self.start).transpose(2, 0, 1)))
 
     def describe(self) -> str:
-        """What is left out and what is kept in spite of missing data, in a sentence each; empty where there is neither."""
+        """Describe what is left out and what is kept in spite of missing data; empty where there is neither."""
         sentences = [f"{count} patches are left out: {reason}." for reason, count in self.reasons.items() if count]
         if self.kept_nodata:
             sentences.append(f"{self.kept_nodata} patches with no-data pixels are used as they are.")
         return " ".join(sentences)
 
     def split(self, train_ratio: float, seed: int) -> tuple[list[int], list[int]]:
-        """Training and held-out patches, by source scene: patches of one scene overlap, so they stay together.
+        """Split the patches by source scene into those to train on and those held out: patches of one scene overlap.
 
         Args:
             train_ratio: Share of the scenes to train on, in (0, 1]; below 1 at least one scene is held out.
@@ -148,7 +148,7 @@ class BackgroundPatches:
         )
 
     def fingerprint(self) -> str:
-        """SHA-256 of the patches' names and contents, of the bands taken, and of what becomes of missing data."""
+        """Compute the sha256 of the patches' names and contents, of the bands taken, and of what becomes of missing data."""
         digest = hashlib.sha256(f"{self.start}:{self.bands}:{self.nodata}".encode())
         for path, sha256 in zip(self.files, self._sums, strict=True):
             digest.update(f"{path.name} {sha256}".encode())
@@ -196,7 +196,7 @@ def _described(dataset: Path, folder: Path, files: list[Path]) -> dict[str, dict
 
 
 def scene_of(path: Path) -> str:
-    """The source scene of a patch, from its name: without the crop's number, or its row and column.
+    """Name the source scene of a patch, from the patch's name: without the crop's number, or its row and column.
 
     Example:
         >>> scene_of(Path("ang20170821t183707_102_4.npy")), scene_of(Path("field_1_r0000_c0032.npy"))
@@ -206,19 +206,19 @@ def scene_of(path: Path) -> str:
 
 
 def cut_patches(
-    scene: Scene, size: int, stride: int, mask: np.ndarray | None = None
+    scene: Scene, size: int, stride: int, truth: np.ndarray | None = None
 ) -> tuple[list[tuple[int, int]], Counter]:
-    """Where anomaly-free patches can be cut.
+    """Find where anomaly-free patches can be cut.
 
     Args:
         scene: The scene.
         size: Side of a patch in pixels.
         stride: Distance in pixels from one patch to the next, in both directions.
-        mask: ``(H, W)`` bool, True where an anomaly is; None for a scene known to have none.
+        truth: ``(H, W)`` bool, True where an anomaly is; None for a scene known to have none.
 
     Returns:
         Row and column of the first pixel of each patch kept, and how many were left out for each of ``REASONS``: a
-        pixel in the mask; one without data; one whose spectrum is one value in every band (fill), or no contrast at all.
+        pixel that is anomalous; one without data; one whose spectrum is one value in every band (fill), or no contrast at all.
     """
     height, width = scene.cube.shape[:2]
     nodata = nodata_pixels(scene)
@@ -227,7 +227,7 @@ def cut_patches(
     for row in range(0, height - size + 1, stride):
         for column in range(0, width - size + 1, stride):
             window = slice(row, row + size), slice(column, column + size)
-            if mask is not None and mask[window].any():
+            if truth is not None and truth[window].any():
                 left_out["masked"] += 1
             elif nodata[window].any():
                 left_out["no data"] += 1
@@ -244,7 +244,7 @@ def write_patches(
     """Cut the patches of some scenes into a dataset's folder, all of them or none.
 
     Args:
-        scenes: Each scene with its mask (or None), see ``cut_patches``.
+        scenes: Each scene with its truth (or None), see ``cut_patches``.
         out: The dataset's folder; ``train/<sensor>`` in it must not exist yet.
         size: Side of a patch, px; a multiple of 8 (Stage 1 halves the padded patch three times), at least 16.
         stride: px.
@@ -284,8 +284,8 @@ def write_patches(
     facts: dict = {"dataset": "patches", "size": size, "stride": stride, "scenes": []}
     files: dict[str, dict] = {}
     try:
-        for scene, mask in tqdm(scenes, desc="scenes", unit="scene", disable=None, leave=False):
-            kept, left_out = cut_patches(scene, size, stride, mask)
+        for scene, truth in tqdm(scenes, desc="scenes", unit="scene", disable=None, leave=False):
+            kept, left_out = cut_patches(scene, size, stride, truth)
             nodata = tuple({*scene.nodata, *NODATA})  # training takes both for missing
             for row, column in kept:
                 name = f"{scene.name}_r{row:04d}_c{column:04d}.npy"
@@ -298,7 +298,7 @@ def write_patches(
                     "scene": scene.name,
                     "file": scene.path.name,
                     "shape": list(scene.cube.shape),
-                    "mask": mask is not None,
+                    "mask": truth is not None,
                     "kept": len(kept),
                     "left_out": dict(left_out),
                 }
@@ -315,7 +315,7 @@ def write_patches(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m data.patches", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -342,9 +342,9 @@ def main(arguments: list[str] | None = None) -> int:
                 f"and {_NO_MASK} for a scene without anomalies."
             )
         scenes = []
-        for path, mask in zip(options.scenes, options.mask or [_NO_MASK] * len(options.scenes), strict=True):
+        for path, truth in zip(options.scenes, options.mask or [_NO_MASK] * len(options.scenes), strict=True):
             scene = read_scene(path, variable=options.variable)
-            scenes.append((scene, None if mask == _NO_MASK else read_mask(mask, shape=scene.cube.shape[:2])))
+            scenes.append((scene, None if truth == _NO_MASK else read_truth(truth, shape=scene.cube.shape[:2])))
         manifest = write_patches(scenes, options.out, options.size, options.stride, options.sensor)
         for scene in manifest["scenes"]:
             left_out = ", ".join(f"{count} {reason}" for reason, count in scene["left_out"].items() if count)

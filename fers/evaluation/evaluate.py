@@ -33,9 +33,10 @@ from fers.evaluation.results import (
 )
 from fers.evaluation.tables import SECONDS_NOTE, header_line, mean_line, scene_line
 from fers.scenes import LabelledScene, Scene, SceneError
+from fers.scenes.scene import npy_bytes
 from fers.scoring.networks import NAMES
 from fers.scoring.pipeline import DetectConfig, Pipeline, read_h
-from fers.util.files import npy_bytes, write_whole
+from fers.util.files import write_whole
 from fers.util.lock import locked
 
 

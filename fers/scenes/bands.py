@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from fers.scenes.readers import Reader
 from fers.scenes.scene import Scene, SceneError, nodata_pixels, row_blocks
 
 MIN_COVERAGE = 0.9  # share of a model's bands that the scene must have
@@ -24,28 +24,9 @@ _RANGE = re.compile(r"(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)\s*(nm|um|µm)", re.I
 SYNTAX = "all, good, first:N, or wavelengths such as 400-900nm; several with commas: good,400-900nm,1500-1700nm"
 
 
-class Banded(Protocol):
-    """What knows its bands: a `Scene` or a `Reader`."""
-
-    @property
-    def path(self) -> Path: ...
-    @property
-    def bands(self) -> int: ...
-    @property
-    def wavelengths(self) -> np.ndarray | None: ...
-    @property
-    def fwhm(self) -> np.ndarray | None: ...
-    @property
-    def good(self) -> np.ndarray | None: ...
-    @property
-    def good_source(self) -> str: ...
-    @property
-    def sensor(self) -> str: ...
-
-
 @dataclass(frozen=True)
 class BandRequest:
-    """What ``--bands`` asks for.
+    """Request of ``--bands``.
 
     Attributes:
         text: As it was written.
@@ -62,7 +43,7 @@ class BandRequest:
 
 @dataclass(frozen=True)
 class BandChoice:
-    """The bands of a scene that are used.
+    """Choice of the bands of a scene that are used.
 
     Attributes:
         asked: The request.
@@ -96,7 +77,7 @@ class BandChoice:
 
     @property
     def count(self) -> int:
-        """C, the number of bands that ``apply`` gives and the padding adds."""
+        """Number of bands C that ``apply`` gives and the padding adds."""
         return (len(self.used) if self.matrix is None else len(self.matrix)) + self.padded
 
     def apply(self, block: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
@@ -124,7 +105,7 @@ class BandChoice:
         return np.moveaxis(out, 0, 2)
 
     def describe(self) -> str:
-        """One line for the log."""
+        """Describe the choice in one line, for the log."""
         parts = [f"bands: {len(self.used)} of {self.available} used ({self.asked})"]
         if self.bad or self.bad_source:
             left_out = len(set(self.bad) - set(self.used))
@@ -138,7 +119,7 @@ class BandChoice:
         return "; ".join(parts)
 
     def record(self) -> dict[str, Any]:
-        """What goes into results: numbers, reasons, no arrays."""
+        """Return what goes into results: numbers, reasons, no arrays."""
         return {
             "asked": self.asked,
             "available": self.available,
@@ -180,8 +161,8 @@ def parse_bands(text: str) -> BandRequest:
     return BandRequest(text, good, first, tuple(ranges))
 
 
-def good_bands(source: Banded) -> tuple[np.ndarray, str]:
-    """Which bands are good: by the provider's flags, else outside the windows where water vapour absorbs.
+def good_bands(source: Scene | Reader) -> tuple[np.ndarray, str]:
+    """Tell which bands are good: by the provider's flags, else outside the windows where water vapour absorbs.
 
     Args:
         source: A scene or reader.
@@ -199,7 +180,7 @@ def good_bands(source: Banded) -> tuple[np.ndarray, str]:
 
 
 def choose_bands(
-    source: Banded,
+    source: Scene | Reader,
     request: BandRequest | str = "good",
     count: int | None = None,
     centres: np.ndarray | None = None,
@@ -251,7 +232,7 @@ def choose_bands(
 
 
 def select(scene: Scene, choice: BandChoice) -> Scene:
-    """The scene with the chosen bands only: a view where they are neighbours, else in memory.
+    """Take the chosen bands of a scene: a view where they are neighbours, else in memory.
 
     Args:
         scene: The scene.
@@ -276,7 +257,7 @@ def select(scene: Scene, choice: BandChoice) -> Scene:
 
 
 def _resampled(
-    source: Banded, choice: BandChoice, present: np.ndarray, centres: np.ndarray, fwhm: np.ndarray
+    source: Scene | Reader, choice: BandChoice, present: np.ndarray, centres: np.ndarray, fwhm: np.ndarray
 ) -> BandChoice:
     """The choice with the weights to the model's wavelengths.
 

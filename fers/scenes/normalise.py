@@ -21,7 +21,6 @@ def normalise(
     scene: Scene,
     bands: int,
     start: int = 0,
-    value_range: tuple[float, float] | None = None,
     nodata: NoData = "refuse",
 ) -> np.ndarray:
     """Take bands ``[start : start + bands]`` of a scene and scale them to [-0.1, 0.1].
@@ -33,8 +32,6 @@ def normalise(
         scene: The scene, ``(H, W, B)`` of any real type.
         bands: C, the number of bands the model takes.
         start: First band, 0-based.
-        value_range: The minimum and maximum that become -0.1 and 0.1, from ``scene_range`` of the whole scene, where
-            ``scene`` is a block of it. Such a block may be of any size. Values outside are not cut off.
         nodata: What to do with pixels that hold NaN, infinity or a no-data value: "refuse" the scene, "keep" their values
             (finite ones), or "mask": leave them out of the range and give them the mean spectrum of the others.
 
@@ -55,13 +52,13 @@ def normalise(
         ('float32', -0.10000000149011612, 0.10000000149011612)
     """
     height, width = scene.cube.shape[:2]
-    if value_range is None and min(height, width) < MIN_SIDE:
+    if min(height, width) < MIN_SIDE:
         raise SceneError(
             f"{scene.path}: {height} x {width} px; at least {MIN_SIDE} px on each side are needed. Give a larger cut of "
             "the scene. (Rows and columns come first: H x W x B.)"
         )
     usable = _usable(scene, bands, start, nodata)
-    low, high = _range(scene, bands, start, usable) if value_range is None else value_range
+    low, high = _range(scene, bands, start, usable)
     cube = scene.cube[:, :, start : start + bands]
     if not low < high:
         found = (
@@ -86,28 +83,8 @@ def scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return SCALE * (2 * (values.astype(np.float64) - low) / (high - low) - 1)
 
 
-def scene_range(scene: Scene, bands: int, start: int = 0, nodata: NoData = "refuse") -> tuple[float, float]:
-    """The range that ``normalise`` would use: the smallest and the largest value of the chosen bands.
-
-    The range of a scene in blocks is the minimum and the maximum of its blocks' ranges.
-
-    Args:
-        scene: The scene, or a block of it.
-        bands: C, the number of bands the model takes.
-        start: First band, 0-based.
-        nodata: As for ``normalise``.
-
-    Returns:
-        Minimum and maximum; (inf, -inf) where "mask" leaves no pixel, which changes no other block's range.
-
-    Raises:
-        SceneError: The scene lacks data where that is refused, or has no band at ``start``.
-    """
-    return _range(scene, bands, start, _usable(scene, bands, start, nodata))
-
-
 def usable_pixels(scene: Scene, bands: int, start: int = 0) -> np.ndarray:
-    """Where a scene has data in the chosen bands.
+    """Find the pixels of a scene with data in the chosen bands.
 
     Args:
         scene: The scene.

@@ -1,4 +1,4 @@
-"""Read a hyperspectral cube or a ground-truth mask from the files that people have.
+"""Scenes in memory: a hyperspectral cube and its truth, from the files that people have.
 
 A cube is H x W x B whatever the file's own order; `fers.scenes.readers` knows the formats. ``.npy`` and ENVI files are
 memory-mapped: nothing is read before it is used.
@@ -6,55 +6,38 @@ memory-mapped: nothing is read before it is used.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from fers.scenes.readers import SceneError, open_scene, read_array
-from fers.scenes.readers.base import UNDECLARED_NODATA, missing_pixels, refusing
+from fers.scenes.readers.base import UNDECLARED_NODATA, Facts, missing_pixels, refusing
 from fers.util.errors import did_you_mean
 
-__all__ = ["LabelledScene", "Scene", "SceneError", "nodata_pixels", "read_mask", "read_scene", "row_blocks"]
-
 MIN_SIDE = 9  # px: reflect padding of 4, and enough pixels for RX
-MASK_SUFFIXES = (".png", ".mat", ".npy", ".npz")
+TRUTH_SUFFIXES = (".png", ".mat", ".npy", ".npz")
 
 
-@dataclass(frozen=True)
-class Scene:
-    """One hyperspectral scene.
+@dataclass
+class Scene(Facts):
+    """One hyperspectral scene in memory, or mapped into it.
 
     Attributes:
         name: Scene name, the file's stem unless the dataset knows better.
         cube: ``(H, W, B)`` array of any real numeric type, possibly a read-only memory map. Values as stored; physical ones,
             with NaN for missing samples, where the file scales its bands differently.
         path: The file it was read from (for ENVI, the header).
-        wavelengths: ``(B,)`` band centres in nm, where the file has them.
         nodata: Values that mark missing samples: what the file declares, else -9999. Empty where they are NaN.
-        map_info: The ENVI ``map info`` entry, verbatim, where the file has one.
-        variable: The name of the variable inside the file, for .mat and .npz.
-        notes: What a reader of its results should know, such as that it is a cut of the published scene.
-        fwhm: ``(B,)`` widths of the bands in nm, where the file has them.
-        good: ``(B,)`` bool, False for bands that the provider marks as unusable, where it does.
-        good_source: Who marks them, such as "bbl of the header".
-        sensor: Sensor and product level, where the file says.
     """
 
     name: str
     cube: np.ndarray
     path: Path
-    wavelengths: np.ndarray | None = None
     nodata: tuple[float, ...] = (UNDECLARED_NODATA,)
-    map_info: tuple[str, ...] | None = None
-    variable: str | None = None
-    notes: tuple[str, ...] = ()
-    fwhm: np.ndarray | None = None
-    good: np.ndarray | None = None
-    good_source: str = ""
-    sensor: str = ""
 
     @property
     def bands(self) -> int:
@@ -64,12 +47,12 @@ class Scene:
 
 @dataclass(frozen=True)
 class LabelledScene:
-    """A scene of a test set, not read yet.
+    """Scene of a test set, not read yet.
 
     Attributes:
         name: Scene name, as in the paper's tables.
         path: The file with the cube.
-        load: Reads it: the Scene and its ``(H, W)`` bool mask, True at anomalies.
+        load: Reads it: the scene and its truth, ``(H, W)`` bool, True at anomalies.
     """
 
     name: str
@@ -78,7 +61,7 @@ class LabelledScene:
 
 
 def select_scenes(found: list[LabelledScene], names: str, folder: Path) -> list[LabelledScene]:
-    """The scenes of a comma-separated list of names, in that order; every one for ``all``.
+    """Select the scenes of a comma-separated list of names, in that order; every one for ``all``.
 
     Raises:
         SceneError: One of them is not there.
@@ -114,29 +97,18 @@ def read_scene(
         SceneError: The file is missing, unreadable, of an unknown type, or holds no (or more than one) cube.
     """
     reader = open_scene(path, variable)
-    return Scene(
-        name=name or Path(path).stem,
-        cube=reader.load(),
-        path=reader.path,
-        wavelengths=reader.wavelengths,
-        nodata=reader.nodata if nodata is None else nodata,
-        map_info=reader.map_info,
-        variable=reader.variable,
-        notes=reader.notes,
-        fwhm=reader.fwhm,
-        good=reader.good,
-        good_source=reader.good_source,
-        sensor=reader.sensor,
-    )
+    nodata = reader.nodata if nodata is None else nodata
+    facts = {each.name: getattr(reader, each.name) for each in fields(Facts)}
+    return Scene(name or Path(path).stem, reader.load(), reader.path, nodata, **facts)
 
 
-def read_mask(path: str | Path, variable: str | None = None, shape: tuple[int, int] | None = None) -> np.ndarray:
-    """Read a ground-truth mask.
+def read_truth(path: str | Path, variable: str | None = None, shape: tuple[int, int] | None = None) -> np.ndarray:
+    """Read the truth of a scene: which of its pixels are anomalous.
 
     Args:
         path: .png (RGB as HAD100's, where an anomaly has green 255; or grey, where it is not zero), .mat, .npy or .npz.
         variable: The variable to take from a .mat or .npz file; by default the only two-dimensional one of ``shape``.
-        shape: The scene's (H, W), which the mask must have.
+        shape: The scene's (H, W), which the truth must have.
 
     Returns:
         ``(H, W)`` bool array, True where an anomaly is.
@@ -147,36 +119,53 @@ def read_mask(path: str | Path, variable: str | None = None, shape: tuple[int, i
     path = Path(path)
     if not path.exists():
         raise SceneError(f"{path}: no such file. Each scene needs a ground-truth mask of its name.")
-    suffix = path.suffix.lower()
-    if suffix == ".png":
-        mask = _read_png_mask(path)
-    elif suffix in MASK_SUFFIXES:
-        mask = read_array(path, variable, shape=shape)
+    if path.suffix.lower() == ".png":
+        with refusing(path, "PNG image"), Image.open(path, formats=["PNG"]) as image:  # others start external programs
+            truth = np.asarray(image.convert("RGB") if image.mode in ("P", "PA", "RGBA", "LA") else image)
+        truth = truth[:, :, 1] == 255 if truth.ndim == 3 else truth  # as HAD100 marks anomalies
+    elif path.suffix.lower() in TRUTH_SUFFIXES:
+        truth = read_array(path, variable, shape=shape)
     else:
-        raise SceneError(f"{path}: not a mask format that is read here. Give {', '.join(MASK_SUFFIXES)}.")
-    if mask.dtype.kind not in "biuf":
-        raise SceneError(f"{path}: found values of type {mask.dtype}; a mask holds numbers. Convert it first.")
-    if mask.dtype.kind == "f" and not (finite := np.isfinite(mask)).all():
+        raise SceneError(f"{path}: not a mask format that is read here. Give {', '.join(TRUTH_SUFFIXES)}.")
+    if truth.dtype.kind not in "biuf":
+        raise SceneError(f"{path}: found values of type {truth.dtype}; a mask holds numbers. Convert it first.")
+    if truth.dtype.kind == "f" and not (finite := np.isfinite(truth)).all():
         raise SceneError(
             f"{path}: {int((~finite).sum())} pixels of the mask are NaN or infinite. Say for each whether it is an anomaly."
         )
-    values = np.unique(mask)
+    values = np.unique(truth)
     if len(values) > 2 or (len(values) == 2 and values[0] != 0):
         shown = ", ".join(f"{v}" for v in values[:5])
         raise SceneError(
             f"{path}: a mask holds 0 for background and one other value for anomalies; found {len(values)} values "
             f"({shown}{', ...' if len(values) > 5 else ''}). Binarise it first."
         )
-    if shape is not None and mask.shape != tuple(shape):
+    if shape is not None and truth.shape != tuple(shape):
         raise SceneError(
-            f"{path}: the mask is {' x '.join(map(str, mask.shape))} and its scene is {shape[0]} x {shape[1]}. "
+            f"{path}: the mask is {' x '.join(map(str, truth.shape))} and its scene is {shape[0]} x {shape[1]}. "
             "Both must be of the same scene, rows first."
         )
-    return mask != 0
+    return truth != 0
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    """Write an array as the content of a .npy file, in C order and native byte order."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def truth_png_bytes(truth: np.ndarray) -> bytes:
+    """Write a truth ``(H, W)`` as HAD100 has it: the content of an RGB .png, green 255 at anomalies."""
+    pixels = np.zeros((*truth.shape, 3), dtype=np.uint8)
+    pixels[truth, 1] = 255
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def nodata_pixels(scene: Scene, bands: slice = slice(None)) -> np.ndarray:
-    """Where a scene has no data.
+    """Find the pixels of a scene that have no data.
 
     Args:
         scene: The scene.
@@ -192,14 +181,6 @@ def nodata_pixels(scene: Scene, bands: slice = slice(None)) -> np.ndarray:
 
 
 def row_blocks(shape: tuple[int, ...], samples: int = 1 << 24) -> list[slice]:
-    """Slices of whole rows, of at most about ``samples`` values each, so that a memory map is read piece by piece."""
+    """Cut a cube into slices of whole rows, of about ``samples`` values at most: a memory map is read piece by piece."""
     rows = max(1, samples // max(1, int(np.prod(shape[1:]))))
     return [slice(start, min(start + rows, shape[0])) for start in range(0, shape[0], rows)]
-
-
-def _read_png_mask(path: Path) -> np.ndarray:
-    with refusing(path, "PNG image"), Image.open(path, formats=["PNG"]) as image:  # others start external programs
-        pixels = np.asarray(image.convert("RGB") if image.mode in ("P", "PA", "RGBA", "LA") else image)
-    if pixels.ndim == 3:
-        return pixels[:, :, 1] == 255  # as HAD100 marks anomalies
-    return pixels

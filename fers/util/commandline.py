@@ -31,10 +31,10 @@ _NO_MEMORY = (
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that answers a wrong choice in one line, with the nearest right one."""
+    """Argument parser that answers a wrong choice in one line, with the nearest right one."""
 
     def error(self, message: str) -> NoReturn:
-        """One line instead of the whole usage; exit code 2."""
+        """Print one line instead of the whole usage, and end with exit code 2."""
         wrong, _, listed = message.partition(" (choose from ")
         if listed:
             choices = [choice.strip("' ") for choice in listed.rstrip(")").split(",")]
@@ -178,7 +178,7 @@ def _thread_ended(ended: threading.ExceptHookArgs) -> None:
 
 
 def add_device_options(group: argparse._ArgumentGroup) -> None:
-    """``--device`` and ``--threads``, the same in every command; ``--device_ids`` is the released scripts' word."""
+    """Add ``--device`` and ``--threads``, the same in every command; ``--device_ids`` is the released scripts' word."""
     group.add_argument(
         "--device",
         "--device_ids",
@@ -190,28 +190,28 @@ def add_device_options(group: argparse._ArgumentGroup) -> None:
 
 
 def natural(text: str) -> int:
-    """A whole number from 0 to 2^32 - 1, as seeds and counts are."""
+    """Parse a whole number from 0 to 2^32 - 1, as seeds and counts are."""
     if not (text.isascii() and text.isdigit()) or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0 to 2^32 - 1")
     return int(text)
 
 
 def positive(text: str) -> int:
-    """A whole number from 1 up."""
+    """Parse a whole number from 1 up."""
     if not (text.isascii() and text.isdigit()) or int(text) == 0:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number >= 1")
     return int(text)
 
 
 def device(text: str) -> str:
-    """A device; a number is that GPU, as the released scripts have it."""
+    """Parse a device; a number is that GPU, as the released scripts have it."""
     if not re.fullmatch(r"auto|gpu|cpu|mps|(cuda:)?[0-9]{1,3}|cuda", text):
         raise argparse.ArgumentTypeError(f"'{text}' is not auto, gpu, cpu, cuda, cuda:NUMBER or mps")
     return f"cuda:{text}" if text.isdigit() else text
 
 
 def list_of(allowed: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
-    """Type of an option that takes some of these names, separated by commas."""
+    """Make the type of an option that takes some of these names, separated by commas."""
     allowed = tuple(allowed)
 
     def parse(text: str) -> tuple[str, ...]:

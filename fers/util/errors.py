@@ -15,7 +15,7 @@ class FersError(ValueError):
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """`` Did you mean ...?`` with the nearest choice, for the end of a message; empty where none is near.
+    """Say `` Did you mean ...?`` with the nearest choice, for the end of a message; empty where none is near.
 
     Example:
         >>> did_you_mean("airpot-2", ["airport-1", "airport-2"])

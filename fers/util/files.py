@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import os
 import re
 import shutil
@@ -14,9 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 _BLOCK = 1 << 20  # bytes read at a time
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 
@@ -25,7 +21,7 @@ _TEMPORARY = re.compile(rf"\.tmp-{_HOST}-(?P<process>\d+)-")
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside ``path``, renamed to it when the block ends and removed if it fails.
+    """Give a temporary name beside ``path``, renamed to it when the block ends and removed if it fails.
 
     File and folder are synchronised to the disk, so a power cut loses the new file or keeps it whole. What killed
     processes of this machine left in the folder is removed.
@@ -71,7 +67,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def temporary_prefix() -> str:
-    """How the names of this process's temporary files and folders begin: a dot, the machine, the process."""
+    """Say how the names of this process's temporary files and folders begin: a dot, the machine, the process."""
     return f".tmp-{_HOST}-{os.getpid()}"
 
 
@@ -117,7 +113,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def visible(folder: str | Path, pattern: str) -> list[Path]:
-    """The files of a folder that match a pattern, sorted, without dotfiles: those are leftovers and never data.
+    """List the files of a folder that match a pattern, sorted, without dotfiles: those are leftovers and never data.
 
     Args:
         folder: The folder; it may be missing.
@@ -130,7 +126,7 @@ def visible(folder: str | Path, pattern: str) -> list[Path]:
 
 
 def sha256_of(path: str | Path) -> str:
-    """The sha256 of a file, as sha256sum prints it.
+    """Compute the sha256 of a file, as sha256sum prints it.
 
     Args:
         path: The file.
@@ -152,19 +148,3 @@ def sha256_of(path: str | Path) -> str:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
-
-
-def npy_bytes(cube: np.ndarray) -> bytes:
-    """An array as the content of a .npy file, in C order and native byte order."""
-    buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(cube, dtype=cube.dtype.newbyteorder("=")), allow_pickle=False)
-    return buffer.getvalue()
-
-
-def mask_png_bytes(mask: np.ndarray) -> bytes:
-    """A mask ``(H, W)`` as HAD100 has it: an RGB .png whose green channel is 255 at anomalies."""
-    pixels = np.zeros((*mask.shape, 3), dtype=np.uint8)
-    pixels[mask, 1] = 255
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return buffer.getvalue()

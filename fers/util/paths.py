@@ -9,12 +9,12 @@ CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "train_FERD").is_dir() else None 
 
 
 def home() -> Path:
-    """Folder of data, runs, results and own checkpoints: the checkout, or, for an installed copy, the current folder."""
+    """Find the folder of data, runs, results and own checkpoints: the checkout, or, for an installed copy, the current folder."""
     return CHECKOUT or Path.cwd()
 
 
 def shipped_checkpoints() -> Path:
-    """Folder of the weights that this project ships."""
+    """Find the folder of the weights that this project ships."""
     return CHECKOUT / "checkpoints" if CHECKOUT else PACKAGE / "checkpoints"
 
 

@@ -11,7 +11,7 @@ import scene_files
 import scipy.io
 from PIL import Image
 
-from fers.scenes import read_mask, read_scene
+from fers.scenes import read_scene, read_truth
 from fers.scenes.readers import open_scene
 
 
@@ -64,8 +64,8 @@ FORMATS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
     "mat-7.3": (_mat73, read_whole),
     "npy": (_npy, read_whole),
     "npz": (_npz, read_whole),
-    "mask-mat-5": (lambda folder: _mat5(folder, True), read_mask),
-    "mask-mat-7.3": (_mat73, read_mask),
-    "mask-npz": (_npz, read_mask),
-    "mask-png": (_png, read_mask),
+    "mask-mat-5": (lambda folder: _mat5(folder, True), read_truth),
+    "mask-mat-7.3": (_mat73, read_truth),
+    "mask-npz": (_npz, read_truth),
+    "mask-png": (_png, read_truth),
 }  # fmt: skip

@@ -3,64 +3,45 @@
 HAD100Dataset/test/aviris_ng/*.npy             H x W x B
 HAD100Dataset/ground_truth/aviris_ng/*.png     RGB, anomaly where the green channel is 255
 
-``python -m data.had100 prepare HAD100.zip`` makes these folders (``fers.datasets.had100.prepare``).
+``python -m data.had100 prepare HAD100.zip`` makes these folders: ``archive`` knows what the zip file holds and cuts it,
+``prepare`` writes the files and goes on where it stopped, ``verify`` checks a folder, whoever made it.
+
+Names, crops, bands and sums here are those of the published archive; they change only if it does.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from fers.datasets.archive import Published
-from fers.scenes.scene import LabelledScene, Scene, SceneError, read_mask, read_scene, select_scenes
+from fers.scenes.scene import LabelledScene, Scene, SceneError, read_scene, read_truth, select_scenes
 from fers.util.files import visible
 
 
-@dataclass(frozen=True)
-class Sensor:
-    """What the archive says about a sensor.
-
-    Attributes:
-        raw: Bands in the archive.
-        kept: Ranges of the bands that are kept, 0-based and half-open.
-    """
+class Sensor(NamedTuple):
+    """Bands of a sensor in the archive, and the ranges of them that are kept, 0-based and half-open."""
 
     raw: int
     kept: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True)
-class Group:
-    """One folder of the dataset and the folder of the archive that it is made from.
-
-    Attributes:
-        source: The folder in the archive.
-        scenes: Scenes in the published archive.
-        files: Crops made from them.
-    """
+class Group(NamedTuple):
+    """One folder of the dataset: the archive's folder that it is made from, scenes there, and crops made from them."""
 
     source: str
     scenes: int
     files: int
 
 
-@dataclass(frozen=True)
-class TestScene:
-    """The ground truth of a test scene, as published.
-
-    Attributes:
-        scene: The scene of the archive that it is cut from.
-        row: First row of the crop.
-        column: First column of the crop.
-        anomalous_pixels: Pixels of its mask.
-    """
-
-    __test__ = False  # not a class of tests
+class TestScene(NamedTuple):
+    """Ground truth of a test scene as published: source scene, first row and column of the crop, anomalous pixels."""
 
     scene: str
     row: int
@@ -89,31 +70,11 @@ GROUPS = {
 }
 MASK_SOURCE = "aviris_ng_gt"
 MASKS = "ground_truth/aviris_ng"
-TEST_CROPS = {  # (row, column) of the 64 x 64 crops; a scene that is not listed is 64 x 64 already
-    "ang20170821t183707_102": ((0, 15),),
-    "ang20170821t183707_124": ((0, 0),),
-    "ang20170821t195229_21": ((36, 36),),
-    "ang20170825t173426_14": ((0, 0),),
-    "ang20170825t173426_17": ((0, 36),),
-    "ang20170908t225309_32": ((0, 0), (36, 17)),
-    "ang20170908t225309_34": ((36, 0),),
-    "ang20170908t225309_36": ((0, 0), (10, 36)),
-    "ang20170908t225309_37": ((0, 0), (10, 36)),
-    "ang20170908t225309_39": ((0, 16),),
-    "ang20171012t194435_23": ((0, 0),),
-    "ang20180227t082814_15": ((0, 0), (36, 36)),
-    "ang20180227t082814_17": ((0, 36), (36, 5)),
-    "ang20191004t185054_22": ((0, 0),),
-    "ang20191004t185054_27": ((0, 3),),
-    "ang20210614t141018_32": ((0, 17),),
-    "ang20210614t141018_37": ((10, 0), (36, 36)),
-    "ang20210614t141018_38": ((36, 0),),
-}
 
 
 @cache
 def published_test_scenes() -> dict[str, TestScene]:
-    """The 100 test scenes of HAD100 by name, from ``fers/datasets/had100/test_scenes.csv``.
+    """Read the 100 test scenes of HAD100 by name, from ``test_scenes.csv``.
 
     Example:
         >>> published_test_scenes()["ang20170821t183707_102"]
@@ -126,8 +87,14 @@ def published_test_scenes() -> dict[str, TestScene]:
         }
 
 
+# (row, column) of the 64 x 64 px crops of a published test scene; one that is not listed is 64 x 64 already
+TEST_CROPS: dict[str, tuple[tuple[int, int], ...]] = {}
+for _, _crop in sorted(published_test_scenes().items()):
+    TEST_CROPS[_crop.scene] = (*TEST_CROPS.get(_crop.scene, ()), (_crop.row, _crop.column))
+
+
 def scenes(folder: str | Path, sensor: str | None = "aviris_ng", names: str = "all") -> list[LabelledScene]:
-    """The test scenes of a folder in HAD100's layout.
+    """Find the test scenes of a folder in HAD100's layout.
 
     Args:
         folder: Holds ``test/<sensor>/*.npy`` (H x W x B) and ``ground_truth/<sensor>/*.png`` of the same names.
@@ -156,32 +123,32 @@ def scenes(folder: str | Path, sensor: str | None = "aviris_ng", names: str = "a
     cubes = visible(tests / sensor, "*.npy")
     if not cubes:
         raise SceneError(f"{tests / sensor}: no .npy scenes in this folder. Is the dataset unpacked?")
-    masks = folder / "ground_truth" / sensor
-    missing = [p.stem for p in cubes if not (masks / f"{p.stem}.png").is_file()]
+    truths = folder / "ground_truth" / sensor
+    missing = [p.stem for p in cubes if not (truths / f"{p.stem}.png").is_file()]
     if missing:
         raise SceneError(
-            f"{masks}: no mask for {len(missing)} of {len(cubes)} scenes, the first is {missing[0]}.png. Every scene of "
+            f"{truths}: no mask for {len(missing)} of {len(cubes)} scenes, the first is {missing[0]}.png. Every scene of "
             "a test set needs its ground truth."
         )
 
-    def labelled(cube: Path, mask: Path) -> LabelledScene:
-        return LabelledScene(cube.stem, cube, lambda: _load(cube, mask))
+    def labelled(cube: Path) -> LabelledScene:
+        return LabelledScene(cube.stem, cube, lambda: _load(cube, truths / f"{cube.stem}.png"))
 
-    return select_scenes([labelled(p, masks / f"{p.stem}.png") for p in cubes], names, tests / sensor)
+    return select_scenes([labelled(cube) for cube in cubes], names, tests / sensor)
 
 
 def renamed(labelled: LabelledScene, name: str) -> LabelledScene:
-    """The same scene under another name."""
+    """Give a scene another name."""
 
     def load() -> tuple[Scene, np.ndarray]:
-        scene, mask = labelled.load()
-        return replace(scene, name=name), mask
+        scene, truth = labelled.load()
+        return replace(scene, name=name), truth
 
     return replace(labelled, name=name, load=load)
 
 
 def dataset_name(folder: str | Path) -> str:
-    """What to call a folder in HAD100's layout: ``synthetic`` where its manifest says that it is made up."""
+    """Name a folder in HAD100's layout: ``synthetic`` where its manifest says that it is made up, else ``HAD100``."""
     try:
         synthetic = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8")).get("synthetic", False)
     except (OSError, ValueError, AttributeError, RecursionError):
@@ -189,6 +156,6 @@ def dataset_name(folder: str | Path) -> str:
     return "synthetic" if synthetic else "HAD100"
 
 
-def _load(path: Path, mask: Path) -> tuple[Scene, np.ndarray]:
+def _load(path: Path, truth: Path) -> tuple[Scene, np.ndarray]:
     scene = read_scene(path, nodata=NODATA)
-    return scene, read_mask(mask, shape=scene.cube.shape[:2])
+    return scene, read_truth(truth, shape=scene.cube.shape[:2])

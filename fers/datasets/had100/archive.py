@@ -17,24 +17,22 @@ import numpy as np
 from fers.datasets import had100
 from fers.datasets.archive import ArchiveError, check_sum, copy_member, open_zip
 from fers.datasets.had100 import GROUPS, MASK_SOURCE, MASKS, NODATA, RAW_200, SENSORS, SIDE, TEST_CROPS
-from fers.datasets.manifest import entry
-from fers.scenes.scene import SceneError, read_mask, read_scene
-from fers.util.files import mask_png_bytes, npy_bytes, sha256_of, temporary_prefix
+from fers.datasets.manifest import entry, file_bytes
+from fers.scenes.scene import SceneError, read_scene, read_truth
+from fers.util.files import sha256_of, temporary_prefix
 
 _ENVI_SUFFIXES = ("", ".img", ".dat", ".raw", ".bil", ".bip", ".bsq")
 
 
 @dataclass(frozen=True)
 class Source:
-    """One scene of the archive and what becomes of it.
+    """Scene of the archive, and what becomes of it.
 
     Attributes:
         archive: The zip file.
         group: The output folder, a key of GROUPS.
         name: Scene name.
-        header: Its ENVI header in the zip file.
-        data: Its ENVI data file in the zip file.
-        mask: Its ground truth in the zip file, for a test scene.
+        header, data, truth: Its members in the zip file: ENVI header and data, and the ground truth of a test scene.
         bands: Ranges of bands to keep, 0-based and half-open.
     """
 
@@ -43,49 +41,43 @@ class Source:
     name: str
     header: str
     data: str
-    mask: str | None
+    truth: str | None
     bands: tuple[tuple[int, int], ...]
 
     @property
     def sensor(self) -> str:
-        """The sensor's folder, a key of SENSORS."""
+        """Folder of the sensor, a key of SENSORS."""
         return self.group.split("/")[1]
 
-    def crop_names(self) -> list[str]:
-        """The names of the scene's crops, without suffix."""
-        crops = 4 if self.mask is None else len(TEST_CROPS.get(self.name, ((0, 0),)))
-        return [self.name] if crops == 1 else [f"{self.name}_{crop}" for crop in range(1, crops + 1)]
+    def corners(self, height: int = SIDE, width: int = SIDE) -> dict[str, tuple[int, int]]:
+        """Give the scene's crops by name, without suffix: first row and column in a scene of this size."""
+        bottom, right = height - SIDE, width - SIDE
+        places = (
+            TEST_CROPS.get(self.name, ((0, 0),)) if self.truth else ((0, 0), (0, right), (bottom, 0), (bottom, right))
+        )
+        return {self.name if len(places) == 1 else f"{self.name}_{n}": place for n, place in enumerate(places, start=1)}
 
     def files(self) -> list[str]:
-        """The files made from the scene, relative to the output folder."""
-        masks = [] if self.mask is None else [f"{MASKS}/{name}.png" for name in self.crop_names()]
-        return [f"{self.group}/{name}.npy" for name in self.crop_names()] + masks
-
-    def corners(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
-        """Row and column of each crop, in the order of ``crop_names``."""
-        bottom, right = height - SIDE, width - SIDE
-        if self.mask is None:
-            return ((0, 0), (0, right), (bottom, 0), (bottom, right))
-        return TEST_CROPS.get(self.name, ((0, 0),))
+        """List the files made from the scene, relative to the output folder."""
+        names = list(self.corners())
+        return [f"{self.group}/{n}.npy" for n in names] + [f"{MASKS}/{n}.png" for n in names if self.truth]
 
 
 def chosen_bands(sensor: str, bands: str) -> tuple[tuple[int, int], ...]:
-    """The bands of a sensor that go into the output, as ranges, 0-based and half-open.
+    """Choose the bands of a sensor that go into the output, as ranges, 0-based and half-open.
 
-    Args:
-        sensor: ``aviris_ng`` or ``aviris``.
-        bands: ``kept`` for the archive's own choice; ``raw`` for AVIRIS-Classic's first 200 of 224. AVIRIS-NG's are
-            the kept ones either way.
+    ``kept`` is the archive's own choice, and ``raw`` AVIRIS-Classic's first 200 of 224; AVIRIS-NG's are the kept ones.
     """
     return RAW_200 if bands == "raw" and sensor == "aviris" else SENSORS[sensor].kept
 
 
 def count_bands(ranges: tuple[tuple[int, int], ...]) -> int:
+    """Count the bands in half-open ranges."""
     return sum(stop - start for start, stop in ranges)
 
 
 def check_archive(archive: Path, any_archive: bool) -> dict:
-    """What the manifest says about the archive.
+    """Check the archive, and return what the manifest says about it.
 
     Raises:
         ArchiveError: It has to be the published one and is not.
@@ -102,15 +94,12 @@ def check_archive(archive: Path, any_archive: bool) -> dict:
 
 
 def list_scenes(archive: Path, bands: str = "kept", any_archive: bool = False) -> list[Source]:
-    """The scenes of the archive, each with its ENVI pair and its mask.
+    """List the scenes of the archive by output folder and name, each with its ENVI pair and its ground truth.
 
     Args:
         archive: The zip file.
         bands: ``kept`` or ``raw``.
         any_archive: Take any number of scenes.
-
-    Returns:
-        The scenes by output folder and name.
 
     Raises:
         ArchiveError: It is no zip file, a name leads out of it, a scene lacks its data file or its mask, or the number
@@ -122,22 +111,24 @@ def list_scenes(archive: Path, bands: str = "kept", any_archive: bool = False) -
             path = PurePosixPath(member)
             if not member.endswith("/") and not path.name.startswith(".") and "__MACOSX" not in path.parts:
                 by_folder[path.parent.name][path.name] = member
-    masks = {Path(name).stem: member for name, member in by_folder[MASK_SOURCE].items() if name.endswith(".mat")}
+    truths = {
+        PurePosixPath(name).stem: member for name, member in by_folder[MASK_SOURCE].items() if name.endswith(".mat")
+    }
     sources = []
     for group, facts in GROUPS.items():
         members = by_folder[facts.source]
         headers = {name[: -len(".hdr")]: member for name, member in members.items() if name.lower().endswith(".hdr")}
         for stem, header in sorted(headers.items()):
-            if os.path.splitext(stem)[1].lower() in _ENVI_SUFFIXES[1:]:  # scene.img.hdr
-                stem = os.path.splitext(stem)[0]
-            data = [members[f"{stem}{s}"] for e in _ENVI_SUFFIXES for s in {e, e.upper()} if f"{stem}{s}" in members]
+            name, suffix = os.path.splitext(stem)  # scene.img.hdr
+            name = name if suffix.lower() in _ENVI_SUFFIXES[1:] else stem
+            data = [members[f"{name}{s}"] for e in _ENVI_SUFFIXES for s in {e, e.upper()} if f"{name}{s}" in members]
             if not data:
-                raise ArchiveError(f"{archive}: {header} has no data file ({stem}, {stem}.img, ...). Fetch it again.")
-            is_test = group.startswith("test/")
-            if is_test and stem not in masks:
-                raise ArchiveError(f"{archive}: no ground truth {MASK_SOURCE}/{stem}.mat for {header}. Fetch it again.")
+                raise ArchiveError(f"{archive}: {header} has no data file ({name}, {name}.img, ...). Fetch it again.")
+            truth = truths.get(name) if group.startswith("test/") else None
+            if group.startswith("test/") and truth is None:
+                raise ArchiveError(f"{archive}: no ground truth {MASK_SOURCE}/{name}.mat for {header}. Fetch it again.")
             chosen = chosen_bands(group.split("/")[1], bands)
-            sources.append(Source(archive, group, stem, header, data[0], masks[stem] if is_test else None, chosen))
+            sources.append(Source(archive, group, name, header, data[0], truth, chosen))
         if len(headers) != facts.scenes and not any_archive:
             raise ArchiveError(
                 f"{archive}: {len(headers)} scenes in {facts.source}, expected {facts.scenes}. This is not the published "
@@ -150,11 +141,7 @@ def list_scenes(archive: Path, bands: str = "kept", any_archive: bool = False) -
 
 
 def crops(source: Source, beside: Path | None = None) -> Iterator[tuple[str, bytes, dict]]:
-    """Unpack one scene and cut it.
-
-    Args:
-        source: The scene.
-        beside: Folder to unpack in; the system's by default.
+    """Unpack one scene into a temporary folder ``beside`` its output, and cut it.
 
     Yields:
         File name relative to the dataset, content, manifest entry.
@@ -164,40 +151,34 @@ def crops(source: Source, beside: Path | None = None) -> Iterator[tuple[str, byt
         OSError: There is no room to unpack it.
     """
     with tempfile.TemporaryDirectory(prefix=f"{temporary_prefix()}-", dir=beside, ignore_cleanup_errors=True) as folder:
-        cube, mask = _unpack(source, Path(folder))
+        cube, truth = _unpack(source, Path(folder))
         height, width, _ = cube.shape
         kept = np.concatenate([np.arange(start, stop) for start, stop in source.bands])
-        for name, (row, column) in zip(source.crop_names(), source.corners(height, width), strict=True):
+        for name, (row, column) in source.corners(height, width).items():
             if row < 0 or column < 0 or row + SIDE > height or column + SIDE > width:
                 raise ArchiveError(
                     f"{source.archive}: {source.header}: {height} x {width} px; a crop of {SIDE} x {SIDE} at row {row}, "
                     f"column {column} does not fit."
                 )
             at = (slice(row, row + SIDE), slice(column, column + SIDE))
-            values = cube[at][:, :, kept]
-            content = npy_bytes(values)
-            yield (
-                f"{source.group}/{name}.npy",
-                content,
-                entry(content, values, source.name, NODATA, row=row, column=column),
-            )
-            if mask is not None:
-                content = mask_png_bytes(mask[at])
-                yield f"{MASKS}/{name}.png", content, entry(content, mask[at], source.name, row=row, column=column)
+            made = [(f"{source.group}/{name}.npy", cube[at][:, :, kept])]
+            made += [] if truth is None else [(f"{MASKS}/{name}.png", truth[at])]
+            for file, values in made:
+                content = file_bytes(values)
+                yield file, content, entry(content, values, source.name, NODATA, row=row, column=column)
 
 
 def _unpack(source: Source, folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """The cube, in all bands, and the mask of a scene."""
-    header, data, gt = (folder / f"{source.name}{suffix}" for suffix in (".hdr", ".img", ".mat"))
+    """The cube, in all bands, and the truth of a scene."""
+    header, gt = folder / f"{source.name}.hdr", folder / f"{source.name}.mat"
     with open_zip(source.archive) as zipped:
-        copy_member(zipped, source.header, header)
-        copy_member(zipped, source.data, data)
-        if source.mask is not None:
-            copy_member(zipped, source.mask, gt)
+        for member, target in ((source.header, header), (source.data, header.with_suffix(".img")), (source.truth, gt)):
+            if member is not None:
+                copy_member(zipped, member, target)
     place = f"{source.archive}: {source.header}"
     try:
         cube = read_scene(header, name=source.name).cube
-        mask = None if source.mask is None else read_mask(gt, variable="gt", shape=cube.shape[:2])
+        truth = None if source.truth is None else read_truth(gt, variable="gt", shape=cube.shape[:2])
     except SceneError as error:
         where = f"{source.archive}: {PurePosixPath(source.header).parent}/"  # not the temporary folder's name
         raise ArchiveError(str(error).replace(f"{folder}{os.sep}", where)) from error
@@ -206,6 +187,6 @@ def _unpack(source: Source, folder: Path) -> tuple[np.ndarray, np.ndarray | None
         raise ArchiveError(
             f"{place}: {found} bands, expected {SENSORS[source.sensor].raw}. This is not the published archive."
         )
-    if mask is not None and source.name not in TEST_CROPS and (height, width) != (SIDE, SIDE):
+    if truth is not None and source.name not in TEST_CROPS and (height, width) != (SIDE, SIDE):
         raise ArchiveError(f"{place}: {height} x {width} px; expected {SIDE} x {SIDE}, or a crop to be known for it.")
-    return cube, mask
+    return cube, truth

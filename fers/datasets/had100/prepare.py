@@ -3,15 +3,9 @@
     python -m data.had100 prepare HAD100.zip --out data/HAD100Dataset
     python -m data.had100 prepare HAD100.zip --out data/HAD100Dataset --verify
 
-    HAD100Dataset/train/aviris_ng/<scene>_<1..4>.npy    1,040 patches, 64 x 64 x 276
-    HAD100Dataset/train/aviris/<scene>_<1..4>.npy       1,048 patches, 64 x 64 x 162 (x 200 with --bands raw)
-    HAD100Dataset/test/aviris_ng/<scene>[_<1|2>].npy    100 scenes, 64 x 64 x 276
-    HAD100Dataset/ground_truth/aviris_ng/<same>.png     their masks, green 255 at anomalies
-    HAD100Dataset/manifest.json                         what each file holds (fers.datasets.manifest)
-
 A training patch is named after its scene and its corner: 1 top left, 2 top right, 3 bottom left, 4 bottom right. Six
 test scenes are cropped twice, and their crops named _1 and _2. Values are the archive's own, in its own type. Pixels
-without data stay as they are; the manifest counts them, and whoever uses such a file says what becomes of them.
+without data stay as they are; the manifest counts them (``fers.datasets.manifest``).
 
 An interrupted run goes on: what is there with the right checksum is not made again.
 """
@@ -19,12 +13,12 @@ An interrupted run goes on: what is there with the right checksum is not made ag
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from fers.datasets import had100
 from fers.datasets.archive import ArchiveError, free_bytes
-from fers.datasets.had100 import GROUPS, SENSORS, SIDE
+from fers.datasets.had100 import SENSORS, SIDE
 from fers.datasets.had100.archive import Source, check_archive, count_bands, crops, list_scenes
 from fers.datasets.had100.verify import against_the_published, files_in, in_threads, made_from, verify
 from fers.datasets.manifest import MANIFEST, Progress
@@ -103,9 +97,9 @@ def prepare(
 
 
 def _check_room(out: Path, pending: list[Source]) -> None:
-    """Refuse what certainly does not fit, before the first file is written."""
+    """Refuse what surely does not fit, before the first file is written."""
     sample = {"aviris_ng": 4, "aviris": 2}  # bytes at least; AVIRIS-Classic's scenes are int16 or float32
-    needed = sum(len(s.crop_names()) * SIDE * SIDE * count_bands(s.bands) * sample[s.sensor] for s in pending)
+    needed = sum(len(s.corners()) * SIDE * SIDE * count_bands(s.bands) * sample[s.sensor] for s in pending)
     if needed > free_bytes(out):
         raise ArchiveError(
             f"{out}: at least {needed:,} bytes are still to be written and {free_bytes(out):,} are free on this disk. "
@@ -123,29 +117,8 @@ def _write(source: Source, out: Path) -> dict[str, dict]:
     return entries
 
 
-# ---- command line
-
-
-def _summary(manifest: dict, out: Path) -> Iterator[str]:
-    yield f"{out}: complete, {len(manifest['files']):,} files; sha256 of each in {out / MANIFEST}"
-    for group, facts in GROUPS.items():
-        files = [entry for file, entry in manifest["files"].items() if file.startswith(f"{group}/")]
-        if files:
-            ranges = manifest["bands"][group.split("/")[1]]
-            named = " ".join(f"[{start}:{stop})" for start, stop in ranges)
-            shape = " x ".join(map(str, files[0]["shape"]))
-            yield f"  {group}: {len(files):,} of {facts.files:,} crops, {shape}, bands {named}"
-            if holes := sum(entry["nodata_pixels"] > 0 for entry in files):
-                yield f"    {holes:,} of them hold pixels without data, kept as they are (nodata_pixels in the manifest)"
-    one_class = [f for f, e in manifest["files"].items() if e.get("anomalous_pixels") in (0, SIDE * SIDE)]
-    if one_class:
-        yield f"  {len(one_class)} masks are of one class only and have no AUC: {', '.join(one_class[:_SHOWN])}"
-    if not manifest["published_archive"]:
-        yield "  This is not the published archive."
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m data.had100", description="HAD100.")
     command = parser.add_subparsers(dest="command", required=True).add_parser(
         "prepare",
@@ -176,7 +149,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> None:
         settings = (args.bands, args.sensor, args.workers, args.any_archive)
         if not args.verify:
-            print("\n".join(_summary(prepare(args.archive, args.out, settings[0] or "kept", *settings[1:]), args.out)))
+            made = prepare(args.archive, args.out, args.bands or "kept", *settings[1:])
+            holed = sum(bool(entry.get("nodata_pixels")) for entry in made["files"].values())
+            one_class = [f for f, e in made["files"].items() if e.get("anomalous_pixels") in (0, SIDE * SIDE)]
+            print(f"{args.out}: complete, {len(made['files']):,} files; sha256 of each in {args.out / MANIFEST}")
+            print(f"  {holed:,} of them hold pixels without data, kept as they are (nodata_pixels in the manifest)")
+            if one_class:
+                print(f"  {len(one_class)} truths are of one class and have no AUC: {', '.join(one_class[:_SHOWN])}")
+            if not made["published_archive"]:
+                print("  This is not the published archive.")
             return
         problems, remarks = verify(args.out, args.archive, *settings)
         print("".join(f"{remark}\n" for remark in remarks), end="")

@@ -1,4 +1,4 @@
-"""Is a HAD100Dataset right? Compared with the archive, with its manifest, and with what is published of HAD100."""
+"""The check of a HAD100Dataset: against the archive or its manifest, and against what is published of HAD100."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from fers.datasets.archive import ArchiveError
 from fers.datasets.had100 import GROUPS, MASKS, RAW_200, SENSORS, SIDE
 from fers.datasets.had100.archive import check_archive, chosen_bands, count_bands, crops, list_scenes
 from fers.datasets.manifest import MANIFEST, ManifestError, read_manifest, values_sha256
-from fers.scenes.scene import SceneError, read_mask, read_scene
-from fers.util.files import sha256_of, visible
+from fers.scenes.scene import SceneError, read_scene, read_truth
+from fers.util.files import visible
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,17 +31,15 @@ def verify(
     workers: int | None = None,
     any_archive: bool = False,
 ) -> tuple[list[str], list[str]]:
-    """Compare an existing folder with the archive, else with its manifest, and with what is published of HAD100.
+    """Compare a HAD100Dataset, whoever made it, with the archive, else with its manifest, and with what is published.
 
-    With the archive, test scenes and masks are compared by name. Training patches are compared by their values and may
-    have any name, since another program may name them otherwise.
+    Test scenes and their truths are compared by name. Training patches are compared by their values and may have any
+    name, since another program may name them otherwise.
 
     Args:
-        out: The folder, HAD100Dataset, whoever made it.
-        archive: HAD100.zip.
+        out: The folder.
+        archive, sensor, workers: As for `prepare`.
         bands: ``kept`` or ``raw``; by default what the manifest says, else ``kept``.
-        sensor: ``all``, ``aviris_ng`` or ``aviris``.
-        workers: Files at a time; by default one per core.
         any_archive: As for `prepare`; without an archive, take any number of files and any ground truth.
 
     Returns:
@@ -64,29 +62,23 @@ def verify(
         raw = manifest is not None and manifest["bands"].get("aviris") == [list(pair) for pair in RAW_200]
         bands = "raw" if raw else "kept"
 
-    found: dict[str, dict] = {}
-    for facts in in_threads(lambda file: _describe_file(file, out), present, workers, "files"):
-        found |= facts
+    found = dict(in_threads(lambda file: (file, _describe(out / file)), present, workers, "files"))
     problems = [f"{file}: {facts['error']}" for file, facts in found.items() if "error" in facts]
     readable = {file: facts for file, facts in found.items() if "error" not in facts}
     remarks = []
     expected: dict[str, dict] = {}
+    reference = out / MANIFEST if archive is None else Path(archive)
     published = not any_archive and (manifest is None or manifest.get("published_archive") is True)
     if archive is not None:
-        check_archive(Path(archive), any_archive)
-        sources = [source for source in list_scenes(Path(archive), bands, any_archive) if source.sensor in wanted]
-        for entries in in_threads(
-            lambda source: {file: facts for file, _, facts in crops(source)}, sources, workers, "scenes"
-        ):
-            expected |= entries
-        reference = Path(archive)
+        check_archive(reference, any_archive)
+        sources = [source for source in list_scenes(reference, bands, any_archive) if source.sensor in wanted]
+        for made in in_threads(lambda s: [(file, facts) for file, _, facts in crops(s)], sources, workers, "scenes"):
+            expected |= dict(made)
     elif manifest is not None:
         expected = {file: facts for file, facts in manifest["files"].items() if wanted & {*file.split("/")[1:2]}}
-        reference = out / MANIFEST
         if not manifest.get("published_archive"):
             remarks.append(f"made from {made_from(manifest)}: not the published archive")
     else:
-        expected = {}
         remarks.append(
             "only counts, shapes, bands and masks are checked: there is no manifest; give HAD100.zip as well"
         )
@@ -100,18 +92,16 @@ def verify(
     return list(dict.fromkeys(problems)), remarks
 
 
-def _describe_file(file: str, out: Path) -> dict[str, dict]:
+def _describe(path: Path) -> dict:
     """What `verify` needs to know about one file; an ``error`` where it cannot be read."""
-    facts: dict = {"sha256": sha256_of(out / file)}
     try:
-        is_cube = file.endswith(".npy")
-        values = read_scene(out / file, nodata=had100.NODATA).cube if is_cube else read_mask(out / file)
-        facts |= {"shape": values.shape, "values_sha256": values_sha256(values)}
-        if not is_cube:
-            facts["anomalous_pixels"] = int(values.sum())
+        if path.suffix == ".npy":
+            cube = read_scene(path).cube
+            return {"shape": cube.shape, "values_sha256": values_sha256(cube)}
+        truth = read_truth(path)
     except SceneError as error:
-        facts["error"] = str(error).removeprefix(f"{out / file}: ")
-    return {file: facts}
+        return {"error": str(error).removeprefix(f"{path}: ")}
+    return {"shape": truth.shape, "values_sha256": values_sha256(truth), "anomalous_pixels": int(truth.sum())}
 
 
 def _compare(expected: dict[str, dict], found: dict[str, dict], reference: Path) -> tuple[list[str], list[str]]:
@@ -156,7 +146,7 @@ def _check_structure(found: dict[str, dict], bands: str, sensors: set[str], publ
 
 
 def against_the_published(files: dict[str, dict]) -> list[str]:
-    """How test scenes and masks differ from the published table: names, crops and anomalous pixels."""
+    """Compare test scenes and truths with the published table; returns what differs in names, crops and pixels."""
     published = had100.published_test_scenes()
     masks = {PurePosixPath(file).stem: facts for file, facts in files.items() if file.startswith(f"{MASKS}/")}
     if not masks:
@@ -175,12 +165,13 @@ def against_the_published(files: dict[str, dict]) -> list[str]:
 
 
 def files_in(out: Path) -> set[str]:
-    """Arrays and masks in the dataset's folders, relative to ``out``."""
+    """Find the arrays and truths in the dataset's folders, relative to ``out``."""
     paths = (path for kind in ("train/*/*.npy", "test/*/*.npy", "ground_truth/*/*.png") for path in visible(out, kind))
     return {path.relative_to(out).as_posix() for path in paths}
 
 
 def made_from(facts: dict) -> str:
+    """Describe the archive and the bands that a manifest names."""
     archive = facts.get("archive", {})
     counts = {sensor: sum(stop - start for start, stop in ranges) for sensor, ranges in facts.get("bands", {}).items()}
     chosen = ", ".join(f"{sensor} {count} bands" for sensor, count in counts.items())
@@ -188,7 +179,7 @@ def made_from(facts: dict) -> str:
 
 
 def in_threads(function: Callable[[T], R], items: Sequence[T], workers: int | None, what: str) -> Iterator[R]:
-    """Results of a function over items, as they come, in threads: unpacking, hashing and writing let others run."""
+    """Apply a function to items in threads, and yield the results as they come: unpacking and hashing let others run."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with ThreadPoolExecutor(workers or cores) as pool:
         try:

@@ -9,13 +9,13 @@ import numpy as np
 from scipy import ndimage
 from tqdm import tqdm
 
-from fers.datasets.manifest import Progress, entry
+from fers.datasets.manifest import Progress, entry, file_bytes
 from fers.datasets.synthetic.cover import LAYOUTS, Canvas, random_fields
 from fers.datasets.synthetic.objects import MASK_FRACTION, place_objects
 from fers.datasets.synthetic.sensor import PSF_SIGMA, radiance, reflectance, sense
 from fers.datasets.synthetic.spectra import WAVELENGTHS_NM
 from fers.util.errors import FersError
-from fers.util.files import mask_png_bytes, npy_bytes, visible, write_whole
+from fers.util.files import visible, write_whole
 
 DEFAULT_DIFFICULTY = 0.5
 MIN_SIZE = 32
@@ -32,12 +32,12 @@ class SyntheticScene:
 
     Attributes:
         cube: ``(H, W, 276)`` float32, radiance in uW cm-2 sr-1 nm-1, >= 0, typically below 20.
-        mask: ``(H, W)`` bool, True at anomalies.
+        truth: ``(H, W)`` bool, True at anomalies.
         wavelengths: ``(276,)`` float64, band centres in nm.
     """
 
     cube: np.ndarray
-    mask: np.ndarray
+    truth: np.ndarray
     wavelengths: np.ndarray
 
 
@@ -79,7 +79,7 @@ def make_scene(
             its share of a pixel is multiplied by ``least ** difficulty**2``, ``least`` from 0.016 to 0.37.
 
     Returns:
-        The scene: cube ``(size, size, 276)``, mask ``(size, size)``, wavelengths.
+        The scene: cube ``(size, size, 276)``, truth ``(size, size)``, wavelengths.
 
     Raises:
         FersError: An argument is out of its range.
@@ -94,12 +94,12 @@ def make_scene(
         ndimage.gaussian_filter(layer, PSF_SIGMA, output=layer, mode="nearest")
 
     ground = reflectance(_rng(seed, index, _SPECTRA), canvas)
-    mask = np.zeros((size, size), dtype=bool)
+    truth = np.zeros((size, size), dtype=bool)
     if anomalies:
-        mask, touched, share, reflected = place_objects(_rng(seed, index, _OBJECTS), canvas, difficulty)
+        truth, touched, share, reflected = place_objects(_rng(seed, index, _OBJECTS), canvas, difficulty)
         ground[touched] = ground[touched] * (1 - share) + reflected
     cube = sense(_rng(seed, index, _NOISE), radiance(ground, canvas.shade))
-    return SyntheticScene(cube, mask, WAVELENGTHS_NM.copy())
+    return SyntheticScene(cube, truth, WAVELENGTHS_NM.copy())
 
 
 def write_benchmark(
@@ -180,7 +180,7 @@ def write_benchmark(
 
     def write(files: dict[str, tuple[np.ndarray, dict[str, int]]], scene: str) -> None:
         for file, (values, place) in files.items():
-            content = npy_bytes(values) if file.endswith(".npy") else mask_png_bytes(values)
+            content = file_bytes(values)
             write_whole(out / file, content)
             progress.add({file: entry(content, values, scene, (), **place)})
 
@@ -198,8 +198,8 @@ def write_benchmark(
         for scene in tests:
             if not progress.intact(pair(scene)):
                 made = make_scene(seed, scene, size=size, difficulty=difficulty)
-                cube_file, mask_file = pair(scene)
-                write({cube_file: (made.cube, {}), mask_file: (made.mask, {})}, f"synthetic_t{scene:04d}")
+                cube_file, truth_file = pair(scene)
+                write({cube_file: (made.cube, {}), truth_file: (made.truth, {})}, f"synthetic_t{scene:04d}")
             bar.update()
     progress.finish()
     return out

@@ -14,7 +14,7 @@ MODES = 5  # smooth spectral modes by which one material varies
 
 
 def random_fields(rng: np.random.Generator, count: int, size: int, length: float) -> np.ndarray:
-    """Gaussian random fields of unit variance, ``(count, size, size)``, correlated over about `length` px."""
+    """Draw Gaussian random fields of unit variance, ``(count, size, size)``, correlated over about `length` px."""
     n = 2 * next_fast_len(size // 2 + 2 * int(np.ceil(length)) + 8)  # the transform is periodic, the cut is not
     ky, kx = np.fft.fftfreq(n)[:, None], np.fft.rfftfreq(n)[None, :]
     spectrum = (1 + (2 * np.pi * length) ** 2 * (ky**2 + kx**2)) ** -1.4
@@ -81,19 +81,19 @@ class Canvas:
         self.shade *= 1 + 0.9 * cover * (np.sin(self.sun) * rise_y + np.cos(self.sun) * rise_x)
 
     def axes(self, angle: float, cx: float | None = None, cy: float | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Coordinates in px along and across a direction, from a point or from the centre of the scene."""
+        """Compute coordinates in px along and across a direction, from a point or from the centre of the scene."""
         dx = self.x - (self.size / 2 if cx is None else cx)
         dy = self.y - (self.size / 2 if cy is None else cy)
         return np.cos(angle) * dx + np.sin(angle) * dy, -np.sin(angle) * dx + np.cos(angle) * dy
 
     def road(self, angle: float, at: float, width: float, mix: dict[str, float], bend: float = 0.0) -> None:
-        """A road, straight or bent by `bend` px, `at` px from the centre."""
+        """Draw a road, straight or bent by `bend` px, `at` px from the centre."""
         u, v = self.axes(angle)
         centre = at + bend * np.sin(2 * np.pi * u / (1.3 * self.size) + self.rng.uniform(0, 6))
         self.paint(inside(np.abs(v - centre) - width / 2), mix, spread=0.3, variety=0.4)
 
     def crowns(self, count: int, radius: tuple[float, float], where: np.ndarray) -> np.ndarray:
-        """Cover of scattered discs, placed with the probability `where`."""
+        """Draw a cover of scattered discs, placed with the probability `where`."""
         chosen = self.rng.choice(where.size, size=count, p=where.ravel() / where.sum())
         cover = np.zeros_like(self.x)
         for place, r in zip(chosen, self.rng.uniform(*radius, count), strict=True):
@@ -105,7 +105,7 @@ class Canvas:
 
 
 def inside(distance: np.ndarray) -> np.ndarray:
-    """Share of each pixel inside a shape, from the signed distance to its edge in px."""
+    """Compute the share of each pixel inside a shape, from the signed distance to its edge in px."""
     return np.clip(0.5 - distance, 0, 1)
 
 

@@ -1,7 +1,7 @@
 """Objects: man-made things as many, as large and as long as those in HAD100's masks.
 
 ``had100_objects.csv`` holds area, length and width of each of the 460 objects in HAD100's 100 masks
-(``fers.datasets.synthetic.measure`` wrote it). A synthetic scene takes the objects of one of these scenes, drawn at random: so
+(docs/notebook/synthetic_objects.py wrote it). A synthetic scene takes the objects of one of these scenes, drawn at random: so
 their number, their areas and how the two go together are HAD100's. Where they lie, and their outlines, are drawn here.
 """
 
@@ -30,7 +30,7 @@ _EIGHT = np.ones((3, 3))  # pixels that touch across corners are one object
 
 @cache
 def object_statistics() -> tuple[np.ndarray, ...]:
-    """The objects of HAD100's scenes: for each of the 100 scenes ``(objects, 3)``, area, length and width in px."""
+    """Read the objects of HAD100's scenes: for each of the 100 scenes ``(objects, 3)``, area, length and width in px."""
     with Path(__file__).with_name("had100_objects.csv").open(encoding="utf-8", newline="") as file:
         rows = [[float(row[key]) for key in ("scene", "area", "length", "width")] for row in csv.DictReader(file)]
     table = np.array(rows)

@@ -44,7 +44,7 @@ _WHITE, _SKY, _PATH = _light()
 
 
 def radiance(ground: np.ndarray, shade: np.ndarray) -> np.ndarray:
-    """What reaches the sensor, in uW cm-2 sr-1 nm-1.
+    """Compute the radiance at the sensor, in uW cm-2 sr-1 nm-1.
 
     Args:
         ground: Reflectance, ``(H * W, B)``.
@@ -75,7 +75,7 @@ def reflectance(rng: np.random.Generator, canvas: Canvas) -> np.ndarray:
 
 
 def sense(rng: np.random.Generator, light: np.ndarray) -> np.ndarray:
-    """What the sensor makes of radiance ``(H, W, B)``: noise, stripes, bad bands, counts."""
+    """Turn radiance into what the sensor records, ``(H, W, B)``: noise, stripes, bad bands, counts."""
     _, width, bands = light.shape
     dark = 0.008 + 0.02 * np.exp(-(WAVELENGTHS_NM - 450) / 40)  # weak blue response
     noisy = np.ones(bands)

@@ -12,17 +12,17 @@ WAVELENGTHS_NM = np.concatenate([376.86 + 5.0086 * np.arange(a, b) for a, b in S
 
 
 def bump(centre: float, width: float, nm: np.ndarray = WAVELENGTHS_NM) -> np.ndarray:
-    """A Gaussian of height 1."""
+    """Compute a Gaussian of height 1."""
     return np.exp(-0.5 * ((nm - centre) / width) ** 2)
 
 
 def step(centre: float, width: float, nm: np.ndarray = WAVELENGTHS_NM) -> np.ndarray:
-    """A logistic step from 0 to 1."""
+    """Compute a logistic step from 0 to 1."""
     return 1 / (1 + np.exp(-(nm - centre) / width))
 
 
 def dips(*features: tuple[float, float, float]) -> np.ndarray:
-    """Product of absorption features, each (centre in nm, width in nm, depth 0 to 1)."""
+    """Multiply absorption features, each (centre in nm, width in nm, depth 0 to 1)."""
     curve = np.ones(WAVELENGTHS_NM.size)
     for centre, width, depth in features:
         curve *= 1 - depth * bump(centre, width)
@@ -66,7 +66,7 @@ def _soil(level: float, iron: float, clay: float, carbonate: float, moisture: fl
 
 
 def endmembers() -> dict[str, np.ndarray]:
-    """The background materials.
+    """Make the background materials.
 
     Returns:
         Name -> reflectance ``(276,)`` float64 in [0, 1] over `WAVELENGTHS_NM`.
@@ -100,7 +100,7 @@ _CH = ((1212, 16, 0.09), (1395, 20, 0.12), (1727, 19, 0.34), (2310, 34, 0.45))  
 
 
 def object_materials() -> dict[str, np.ndarray]:
-    """The materials of the anomalies; none of them is in the background.
+    """Make the materials of the anomalies; none of them is in the background.
 
     Returns:
         Name -> reflectance ``(276,)`` float64 in [0, 1] over `WAVELENGTHS_NM`.
@@ -135,7 +135,7 @@ SPECTRA = np.stack(list(endmembers().values()))
 
 
 def spectral_modes(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Smooth random curves over the bands, ``(count, 276)``, of unit root mean square."""
+    """Draw smooth random curves over the bands, ``(count, 276)``, of unit root mean square."""
     modes = np.zeros((count, WAVELENGTHS_NM.size))
     for mode in modes:
         for width in (400, 180, 90, 45, 25):

@@ -1,4 +1,11 @@
-"""Readers of scenes from files, one module a family of formats, all with one contract (`base.Reader`)."""
+"""Readers of scenes from files, one module a family of formats, all with one contract (`base.Reader`).
+
+In reading order: ``base`` (the contract, places on the Earth, no-data, refusals), ``arrays`` (.npy, .npz, .mat), ``envi``,
+``geotiff`` (with EnMAP, DESIS, Hyperion), ``hdf5`` and its ``products``; ``wavelengths`` and ``projection`` serve them.
+
+A new product in HDF5 is one row of ``products.PRODUCTS``, a new format one module and one line in ``_opened``. A reader holds
+no open file, and whatever a library raises on a damaged file becomes a `SceneError` that names it (``base.refusing``).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from fers.scenes.readers import arrays, aviris, emit, envi, geotiff, hdf5, neon, pace, prisma, tanager
+from fers.scenes.readers import arrays, envi, geotiff, hdf5, products
 from fers.scenes.readers.base import Geometry, LatLon, LookupTable, MapGrid, Reader, SceneError, refusing
 
 __all__ = ["Geometry", "LatLon", "LookupTable", "MapGrid", "Reader", "SceneError", "open_scene", "read_array"]
@@ -17,14 +24,6 @@ __all__ = ["Geometry", "LatLon", "LookupTable", "MapGrid", "Reader", "SceneError
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _JP2 = b"\0\0\0\x0cjP  "
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_PRODUCTS = (
-    prisma.open_prisma,
-    tanager.open_tanager,
-    emit.open_emit,
-    pace.open_pace,
-    neon.open_neon,
-    aviris.open_aviris,
-)
 _KNOWN = "MATLAB (.mat), NumPy (.npy, .npz), ENVI with its .hdr, GeoTIFF, or a product in HDF5 or netCDF4"
 
 
@@ -73,11 +72,8 @@ def _opened(path: Path, head: bytes, variable: str | None) -> Reader:
         return geotiff.open_geotiff(path)
     if _is_hdf5(path, head):
         with _hdf5(path, head) as (file, matlab):
-            for product in () if matlab else _PRODUCTS:
-                reader = product(path, file, variable)
-                if reader is not None:
-                    return reader
-            return hdf5.open_other(path, file, variable, matlab)
+            found = None if matlab else products.open_product(path, file, variable)
+            return found or hdf5.open_other(path, file, variable, matlab)
     if head[124:128] in (b"\x00\x01IM", b"\x01\x00MI") or suffix in (".mat", ".npz"):
         return arrays.open_variable(path, variable)
     if suffix == ".npy":
@@ -96,7 +92,7 @@ def _opened(path: Path, head: bytes, variable: str | None) -> Reader:
 def read_array(
     path: Path, variable: str | None = None, ndim: int = 2, shape: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """One array of a .mat, .npz or .npy file, such as a mask.
+    """Read one array of a .mat, .npz or .npy file, such as a truth.
 
     Args:
         path: The file.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import zipfile
 import zlib
@@ -13,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import scipy.io
 
-from fers.scenes.readers.base import Reader, SceneError, check_declared, copied, refusing
+from fers.scenes.readers.base import MappedReader, Reader, SceneError, check_declared, refusing
 from fers.scenes.readers.wavelengths import SPELLINGS, to_nm
 
 _PEEK = 1 << 12  # bytes of a MATLAB variable that surely hold its name and dimensions
@@ -24,13 +25,7 @@ _MX_NUMERIC = range(6, 16)  # double, single, and eight kinds of integers
 
 @dataclass(frozen=True)
 class Variable:
-    """An array that a file declares.
-
-    Attributes:
-        shape: Its axes.
-        dtype: Type of the samples as stored.
-        stored: Bytes that the file holds for it, compressed or not.
-    """
+    """Array that a file declares: its axes, type, and bytes that the file holds for it, compressed or not."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -39,16 +34,13 @@ class Variable:
     @property
     def nbytes(self) -> int:
         """Bytes of the whole array."""
-        size = self.dtype.itemsize
-        for side in self.shape:
-            size *= side
-        return size
+        return self.dtype.itemsize * math.prod(self.shape)
 
 
 def pick(
     path: Path, found: dict[str, Variable], variable: str | None, ndim: int, shape: tuple[int, int] | None = None
 ) -> str:
-    """The variable that was named, else the only one with ``ndim`` axes (for a mask, longer than 1 and of ``shape``).
+    """Pick the variable that was named, else the only one with ``ndim`` axes (for a truth, longer than 1, of ``shape``).
 
     Raises:
         SceneError: There is none, or more than one.
@@ -71,21 +63,6 @@ def pick(
 
 
 # ----- .npy
-
-
-@dataclass(kw_only=True)
-class NpyReader(Reader):
-    """An array in a .npy file, memory-mapped."""
-
-    order: str = "C"
-    start: int = 0
-
-    def memory_map(self) -> np.ndarray:
-        with refusing(self.path, ".npy file"):
-            return np.memmap(self.path, self.stored, "r", self.start, self.shape, self.order)  # type: ignore[call-overload]
-
-    def _read(self, start: int, stop: int, index: np.ndarray) -> np.ndarray:
-        return copied(self.memory_map(), start, stop, index)
 
 
 def _npy_header(file: BinaryIO) -> tuple[tuple[int, ...], str, np.dtype]:
@@ -111,13 +88,14 @@ def _npy(path: Path) -> tuple[tuple[int, ...], str, np.dtype, int]:
 
 
 def open_npy(path: Path) -> Reader:
-    """The cube in a .npy file, ``(H, W, B)``."""
+    """Open the cube in a .npy file, ``(H, W, B)``."""
     shape, order, dtype, start = _npy(path)
-    return NpyReader(path=path, shape=shape, stored=dtype, order=order, start=start)  # type: ignore[arg-type]
+    axes = "yxb" if order == "C" else "bxy"
+    return MappedReader(path=path, data=path, shape=shape, stored=dtype, start=start, axes=axes)  # type: ignore[arg-type]
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """The array in a .npy file, memory-mapped."""
+    """Map the array in a .npy file, read-only."""
     shape, order, dtype, start = _npy(path)
     if not Variable(shape, dtype, 0).nbytes:
         raise SceneError(f"{path}: the array {shape} is empty.")
@@ -130,7 +108,7 @@ def read_npy(path: Path) -> np.ndarray:
 
 @dataclass(kw_only=True)
 class VariableReader(Reader):
-    """A variable of a .npz or of a .mat file before version 7.3. It is loaded whole, once a process."""
+    """Variable of a .npz or of a .mat file before version 7.3. It is loaded whole, once a process."""
 
     variable: str
     declared: Variable
@@ -144,12 +122,9 @@ class VariableReader(Reader):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_array": None}
 
-    def _read(self, start: int, stop: int, index: np.ndarray) -> np.ndarray:
-        return copied(self.memory_map(), start, stop, index)
-
 
 def open_variable(path: Path, variable: str | None) -> Reader:
-    """The cube in a .npz or .mat file: the variable that is named, else the only one with three axes.
+    """Open the cube in a .npz or .mat file: the variable that is named, else the only one with three axes.
 
     An array named "wavelengths" with one value a band gives the band centres.
     """
@@ -170,7 +145,7 @@ def open_variable(path: Path, variable: str | None) -> Reader:
 
 
 def variables(path: Path) -> dict[str, Variable]:
-    """The numeric arrays that a .npz or .mat file declares; none of them is read.
+    """List the numeric arrays that a .npz or .mat file declares; none of them is read.
 
     Raises:
         SceneError: The file is damaged.
@@ -188,12 +163,7 @@ def variables(path: Path) -> dict[str, Variable]:
 
 
 def load_variable(path: Path, name: str, declared: Variable) -> np.ndarray:
-    """One array of a .npz or .mat file.
-
-    Args:
-        path: The file.
-        name: The variable.
-        declared: What ``variables`` says of it.
+    """Load one array of a .npz or .mat file, which ``variables`` has declared.
 
     Raises:
         SceneError: The file is damaged, or declares far more than it holds.

@@ -7,7 +7,6 @@ by several threads at once. Samples are read when they are asked for.
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,12 +23,12 @@ _MOST_COMPRESSED = 100  # times a file's own size that a scene may take; real sc
 
 
 class SceneError(FersError):
-    """A scene or mask that cannot be used. The message names the file, what was found and what to do."""
+    """Scene or truth that cannot be used. The message names the file, what was found and what to do."""
 
 
 @dataclass(frozen=True)
 class MapGrid:
-    """A scene whose pixels lie on a regular, possibly rotated, map grid.
+    """Place of a scene whose pixels lie on a regular, possibly rotated, map grid.
 
     Attributes:
         transform: From (column, row) to map x, y; (0, 0) is the outer corner of the first pixel.
@@ -40,13 +39,13 @@ class MapGrid:
     crs: str | None
 
     def xy(self, row: float, column: float) -> tuple[float, float]:
-        """Map coordinates of the centre of pixel (row, column)."""
+        """Compute the map coordinates of the centre of pixel (row, column)."""
         return self.transform @ (column + 0.5, row + 0.5)
 
 
 @dataclass(frozen=True, eq=False)
 class LookupTable:
-    """A scene on the sensor's own grid, with a table that says which of its pixels fills each cell of a map grid (GLT).
+    """Place of a scene on the sensor's own grid: a table that says which of its pixels fills each cell of a map grid (GLT).
 
     Attributes:
         transform: From (column, row) of the map grid to map x, y.
@@ -62,7 +61,7 @@ class LookupTable:
 
     @classmethod
     def from_glt(cls, transform: Affine, crs: str | None, glt_x: np.ndarray, glt_y: np.ndarray) -> LookupTable:
-        """From the tables as they are stored: counted from 1, 0 for nothing, negative for "filled from a neighbour"."""
+        """Convert the tables as they are stored: counted from 1, 0 for nothing, negative for "filled from a neighbour"."""
         void = (glt_x == 0) | (glt_y == 0)
         rows, columns = np.abs(glt_y.astype(np.int64)) - 1, np.abs(glt_x.astype(np.int64)) - 1
         rows[void] = columns[void] = -1
@@ -86,7 +85,7 @@ class LookupTable:
 
 @dataclass(frozen=True, eq=False)
 class LatLon:
-    """A scene on the sensor's own grid, with the place of every pixel.
+    """Place of a scene on the sensor's own grid: that of every pixel.
 
     Attributes:
         latitude: ``(H, W)`` degrees north.
@@ -97,7 +96,7 @@ class LatLon:
     longitude: np.ndarray
 
     def xy(self, row: int, column: int) -> tuple[float, float]:
-        """Longitude and latitude of the centre of pixel (row, column)."""
+        """Look up longitude and latitude of the centre of pixel (row, column)."""
         return float(self.longitude[row, column]), float(self.latitude[row, column])
 
 
@@ -105,45 +104,55 @@ Geometry = MapGrid | LookupTable | LatLon
 
 
 @dataclass(kw_only=True)
-class Reader(ABC):
-    """One scene in a file, read piece by piece.
+class Facts:
+    """Facts that a file tells about its scene.
 
     Attributes:
-        path: The file that a message names (for ENVI, the header).
-        shape: ``(H, W, B)``.
-        stored: Type of the samples in the file.
         wavelengths: ``(B,)`` band centres in nm, or None.
         fwhm: ``(B,)`` widths at half the maximum in nm, or None.
         good: ``(B,)`` bool, False for bands that the provider marks as unusable; None where nobody says.
         good_source: Who says so, such as "bbl of the header"; empty where nobody does.
-        declared_nodata: Values of stored samples that mark missing data.
-        missing_if: "any" if one marked sample makes a pixel missing, "all" if each sample that is read must be marked
-            (a single 0 can be a measurement).
-        scale: ``(B,)`` factors from stored to physical values, or None.
-        offset: ``(B,)`` what is added after that, or None.
-        native_chunks: Rows, columns and bands that the file stores together: read multiples of these rows.
         sensor: Sensor and product level, such as "EMIT L2A"; empty where unknown.
         variable: Name of the variable inside the file.
         map_info: The ENVI ``map info`` entry, verbatim.
         notes: What a reader of the results should know, such as bands that are left out.
     """
 
-    path: Path
-    shape: tuple[int, int, int]
-    stored: np.dtype
     wavelengths: np.ndarray | None = None
     fwhm: np.ndarray | None = None
     good: np.ndarray | None = None
     good_source: str = ""
+    sensor: str = ""
+    variable: str | None = None
+    map_info: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(kw_only=True)
+class Reader(Facts):
+    """One scene in a file, read piece by piece.
+
+    Attributes:
+        path: The file that a message names (for ENVI, the header).
+        shape: ``(H, W, B)``.
+        stored: Type of the samples in the file.
+        declared_nodata: Values of stored samples that mark missing data.
+        missing_if: "any" if one marked sample makes a pixel missing, "all" if each sample that is read must be marked
+            (a single 0 can be a measurement).
+        scale: ``(B,)`` factors from stored to physical values, or None.
+        offset: ``(B,)`` what is added after that, or None.
+        native_chunks: Rows, columns and bands that the file stores together: read multiples of these rows.
+        grid: The map grid, where the file describes one.
+    """
+
+    path: Path
+    shape: tuple[int, int, int]
+    stored: np.dtype
     declared_nodata: tuple[float, ...] = (UNDECLARED_NODATA,)
     missing_if: str = "any"
     scale: np.ndarray | None = None
     offset: np.ndarray | None = None
     native_chunks: tuple[int, int, int] = (1, 1, 1)
-    sensor: str = ""
-    variable: str | None = None
-    map_info: tuple[str, ...] | None = None
-    notes: tuple[str, ...] = ()
     grid: MapGrid | None = None
 
     def __post_init__(self) -> None:
@@ -165,7 +174,7 @@ class Reader(ABC):
 
     @property
     def converted(self) -> bool:
-        """Whether ``read`` gives physical values, with NaN for missing samples, instead of stored ones."""
+        """True if ``read`` gives physical values, with NaN for missing samples, instead of stored ones."""
         return self.scale is not None or self.offset is not None or self.missing_if == "all"
 
     @property
@@ -180,16 +189,19 @@ class Reader(ABC):
 
     @property
     def geometry(self) -> Geometry | None:
-        """Where the pixels lie on the Earth; None where the file does not say. Tables are read at each call."""
+        """Place of the pixels on the Earth; None where the file does not say. Tables are read at each call."""
         return self.grid
 
     def memory_map(self) -> np.ndarray | None:
-        """``(H, W, B)`` stored values as a read-only memory map; None where the format has none."""
+        """Map the stored values ``(H, W, B)``, read-only; None where the format cannot be mapped."""
         return None
 
     def load(self) -> np.ndarray:
-        """The whole cube: a memory map of the stored values if these differ from physical ones by one common factor at most,
-        else ``read()`` into memory.
+        """Load the whole cube.
+
+        Returns:
+            ``(H, W, B)``: a memory map of the stored values if these differ from physical ones by one common factor at
+            most, else what ``read()`` gives.
 
         Raises:
             SceneError: It declares far more than its file holds, or is larger than the free memory.
@@ -233,19 +245,22 @@ class Reader(ABC):
         return self._physical(block, index) if self.converted else block
 
     def valid(self, rows: slice = slice(None), bands: slice | Sequence[int] | np.ndarray | None = None) -> np.ndarray:
-        """Where there is data: ``(rows, W)`` bool, True where every one of the bands has a finite, unmarked value."""
+        """Find the pixels with data: ``(rows, W)`` bool, True where each of the bands has a finite, unmarked value."""
         return self.read_valid(rows, bands)[1]
 
     def read_valid(
         self, rows: slice = slice(None), bands: slice | Sequence[int] | np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """``read`` and ``valid`` from one reading of the file."""
+        """Return what ``read`` and ``valid`` do, from one reading of the file."""
         block = self.read(rows, bands)
         return block, ~missing_pixels(block, self.nodata)
 
-    @abstractmethod
     def _read(self, start: int, stop: int, index: np.ndarray) -> np.ndarray:
         """Stored values of rows ``start`` to ``stop - 1`` and of the bands in ``index``: ``(rows, W, bands)``."""
+        mapped = self.memory_map()
+        if mapped is None:
+            raise NotImplementedError("a reader has a memory map or reads its rows itself")
+        return copied(mapped, start, stop, index)
 
     def _physical(self, block: np.ndarray, index: np.ndarray) -> np.ndarray:
         marked = np.zeros(block.shape, bool)
@@ -262,8 +277,33 @@ class Reader(ABC):
         return out
 
 
+@dataclass(kw_only=True)
+class MappedReader(Reader):
+    """Scene whose samples lie one after the other in a file.
+
+    Attributes:
+        data: The file with the samples.
+        start: Byte at which they begin.
+        axes: Order of their axes, the last one varying fastest: y rows, x columns, b bands.
+    """
+
+    data: Path
+    start: int
+    axes: str
+
+    def memory_map(self) -> np.ndarray:
+        return memory_map(self.data, self.stored, self.start, self.shape, self.axes)
+
+
+def memory_map(path: Path, stored: np.dtype, start: int, shape: tuple[int, int, int], axes: str) -> np.ndarray:
+    """Map the samples of a file as ``(H, W, B)``, read-only; for the arguments see `MappedReader`."""
+    sides = tuple(shape["yxb".index(axis)] for axis in axes)
+    with refusing(path, "file of samples"):
+        return np.memmap(path, stored, "r", start, sides).transpose([axes.index(axis) for axis in "yxb"])
+
+
 def missing_pixels(block: np.ndarray, nodata: tuple[float, ...]) -> np.ndarray:
-    """Where a block lacks data.
+    """Find the pixels of a block that lack data.
 
     Args:
         block: ``(rows, W, B)``.
@@ -279,7 +319,7 @@ def missing_pixels(block: np.ndarray, nodata: tuple[float, ...]) -> np.ndarray:
 
 
 def in_precision_of(block: np.ndarray, value: float) -> np.ndarray | float:
-    """The value as the block would store it: 1e-34 in a header is not 1e-34 in float32 data."""
+    """Round a value as the block would store it: 1e-34 in a header is not 1e-34 in float32 data."""
     if block.dtype.kind != "f":
         return value
     with np.errstate(over="ignore"):
@@ -345,7 +385,7 @@ def check_declared(path: Path, size: int, stored: int) -> None:
 
 
 def free_memory() -> int:
-    """Bytes of memory that can be used without swapping."""
+    """Ask for the bytes of memory that can be used without swapping."""
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
@@ -358,7 +398,7 @@ def free_memory() -> int:
 
 
 def windowed(index: np.ndarray) -> tuple[slice, np.ndarray | slice]:
-    """The contiguous range that covers these bands, and what to take of it afterwards."""
+    """Find the contiguous range that covers some bands, and what to take of it afterwards."""
     low, high = int(index.min()), int(index.max()) + 1
     if len(index) == high - low and (np.diff(index) == 1).all():
         return slice(low, high), slice(None)
@@ -366,6 +406,6 @@ def windowed(index: np.ndarray) -> tuple[slice, np.ndarray | slice]:
 
 
 def copied(cube: np.ndarray, start: int, stop: int, index: np.ndarray) -> np.ndarray:
-    """Rows and bands of a memory map ``(H, W, B)`` in memory; the file's pages are let go."""
+    """Copy rows and bands of a memory map ``(H, W, B)`` into memory; the file's pages are let go."""
     window, chosen = windowed(index)
     return np.array(cube[start:stop, :, window][:, :, chosen])

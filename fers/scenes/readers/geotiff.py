@@ -19,7 +19,7 @@ import numpy as np
 
 from fers.scenes.readers.base import MapGrid, Reader, SceneError, refusing
 from fers.scenes.readers.projection import crs_wkt
-from fers.scenes.readers.wavelengths import from_names, to_nm
+from fers.scenes.readers.wavelengths import from_names, rising, to_nm
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -34,7 +34,7 @@ _HYPERION_CALIBRATED = [(8, 57), (77, 224)]  # first and last band, counted from
 
 @dataclass(kw_only=True)
 class RasterReader(Reader):
-    """A scene in one raster, or in one raster a band.
+    """Scene in one raster, or in one raster a band.
 
     Attributes:
         files: GDAL names of the rasters.
@@ -63,7 +63,7 @@ class RasterReader(Reader):
 
 @contextmanager
 def opened(name: str) -> Iterator[DatasetReader]:
-    """A raster, open for reading by one driver: others of GDAL's follow names into other files."""
+    """Open a raster for reading by one driver: others of GDAL's follow names into other files."""
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
 
@@ -74,7 +74,7 @@ def opened(name: str) -> Iterator[DatasetReader]:
 
 
 def open_geotiff(path: Path) -> Reader:
-    """The scene of a GeoTIFF or JPEG 2000 file, with what the product's XML says if it is EnMAP's or DESIS's.
+    """Open the scene of a GeoTIFF or JPEG 2000 file, with what the product's XML says if it is EnMAP's or DESIS's.
 
     Raises:
         SceneError: It cannot be used.
@@ -93,7 +93,7 @@ def open_geotiff(path: Path) -> Reader:
 
 
 def open_zip(path: Path) -> Reader | None:
-    """The scene of an EnMAP or DESIS archive as it is downloaded; None if the archive is another."""
+    """Open the scene of an EnMAP or DESIS archive as it is downloaded; None if the archive is another."""
     with refusing(path, "ZIP archive"), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         xml = next((name for name in names if name.upper().endswith("METADATA.XML")), None)
@@ -197,10 +197,9 @@ def _enmap(path: Path, root: ElementTree.Element, table: ElementTree.Element, ar
     centres, widths = _column(rows, "wavelengthCenterOfBand"), _column(rows, "FWHMOfBand")
     gains, offsets = _column(rows, "GainOfBand"), _column(rows, "OffsetOfBand")
     vnir, swir = (np.isin(numbers, list(arms[arm])) for arm in ("vnir", "swir"))
-    keep = ~(vnir & (centres >= centres[swir].min())) if swir.any() else np.ones(len(centres), bool)
-    if not keep.all():
-        notes.append(f"{int((~keep).sum())} VNIR bands that overlap with SWIR are left out")
-    order = np.flatnonzero(keep)[np.argsort(centres[keep], kind="stable")]
+    order = rising(centres, vnir, swir)
+    if lost := len(centres) - len(order):
+        notes.append(f"{lost} VNIR bands that overlap with SWIR are left out")
     statistics = next(root.iter("bandStatistics"), None)
     filled = np.ones(len(centres), bool)
     for row in [] if statistics is None else statistics.findall("bandID"):
@@ -252,7 +251,7 @@ def _desis(path: Path, table: ElementTree.Element, arguments: dict) -> dict[str,
 
 
 def open_hyperion(path: Path) -> Reader:
-    """Hyperion L1T or L1Gst from one of its band files, or from their folder.
+    """Open Hyperion L1T or L1Gst from one of its band files, or from their folder.
 
     Wavelengths are the sensor's nominal ones, 10.175 nm (VNIR) and 10.089 nm (SWIR) apart, right to about 0.2 nm.
     Bands 8-57 and 77-224 are calibrated. Radiance in W m-2 sr-1 um-1 is the stored number / 40 (VNIR) or / 80 (SWIR).

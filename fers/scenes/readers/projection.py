@@ -18,7 +18,7 @@ _DATUMS = {
 
 
 def crs_wkt(text: str | None) -> str | None:
-    """A coordinate reference system as WKT, from WKT (ESRI's too) or "EPSG:32633"; None if it is not understood.
+    """Convert a coordinate reference system to WKT, from WKT (ESRI's too) or "EPSG:32633"; None if it is not understood.
 
     Example:
         >>> "UTM zone 33N" in crs_wkt("EPSG:32633")
@@ -37,7 +37,7 @@ def crs_wkt(text: str | None) -> str | None:
 
 
 def map_grid(map_info: Sequence[str], crs: str | None = None) -> tuple[MapGrid | None, str]:
-    """The grid that an ENVI ``map info`` entry describes.
+    """Compute the grid that an ENVI ``map info`` entry describes.
 
     Args:
         map_info: Its parts: projection, reference column and row counted from 1 (1, 1 is the outer corner of the first

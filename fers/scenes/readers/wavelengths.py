@@ -30,7 +30,7 @@ _NAMED = re.compile(r"(\d+(?:\.\d+)?)\s*(nanometers?|nm|micrometers?|um|µm|μm)
 def to_nm(
     centres: np.ndarray, unit: str, fwhm: np.ndarray | None = None
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Band centres and widths in nm.
+    """Convert band centres and widths to nm.
 
     Args:
         centres: ``(B,)`` in the file's unit.
@@ -56,8 +56,30 @@ def to_nm(
     return centres * factor, None if fwhm is None else fwhm * factor
 
 
+def rising(centres: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Order the bands of several detectors by wavelength, and keep the second where the first reaches into it.
+
+    Args:
+        centres: ``(B,)`` of all bands, in any order.
+        first: ``(B,)`` bool, the bands of the first detector.
+        second: ``(B,)`` bool, those of the second.
+
+    Returns:
+        Numbers of the bands that are kept, by rising wavelength.
+
+    Example:
+        >>> part = np.array([True, True, False, False])
+        >>> rising(np.array([500.0, 960.0, 1400.0, 950.0]), part, ~part).tolist()
+        [0, 3, 2]
+    """
+    kept = np.flatnonzero(
+        ~(first & (centres >= centres[second].min())) if second.any() else np.ones(len(centres), bool)
+    )
+    return kept[np.argsort(centres[kept], kind="stable")]
+
+
 def from_names(names: Sequence[str | None]) -> np.ndarray | None:
-    """Band centres in nm from names such as "376.44 Nanometers" or "band 12 (550.5 nm)"; None unless every band has one.
+    """Read band centres in nm from names such as "376.44 Nanometers" or "band 12 (550.5 nm)"; None unless every band has one.
 
     Example:
         >>> from_names(["376.44 Nanometers", "band 2 (0.5 um)"]).tolist()
