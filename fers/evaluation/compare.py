@@ -35,7 +35,7 @@ from fers.detectors.table import DETECTORS, find_detector, known_name
 from fers.evaluation.metrics import SCENE_MEASURES, scene_measures
 from fers.fast.process import prepare
 from fers.scenes.normalise import NoData
-from fers.scenes.scene import LabelledScene, Scene, SceneError, read_mask, read_scene
+from fers.scenes.scene import LabelledScene, Scene, SceneError, read_scene, read_truth
 from fers.scoring.config import DetectConfig, Method
 from fers.scoring.settings import FEATURES
 from fers.util.commandline import Parser, positive, run
@@ -285,7 +285,7 @@ def _ordered(detectors: str | Sequence[str]) -> list[str]:
 
 def _load_pair(path: Path) -> tuple[Scene, np.ndarray]:
     scene = read_scene(path)
-    return scene, read_mask(path, shape=scene.cube.shape[:2])
+    return scene, read_truth(path, shape=scene.cube.shape[:2])
 
 
 def _line(width: tuple[int, int], detector: str, scene: str, row: dict[str, Any]) -> str:
