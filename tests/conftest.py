@@ -111,6 +111,36 @@ def checkpoints(tmp_path) -> Path:
     return write_checkpoints(tmp_path / "checkpoints")
 
 
+@pytest.fixture
+def one_thread():
+    """Compute on one thread: the networks of some tests are so small that a second one costs more than it gives."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def background(tmp_path) -> Path:
+    """Twelve patches of six scenes in HAD100's layout."""
+    folder = tmp_path / "data" / "train" / "aviris_ng"
+    folder.mkdir(parents=True)
+    rng = np.random.RandomState(0)
+    for scene in range(6):
+        for crop in (1, 2):
+            np.save(folder / f"scene{scene}_{crop}.npy", rng.uniform(size=(16, 16, 10)).astype(np.float32))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def teacher(tmp_path) -> Path:
+    """A checkpoint folder with an untrained Spe-FEN for eight bands."""
+    sha256 = state_hash(backbone_state(SpeFEN.ARCHITECTURE, SpeFEN.FROZEN, "random"))
+    info = CheckpointInfo("spe_fen", 8, "aviris_ng", "paper", "random:0", sha256)
+    save_checkpoint(SpeFEN(8, "random"), tmp_path / "weights" / "spe_fen.safetensors", info)
+    return tmp_path / "weights"
+
+
 def run_had100(dataset: Path, save_dir: Path, *arguments: str) -> int:
     """test.py on ten bands of a small dataset; its exit code."""
     fixed = ["--data_path", str(dataset), "--save_dir", str(save_dir), "--input_channel", "10"]

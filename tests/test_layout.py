@@ -26,6 +26,7 @@ LAYERS = [
     {"baselines"},
     {"experiments"},
     {"benchmarks"},
+    {"campaign"},
     {"train", "test", "detect", "reproduce"},
 ]
 ROOMS = set().union(*LAYERS)

@@ -16,15 +16,7 @@ from train_FERS.network import FRN
 from train_FERS.stage import Stage2
 
 BANDS = 8
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The networks here are so small that a second thread costs more than it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def count(network: nn.Module) -> int:

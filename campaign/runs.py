@@ -17,13 +17,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from conftest import write_had100
 from safetensors.torch import load_file
 
 import train_FERD.train
 import train_FERS.train
 from campaign import inputs
 from campaign.child import NOBODY, Case, Ended, Limits, leftovers, problem_of, run
+from tests.conftest import write_had100
 
 INTERRUPTED = 130
 TRAINING = Limits(seconds=60, memory=8 << 30)  # Stage 1 has a hundred million weights and their moments
@@ -51,11 +51,8 @@ class Command:
 
 
 def _train(stage: int, folder: Path, *more: str) -> int:
-    fixed = {
-        "--data_path": folder / "data",
-        "--checkpoint_dir": folder / "out" / "weights",
-        "--save_dir": folder / "out",
-    }
+    fixed: dict[str, object] = {"--data_path": folder / "data", "--save_dir": folder / "out"}
+    fixed |= {"--checkpoint_dir": folder / "out" / "weights"}
     fixed |= {"--input_channel": 10, "--backbone": "random", "--batch_size": 4, "--epochs": 2, "--train_ratio": 0.8}
     given = [str(part) for pair in fixed.items() for part in pair] + ["--device", "cpu", *more]
     return (train_FERD, train_FERS)[stage - 1].train.main(given)
@@ -92,9 +89,9 @@ def commands() -> list[Command]:
         Command("test.py", lambda f: write_had100(f / "data", scenes, shape=(40, 40, 12)), inputs.test_had100, _scored, inputs.test_had100),
         Command("stage 1", lambda f: inputs.patches(f / "data", scenes=6), lambda f: _train(1, f), _trained, lambda f: _train(1, f, "--resume"), 1),
         Command("stage 2", _teacher, lambda f: _train(2, f), _trained, lambda f: _train(2, f, "--resume"), 2),
-        Command("fers.datasets.synthetic", lambda f: None, lambda f: inputs.make_synthetic(f, 9, 4), lambda f: inputs.tree(f / "out"), lambda f: inputs.make_synthetic(f, 9, 4)),
+        Command("fers data synthetic", lambda f: None, lambda f: inputs.make_synthetic(f, 9, 4), lambda f: inputs.tree(f / "out"), lambda f: inputs.make_synthetic(f, 9, 4)),
         Command("detect.py", lambda f: inputs.own_scene(f, side=120), inputs.detect, inputs.detected, inputs.detect),
-        Command("fers.datasets.had100 prepare", inputs.archive, inputs.prepare, lambda f: inputs.tree(f / "out"), inputs.prepare),
+        Command("fers data had100 prepare", inputs.archive, inputs.prepare, lambda f: inputs.tree(f / "out"), inputs.prepare),
     ]  # fmt: skip
 
 

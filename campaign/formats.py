@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import h5py
 import numpy as np
-import scene_files
 import scipy.io
 from PIL import Image
 
 from fers.scenes import read_mask, read_scene
 from fers.scenes.readers import open_scene
+from tests import scene_files
 
 
 def read_whole(path: Path) -> None:
@@ -22,6 +23,10 @@ def read_whole(path: Path) -> None:
     _ = reader.geometry
     scene = read_scene(path)
     np.asarray(scene.cube[:2]).sum()
+
+
+def _product(write: Callable[[Path], scene_files.Written], folder: Path) -> Path:
+    return write(folder).path
 
 
 def _mat5(folder: Path, compressed: bool) -> Path:
@@ -58,7 +63,7 @@ def _png(folder: Path) -> Path:
 
 
 FORMATS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
-    **{name: (lambda folder, write=write: write(folder).path, read_whole) for name, write in scene_files.PRODUCTS.items()},
+    **{name: (partial(_product, write), read_whole) for name, write in scene_files.PRODUCTS.items()},
     "mat-5": (lambda folder: _mat5(folder, False), read_whole),
     "mat-5-compressed": (lambda folder: _mat5(folder, True), read_whole),
     "mat-7.3": (_mat73, read_whole),

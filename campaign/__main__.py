@@ -1,6 +1,6 @@
 """Damages inputs, kills commands, breaks what lies around them, and counts how that ends.
 
-    PYTHONPATH=.:tests python -m campaign --seed 1 --cases 3000 --kills 100
+    python -m campaign --seed 1 --cases 3000 --kills 100
 
 Every case runs in a process of its own with limits of memory and time. The table says for each class how many cases were
 tried, how many ended as they must (success with a sound result, or exit code 2 and a message that names a file), and how
@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process that has threads cannot be forked
@@ -92,7 +93,7 @@ def damaged(kind: inputs.Kind, place: Path, seed: int, first: int, cases: int, t
             victim.write_bytes(new)
             os.utime(victim, ns=(times.st_atime_ns, times.st_mtime_ns))  # damage has no date
         before = inputs.tree(folder)
-        ended = run(lambda rng=rng: _judged(kind, folder, rng))
+        ended = run(partial(_judged, kind, folder, rng))
         problem = problem_of(ended, folder)
         if not problem and (left := leftovers(folder)):
             problem = f"left over: {left}"

@@ -12,14 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import fake_had100
 import h5py
 import numpy as np
 import scipy.io
 import torch
-from conftest import run_had100, write_had100
 from safetensors.torch import load_file
-from test_training import run_line
 
 import fers.datasets.had100.prepare
 import fers.datasets.synthetic.__main__ as synthetic
@@ -33,6 +30,9 @@ from fers.evaluation import cli
 from fers.networks import CheckpointInfo, SpeFEN, load_checkpoint, save_checkpoint
 from fers.networks.backbones import backbone_state, state_hash
 from fers.util.commandline import run
+from tests import fake_had100
+from tests.conftest import run_had100, write_had100
+from tests.small_training import run_line
 
 EXPECTED = "expected.json"  # what an undisturbed run found
 
@@ -173,15 +173,15 @@ def _odd_options(folder: Path, rng: random.Random) -> int:
     write_had100(folder / "data")
     commands = {
         "test.py": (cli.parser("HAD100", ""), lambda given: test_had100(folder, "--no_maps", *given)),
-        "data.synthetic": (None, lambda given: synthetic.main([str(folder / "out"), "--test", "1", "--train", "0", *given])),
-        "fers.datasets.had100": (None, lambda given: fers.datasets.had100.prepare.main(["prepare", str(folder / "no.zip"), "--out", str(folder / "out"), *given])),
+        "fers data synthetic": (None, lambda given: synthetic.main([str(folder / "out"), "--test", "1", "--train", "0", *given])),
+        "fers data had100 prepare": (None, lambda given: fers.datasets.had100.prepare.main(["prepare", str(folder / "no.zip"), "--out", str(folder / "out"), *given])),
     }  # fmt: skip
     options = {
         "test.py": [o for o in cli.parser("HAD100", "")._option_string_actions if o not in ("-h", "--help", "--data_path", "--save_dir")],
-        "fers.datasets.synthetic": ["--seed", "--test", "--size", "--difficulty", "--sensor"],
-        "fers.datasets.had100": ["--bands", "--sensor", "--workers"],
+        "fers data synthetic": ["--seed", "--test", "--size", "--difficulty", "--sensor"],
+        "fers data had100 prepare": ["--bands", "--sensor", "--workers"],
     }  # fmt: skip
-    name = rng.choice(("test.py", "test.py", "fers.datasets.synthetic", "fers.datasets.had100"))
+    name = rng.choice(("test.py", *options))  # test.py has the most options
     given: list[str] = []
     for _ in range(rng.randint(1, 2)):
         given += [f"{rng.choice(options[name])}={rng.choice(ODD_VALUES)}"]
@@ -237,7 +237,7 @@ def _same_detections(folder: Path) -> str:
 
 def _line(folder: Path, _: random.Random | None = None, epochs: int = 4) -> int:
     """Go on with a small run by the one training loop; its weights are left as a digest."""
-    fers.training.loop.save_checkpoint = lambda *_: None
+    fers.training.loop.save_checkpoint = lambda *_: folder  # a line has no branch to write
 
     def work() -> None:
         stage = run_line(folder / "out", epochs, resume=True)
@@ -314,12 +314,12 @@ def _sound_weights(folder: Path) -> str:
 
 
 def make_synthetic(folder: Path, train: int = 3, test: int = 2) -> int:
-    """fers.datasets.synthetic, small."""
+    """Make a small synthetic dataset in ``out``; return the exit code."""
     return synthetic.main([str(folder / "out"), "--train", str(train), "--test", str(test), "--size", "32"])
 
 
 def prepare(folder: Path) -> int:
-    """fers.datasets.had100 prepare, of a small archive."""
+    """Prepare the small archive of a folder; return the exit code."""
     given = ["prepare", str(folder / "HAD100.zip"), "--out", str(folder / "out"), "--any_archive", "--workers", "1"]
     return fers.datasets.had100.prepare.main(given)
 
@@ -328,6 +328,11 @@ def archive(folder: Path) -> None:
     """A small archive in HAD100.zip's structure."""
     folder.mkdir(parents=True, exist_ok=True)
     fake_had100.write(folder / "HAD100.zip", fake_had100.scenes(1, 1, 1, 64))
+
+
+def _prepared(folder: Path) -> None:
+    archive(folder)
+    _made(folder, prepare)
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -386,10 +391,10 @@ def kinds() -> list[Kind]:
         Kind("training, patch", lambda f: patches(f / "data"), _open_patches, ("data/train/**/*.npy",), writes=("data/train/aviris_ng/manifest.json",)),
         Kind("training, manifest.json", _described, _open_patches, ("data/train/aviris_ng/manifest.json",), damage_json, writes=("data/train/aviris_ng/manifest.json",)),
         Kind("checkpoint", checkpoint, _load, ("weights/*.safetensors",), damage_safetensors, _sound_weights, (), 8),
-        Kind("resumed fers.datasets.synthetic, manifest", lambda f: _made(f, make_synthetic), lambda f, _: make_synthetic(f), ("out/.unfinished.json",), damage_json, same_tree, cost=8),
-        Kind("resumed fers.datasets.synthetic, files", lambda f: _made(f, make_synthetic), lambda f, _: make_synthetic(f), ("out/*/**/*.npy", "out/*/**/*.png"), judge=same_tree, cost=8),
+        Kind("resumed fers data synthetic, manifest", lambda f: _made(f, make_synthetic), lambda f, _: make_synthetic(f), ("out/.unfinished.json",), damage_json, same_tree, cost=8),
+        Kind("resumed fers data synthetic, files", lambda f: _made(f, make_synthetic), lambda f, _: make_synthetic(f), ("out/*/**/*.npy", "out/*/**/*.png"), judge=same_tree, cost=8),
         Kind("HAD100.zip", archive, lambda f, _: prepare(f), ("HAD100.zip",), cost=8),
-        Kind("resumed prepare, manifest", lambda f: archive(f) or _made(f, prepare), lambda f, _: prepare(f), ("out/.unfinished.json",), damage_json, same_tree, cost=8),
+        Kind("resumed fers data had100 prepare, manifest", _prepared, lambda f, _: prepare(f), ("out/.unfinished.json",), damage_json, same_tree, cost=8),
         Kind("detect.py, array", own_scene, lambda f, _: detect(f), ("in/*",), cost=6),
         Kind("detect.py, ENVI", lambda f: own_scene(f, "img"), lambda f, _: detect(f), ("in/*",), cost=6),
         Kind("finished detect.py, run.json", _detected, lambda f, _: detect(f), ("out/scene/run.json",), damage_json, _same_detections, cost=6),
