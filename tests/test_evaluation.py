@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sklearn.metrics
+from conftest import run_had100, write_had100
+from PIL import Image
 
 from fers.evaluation.figures import false_colour, rgb_bands
 from fers.evaluation.metrics import auc, roc
+from fers.networks import load_checkpoint, save_checkpoint
 from fers.scenes import Scene
 from fers.scoring.pipeline import DetectConfig
 
@@ -30,6 +35,37 @@ def test_auc_of_one_class_or_of_a_broken_map():
         auc(np.full((4, 4), np.nan), np.eye(4, dtype=bool))
     with pytest.raises(ValueError, match="mask"):
         auc(score, np.eye(5, dtype=bool))
+
+
+def test_a_network_that_was_chosen_on_a_test_set_says_so_in_every_result(dataset, checkpoints, tmp_path):
+    sentence = "Spe-FEN: its epoch or seed was chosen by AUC on a test set by those who trained it."
+    for selection in ("last", "test-auc"):
+        path = checkpoints / "spe_fen.safetensors"
+        network, info = load_checkpoint(path)
+        save_checkpoint(network, path, replace(info, selection=selection))
+        options = ("--features", "spectral", "--checkpoint_dir", str(checkpoints), "--no_maps")
+        assert run_had100(dataset, tmp_path / selection, *options) == 0
+        results = json.loads((tmp_path / selection / "results.json").read_text())
+        assert (sentence in results["caveats"]) == (selection == "test-auc")
+
+
+def test_pixels_without_data_have_no_part_in_the_auc(tmp_path):
+    folder = write_had100(tmp_path / "data", names=("a",), shape=(20, 24, 12))
+    truth = np.zeros((20, 24), bool)
+    truth[0, 0] = truth[9, 9] = True
+    Image.fromarray(truth.astype(np.uint8) * 255).save(folder / "ground_truth" / "aviris_ng" / "a.png")
+    path = folder / "test" / "aviris_ng" / "a.npy"
+    cube = np.load(path)
+    cube[9, 9, :4] = 2
+    cube[:4, :6] = np.nan  # a hole with an anomaly in it, which no detector can find
+    np.save(path, cube)
+    assert run_had100(folder, tmp_path / "out", "--features", "original", "--nodata", "mask", "--no_maps") == 0
+    score = np.load(tmp_path / "out" / "scores" / "a.npy")
+    kept = np.isfinite(cube).all(axis=2)
+    expected = (score[9, 9] > score[kept & ~truth]).mean()
+    assert expected > 0.9
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["scenes"]["a"]["auc"] == pytest.approx(expected)
 
 
 def scene(bands: int, wavelengths=None) -> Scene:

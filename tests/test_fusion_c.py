@@ -9,9 +9,6 @@ import torch
 from fers.detectors import Background, rx
 from fers.networks import SpeFEN
 from fers.scoring.fusion_c import (
-    HALO,
-    RIDGE,
-    WINDOWS,
     Components,
     fusion_c,
     global_log_distance,
@@ -19,6 +16,10 @@ from fers.scoring.fusion_c import (
     windows_for,
 )
 from fers.scoring.pipeline import DetectConfig, Pipeline
+
+WINDOWS = ((5, 15), (15, 35))  # px, inner and outer side, as the module's formula has them
+HALO = 17  # px, half the largest of them
+RIDGE = 1e-3  # of the scene's variance along each component
 
 
 def scene(bands: int = 24, height: int = 46, width: int = 40, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -184,8 +184,12 @@ def test_two_processes_have_the_loss_curve_of_one_and_end_with_the_same_weights(
 
 
 @pytest.mark.parametrize("recipe", ["paper", "released"])
-def test_a_trained_student_loads_with_complete_metadata(background, teacher, tmp_path, recipe):
+def test_a_trained_student_loads_with_complete_metadata(background, teacher, tmp_path, recipe, monkeypatch):
+    made, adam = [], torch.optim.Adam
+    monkeypatch.setattr(torch.optim, "Adam", lambda *args, **more: made.append(adam(*args, **more)) or made[-1])
     assert stage2.main(options(background, teacher, tmp_path / "run", "--recipe", recipe, "--seed", "4")) == 0
+    [settings] = [optimizer.defaults for optimizer in made]
+    assert settings["lr"] == 0.005 and settings["betas"] == ((0.9, 0.95) if recipe == "paper" else (0.5, 0.999))
     network, info = load_checkpoint(teacher / "spa_fen.safetensors", bands=BANDS)
     assert (info.branch, info.recipe, info.seed, info.epoch, info.selection) == ("spa_fen", recipe, 4, 3, "last")
     assert info.backbone == "random:0" and {"train_loss", "held_out_loss"} <= info.metrics.keys()
