@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 from pathlib import Path
 
 import numpy as np
@@ -18,42 +17,6 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
 torch.set_num_threads(2)
-
-SLOW = {  # files whose tests train, start programs, or damage many files: make check leaves them out
-    "test_benchmarks",
-    "test_campaign",
-    "test_deploy",
-    "test_detect",
-    "test_download",
-    "test_download_released",
-    "test_had100_prepare",
-    "test_library",
-    "test_readers_damaged",
-    "test_report",
-    "test_reproduce",
-    "test_resume",
-    "test_scripts",
-    "test_shipped",
-    "test_stages",
-    "test_startup",
-    "test_streaming",
-    "test_synthetic",
-    "test_training",
-    "test_training_speed",
-}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by what they cost and need, so that no test must be marked by hand."""
-    for item in items:
-        if item.path.stem in SLOW:
-            item.add_marker(pytest.mark.slow)
-        function = getattr(item, "function", None)
-        if "golden" in getattr(item, "fixturenames", ()) or (
-            function and "shared_file(" in inspect.getsource(function)
-        ):
-            item.add_marker(pytest.mark.shared)
-
 
 # by its path: "test" is also the name of a package of Python's own
 _specification = importlib.util.spec_from_file_location("had100_script", ROOT / "test.py")
@@ -86,9 +49,9 @@ def write_had100(folder, names=("a", "b"), sensor="aviris_ng", shape=(12, 11, 6)
     for index, name in enumerate(names):
         rng = np.random.RandomState(index)
         np.save(folder / "test" / sensor / f"{name}.npy", rng.uniform(size=shape).astype(np.float32))
-        mask = np.zeros((*shape[:2], 3), np.uint8)
-        mask[index, index] = (0, 255, 0)
-        Image.fromarray(mask).save(folder / "ground_truth" / sensor / f"{name}.png")
+        truth = np.zeros((*shape[:2], 3), np.uint8)
+        truth[index, index] = (0, 255, 0)
+        Image.fromarray(truth).save(folder / "ground_truth" / sensor / f"{name}.png")
     return folder
 
 

@@ -172,6 +172,7 @@ stage2.main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_killed_in_mid_epoch_and_resumed_the_weights_are_the_same_to_the_last_bit_and_a_finished_run_says_so(
     background,
     teacher,

@@ -56,6 +56,7 @@ def test_released_spe_fen_gives_the_published_numbers(tmp_path, released, capsys
     assert results["config"]["checkpoints"]["spe_fen"]["selection"] == "test-auc"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["imagenet", "random"])
 def test_untrained_control_is_within_its_known_spread(tmp_path, released, backbone):
     means = []
@@ -70,6 +71,7 @@ def test_untrained_control_is_within_its_known_spread(tmp_path, released, backbo
     assert len(set(means)) == 3
 
 
+@pytest.mark.slow
 def test_ae_by_ground_truth_is_marked_and_never_the_default(tmp_path, capsys):
     last = run_abu(tmp_path / "last", "--features", "original", "--detect", "AE", "--scenes", "airport-3")
     assert last["caveats"] == [] and "oracle" not in capsys.readouterr().out

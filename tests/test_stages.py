@@ -62,6 +62,7 @@ def step(stage: Stage, *batch: torch.Tensor) -> tuple[set[str], set[str]]:
     return changed, before.keys() - changed
 
 
+@pytest.mark.slow
 def test_a_stage_1_step_trains_all_but_the_frozen_layers_and_draws_transposed_convolutions_as_pytorch_does():
     stage = Stage1(FERD(BANDS, "random"))
     for part in (stage.network.decoder.stage3, stage.network.decoder.stage1):

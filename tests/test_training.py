@@ -159,6 +159,7 @@ if accelerator.num_processes > 1:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one_and_end_with_the_same_weights(tmp_path, monkeypatch):
     script = tmp_path / "two.py"
     script.write_text(TWO_PROCESSES)
@@ -183,6 +184,7 @@ def test_two_processes_have_the_loss_curve_of_one_and_end_with_the_same_weights(
     assert not any(torch.equal(first[key], initial[key]) for key in initial)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["paper", "released"])
 def test_a_trained_student_loads_with_complete_metadata(background, teacher, tmp_path, recipe, monkeypatch):
     made, adam = [], torch.optim.Adam
@@ -203,6 +205,7 @@ def test_a_trained_student_loads_with_complete_metadata(background, teacher, tmp
     assert left == ["finished.json", "log.jsonl", "spa_fen.safetensors"]  # neither the resume file nor the cache
 
 
+@pytest.mark.slow
 def test_both_stages_by_one_command_and_frozen_layers_from_a_file_are_kept_beside_both_branches(
     background, dataset, tmp_path, capsys
 ):
