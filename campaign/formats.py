@@ -1,4 +1,4 @@
-"""A small good file of every format that scenes and masks come in, and how each is read."""
+"""A small good file of each format of scenes and masks, and the function that reads it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The classes of damaged and odd input: what is good, what is damaged, what is run on it, and what must come of it.
+"""The classes of damaged and odd input: the good files, the damage, the command that reads them, and the check.
 
-A new command is a row of ``kinds``; reproduce.py has none yet.
+Add a command as a row of ``kinds``. reproduce.py has none yet.
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ PLAIN = ("--features", "original")
 
 
 def test_had100(folder: Path, *arguments: str) -> int:
-    """test.py on a folder's dataset."""
+    """Run test.py on a folder's dataset; return the exit code."""
     return run_had100(folder / "data", folder / "out", *PLAIN, *arguments)
 
 
 def results_of(folder: Path) -> dict:
-    """What a run found, without the time it took."""
+    """Read a run's results, without times."""
     results = json.loads((folder / "out" / "results.json").read_text())
     scenes = {name: {k: v for k, v in s.items() if k != "seconds"} for name, s in results["scenes"].items()}
     maps = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (folder / "out" / "scores").iterdir()}
@@ -81,7 +81,7 @@ def results_of(folder: Path) -> dict:
 
 
 def sound_results(folder: Path) -> str:
-    """Whether a finished run has an AUC and a finite map for each scene."""
+    """Check that each scene of a finished run has a valid AUC and a finite map; say what is wrong."""
     found = results_of(folder)
     for name, scene in found["scenes"].items():
         score = np.load(folder / "out" / "scores" / f"{name}.npy")
@@ -91,7 +91,7 @@ def sound_results(folder: Path) -> str:
 
 
 def as_expected(folder: Path) -> str:
-    """Whether a run that went on found what an undisturbed one did."""
+    """Compare a resumed run with an undisturbed one; say what differs."""
     expected, found = json.loads((folder / EXPECTED).read_text()), results_of(folder)
     return "" if found == expected else f"results differ from those of an undisturbed run: {found}"
 
@@ -169,7 +169,7 @@ ODD_VALUES = (
 
 
 def _odd_options(folder: Path, rng: random.Random) -> int:
-    """One command with one or two of its options drawn."""
+    """Run one command with one or two options of random values."""
     write_had100(folder / "data")
     commands = {
         "test.py": (cli.parser("HAD100", ""), lambda given: test_had100(folder, "--no_maps", *given)),
@@ -194,13 +194,13 @@ def _odd_options(folder: Path, rng: random.Random) -> int:
 
 
 def detect(folder: Path) -> int:
-    """detect.py on the scene of a folder."""
+    """Run detect.py on the scene of a folder; return the exit code."""
     fixed = ["--out", str(folder / "out"), "--quiet", "--workers", "1", "--device", "cpu"]
     return fers.detection.command.main([str(next((folder / "in").glob("scene*"))), *fixed])
 
 
 def own_scene(folder: Path, suffix: str = "npy", side: int = 40) -> None:
-    """A scene to detect in: an array, or ENVI."""
+    """Write a scene for detect.py: an array, or ENVI."""
     (folder / "in").mkdir(parents=True)
     cube = np.random.RandomState(0).uniform(size=(side, side, 12)).astype(np.float32)
     if suffix == "npy":
@@ -216,7 +216,7 @@ def own_scene(folder: Path, suffix: str = "npy", side: int = 40) -> None:
 
 
 def detected(folder: Path) -> dict[str, str]:
-    """What detect.py found, without the time it took."""
+    """Hash what detect.py wrote, except for files that hold times."""
     return {name: digest for name, digest in tree(folder / "out").items() if not name.endswith((".html", "run.json"))}
 
 
@@ -236,7 +236,7 @@ def _same_detections(folder: Path) -> str:
 
 
 def _line(folder: Path, _: random.Random | None = None, epochs: int = 4) -> int:
-    """Go on with a small run by the one training loop; its weights are left as a digest."""
+    """Resume a small run of the training loop, and write the digest of its weights."""
     fers.training.loop.save_checkpoint = lambda *_: folder  # a line has no branch to write
 
     def work() -> None:
@@ -260,7 +260,7 @@ def _same_line(folder: Path) -> str:
 
 
 def patches(folder: Path, scenes: int = 4, side: int = 16) -> Path:
-    """A background dataset of ten bands, two patches a scene."""
+    """Write a background dataset of ten bands, two patches a scene."""
     place = folder / "train" / "aviris_ng"
     place.mkdir(parents=True)
     rng = np.random.RandomState(0)
@@ -290,7 +290,7 @@ def _open_patches(folder: Path, _: random.Random | None = None) -> int:
 
 
 def checkpoint(folder: Path) -> Path:
-    """A Spe-FEN for ten bands on random frozen layers."""
+    """Write a Spe-FEN for ten bands on random frozen layers; return its path."""
     sha256 = state_hash(backbone_state(SpeFEN.ARCHITECTURE, SpeFEN.FROZEN, "random"))
     info = CheckpointInfo("spe_fen", 10, "aviris_ng", "paper", "random:0", sha256, metrics={"train_loss": 0.5})
     return save_checkpoint(SpeFEN(10, "random"), folder / "weights" / "spe_fen.safetensors", info)
@@ -325,7 +325,7 @@ def prepare(folder: Path) -> int:
 
 
 def archive(folder: Path) -> None:
-    """A small archive in HAD100.zip's structure."""
+    """Write a small archive in HAD100.zip's structure."""
     folder.mkdir(parents=True, exist_ok=True)
     fake_had100.write(folder / "HAD100.zip", fake_had100.scenes(1, 1, 1, 64))
 
@@ -336,7 +336,7 @@ def _prepared(folder: Path) -> None:
 
 
 def tree(folder: Path) -> dict[str, str]:
-    """The sha256 of every file."""
+    """Map every file below a folder to its sha256."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
@@ -349,7 +349,7 @@ def _made(folder: Path, make: Callable[[Path], int]) -> None:
 
 
 def same_tree(folder: Path) -> str:
-    """Whether a dataset is the one that an undisturbed run wrote."""
+    """Compare a dataset with that of an undisturbed run; say what differs."""
     expected, found = json.loads((folder / EXPECTED).read_text()), tree(folder / "out")
     differing = [name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)]
     return f"differs from an undisturbed run in {differing}" if differing else ""
@@ -373,7 +373,7 @@ def _read(name: str) -> Kind:
 
 
 def kinds() -> list[Kind]:
-    """Every class of input."""
+    """List every class of input."""
     no_maps = ("--no_maps",)
     return [
         *map(_read, FORMATS),

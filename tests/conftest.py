@@ -1,4 +1,4 @@
-"""Where the reference data is, and small files to test with."""
+"""Fixtures and helpers that several files of tests share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _specification.loader.exec_module(_had100_script)
 
 
 def shared_file(name: str) -> Path:
-    """A file of the reference data; the test is skipped where the reference data is not installed at all."""
+    """Path of a file of the reference data. Skips the test where that data is not installed."""
     if not SHARED.is_dir():
         pytest.skip(f"the reference data ({SHARED}) is not on this machine")
     return SHARED / name
@@ -43,7 +43,7 @@ def golden():
 
 
 def write_had100(folder, names=("a", "b"), sensor="aviris_ng", shape=(12, 11, 6)) -> Path:
-    """A dataset in HAD100's layout: noise, and one anomalous pixel (i, i) in the i-th scene."""
+    """Write a dataset in HAD100's layout: noise, with the anomalous pixel (i, i) in scene i."""
     (folder / "test" / sensor).mkdir(parents=True)
     (folder / "ground_truth" / sensor).mkdir(parents=True)
     for index, name in enumerate(names):
@@ -61,7 +61,7 @@ def dataset(tmp_path) -> Path:
 
 
 def write_checkpoints(folder: Path) -> Path:
-    """Both branches for ten bands, on random frozen layers."""
+    """Write checkpoints of both branches for ten bands, on random frozen layers."""
     for branch, network in (("spe_fen", SpeFEN(10, "random")), ("spa_fen", SpaFEN(10, "random"))):
         sha256 = state_hash(backbone_state(network.ARCHITECTURE, network.FROZEN, "random"))
         info = CheckpointInfo(branch, 10, "aviris_ng", "paper", "random", sha256)
@@ -105,6 +105,6 @@ def teacher(tmp_path) -> Path:
 
 
 def run_had100(dataset: Path, save_dir: Path, *arguments: str) -> int:
-    """test.py on ten bands of a small dataset; its exit code."""
+    """Run test.py on ten bands of a small dataset; return the exit code."""
     fixed = ["--data_path", str(dataset), "--save_dir", str(save_dir), "--input_channel", "10"]
     return _had100_script.main([*fixed, *arguments])

@@ -20,7 +20,7 @@ THEIRS = ("models", "data", "training", "evaluation", "detectors")  # folders th
 
 
 def run_in(folder: Path, *arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Python in a folder; ``path`` is where packages are looked for, instead of what is installed."""
+    """Run Python in a folder, with packages from ``path`` instead of the installed ones."""
     environment = os.environ | ({} if path is None else {"PYTHONPATH": str(path)})
     command = [sys.executable, *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)

@@ -86,7 +86,7 @@ def test_bad_input_is_refused_with_the_remedy():
 
 
 class Embedding(nn.Module):
-    """As the MFFM, but small: the true one and its decoder have 84 million weights."""
+    """A small MFFM: the true one and its decoder have 84 million weights."""
 
     def __init__(self):
         super().__init__()
@@ -97,7 +97,7 @@ class Embedding(nn.Module):
 
 
 class Widening(nn.Module):
-    """As the decoder, but small."""
+    """A small decoder."""
 
     def __init__(self):
         super().__init__()
@@ -115,7 +115,7 @@ def network(request, monkeypatch):
 
 
 def shapes(network: nn.Module, height: int, width: int) -> list[tuple[int, ...]]:
-    """Of f1, f2, f3."""
+    """Shapes of f1, f2, f3."""
     if network.padding:
         height, width = height + 8, width + 8
     else:

@@ -40,7 +40,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def results(made, tmp_path):
-    """A copy to spoil."""
+    """A copy of the results that a test may damage."""
     return shutil.copytree(made / "results", tmp_path / "results")
 
 
