@@ -1,4 +1,4 @@
-"""A small good file of each format of scenes and masks, and the function that reads it."""
+"""A small good file of each format of scenes and ground truth, and the function that reads it."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def _product(write: Callable[[Path], scene_files.Written], folder: Path) -> Path
 
 def _mat5(folder: Path, compressed: bool) -> Path:
     path = folder / "a.mat"
-    mask = np.eye(12, 10, dtype=np.uint8)
-    content = {"cube": scene_files.values(5), "gt": mask, "note": "text", "cells": {"a": [1, 2]}}
+    truth = np.eye(12, 10, dtype=np.uint8)
+    content = {"cube": scene_files.values(5), "gt": truth, "note": "text", "cells": {"a": [1, 2]}}
     scipy.io.savemat(path, content, do_compression=compressed)
     return path
 
@@ -69,8 +69,8 @@ FORMATS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
     "mat-7.3": (_mat73, read_whole),
     "npy": (_npy, read_whole),
     "npz": (_npz, read_whole),
-    "mask-mat-5": (lambda folder: _mat5(folder, True), read_mask),
-    "mask-mat-7.3": (_mat73, read_mask),
-    "mask-npz": (_npz, read_mask),
-    "mask-png": (_png, read_mask),
+    "truth-mat-5": (lambda folder: _mat5(folder, True), read_mask),
+    "truth-mat-7.3": (_mat73, read_mask),
+    "truth-npz": (_npz, read_mask),
+    "truth-png": (_png, read_mask),
 }  # fmt: skip

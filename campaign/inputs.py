@@ -133,16 +133,16 @@ def _sound_page(folder: Path) -> str:
 def _abu(folder: Path, name: str, version: str) -> None:
     (folder / "data").mkdir()
     cube = np.random.RandomState(0).uniform(size=(14, 12, 6)).astype(np.float32)
-    mask = np.eye(14, 12, dtype=np.uint8)
+    truth = np.eye(14, 12, dtype=np.uint8)
     path = folder / "data" / name
     if version == "7.3":
         with h5py.File(path, "w", userblock_size=512) as file:
             file.create_dataset("data", data=cube.T, compression="gzip", chunks=(2, 6, 7))
-            file["map"] = mask.T
+            file["map"] = truth.T
         with path.open("r+b") as file:
             file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM")
     else:
-        scipy.io.savemat(path, {"data": cube, "map": mask}, do_compression=True)
+        scipy.io.savemat(path, {"data": cube, "map": truth}, do_compression=True)
 
 
 def _test_abu(folder: Path, _: random.Random) -> int:
@@ -378,7 +378,7 @@ def kinds() -> list[Kind]:
     return [
         *map(_read, FORMATS),
         Kind("test.py, cube", lambda f: write_had100(f / "data"), lambda f, _: test_had100(f, *no_maps), ("data/test/**/*.npy",), judge=sound_results),
-        Kind("test.py, mask", lambda f: write_had100(f / "data"), lambda f, _: test_had100(f, *no_maps), ("data/ground_truth/**/*.png",), judge=sound_results),
+        Kind("test.py, truth", lambda f: write_had100(f / "data"), lambda f, _: test_had100(f, *no_maps), ("data/ground_truth/**/*.png",), judge=sound_results),
         Kind("FERS_ABU, v5", lambda f: _abu(f, "abu-a-1.mat", "5"), _test_abu, ("data/*.mat",), judge=sound_results),
         Kind("FERS_ABU, v7.3", lambda f: _abu(f, "abu-a-1.mat", "7.3"), _test_abu, ("data/*.mat",), judge=sound_results),
         Kind("resumed test.py, results.json", _interrupted, lambda f, _: test_had100(f, *no_maps), ("out/results.json",), damage_json, as_expected),
