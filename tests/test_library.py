@@ -152,6 +152,7 @@ def test_a_door_of_the_checkout_answers(door):
     assert done.returncode == 0 and "usage:" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_the_papers_networks_are_in_models():
     done = run_in(ROOT, "-c", "from models import FERD, FRN, SpaFEN, SpeFEN; print(SpeFEN(8, 'random'))")
     assert done.returncode == 0, done.stderr

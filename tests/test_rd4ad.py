@@ -145,6 +145,7 @@ def test_the_whole_network_has_the_sizes_and_parameters_of_the_architecture(read
     assert counts == {True: 58_885_120 + 24_917_504 + 64 * 10, False: 634_368 + 3_482_624 + 20_736_000 + stem}
 
 
+@pytest.mark.slow
 def test_training_moves_all_but_the_encoder_and_the_checkpoint_brings_it_back(network, tmp_path):
     stage = STAGES["A" if network.padding else "B"](network)
     patches = torch.rand(4, 10, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.2 - 0.1

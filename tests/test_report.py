@@ -49,6 +49,7 @@ def dataset(made):
     return made / "data"
 
 
+@pytest.mark.slow
 def test_the_page_has_the_table_and_loads_nothing(results, tmp_path, capsys):
     page = tmp_path / "page.html"
     assert main([str(results), "--out", str(page), "--title", "A <b>title</b>", "--note", "what & why"]) == 0

@@ -32,6 +32,7 @@ def aucs(results: dict) -> dict[str, float]:
     return {name: scene["auc"] for name, scene in results["scenes"].items()}
 
 
+@pytest.mark.slow
 def test_original_rx_gives_the_published_numbers(tmp_path, capsys):
     results = run_abu(tmp_path, "--features", "original")
     measured = aucs(results)
@@ -48,6 +49,7 @@ def released(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_released_spe_fen_gives_the_published_numbers(tmp_path, released, capsys):
     results = run_abu(tmp_path, "--features", "spectral", "--checkpoint_dir", str(released), "--scenes", FIVE)
     assert aucs(results) == pytest.approx(SPECTRAL, abs=0.0002)
