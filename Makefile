@@ -76,7 +76,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 
 fuzz: setup
-	PYTHONPATH=.:tests $(BIN)/python -m campaign $(FUZZ)
+	$(BIN)/python -m campaign $(FUZZ)
 
 lock: setup
 	$(BIN)/python -m pip install --quiet uv

@@ -1,9 +1,8 @@
-"""Where the reference data is, and small files to test with."""
+"""Fixtures and helpers that several files of tests share."""
 
 from __future__ import annotations
 
 import importlib.util
-import inspect
 from functools import reduce
 from pathlib import Path
 
@@ -22,42 +21,6 @@ SHARED = ROOT.parent / "shared"
 
 torch.set_num_threads(2)
 
-SLOW = {  # files whose tests train, start programs, or damage many files: make check leaves them out
-    "test_benchmarks",
-    "test_campaign",
-    "test_deploy",
-    "test_detect",
-    "test_download",
-    "test_download_released",
-    "test_had100_prepare",
-    "test_library",
-    "test_readers_damaged",
-    "test_report",
-    "test_reproduce",
-    "test_resume",
-    "test_scripts",
-    "test_shipped",
-    "test_stages",
-    "test_startup",
-    "test_streaming",
-    "test_synthetic",
-    "test_training",
-    "test_training_speed",
-}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by what they cost and need, so that no test must be marked by hand."""
-    for item in items:
-        if item.path.stem in SLOW:
-            item.add_marker(pytest.mark.slow)
-        function = getattr(item, "function", None)
-        if "golden" in getattr(item, "fixturenames", ()) or (
-            function and "shared_file(" in inspect.getsource(function)
-        ):
-            item.add_marker(pytest.mark.shared)
-
-
 # by its path: "test" is also the name of a package of Python's own
 _specification = importlib.util.spec_from_file_location("had100_script", ROOT / "test.py")
 _had100_script = importlib.util.module_from_spec(_specification)
@@ -65,7 +28,7 @@ _specification.loader.exec_module(_had100_script)
 
 
 def shared_file(name: str) -> Path:
-    """A file of the reference data; the test is skipped where the reference data is not installed at all."""
+    """Path of a file of the reference data. Skips the test where that data is not installed."""
     if not SHARED.is_dir():
         pytest.skip(f"the reference data ({SHARED}) is not on this machine")
     return SHARED / name
@@ -83,15 +46,15 @@ def golden():
 
 
 def write_had100(folder, names=("a", "b"), sensor="aviris_ng", shape=(12, 11, 6)) -> Path:
-    """A dataset in HAD100's layout: noise, and one anomalous pixel (i, i) in the i-th scene."""
+    """Write a dataset in HAD100's layout: noise, with the anomalous pixel (i, i) in scene i."""
     (folder / "test" / sensor).mkdir(parents=True)
     (folder / "ground_truth" / sensor).mkdir(parents=True)
     for index, name in enumerate(names):
         rng = np.random.RandomState(index)
         np.save(folder / "test" / sensor / f"{name}.npy", rng.uniform(size=shape).astype(np.float32))
-        mask = np.zeros((*shape[:2], 3), np.uint8)
-        mask[index, index] = (0, 255, 0)
-        Image.fromarray(mask).save(folder / "ground_truth" / sensor / f"{name}.png")
+        truth = np.zeros((*shape[:2], 3), np.uint8)
+        truth[index, index] = (0, 255, 0)
+        Image.fromarray(truth).save(folder / "ground_truth" / sensor / f"{name}.png")
     return folder
 
 
@@ -101,7 +64,7 @@ def dataset(tmp_path) -> Path:
 
 
 def write_checkpoints(folder: Path) -> Path:
-    """Both branches for ten bands, on random frozen layers."""
+    """Write checkpoints of both branches for ten bands, on random frozen layers."""
     for branch, network in (("spe_fen", SpeFEN(10, "random")), ("spa_fen", SpaFEN(10, "random"))):
         sha256 = state_hash(backbone_state(network.ARCHITECTURE, network.FROZEN, "random"))
         info = CheckpointInfo(branch, 10, "aviris_ng", "paper", "random", sha256)
@@ -114,8 +77,38 @@ def checkpoints(tmp_path) -> Path:
     return write_checkpoints(tmp_path / "checkpoints")
 
 
+@pytest.fixture
+def one_thread():
+    """Compute on one thread: the networks of some tests are so small that a second one costs more than it gives."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def background(tmp_path) -> Path:
+    """Twelve patches of six scenes in HAD100's layout."""
+    folder = tmp_path / "data" / "train" / "aviris_ng"
+    folder.mkdir(parents=True)
+    rng = np.random.RandomState(0)
+    for scene in range(6):
+        for crop in (1, 2):
+            np.save(folder / f"scene{scene}_{crop}.npy", rng.uniform(size=(16, 16, 10)).astype(np.float32))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def teacher(tmp_path) -> Path:
+    """A checkpoint folder with an untrained Spe-FEN for eight bands."""
+    sha256 = state_hash(backbone_state(SpeFEN.ARCHITECTURE, SpeFEN.FROZEN, "random"))
+    info = CheckpointInfo("spe_fen", 8, "aviris_ng", "paper", "random:0", sha256)
+    save_checkpoint(SpeFEN(8, "random"), tmp_path / "weights" / "spe_fen.safetensors", info)
+    return tmp_path / "weights"
+
+
 def run_had100(dataset: Path, save_dir: Path, *arguments: str) -> int:
-    """test.py on ten bands of a small dataset; its exit code."""
+    """Run test.py on ten bands of a small dataset; return the exit code."""
     fixed = ["--data_path", str(dataset), "--save_dir", str(save_dir), "--input_channel", "10"]
     return _had100_script.main([*fixed, *arguments])
 

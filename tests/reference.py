@@ -3,7 +3,7 @@
 Read this file beside the paper. The product is compared with it, in numbers and in time, so it shares no code with what the
 product speeds up: of the networks it takes the weights and torchvision's own frozen layers, and computes the rest here.
 
-    python -m tests.reference      writes tests/golden/*.npz anew, which tests/test_own_golden.py holds the product against
+    python -m tests.reference      writes tests/golden/*.npz again, which tests/test_own_golden.py holds the product against
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def encode(network: SpeFEN, h: Tensor) -> Tensor:
 
 
 def crop(features: Tensor) -> Tensor:
-    """Without the border."""
+    """Cut the border off."""
     return features[:, :, PADDING:-PADDING, PADDING:-PADDING]
 
 
@@ -121,7 +121,7 @@ def l_ssim(h_hat: Tensor, h: Tensor) -> Tensor:
 
 
 def stage2_loss(teacher: SpeFEN, student: SpaFEN, decoder: FRN, h: Tensor) -> Tensor:
-    """L_decorr + L_recon of a batch, eqs. 10, 11 and 16; F_spe is computed anew."""
+    """L_decorr + L_recon of a batch, eqs. 10, 11 and 16; F_spe is computed again."""
     with torch.no_grad():
         f_spe = spe_fen(teacher, h)
     f_spa = spa_fen(student, h)

@@ -195,6 +195,7 @@ def test_decay_is_a_part_of_the_gradient():
         assert torch.allclose(parameter.grad, 5e-6 * parameter)
 
 
+@pytest.mark.slow
 def test_training_moves_every_weight_and_the_checkpoint_brings_the_network_back(tmp_path):
     stage = AETNetStage(AETNet(3, seed=1))
     before = {key: value.clone() for key, value in stage.network.state_dict().items()}

@@ -59,6 +59,20 @@ def test_the_providers_flags_come_before_the_windows():
     assert good.all() and who == ""
 
 
+AROUND_WATER = np.array([1339, 1340, 1349, 1350, 1440, 1441, 1799, 1800, 1960, 1961, 1975, 1976], float)  # nm
+
+
+@pytest.mark.parametrize(
+    "sensor, bad",
+    [("EMIT", {1350, 1440, 1800, 1960}), ("AVIRIS-Classic", {1340, 1349, 1350, 1440, 1800, 1960, 1961, 1975})],
+)
+def test_avirises_have_water_windows_of_their_own(sensor, bad):
+    lines = scene(np.ones((9, 9, 12)), AROUND_WATER, sensor=sensor)
+    good, who = good_bands(lines)
+    assert set(AROUND_WATER[~good]) == bad and f"{min(bad)}-1440 nm and 1800-{max(bad)} nm" in who
+    assert set(select(lines, choose_bands(lines, "good")).wavelengths) == set(AROUND_WATER) - bad
+
+
 @pytest.mark.parametrize("write", [files.emit_file, files.tanager_file])
 def test_bad_bands_that_hold_finite_values_are_left_out(tmp_path, write):
     written = write(tmp_path)

@@ -29,6 +29,7 @@ def total(task: torch.nn.Module, *batch: torch.Tensor) -> float:
         return task(*batch)[0].item()
 
 
+@pytest.mark.slow
 def test_training_losses_of_the_reference_are_the_products():
     h = cube(16, count=2)
     ferd = FERD(BANDS, "random").train()
@@ -62,6 +63,7 @@ def test_both_sides_take_turns_and_ratios_are_of_medians(monkeypatch):
     assert (row.reference_ms, row.product_ms, row.ratio, row.rounds) == (6000.0, 2000.0, 3.0, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".csv", ".json"])
 def test_the_tool_prints_and_writes_every_number_and_where_it_was_measured(tmp_path, capsys, suffix):
     out = tmp_path / f"performance{suffix}"
@@ -73,6 +75,7 @@ def test_the_tool_prints_and_writes_every_number_and_where_it_was_measured(tmp_p
     assert all(float(row["difference"]) < 1e-3 and row["machine"] and row["date"] for row in rows)
 
 
+@pytest.mark.slow
 def test_a_training_step_is_measured_on_both_sides():
     options = bench.parser().parse_args(["--rounds", "1", "--batch", "2"])
     row = bench.measure(bench.training(2, 10, options, torch.device("cpu")), options, torch.device("cpu"))

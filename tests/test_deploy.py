@@ -199,6 +199,7 @@ def test_imagenets_dead_channels_are_cut(released):
     assert [[dead(conv) for conv in pair] for pair in pairs] == [[0, 3], [0, 1], [4, 4]]
 
 
+@pytest.mark.slow
 def test_every_abu_scene_has_the_same_auc(released):
     deployed = deploy(released)
     for labelled in abu.scenes(shared_file("abu"), names="all"):
@@ -210,6 +211,7 @@ def test_every_abu_scene_has_the_same_auc(released):
         assert fast == pytest.approx(plain, abs=1e-4), labelled.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
 def test_exported_file_gives_the_same_features_at_any_size(network, tmp_path, suffix):
     path = export(network, tmp_path / f"network{suffix}")
@@ -224,6 +226,7 @@ def test_exported_file_gives_the_same_features_at_any_size(network, tmp_path, su
         assert difference(network, exported, cube(n, 10, height, width)) < 1e-5
 
 
+@pytest.mark.slow
 def test_export_command(checkpoints, tmp_path, capsys):
     assert main([str(checkpoints / "spe_fen.safetensors"), str(tmp_path / "spe.onnx")]) == 0
     assert "wrote" in capsys.readouterr().out and (tmp_path / "spe.onnx").is_file()

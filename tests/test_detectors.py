@@ -92,6 +92,19 @@ def test_scores_follow_the_rank_rule_on_both_sides_of_its_cut(smallest, dropped)
     assert score < 1 if dropped else score == pytest.approx(1 / smallest, rel=0.01)
 
 
+@pytest.mark.parametrize("share, dropped", [(1.4, False), (0.7, True)])
+def test_the_rank_rules_cut_is_b_times_eps_of_the_largest_eigenvalue(share, dropped):
+    """B bands with one correlation of 1 - d have the eigenvalues B - (B - 1) d and, across it, d."""
+    bands = 100
+    d = share * bands * 2.220446049250313e-16 * bands
+    correlation = torch.full((1, bands, bands), 1 - d, dtype=torch.float64)
+    correlation[0].fill_diagonal_(1)
+    across = torch.zeros(1, bands, 1, 1, dtype=torch.float64)
+    across[0, 0], across[0, 1] = 1, -1
+    score = float(rx(across, Background(torch.zeros(1, bands).double(), correlation)))
+    assert score < 1 if dropped else score == pytest.approx(2 / d, rel=0.05)
+
+
 def test_sums_over_many_pixels_keep_their_digits():
     """A covariance of condition 1e9 from 16,384 pixels, against the same computed in extended precision."""
     rng = np.random.RandomState(0)

@@ -21,7 +21,7 @@ BANDS = 12
 
 
 def git_blob(content: bytes) -> str:
-    """As ``git hash-object`` gives it."""
+    """Hash of a file as ``git hash-object`` gives it."""
     return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
 
 

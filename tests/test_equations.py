@@ -23,6 +23,19 @@ def definition(place: str) -> ast.FunctionDef | ast.ClassDef:
     return node
 
 
+def runs_in_a_clone(test: str) -> bool:
+    """Whether a test, with its fixtures from the same file, does without the reference data beside the repository."""
+    file, _, name = test.partition(":")
+    found = {node.name: node for node in ast.parse((ROOT / file).read_text()).body if isinstance(node, ast.FunctionDef)}
+    used, left = set(), {name}
+    while left:
+        used |= left
+        parts = [found[each] for each in left if each in found]
+        names = {node.id for part in parts for node in ast.walk(part) if isinstance(node, ast.Name)}
+        left = (names | {argument.arg for part in parts for argument in part.args.args}) - used
+    return not used & {"golden", "shared_file"}
+
+
 def numbers(text: str) -> set[int]:
     """The equations that a text names: "eq. 4", "eqs. 1, 2", "eqs. 18-22", "eqs. 10 (with a remark), 11"."""
     found: set[int] = set()
@@ -37,10 +50,15 @@ def test_every_equation_has_a_row():
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['numbers']} {row['place']}")
-def test_its_place_names_it_and_its_test_exists(row):
+def test_its_place_names_it_and_its_test_runs_in_a_clone(row):
     named = numbers(ast.get_docstring(definition(row["place"])) or "")
     assert {int(n) for n in row["numbers"].split(",")} <= named
-    assert definition(row["test"])
+    assert definition(row["test"]) and runs_in_a_clone(row["test"])
+
+
+def test_a_test_that_needs_the_reference_data_is_seen_through_its_fixtures():
+    directly, by_a_fixture = "test_rx_and_fusions", "test_stage_2_losses"
+    assert not any(runs_in_a_clone(f"tests/test_golden.py:{test}") for test in (directly, by_a_fixture))
 
 
 def test_no_place_names_an_equation_that_the_paper_does_not_have():

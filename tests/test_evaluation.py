@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sklearn.metrics
+from conftest import run_had100, write_had100
 from matplotlib.figure import Figure
 from PIL import Image
 
 from fers.evaluation.figures import SceneMaps, draw_row, false_colour, scene_figure
 from fers.evaluation.metrics import auc, roc, scene_measures
 from fers.evaluation.results import read_score, truth_sha256
+from fers.networks import load_checkpoint, save_checkpoint
 from fers.scenes import Scene
 from fers.scoring.pipeline import DetectConfig
 from fers.util.errors import FersError
@@ -86,6 +90,37 @@ def test_pixels_without_a_score_are_grey_and_have_no_part_in_the_auc(tmp_path):
     draw_row(list(axes), SceneMaps(shown, truth, {"RX": score}))
     assert axes[2].get_xlabel() == f"AUC {auc(score, truth, np.isnan(score)):.4f}"
     assert np.array_equal(axes[2].images[0].get_array().mask, np.isnan(score))
+
+
+def test_a_network_that_was_chosen_on_a_test_set_says_so_in_every_result(dataset, checkpoints, tmp_path):
+    sentence = "Spe-FEN: its epoch or seed was chosen by AUC on a test set by those who trained it."
+    for selection in ("last", "test-auc"):
+        path = checkpoints / "spe_fen.safetensors"
+        network, info = load_checkpoint(path)
+        save_checkpoint(network, path, replace(info, selection=selection))
+        options = ("--features", "spectral", "--checkpoint_dir", str(checkpoints), "--no_maps")
+        assert run_had100(dataset, tmp_path / selection, *options) == 0
+        results = json.loads((tmp_path / selection / "results.json").read_text())
+        assert (sentence in results["caveats"]) == (selection == "test-auc")
+
+
+def test_pixels_without_data_have_no_part_in_the_auc(tmp_path):
+    folder = write_had100(tmp_path / "data", names=("a",), shape=(20, 24, 12))
+    truth = np.zeros((20, 24), bool)
+    truth[0, 0] = truth[9, 9] = True
+    Image.fromarray(truth.astype(np.uint8) * 255).save(folder / "ground_truth" / "aviris_ng" / "a.png")
+    path = folder / "test" / "aviris_ng" / "a.npy"
+    cube = np.load(path)
+    cube[9, 9, :4] = 2
+    cube[:4, :6] = np.nan  # a hole with an anomaly in it, which no detector can find
+    np.save(path, cube)
+    assert run_had100(folder, tmp_path / "out", "--features", "original", "--nodata", "mask", "--no_maps") == 0
+    score = np.load(tmp_path / "out" / "scores" / "a.npy")
+    kept = np.isfinite(cube).all(axis=2)
+    expected = (score[9, 9] > score[kept & ~truth]).mean()
+    assert expected > 0.9
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["scenes"]["a"]["auc"] == pytest.approx(expected)
 
 
 def scene(bands: int, wavelengths=None) -> Scene:

@@ -13,8 +13,6 @@ from fers.networks import SpeFEN
 from fers.scoring.config import DetectConfig
 from fers.scoring.fusion_c import (
     GLOBAL_RANKS,
-    RIDGE,
-    WINDOWS,
     LogDistances,
     global_log_distance,
     join,
@@ -31,6 +29,11 @@ def fusion_c(detector, h: torch.Tensor, f_spe: torch.Tensor, left_out: torch.Ten
 
 def components_of(h: torch.Tensor) -> Components:
     return Background.from_cube(h).components(GLOBAL_RANKS[-1])[0]
+
+
+WINDOWS = ((5, 15), (15, 35))  # px, inner and outer side, as the module's formula has them
+HALO = 17  # px, half the largest of them
+RIDGE = 1e-3  # of the scene's variance along each component
 
 
 def scene(bands: int = 24, height: int = 46, width: int = 40, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

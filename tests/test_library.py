@@ -20,7 +20,7 @@ THEIRS = ("models", "data", "training", "evaluation", "detectors")  # folders th
 
 
 def run_in(folder: Path, *arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Python in a folder; ``path`` is where packages are looked for, instead of what is installed."""
+    """Run Python in a folder, with packages from ``path`` instead of the installed ones."""
     environment = os.environ | ({} if path is None else {"PYTHONPATH": str(path)})
     command = [sys.executable, *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
@@ -60,6 +60,7 @@ def theirs(tmp_path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["import fers; from {0} import MyNet", "from {0} import MyNet; import fers"])
 def test_it_stands_beside_packages_of_the_users(installed, theirs, order):
     both = "\n".join(order.format(name) + f"; assert MyNet.place == {name!r}" for name in THEIRS)
@@ -67,6 +68,7 @@ def test_it_stands_beside_packages_of_the_users(installed, theirs, order):
     assert done.returncode == 0 and done.stdout.split() == ["3", "4"], done.stderr
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_no_package_is_not_hidden(theirs):
     for name in THEIRS:
         (theirs / name / "__init__.py").rename(theirs / name / "mine.py")
@@ -75,6 +77,7 @@ def test_a_folder_that_is_no_package_is_not_hidden(theirs):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["FERS_ABU/test.py", "test.py"])
 def test_a_detector_of_the_users_with_their_own_packages(script, theirs, dataset):
     arguments = ["--data_path", str(dataset), "--sensor", "aviris_ng", "--input_channel", "10", "--scenes", "all"]
@@ -91,6 +94,7 @@ def test_import_loads_no_large_library(tmp_path):
     assert done.stdout.strip() == "[]", done.stderr
 
 
+@pytest.mark.slow
 def test_every_public_name_has_a_home(tmp_path):
     code = "import fers; [getattr(fers, name) for name in fers.__all__]; print(set(fers.__all__) == set(fers._HOMES))"
     done = run_in(tmp_path, "-c", code)
@@ -104,6 +108,7 @@ def test_the_wheel_holds_one_package_and_the_shipped_weights(wheel):
     assert sum(name.endswith(".safetensors") for name in names) == 3
 
 
+@pytest.mark.slow
 def test_an_installed_copy_finds_weights_and_names_what_needs_a_checkout(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = "import fers, fers.networks as n; fers.load_checkpoint(n.shipped('aviris_200') / 'spe_fen.safetensors')"
@@ -147,6 +152,7 @@ def test_a_door_of_the_checkout_answers(door):
     assert done.returncode == 0 and "usage:" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_the_papers_networks_are_in_models():
     done = run_in(ROOT, "-c", "from models import FERD, FRN, SpaFEN, SpeFEN; print(SpeFEN(8, 'random'))")
     assert done.returncode == 0, done.stderr

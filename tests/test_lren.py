@@ -26,7 +26,7 @@ PIXELS = {"small": 200, "fast": 200, "full": 300}
 
 
 def key_of(name: str) -> str:
-    """The reference counts dense layers, torch counts the tanh between them too."""
+    """Name of a layer in torch, which counts the tanh between dense layers; the reference does not."""
     return name.replace(".2.", ".1.")
 
 

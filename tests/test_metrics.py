@@ -82,7 +82,7 @@ def test_perfect_and_constant_maps_have_the_ends_of_each_scale():
 
 
 def trapezoidal_asnpr(score, truth):
-    """Over the scores that occur, as published programs do it."""
+    """Area by the trapezoidal rule over the scores that occur, as published programs compute it."""
     cut = np.minimum(score, np.median(score[truth]))
     cut = (cut - cut.min()) / (cut.max() - cut.min())
     thresholds = np.unique(cut)

@@ -9,6 +9,7 @@ from torch import nn
 
 from fers.networks import SpaFEN, SpeFEN
 from fers.networks.backbones import frozen_layers
+from fers.networks.spa_fen import ChannelAttention, LightSPP, SpectralCompression
 from train_FERS.network import FRN
 
 
@@ -45,6 +46,60 @@ def test_any_size_of_scene(networks, size):
         assert features.shape == h.shape
         assert features.min() >= 0  # both end in a ReLU, scaled by a gate in (0, 1) at the most
         assert torch.isfinite(features).all() and features.std() > 0
+
+
+def drawn(layer: nn.Module) -> tuple[nn.Module, dict[str, np.ndarray]]:
+    """A layer with weights of mixed sign, and these weights without the kernel's axes."""
+    generator = torch.Generator().manual_seed(0)
+    for weight in layer.parameters():
+        weight.data.copy_(
+            torch.randn(weight.shape, generator=generator) / weight.shape[-1 if weight.ndim < 2 else 1] ** 0.5
+        )
+    return layer, {name: weight.detach().double().numpy().squeeze() for name, weight in layer.named_parameters()}
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+@torch.no_grad()
+def test_the_compression_is_two_linear_maps_of_each_pixel():
+    layer, w = drawn(SpectralCompression(9))
+    h = np.random.RandomState(0).uniform(-1, 1, size=(2, 9, 4, 5))
+    found = layer(torch.from_numpy(h).float()).numpy()
+    for n, row, column in np.ndindex(2, 4, 5):
+        hidden = np.maximum(w["0.weight"] @ h[n, :, row, column] + w["0.bias"], 0)
+        assert found[n, :, row, column] == pytest.approx(sigmoid(w["2.weight"] @ hidden + w["2.bias"]), abs=1e-5)
+
+
+@torch.no_grad()
+def test_the_gate_of_a_channel_comes_from_all_channels_means():
+    layer, w = drawn(ChannelAttention(64))
+    rng = np.random.RandomState(0)
+    x = rng.normal(size=(2, 64, 4, 5)) + 3 * rng.normal(size=(2, 64, 1, 1))
+    found = layer(torch.from_numpy(x).float()).numpy()
+    for one, gated in zip(x, found, strict=True):
+        gate = sigmoid(w["fc.2.weight"] @ np.maximum(w["fc.0.weight"] @ one.mean((1, 2)), 0))
+        assert np.ptp(gate) > 0.05 and gated == pytest.approx(one * gate[:, None, None], abs=1e-5)
+
+
+def resized(level: np.ndarray, size: int) -> np.ndarray:
+    """A square map, ``(C, s, s)``, to ``size`` x ``size`` px by bilinear interpolation between centres of pixels."""
+    at = np.clip((np.arange(size) + 0.5) * level.shape[1] / size - 0.5, 0, level.shape[1] - 1)
+    share = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(level.shape[1])))  # of each pixel in each place
+    return share @ level @ share.T
+
+
+@torch.no_grad()
+def test_light_spp_pools_to_three_sizes_resizes_and_fuses():
+    layer, w = drawn(LightSPP(7, channels=6))
+    features = np.random.RandomState(0).normal(size=(1, 6, 8, 8))
+    levels = [features[0].reshape(6, s, 8 // s, s, 8 // s).mean((2, 4)) for s in (1, 2, 4)]
+    together = np.concatenate([resized(level, 11) for level in levels])
+    fused = np.maximum(np.einsum("oi,ihw->ohw", w["fuse.0.weight"], together), 0)
+    expected = np.maximum(np.einsum("oi,ihw->ohw", w["fuse.2.weight"], fused), 0)
+    assert layer(torch.from_numpy(features).float(), (11, 11))[0].numpy() == pytest.approx(expected, abs=1e-5)
+    assert (expected > 0).any() and (expected == 0).any()
 
 
 def test_spe_fen_sees_its_surroundings_as_if_reflected(networks):

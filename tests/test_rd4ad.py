@@ -87,7 +87,7 @@ def test_bad_input_is_refused_with_the_remedy():
 
 
 class Embedding(nn.Module):
-    """As the MFFM, but small: the true one and its decoder have 84 million weights."""
+    """A small MFFM: the true one and its decoder have 84 million weights."""
 
     def __init__(self):
         super().__init__()
@@ -98,7 +98,7 @@ class Embedding(nn.Module):
 
 
 class Widening(nn.Module):
-    """As the decoder, but small."""
+    """A small decoder."""
 
     def __init__(self):
         super().__init__()
@@ -116,7 +116,7 @@ def network(request, monkeypatch):
 
 
 def shapes(network: nn.Module, height: int, width: int) -> list[tuple[int, ...]]:
-    """Of f1, f2, f3."""
+    """Shapes of f1, f2, f3."""
     if network.padding:
         height, width = height + 8, width + 8
     else:
@@ -146,6 +146,7 @@ def test_the_whole_network_has_the_sizes_and_parameters_of_the_architecture(read
     assert counts == {True: 58_885_120 + 24_917_504 + 64 * 10, False: 634_368 + 3_482_624 + 20_736_000 + stem}
 
 
+@pytest.mark.slow
 def test_training_moves_all_but_the_encoder_and_the_checkpoint_brings_it_back(network, tmp_path):
     stage = RD4ADStage(network)
     assert stage.checkpoint == ("rd4ad_a.safetensors" if network.padding else "rd4ad.safetensors")

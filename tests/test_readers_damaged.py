@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import scene_files as files
 import scipy.io
-from campaign.formats import read_whole
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from campaign.formats import read_whole
 from fers.scenes import SceneError, read_scene, read_truth
 from fers.scenes.readers import base, open_scene
 

@@ -41,7 +41,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def results(made, tmp_path):
-    """A copy to spoil."""
+    """A copy of the results that a test may damage."""
     return shutil.copytree(made / "results", tmp_path / "results")
 
 
@@ -50,6 +50,7 @@ def dataset(made):
     return made / "data"
 
 
+@pytest.mark.slow
 def test_the_page_has_the_table_and_loads_nothing(results, tmp_path, capsys):
     page = tmp_path / "page.html"
     assert main([str(results), "--out", str(page), "--title", "A <b>title</b>", "--note", "what & why"]) == 0
@@ -114,6 +115,7 @@ def test_what_cannot_stand_in_one_table_is_refused(results, dataset, tmp_path, c
     assert not (tmp_path / "page.html").exists()
 
 
+@pytest.mark.slow
 def test_settings_of_one_name_are_told_apart(results, dataset, capsys):
     for seed in "12":
         arguments = ["--features", "untrained", "--backbone", f"random:{seed}"]
@@ -163,6 +165,7 @@ def test_results_that_contradict_their_score_map_are_refused(results, capsys):
     assert "scores/a.npy: its AUC is " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ['{"epoch": 4}', '{"epoch": 4, "loss": "x"}', '{"epoch": 4, "loss": 1, "terms": []}'])
 def test_a_log_line_that_is_not_whole_is_left_out_of_the_curves(results, line):
     path = next(results.rglob("log.jsonl"))

@@ -37,6 +37,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_table_has_its_rows_in_three_forms_and_is_not_computed_twice(dataset, tmp_path, capsys):
     out = run(tmp_path, "table1", "--rows", "RX,AE", "--seeds", "0,1")
     found = {row["row"]: row for row in rows(out / "tables" / "table1.csv")}

@@ -11,13 +11,15 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_training import background, log, one_thread, options, run_line, teacher  # noqa: F401  (fixtures)
+from small_training import log, options, run_line
 
 import train_FERS.train as stage2
 from fers.training.log import read_log
 from fers.training.options import TrainingError
 from fers.training.resume import FINISHED_FILE, RESUME_FILE
 from fers.util.files import temporary_prefix
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)
@@ -170,9 +172,10 @@ stage2.main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_killed_in_mid_epoch_and_resumed_the_weights_are_the_same_to_the_last_bit_and_a_finished_run_says_so(
-    background,  # noqa: F811
-    teacher,  # noqa: F811
+    background,
+    teacher,
     tmp_path,
     capsys,
     monkeypatch,

@@ -32,6 +32,7 @@ def aucs(results: dict) -> dict[str, float]:
     return {name: scene["auc"] for name, scene in results["scenes"].items()}
 
 
+@pytest.mark.slow
 def test_original_rx_gives_the_published_numbers(tmp_path, capsys):
     results = run_abu(tmp_path, "--features", "original")
     measured = aucs(results)
@@ -48,6 +49,7 @@ def released(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_released_spe_fen_gives_the_published_numbers(tmp_path, released, capsys):
     results = run_abu(tmp_path, "--features", "spectral", "--checkpoint_dir", str(released), "--scenes", FIVE)
     assert aucs(results) == pytest.approx(SPECTRAL, abs=0.0002)
@@ -56,6 +58,7 @@ def test_released_spe_fen_gives_the_published_numbers(tmp_path, released, capsys
     assert results["config"]["checkpoints"]["spe_fen"]["selection"] == "test-auc"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["imagenet", "random"])
 def test_untrained_control_is_within_its_known_spread(tmp_path, released, backbone):
     means = []
@@ -70,6 +73,7 @@ def test_untrained_control_is_within_its_known_spread(tmp_path, released, backbo
     assert len(set(means)) == 3
 
 
+@pytest.mark.slow
 def test_ae_by_ground_truth_is_marked_and_never_the_default(tmp_path, capsys):
     last = run_abu(tmp_path / "last", "--features", "original", "--detect", "AE", "--scenes", "airport-3")
     assert last["caveats"] == [] and "oracle" not in capsys.readouterr().out

@@ -16,15 +16,7 @@ from train_FERS.network import FRN
 from train_FERS.stage import Stage2
 
 BANDS = 8
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The networks here are so small that a second thread costs more than it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def count(network: nn.Module) -> int:
@@ -70,6 +62,7 @@ def step(stage: Stage, *batch: torch.Tensor) -> tuple[set[str], set[str]]:
     return changed, before.keys() - changed
 
 
+@pytest.mark.slow
 def test_a_stage_1_step_trains_all_but_the_frozen_layers_and_draws_transposed_convolutions_as_pytorch_does():
     stage = Stage1(FERD(BANDS, "random"))
     for part in (stage.network.decoder.stage3, stage.network.decoder.stage1):

@@ -48,6 +48,7 @@ def test_help_waits_for_no_large_library():
     assert found == {command: [] for command in found}
 
 
+@pytest.mark.slow
 def test_scoring_waits_for_no_library_that_it_does_not_use(dataset, checkpoints, tmp_path):
     command = f"test.py --data_path {dataset} --input_channel 10 --checkpoint_dir {checkpoints} --save_dir {tmp_path}"
     found = imported_by([f"{command} --no_maps"])

@@ -198,6 +198,7 @@ def test_difficulty_changes_neither_place_nor_background(scenes):
     assert np.abs(hard.cube - scenes[0].cube)[far].max() < 0.02
 
 
+@pytest.mark.slow
 def test_rx_finds_less_the_harder_it_is(scenes):
     easy, hard = (mean_auc([synthetic.make_scene(0, i, difficulty=d) for i in range(6)]) for d in (0.0, 1.0))
     default = mean_auc(scenes[:6])

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,68 +13,28 @@ import torch
 from conftest import ROOT, run_had100
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
+from small_training import BANDS, Line, log, options, points, run_line
 from torch import nn
 
 import train as train_script
 import train_FERD.train as stage1
 import train_FERS.train as stage2
 from fers.datasets import abu
-from fers.networks import CheckpointInfo, SpaFEN, SpeFEN, load_checkpoint, save_checkpoint
-from fers.networks.backbones import backbone_state, frozen_layers, state_hash
+from fers.networks import SpaFEN, SpeFEN, load_checkpoint
+from fers.networks.backbones import frozen_layers
 from fers.networks.checkpoint import save_backbones
 from fers.scenes.normalise import normalise
 from fers.training.device import make_accelerator
 from fers.training.loop import _LOOK_EVERY, EpochOrder, Trainer
 from fers.training.options import TrainingError, TrainOptions
 from fers.training.recipe import PAPER, RELEASED
-from fers.training.resume import RunFolder
+from fers.training.resume import RESUME_FILE, RunFolder
 from fers.training.run import scene_scorer
 from fers.training.stage import Stage
 from train_FERD.network import FERD
 from train_FERS.network import FRN
 
-BANDS = 8
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The networks here are so small that a second thread costs more than it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-class Line(Stage):
-    """The smallest stage: a linear map, with dropout, so that random generators matter."""
-
-    checkpoint = "line.safetensors"
-
-    def __init__(self):
-        super().__init__(("mse",))
-        torch.manual_seed(0)
-        self.layers = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Linear(4, 1))
-
-    @property
-    def branch(self):
-        return self.layers
-
-    def loss(self, x: torch.Tensor):
-        mse = (self.layers(x) - x.sum(1, keepdim=True)).square().mean()
-        return mse, {"mse": mse}
-
-
-def points(n: int) -> list[torch.Tensor]:
-    return list(torch.randn(n, 4, generator=torch.Generator().manual_seed(1)))
-
-
-def run_line(folder: Path, epochs: int, stage: Stage | None = None, score=None, **changes) -> Stage:
-    """Train a Line on 18 points, in steps of four, and five held out."""
-    stage = stage or Line()
-    run_folder = RunFolder(folder, TrainOptions(epochs=epochs, batch_size=4, **changes))
-    info = CheckpointInfo("spe_fen", BANDS, "none", "paper", "random:0", "0" * 64)
-    Trainer(stage, run_folder, make_accelerator(device="cpu"), info, score).fit(points(18), points(5))
-    return stage
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
@@ -87,10 +45,6 @@ def kept(monkeypatch) -> list[tuple[int, dict]]:
         "fers.training.loop.save_checkpoint", lambda _, __, info: saved.append((info.epoch, info.metrics))
     )
     return saved
-
-
-def log(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def test_the_log_has_what_was_promised_and_the_last_epoch_is_kept(kept, tmp_path, capsys):
@@ -167,6 +121,13 @@ def test_fewer_patches_than_a_batch_is_refused(tmp_path):
         Trainer(Line(), folder, make_accelerator(device="cpu")).fit(points(18))
 
 
+@pytest.mark.parametrize("recipe, betas", [("paper", (0.9, 0.95)), ("released", (0.5, 0.999))])
+def test_adam_has_the_learning_rate_and_the_betas_of_the_recipe(tmp_path, recipe, betas):
+    run_line(tmp_path / "line", 1, recipe=recipe)
+    [group] = torch.load(tmp_path / "line" / RESUME_FILE, weights_only=True)["optimizer"]["param_groups"]
+    assert (group["lr"], tuple(group["betas"])) == (0.005, betas)
+
+
 def test_every_epoch_has_its_own_order_of_all_patches():
     order = EpochOrder(10, seed=3)
     first, order.epoch = list(order), 1
@@ -214,6 +175,7 @@ if accelerator.num_processes > 1:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one_and_end_with_the_same_weights(tmp_path, monkeypatch):
     script = tmp_path / "two.py"
     script.write_text(TWO_PROCESSES)
@@ -241,33 +203,7 @@ def test_two_processes_have_the_loss_curve_of_one_and_end_with_the_same_weights(
     assert not any(torch.equal(first[key], initial[key]) for key in initial)
 
 
-@pytest.fixture
-def background(tmp_path) -> Path:
-    """Twelve patches of six scenes in HAD100's layout."""
-    folder = tmp_path / "data" / "train" / "aviris_ng"
-    folder.mkdir(parents=True)
-    rng = np.random.RandomState(0)
-    for scene in range(6):
-        for crop in (1, 2):
-            np.save(folder / f"scene{scene}_{crop}.npy", rng.uniform(size=(16, 16, 10)).astype(np.float32))
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def teacher(tmp_path) -> Path:
-    """A checkpoint folder with an untrained Spe-FEN."""
-    sha256 = state_hash(backbone_state(SpeFEN.ARCHITECTURE, SpeFEN.FROZEN, "random"))
-    info = CheckpointInfo("spe_fen", BANDS, "aviris_ng", "paper", "random:0", sha256)
-    save_checkpoint(SpeFEN(BANDS, "random"), tmp_path / "weights" / "spe_fen.safetensors", info)
-    return tmp_path / "weights"
-
-
-def options(background: Path, weights: Path, save_dir: Path, *more: str) -> list[str]:
-    fixed = {"--data_path": background, "--checkpoint_dir": weights, "--save_dir": save_dir, "--input_channel": BANDS}
-    fixed |= {"--backbone": "random", "--batch_size": 4, "--epochs": 3, "--train_ratio": 0.8}
-    return [str(part) for pair in fixed.items() for part in pair] + ["--device", "cpu", *more]
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["paper", "released"])
 def test_a_trained_student_loads_with_complete_metadata(background, teacher, tmp_path, recipe):
     assert stage2.main(options(background, teacher, tmp_path / "run", "--recipe", recipe, "--seed", "4")) == 0
@@ -284,6 +220,7 @@ def test_a_trained_student_loads_with_complete_metadata(background, teacher, tmp
     assert left == ["finished.json", "log.jsonl", "spa_fen.safetensors"]  # neither the resume file nor the cache
 
 
+@pytest.mark.slow
 def test_both_stages_by_one_command_and_frozen_layers_from_a_file_are_kept_beside_both_branches(
     background, dataset, tmp_path, capsys
 ):
@@ -429,5 +366,4 @@ def test_without_the_packages_of_training_each_script_says_what_to_install():
 
 
 def test_recipes_are_those_of_paper_and_released_code():
-    assert (PAPER.betas, RELEASED.betas) == ((0.9, 0.95), (0.5, 0.999))
     assert (PAPER.sim_over_scales, RELEASED.sim_over_scales) == ("mean", "sum")

@@ -1,6 +1,6 @@
-"""Kills and faults: a command that is disturbed, started again, and compared with one that was not.
+"""Kills and faults: disturb a command, run it again, and compare with an undisturbed run.
 
-A new command is a row of ``commands``; reproduce.py has none yet.
+Add a command as a row of ``commands``. reproduce.py has none yet.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from conftest import write_had100
 from safetensors.torch import load_file
 
 import train_FERD.train
 import train_FERS.train
 from campaign import inputs
 from campaign.child import NOBODY, Case, Ended, Limits, leftovers, problem_of, run
+from tests.conftest import write_had100
 
 INTERRUPTED = 130
 TRAINING = Limits(seconds=60, memory=8 << 30)  # Stage 1 has a hundred million weights and their moments
@@ -51,11 +51,8 @@ class Command:
 
 
 def _train(stage: int, folder: Path, *more: str) -> int:
-    fixed = {
-        "--data_path": folder / "data",
-        "--checkpoint_dir": folder / "out" / "weights",
-        "--save_dir": folder / "out",
-    }
+    fixed: dict[str, object] = {"--data_path": folder / "data", "--save_dir": folder / "out"}
+    fixed |= {"--checkpoint_dir": folder / "out" / "weights"}
     fixed |= {"--input_channel": 10, "--backbone": "random", "--batch_size": 4, "--epochs": 2, "--train_ratio": 0.8}
     given = [str(part) for pair in fixed.items() for part in pair] + ["--device", "cpu", *more]
     return (train_FERD, train_FERS)[stage - 1].train.main(given)
@@ -86,15 +83,15 @@ def _scored(folder: Path) -> object:
 
 
 def commands() -> list[Command]:
-    """Every command that is disturbed."""
+    """List every command that is disturbed."""
     scenes = tuple(f"s{i}" for i in range(5))
     return [
         Command("test.py", lambda f: write_had100(f / "data", scenes, shape=(40, 40, 12)), inputs.test_had100, _scored, inputs.test_had100),
         Command("stage 1", lambda f: inputs.patches(f / "data", scenes=6), lambda f: _train(1, f), _trained, lambda f: _train(1, f, "--resume"), 1),
         Command("stage 2", _teacher, lambda f: _train(2, f), _trained, lambda f: _train(2, f, "--resume"), 2),
-        Command("fers.datasets.synthetic", lambda f: None, lambda f: inputs.make_synthetic(f, 9, 4), lambda f: inputs.tree(f / "out"), lambda f: inputs.make_synthetic(f, 9, 4)),
+        Command("fers data synthetic", lambda f: None, lambda f: inputs.make_synthetic(f, 9, 4), lambda f: inputs.tree(f / "out"), lambda f: inputs.make_synthetic(f, 9, 4)),
         Command("detect.py", lambda f: inputs.own_scene(f, side=120), inputs.detect, inputs.detected, inputs.detect),
-        Command("fers.datasets.had100 prepare", inputs.archive, inputs.prepare, lambda f: inputs.tree(f / "out"), inputs.prepare),
+        Command("fers data had100 prepare", inputs.archive, inputs.prepare, lambda f: inputs.tree(f / "out"), inputs.prepare),
     ]  # fmt: skip
 
 
@@ -137,7 +134,7 @@ class Disturbed:
             shutil.copytree(self.good / "out", self.folder / "out")
 
     def _found(self) -> str:
-        """In a process of its own, as it may read tensors; by a file."""
+        """Read the results in another process, as they may hold tensors."""
         place = self._place
 
         def look() -> int:
@@ -149,7 +146,7 @@ class Disturbed:
         return place.read_text() if ended.code == 0 else f"nothing: {ended.output[-500:]}"
 
     def goes_on(self) -> str:
-        """Run it again, undisturbed; what is wrong then."""
+        """Run it again, undisturbed; say what is wrong then."""
         ended = run(lambda: self.command.again(self.folder), TRAINING)
         if ended.code:
             return f"cannot go on: exit code {ended.code}: {ended.output[-1500:]}"
@@ -159,7 +156,7 @@ class Disturbed:
         return "" if found == self.expected else f"lost or changed: {found[:1500]} instead of {self.expected[:1500]}"
 
     def killed(self, rng: random.Random) -> str:
-        """One kill -9 at a drawn moment; what is wrong after the next run."""
+        """Send SIGKILL at a random moment; say what is wrong after the next run."""
         self._restore()
         case = Case(lambda: self.command.work(self.folder), TRAINING)
         case.wait(rng.uniform(0, self.seconds))
@@ -168,7 +165,7 @@ class Disturbed:
         return self.goes_on()
 
     def signalled(self, rng: random.Random, number: int) -> str:
-        """SIGINT or SIGTERM at a drawn moment: no traceback, the exit code of an interruption, and it can go on."""
+        """Send SIGINT or SIGTERM at a random moment: it must end without traceback, and go on when run again."""
         self._restore()
         case = Case(lambda: self.command.work(self.folder), TRAINING)
         finished = case.wait(rng.uniform(0.3, 1) * self.seconds)
@@ -184,7 +181,7 @@ class Disturbed:
         return self.goes_on()
 
     def limited(self, limits: Limits, codes: tuple[int, ...] = (2,)) -> str:
-        """Under a limit: an error that names a file, and it can go on without the limit."""
+        """Run it under a limit: it must name a file in its error, and go on without the limit."""
         self._restore()
         ended = run(lambda: self.command.work(self.folder), limits)
         return self._refused(ended, codes) or self.goes_on()
@@ -199,7 +196,7 @@ class Disturbed:
         return ""
 
     def unread(self) -> str:
-        """Its stdout is a pipe that nobody reads: it ends, silently."""
+        """Give it a stdout that nobody reads: it must end silently."""
         self._restore()
         ended = run(lambda: self.command.work(self.folder), replace(TRAINING, closed_pipe=True))
         if ended.code not in (0, 2) or "Traceback" in ended.output or "Exception ignored" in ended.output:
@@ -207,7 +204,7 @@ class Disturbed:
         return self.goes_on()
 
     def full_disk(self, kilobytes: int) -> str:
-        """On a file system of its own that is too small; then with room."""
+        """Run it on a file system that is too small, then with enough room."""
         self._restore()
         out = self.folder / "out"
         before = shutil.move(out, self.folder / "kept") if out.is_dir() else None
@@ -223,7 +220,7 @@ class Disturbed:
         return problem
 
     def read_only(self) -> str:
-        """As a user who may write nowhere."""
+        """Run it as a user who may write nowhere."""
         self._restore()
         (self.folder / "out").mkdir(exist_ok=True)
         os.chmod(self.folder / "out", 0o555)
@@ -233,7 +230,7 @@ class Disturbed:
         return problem or self.goes_on()
 
     def two_at_once(self) -> str:
-        """Both end; each with success or a refusal, and what is there afterwards is right."""
+        """Run it twice at once: each must succeed or refuse, and the results must be right."""
         self._restore()
         cases = [Case(lambda: self.command.work(self.folder), TRAINING) for _ in range(2)]
         for ended in [case.end() for case in cases]:
@@ -263,7 +260,7 @@ def can_mount(place: Path) -> bool:
 
 
 def faults(root: bool) -> dict[str, Callable[[Disturbed, random.Random], str]]:
-    """Every fault by name; those that need root only where that is given."""
+    """Map names to faults; those that need root are left out where ``root`` is False."""
     found: dict[str, Callable[[Disturbed, random.Random], str]] = {
         "SIGINT": lambda d, rng: d.signalled(rng, signal.SIGINT),
         "SIGTERM": lambda d, rng: d.signalled(rng, signal.SIGTERM),

@@ -1,4 +1,4 @@
-"""One case in a process of its own, with limits of time and memory, forked from a process that has all imports."""
+"""Run one case in its own process, with limits of time and memory. The parent has imported everything already."""
 
 from __future__ import annotations
 
@@ -76,15 +76,15 @@ class Case:
         self._handle = os.pidfd_open(self.pid)
 
     def send(self, number: int) -> None:
-        """Send it a signal."""
+        """Send a signal to the process."""
         signal.pidfd_send_signal(self._handle, number)
 
     def wait(self, seconds: float) -> bool:
-        """Whether it ends within a time."""
+        """Wait up to some seconds; return whether it has ended."""
         return bool(select.select([self._handle], [], [], seconds)[0])
 
     def end(self) -> Ended:
-        """Wait for its end; past the limit of time it is killed."""
+        """Wait until it ends, and kill it when its time is over."""
         if not self.wait(6 * self.limits.seconds):  # a deadlock uses no CPU time; the machine may be busy
             self.send(signal.SIGKILL)
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
@@ -136,13 +136,13 @@ def run(work: Callable[[], int], limits: Limits | None = None) -> Ended:
 
 
 def settle() -> None:
-    """Before the first fork: what is here now is shared with every case and not looked at by the collector."""
+    """Prepare for the first fork: keep the garbage collector away from the memory that all cases share."""
     gc.collect()
     gc.freeze()
 
 
 def problem_of(ended: Ended, folder: Path) -> str:
-    """What is wrong with how a command ended; empty for success, and for an error that names something in the folder."""
+    """Say what is wrong with how a command ended. Empty for success and for an error that names a file or option."""
     if ended.code == -signal.SIGXCPU or ended.code == -signal.SIGKILL:
         return "hang"
     if ended.code < 0:
@@ -162,5 +162,5 @@ def problem_of(ended: Ended, folder: Path) -> str:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Temporary files that are still there."""
+    """List the temporary files that are still there."""
     return [str(path) for path in folder.rglob(".*") if path.name.startswith((".tmp-", ".running"))]

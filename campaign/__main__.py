@@ -1,11 +1,10 @@
-"""Damages inputs, kills commands, breaks what lies around them, and counts how that ends.
+"""Damage inputs, kill commands, break the machine around them, and count how each case ends.
 
-    PYTHONPATH=.:tests python -m campaign --seed 1 --cases 3000 --kills 100
+    python -m campaign --seed 1 --cases 3000 --kills 100
 
-Every case runs in a process of its own with limits of memory and time. The table says for each class how many cases were
-tried, how many ended as they must (success with a sound result, or exit code 2 and a message that names a file), and how
-many failed. The exit code is 1 if any did. A failed case is printed with its number: --only CLASS --first NUMBER --cases 1
-runs it again.
+Every case runs in its own process, with limits of memory and time. The table counts for each class the cases that were
+tried, that ended well, and that failed. A case ends well with a sound result, or with exit code 2 and a message that names
+a file. The exit code is 1 if any case failed. --only CLASS --first NUMBER --cases 1 runs a failed case again.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import sys
 import tempfile
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process that has threads cannot be forked
@@ -37,7 +37,7 @@ SHOWN = 1200  # characters of what a failed case printed
 
 
 class Table:
-    """Counts by class: tried, clean, failed; and what failed."""
+    """Count cases by class: tried, clean, failed. Print each that failed."""
 
     def __init__(self) -> None:
         self.rows: dict[str, list[int]] = {}
@@ -52,7 +52,7 @@ class Table:
 
     @property
     def failed(self) -> int:
-        """Failed cases of all classes."""
+        """How many cases failed, over all classes."""
         return sum(row[2] for row in self.rows.values())
 
     def __str__(self) -> str:
@@ -63,7 +63,7 @@ class Table:
 
 
 def damaged(kind: inputs.Kind, place: Path, seed: int, first: int, cases: int, table: Table) -> None:
-    """Cases of one class of input."""
+    """Run the cases of one class of input, from number ``first`` on."""
     base, folder = place / "base", place / "case"
     folder.mkdir(parents=True)
 
@@ -92,7 +92,7 @@ def damaged(kind: inputs.Kind, place: Path, seed: int, first: int, cases: int, t
             victim.write_bytes(new)
             os.utime(victim, ns=(times.st_atime_ns, times.st_mtime_ns))  # damage has no date
         before = inputs.tree(folder)
-        ended = run(lambda rng=rng: _judged(kind, folder, rng))
+        ended = run(partial(_judged, kind, folder, rng))
         problem = problem_of(ended, folder)
         if not problem and (left := leftovers(folder)):
             problem = f"left over: {left}"
@@ -106,7 +106,7 @@ def damaged(kind: inputs.Kind, place: Path, seed: int, first: int, cases: int, t
 
 
 def _judged(kind: inputs.Kind, folder: Path, rng: random.Random) -> int:
-    """Run a case; success is success only if the class's own judgement agrees."""
+    """Run a case; a success counts only if the class's own check agrees."""
     code = kind.work(folder, rng)
     if code == 0 and (problem := kind.judge(folder)):
         print(problem)
@@ -115,7 +115,7 @@ def _judged(kind: inputs.Kind, folder: Path, rng: random.Random) -> int:
 
 
 def main() -> int:
-    """The command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m campaign", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

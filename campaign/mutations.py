@@ -1,4 +1,4 @@
-"""Damage to good files: to their bytes, to JSON, to a state of tensors. All of it is drawn from a seeded generator."""
+"""Damage good files: their bytes, their JSON, their tensors. A seeded generator draws the damage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _VALUES: list[Any] = [
 
 
 def damage_bytes(content: bytes, rng: random.Random) -> bytes:
-    """One to three of: bits flipped, bytes overwritten, cut short, a piece removed or repeated, a number replaced."""
+    """Flip bits, overwrite, cut, remove or repeat bytes, or replace a number: one to three times."""
     data = bytearray(content)
     for _ in range(rng.randint(1, 3)):
         if not data:
@@ -45,7 +45,7 @@ def damage_bytes(content: bytes, rng: random.Random) -> bytes:
 
 
 def damage_json(content: bytes, rng: random.Random) -> bytes:
-    """A value replaced, a key removed, renamed or moved in one of the lines of JSON; or damaged bytes."""
+    """Replace a value, or remove, rename or move a key, in one line of JSON; or damage the bytes."""
     if rng.random() < 0.3:
         return damage_bytes(content, rng)
     try:
@@ -78,7 +78,7 @@ def _changed(value: Any, rng: random.Random) -> Any:
 
 
 def damage_safetensors(content: bytes, rng: random.Random) -> bytes:
-    """The header's JSON changed, with its metadata; or damaged bytes."""
+    """Change the header's JSON or its metadata; or damage the bytes."""
     if rng.random() < 0.4:
         return damage_bytes(content, rng)
     size = int.from_bytes(content[:8], "little")
@@ -96,7 +96,7 @@ def damage_safetensors(content: bytes, rng: random.Random) -> bytes:
 
 
 def damage_state(content: bytes, rng: random.Random) -> bytes:
-    """A tensor or number in a file of ``torch.save`` replaced, removed, or of another shape or type; or damaged bytes."""
+    """Replace, remove or reshape a tensor or number in a file of ``torch.save``; or damage the bytes."""
     if rng.random() < 0.5:
         return damage_bytes(content, rng)
     state = torch.load(io.BytesIO(content), weights_only=True)

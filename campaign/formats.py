@@ -1,18 +1,19 @@
-"""A small good file of every format that scenes and masks come in, and how each is read."""
+"""A small good file of each format of scenes and ground truth, and the function that reads it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import h5py
 import numpy as np
-import scene_files
 import scipy.io
 from PIL import Image
 
 from fers.scenes import read_scene, read_truth
 from fers.scenes.readers import open_scene
+from tests import scene_files
 
 
 def read_whole(path: Path) -> None:
@@ -24,10 +25,14 @@ def read_whole(path: Path) -> None:
     np.asarray(scene.cube[:2]).sum()
 
 
+def _product(write: Callable[[Path], scene_files.Written], folder: Path) -> Path:
+    return write(folder).path
+
+
 def _mat5(folder: Path, compressed: bool) -> Path:
     path = folder / "a.mat"
-    mask = np.eye(12, 10, dtype=np.uint8)
-    content = {"cube": scene_files.values(5), "gt": mask, "note": "text", "cells": {"a": [1, 2]}}
+    truth = np.eye(12, 10, dtype=np.uint8)
+    content = {"cube": scene_files.values(5), "gt": truth, "note": "text", "cells": {"a": [1, 2]}}
     scipy.io.savemat(path, content, do_compression=compressed)
     return path
 
@@ -58,14 +63,14 @@ def _png(folder: Path) -> Path:
 
 
 FORMATS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
-    **{name: (lambda folder, write=write: write(folder).path, read_whole) for name, write in scene_files.PRODUCTS.items()},
+    **{name: (partial(_product, write), read_whole) for name, write in scene_files.PRODUCTS.items()},
     "mat-5": (lambda folder: _mat5(folder, False), read_whole),
     "mat-5-compressed": (lambda folder: _mat5(folder, True), read_whole),
     "mat-7.3": (_mat73, read_whole),
     "npy": (_npy, read_whole),
     "npz": (_npz, read_whole),
-    "mask-mat-5": (lambda folder: _mat5(folder, True), read_truth),
-    "mask-mat-7.3": (_mat73, read_truth),
-    "mask-npz": (_npz, read_truth),
-    "mask-png": (_png, read_truth),
+    "truth-mat-5": (lambda folder: _mat5(folder, True), read_truth),
+    "truth-mat-7.3": (_mat73, read_truth),
+    "truth-npz": (_npz, read_truth),
+    "truth-png": (_png, read_truth),
 }  # fmt: skip

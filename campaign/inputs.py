@@ -1,6 +1,6 @@
-"""The classes of damaged and odd input: what is good, what is damaged, what is run on it, and what must come of it.
+"""The classes of damaged and odd input: the good files, the damage, the command that reads them, and the check.
 
-A new command is a row of ``kinds``; reproduce.py has none yet.
+Add a command as a row of ``kinds``. reproduce.py has none yet.
 """
 
 from __future__ import annotations
@@ -12,14 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import fake_had100
 import h5py
 import numpy as np
 import scipy.io
 import torch
-from conftest import run_had100, write_had100
 from safetensors.torch import load_file
-from test_training import run_line
 
 import fers.datasets.had100.prepare
 import fers.datasets.synthetic.__main__ as synthetic
@@ -33,6 +30,9 @@ from fers.evaluation import cli
 from fers.networks import CheckpointInfo, SpeFEN, load_checkpoint, save_checkpoint
 from fers.networks.backbones import backbone_state, state_hash
 from fers.util.commandline import run
+from tests import fake_had100
+from tests.conftest import run_had100, write_had100
+from tests.small_training import run_line
 
 EXPECTED = "expected.json"  # what an undisturbed run found
 
@@ -68,12 +68,12 @@ PLAIN = ("--features", "original")
 
 
 def test_had100(folder: Path, *arguments: str) -> int:
-    """test.py on a folder's dataset."""
+    """Run test.py on a folder's dataset; return the exit code."""
     return run_had100(folder / "data", folder / "out", *PLAIN, *arguments)
 
 
 def results_of(folder: Path) -> dict:
-    """What a run found, without the time it took."""
+    """Read a run's results, without times."""
     results = json.loads((folder / "out" / "results.json").read_text())
     scenes = {name: {k: v for k, v in s.items() if k != "seconds"} for name, s in results["scenes"].items()}
     maps = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (folder / "out" / "scores").iterdir()}
@@ -81,7 +81,7 @@ def results_of(folder: Path) -> dict:
 
 
 def sound_results(folder: Path) -> str:
-    """Whether a finished run has an AUC and a finite map for each scene."""
+    """Check that each scene of a finished run has a valid AUC and a finite map; say what is wrong."""
     found = results_of(folder)
     for name, scene in found["scenes"].items():
         score = np.load(folder / "out" / "scores" / f"{name}.npy")
@@ -91,7 +91,7 @@ def sound_results(folder: Path) -> str:
 
 
 def as_expected(folder: Path) -> str:
-    """Whether a run that went on found what an undisturbed one did."""
+    """Compare a resumed run with an undisturbed one; say what differs."""
     expected, found = json.loads((folder / EXPECTED).read_text()), results_of(folder)
     return "" if found == expected else f"results differ from those of an undisturbed run: {found}"
 
@@ -133,16 +133,16 @@ def _sound_page(folder: Path) -> str:
 def _abu(folder: Path, name: str, version: str) -> None:
     (folder / "data").mkdir()
     cube = np.random.RandomState(0).uniform(size=(14, 12, 6)).astype(np.float32)
-    mask = np.eye(14, 12, dtype=np.uint8)
+    truth = np.eye(14, 12, dtype=np.uint8)
     path = folder / "data" / name
     if version == "7.3":
         with h5py.File(path, "w", userblock_size=512) as file:
             file.create_dataset("data", data=cube.T, compression="gzip", chunks=(2, 6, 7))
-            file["map"] = mask.T
+            file["map"] = truth.T
         with path.open("r+b") as file:
             file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM")
     else:
-        scipy.io.savemat(path, {"data": cube, "map": mask}, do_compression=True)
+        scipy.io.savemat(path, {"data": cube, "map": truth}, do_compression=True)
 
 
 def _test_abu(folder: Path, _: random.Random) -> int:
@@ -169,19 +169,19 @@ ODD_VALUES = (
 
 
 def _odd_options(folder: Path, rng: random.Random) -> int:
-    """One command with one or two of its options drawn."""
+    """Run one command with one or two options of random values."""
     write_had100(folder / "data")
     commands = {
         "test.py": (cli.parser("HAD100", ""), lambda given: test_had100(folder, "--no_maps", *given)),
-        "data.synthetic": (None, lambda given: synthetic.main([str(folder / "out"), "--test", "1", "--train", "0", *given])),
-        "fers.datasets.had100": (None, lambda given: fers.datasets.had100.prepare.main(["prepare", str(folder / "no.zip"), "--out", str(folder / "out"), *given])),
+        "fers data synthetic": (None, lambda given: synthetic.main([str(folder / "out"), "--test", "1", "--train", "0", *given])),
+        "fers data had100 prepare": (None, lambda given: fers.datasets.had100.prepare.main(["prepare", str(folder / "no.zip"), "--out", str(folder / "out"), *given])),
     }  # fmt: skip
     options = {
         "test.py": [o for o in cli.parser("HAD100", "")._option_string_actions if o not in ("-h", "--help", "--data_path", "--save_dir")],
-        "fers.datasets.synthetic": ["--seed", "--test", "--size", "--difficulty", "--sensor"],
-        "fers.datasets.had100": ["--bands", "--sensor", "--workers"],
+        "fers data synthetic": ["--seed", "--test", "--size", "--difficulty", "--sensor"],
+        "fers data had100 prepare": ["--bands", "--sensor", "--workers"],
     }  # fmt: skip
-    name = rng.choice(("test.py", "test.py", "fers.datasets.synthetic", "fers.datasets.had100"))
+    name = rng.choice(("test.py", *options))  # test.py has the most options
     given: list[str] = []
     for _ in range(rng.randint(1, 2)):
         given += [f"{rng.choice(options[name])}={rng.choice(ODD_VALUES)}"]
@@ -194,13 +194,13 @@ def _odd_options(folder: Path, rng: random.Random) -> int:
 
 
 def detect(folder: Path) -> int:
-    """detect.py on the scene of a folder."""
+    """Run detect.py on the scene of a folder; return the exit code."""
     fixed = ["--out", str(folder / "out"), "--quiet", "--workers", "1", "--device", "cpu"]
     return fers.detection.command.main([str(next((folder / "in").glob("scene*"))), *fixed])
 
 
 def own_scene(folder: Path, suffix: str = "npy", side: int = 40) -> None:
-    """A scene to detect in: an array, or ENVI."""
+    """Write a scene for detect.py: an array, or ENVI."""
     (folder / "in").mkdir(parents=True)
     cube = np.random.RandomState(0).uniform(size=(side, side, 12)).astype(np.float32)
     if suffix == "npy":
@@ -216,7 +216,7 @@ def own_scene(folder: Path, suffix: str = "npy", side: int = 40) -> None:
 
 
 def detected(folder: Path) -> dict[str, str]:
-    """What detect.py found, without the time it took."""
+    """Hash what detect.py wrote, except for files that hold times."""
     return {name: digest for name, digest in tree(folder / "out").items() if not name.endswith((".html", "run.json"))}
 
 
@@ -236,8 +236,8 @@ def _same_detections(folder: Path) -> str:
 
 
 def _line(folder: Path, _: random.Random | None = None, epochs: int = 4) -> int:
-    """Go on with a small run by the one training loop; its weights are left as a digest."""
-    fers.training.loop.save_checkpoint = lambda *_: None
+    """Resume a small run of the training loop, and write the digest of its weights."""
+    fers.training.loop.save_checkpoint = lambda *_: folder  # a line has no branch to write
 
     def work() -> None:
         stage = run_line(folder / "out", epochs, resume=True)
@@ -260,7 +260,7 @@ def _same_line(folder: Path) -> str:
 
 
 def patches(folder: Path, scenes: int = 4, side: int = 16) -> Path:
-    """A background dataset of ten bands, two patches a scene."""
+    """Write a background dataset of ten bands, two patches a scene."""
     place = folder / "train" / "aviris_ng"
     place.mkdir(parents=True)
     rng = np.random.RandomState(0)
@@ -290,7 +290,7 @@ def _open_patches(folder: Path, _: random.Random | None = None) -> int:
 
 
 def checkpoint(folder: Path) -> Path:
-    """A Spe-FEN for ten bands on random frozen layers."""
+    """Write a Spe-FEN for ten bands on random frozen layers; return its path."""
     sha256 = state_hash(backbone_state(SpeFEN.ARCHITECTURE, SpeFEN.FROZEN, "random"))
     info = CheckpointInfo("spe_fen", 10, "aviris_ng", "paper", "random:0", sha256, metrics={"train_loss": 0.5})
     return save_checkpoint(SpeFEN(10, "random"), folder / "weights" / "spe_fen.safetensors", info)
@@ -314,24 +314,29 @@ def _sound_weights(folder: Path) -> str:
 
 
 def make_synthetic(folder: Path, train: int = 3, test: int = 2) -> int:
-    """fers.datasets.synthetic, small."""
+    """Make a small synthetic dataset in ``out``; return the exit code."""
     return synthetic.main([str(folder / "out"), "--train", str(train), "--test", str(test), "--size", "32"])
 
 
 def prepare(folder: Path) -> int:
-    """fers.datasets.had100 prepare, of a small archive."""
+    """Prepare the small archive of a folder; return the exit code."""
     given = ["prepare", str(folder / "HAD100.zip"), "--out", str(folder / "out"), "--any_archive", "--workers", "1"]
     return fers.datasets.had100.prepare.main(given)
 
 
 def archive(folder: Path) -> None:
-    """A small archive in HAD100.zip's structure."""
+    """Write a small archive in HAD100.zip's structure."""
     folder.mkdir(parents=True, exist_ok=True)
     fake_had100.write(folder / "HAD100.zip", fake_had100.scenes(1, 1, 1, 64))
 
 
+def _prepared(folder: Path) -> None:
+    archive(folder)
+    _made(folder, prepare)
+
+
 def tree(folder: Path) -> dict[str, str]:
-    """The sha256 of every file."""
+    """Map every file below a folder to its sha256."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
@@ -344,7 +349,7 @@ def _made(folder: Path, make: Callable[[Path], int]) -> None:
 
 
 def same_tree(folder: Path) -> str:
-    """Whether a dataset is the one that an undisturbed run wrote."""
+    """Compare a dataset with that of an undisturbed run; say what differs."""
     expected, found = json.loads((folder / EXPECTED).read_text()), tree(folder / "out")
     differing = [name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)]
     return f"differs from an undisturbed run in {differing}" if differing else ""
@@ -368,12 +373,12 @@ def _read(name: str) -> Kind:
 
 
 def kinds() -> list[Kind]:
-    """Every class of input."""
+    """List every class of input."""
     no_maps = ("--no_maps",)
     return [
         *map(_read, FORMATS),
         Kind("test.py, cube", lambda f: write_had100(f / "data"), lambda f, _: test_had100(f, *no_maps), ("data/test/**/*.npy",), judge=sound_results),
-        Kind("test.py, mask", lambda f: write_had100(f / "data"), lambda f, _: test_had100(f, *no_maps), ("data/ground_truth/**/*.png",), judge=sound_results),
+        Kind("test.py, truth", lambda f: write_had100(f / "data"), lambda f, _: test_had100(f, *no_maps), ("data/ground_truth/**/*.png",), judge=sound_results),
         Kind("FERS_ABU, v5", lambda f: _abu(f, "abu-a-1.mat", "5"), _test_abu, ("data/*.mat",), judge=sound_results),
         Kind("FERS_ABU, v7.3", lambda f: _abu(f, "abu-a-1.mat", "7.3"), _test_abu, ("data/*.mat",), judge=sound_results),
         Kind("resumed test.py, results.json", _interrupted, lambda f, _: test_had100(f, *no_maps), ("out/results.json",), damage_json, as_expected),
@@ -386,10 +391,10 @@ def kinds() -> list[Kind]:
         Kind("training, patch", lambda f: patches(f / "data"), _open_patches, ("data/train/**/*.npy",), writes=("data/train/aviris_ng/manifest.json",)),
         Kind("training, manifest.json", _described, _open_patches, ("data/train/aviris_ng/manifest.json",), damage_json, writes=("data/train/aviris_ng/manifest.json",)),
         Kind("checkpoint", checkpoint, _load, ("weights/*.safetensors",), damage_safetensors, _sound_weights, (), 8),
-        Kind("resumed fers.datasets.synthetic, manifest", lambda f: _made(f, make_synthetic), lambda f, _: make_synthetic(f), ("out/.unfinished.json",), damage_json, same_tree, cost=8),
-        Kind("resumed fers.datasets.synthetic, files", lambda f: _made(f, make_synthetic), lambda f, _: make_synthetic(f), ("out/*/**/*.npy", "out/*/**/*.png"), judge=same_tree, cost=8),
+        Kind("resumed fers data synthetic, manifest", lambda f: _made(f, make_synthetic), lambda f, _: make_synthetic(f), ("out/.unfinished.json",), damage_json, same_tree, cost=8),
+        Kind("resumed fers data synthetic, files", lambda f: _made(f, make_synthetic), lambda f, _: make_synthetic(f), ("out/*/**/*.npy", "out/*/**/*.png"), judge=same_tree, cost=8),
         Kind("HAD100.zip", archive, lambda f, _: prepare(f), ("HAD100.zip",), cost=8),
-        Kind("resumed prepare, manifest", lambda f: archive(f) or _made(f, prepare), lambda f, _: prepare(f), ("out/.unfinished.json",), damage_json, same_tree, cost=8),
+        Kind("resumed fers data had100 prepare, manifest", _prepared, lambda f, _: prepare(f), ("out/.unfinished.json",), damage_json, same_tree, cost=8),
         Kind("detect.py, array", own_scene, lambda f, _: detect(f), ("in/*",), cost=6),
         Kind("detect.py, ENVI", lambda f: own_scene(f, "img"), lambda f, _: detect(f), ("in/*",), cost=6),
         Kind("finished detect.py, run.json", _detected, lambda f, _: detect(f), ("out/scene/run.json",), damage_json, _same_detections, cost=6),
