@@ -13,23 +13,23 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from statistics import median
 
+import pandas as pd
 import torch
 from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
-from experiments import ROOT
-from experiments.runner import machine, write_rows
+from experiments import RESULTS, ROOT
+from experiments.jobs import machine
 from fers.detectors import rx
 from fers.fast.deploy import deploy
 from fers.fast.process import prepare
@@ -49,12 +49,11 @@ from train_FERS.stage import Stage2
 SIDE = 64  # px, of scenes and patches
 CASES = ("Spe-FEN", "Spa-FEN", "RX", "end to end", "Stage 1 step", "Stage 2 step", "start-up")
 COMMANDS = ("test.py", "FERS_ABU/test.py", "train.py")
-RESULTS = ROOT / "experiments" / "results" / "performance.csv"
 Work = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Row:
+class Timing:
     """A line of the results. Times are medians; CPU times are of all cores, 0 where another process works.
 
     ``difference`` is the largest one of the results, as a share of the largest value; empty where none is compared.
@@ -185,7 +184,7 @@ def pairs(options: argparse.Namespace, device: torch.device) -> Iterator[Pair]:
         yield from map(start_up, COMMANDS)
 
 
-def measure(pair: Pair, options: argparse.Namespace, device: torch.device) -> Row:
+def compare(pair: Pair, options: argparse.Namespace, device: torch.device) -> Timing:
     """Time both sides in turn, after a round that does not count."""
     with torch.set_grad_enabled(pair.case.startswith("Stage")):
         expected, found = pair.reference(), pair.product()
@@ -205,7 +204,7 @@ def measure(pair: Pair, options: argparse.Namespace, device: torch.device) -> Ro
                 cpu[name].append(1000 * (time.process_time() - before))
     reference_ms, product_ms = (median(wall[name]) for name in sides)
     used = [0.0 if pair.case.startswith("start-up") else round(median(cpu[name]), 2) for name in sides]
-    return Row(
+    return Timing(
         pair.case, pair.bands, pair.batch, device.type, options.threads, round(reference_ms, 2), round(product_ms, 2),
         round(reference_ms / product_ms, 2), used[0], used[1], difference, options.rounds, machine(),
         (git_revision() or "")[:12], datetime.now(timezone.utc).date().isoformat(),
@@ -219,20 +218,20 @@ def bench(options: argparse.Namespace) -> None:
     device = choose_device(options.device)
     rows = []
     for pair in tqdm(pairs(options, device), unit="case", disable=None):
-        rows.append(measure(pair, options, device))
+        rows.append(compare(pair, options, device))
         row = rows[-1]
         print(f"{row.case}, {row.bands} bands: {row.reference_ms} / {row.product_ms} ms = {row.ratio}", flush=True)
-    content = [asdict(row) for row in rows]
-    if options.out.suffix == ".json":
-        with atomic_path(options.out) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n")
-    else:
-        write_rows(options.out, content, tuple(field.name for field in fields(Row)))
+    frame = pd.DataFrame([asdict(row) for row in rows])
+    with atomic_path(options.out) as temporary:
+        if options.out.suffix == ".json":
+            frame.to_json(temporary, orient="records", indent=1)
+        else:
+            frame.to_csv(temporary, index=False, lineterminator="\n")
     print(f"wrote {options.out}")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Make the parser of the options."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -247,12 +246,14 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, auto (default: %(default)s)")
     parser.add_argument("--backbone", default="random", help="frozen layers: imagenet, random[:SEED] or a path")
     parser.add_argument("--spe_fen", type=Path, help="a checkpoint (default: an untrained network)")
-    parser.add_argument("--out", type=Path, default=RESULTS, help=".csv or .json (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS / "performance.csv", help=".csv or .json (default: %(default)s)"
+    )
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line; returns the exit code."""
     options = parser().parse_args(arguments)
     if options.quick:
         options.bands, options.rounds = [200], min(options.rounds, 3)

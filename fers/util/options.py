@@ -1,12 +1,12 @@
 """Options of a command from the dataclass that carries them: each is said once, as a field.
 
-    @dataclass(frozen=True)
-    class Options:
-        seed: int = option(0, "of the untrained network", type=natural, group="method")
+@dataclass(frozen=True)
+class Options:
+    seed: int = option(0, "of the untrained network", type=natural, group="method")
 
-    parser = Parser()
-    add_options(parser, Options)
-    chosen = read_options(Options, parser.parse_args())
+parser = Parser()
+add_options(parser, Options)
+chosen = read_options(Options, parser.parse_args())
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Beyond the paper: fusion C on scenes that nobody tuned it for. Every number of docs/beyond.md comes from here.
 
+Frozen record: it ran at commit 0347444, whose tree it needs.
+
     python reproduce.py beyond --data FOLDER
 
 FOLDER holds scenes as .mat files with their masks: ABU's 13, and any others. The synthetic benchmark is made on the

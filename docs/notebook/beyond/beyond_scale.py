@@ -1,5 +1,7 @@
 """Do the windows of fusion C fit objects of twice the size? Scenes enlarged twice, bilinearly; the untrained network.
 
+Frozen record: it ran at commit 1d0dd8c, whose tree it needs.
+
 python docs/notebook/beyond_scale.py FOLDER-OF-SCENES scene scene ...
 """
 
