@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from experiments import RESULTS, ROOT
-from experiments.jobs import STAGE_FILES, Given, Score, machine, make_missing
+from experiments.jobs import STAGE_FILES, Score, Weights, given, machine, make_missing
 from experiments.workspace import Workspace
 from fers.datasets import abu
 from fers.evaluation.figures import Row, comparison_figure
@@ -72,10 +72,10 @@ def abu_table(data: Path, device: str = "auto") -> Path:
     return path
 
 
-def _weights(workspace: Workspace, config: dict, folder: str) -> Given | None:
+def _weights(workspace: Workspace, config: dict, folder: str) -> Weights | None:
     stages = ("stage1", "stage2") if config["features"] == "fused" else ("stage1",)
     files = tuple(ROOT / "checkpoints" / folder / STAGE_FILES[stage] for stage in stages)
-    return Given(files, workspace.folder / "weights") if folder else None
+    return given(files, workspace.folder / "weights") if folder else None
 
 
 def _rows(job: Score) -> Iterator[dict]:

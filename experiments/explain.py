@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 
 from experiments.drawing import Cloud, Decorrelation, decorrelation_figure, pca_figure
 from experiments.gaussianity import describe, qq, qq_figure
-from experiments.jobs import Score, Training
+from experiments.jobs import Score
 from experiments.measured import measured
 from experiments.rows import ENHANCED, ORIGINAL, Request, TableRow
 from experiments.tables import published
@@ -92,7 +92,7 @@ class Explained:
         """Draw how F_spe and F_spa are related, and Stage 2's curves if it was trained here."""
         spe, spa = (np.concatenate(parts) for parts in zip(*self._branches(), strict=True))
         weights = self.jobs["enhanced"].weights
-        curves = read_log(weights.log)[0] if isinstance(weights, Training) else []
+        curves = read_log(weights.log)[0] if weights is not None and weights.log is not None else []
         found = Decorrelation.of(spe, spa, curves)
         return [decorrelation_figure(found, path) for path in self._files("decorrelation")]
 

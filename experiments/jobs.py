@@ -11,10 +11,9 @@ import hashlib
 import json
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -23,7 +22,7 @@ import baselines.train
 import train_FERD.train
 import train_FERS.train
 from experiments.staleness import scoring_code, training_code
-from experiments.workspace import Workspace
+from experiments.workspace import Workspace, patches_hash
 from fers.detectors import find_detector
 from fers.evaluation.evaluate import evaluate
 from fers.evaluation.results import RESULTS_FILE
@@ -41,117 +40,94 @@ STAGE_FILES |= {"stage1": "spe_fen.safetensors", "stage2": "spa_fen.safetensors"
 
 
 @dataclass(frozen=True)
-class Given:
-    """Weights that are there already, such as released ones, copied to one folder as a pipeline wants them."""
+class Weights:
+    """Networks that a setting needs: given ones, or those of a training."""
 
-    files: tuple[Path, ...]
-    place: Path  # holds such folders
-    needs = ()
-
-    @property
-    def label(self) -> str:
-        """Name of the step."""
-        return f"weights of {', '.join(path.parent.name for path in self.files)}"
-
-    @property
-    def key(self) -> str:
-        """Digits of the files' bytes.
-
-        Raises:
-            FersError: A file is missing.
-        """
-        for path in self.files:
-            if not path.is_file():
-                folder = path.parent
-                bands = "abu" if folder.name == "aviris_200_released" else folder.name.rpartition("_")[2]
-                raise FersError(
-                    f"{path}: not there. To get the authors' weights: python -m models.download_released --bands {bands} "
-                    f"--out {folder}. Or take --weights own."
-                )
-        return _digits([file_sha256(path) for path in self.files])
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the copies."""
-        return self.place / self.key
-
-    checkpoints = folder
+    label: str
+    key: str  # digits of everything that the weights depend on
+    folder: Path
+    checkpoints: Path  # the folder for a pipeline
+    ends: tuple[Path, ...]  # files that are there when the work is done
+    make: Callable[[str], None]  # takes a device
+    needs: tuple[Weights, ...] = ()
+    log: Path | None = None  # curves of a training
 
     def done(self) -> bool:
-        """Whether the files are together."""
-        return all((self.folder / path.name).is_file() for path in self.files)
-
-    def make(self, device: str) -> None:
-        """Copy them together, the frozen layers that lie beside the first one before."""
-        for path in (self.files[0].with_name(BACKBONE_FILE), *self.files):
-            _copy(path, self.folder)
+        """Whether the work came to its end before."""
+        return all(path.is_file() for path in self.ends)
 
 
-@dataclass(frozen=True)
-class Training:
-    """A network to train on background patches."""
+def given(files: Sequence[Path], place: Path) -> Weights:
+    """Weights that are there already, such as released ones, to be copied to one folder below ``place``.
 
-    workspace: Workspace
-    network: str  # a key of SCRIPTS
-    bands: int
-    seed: int
-    options: tuple[str, ...] = ()  # of the training script, such as ("--epochs", "60")
-    teacher: Weights | None = None  # has the Spe-FEN that Stage 2 learns from
+    Raises:
+        FersError: A file is missing.
+    """
+    for path in files:
+        if not path.is_file():
+            bands = "abu" if path.parent.name == "aviris_200_released" else path.parent.name.rpartition("_")[2]
+            raise FersError(
+                f"{path}: not there. To get the authors' weights: python -m models.download_released --bands {bands} "
+                f"--out {path.parent}. Or take --weights own."
+            )
+    key = _digits([file_sha256(path) for path in files])
+    folder = place / key
 
-    @property
-    def needs(self) -> tuple[Job, ...]:
-        """The teacher, of Stage 2."""
-        return () if self.teacher is None else (self.teacher,)
+    def make(device: str) -> None:
+        for path in (files[0].with_name(BACKBONE_FILE), *files):  # the frozen layers of the first one too
+            _copy(path, folder)
 
-    @property
-    def label(self) -> str:
-        """Name of the step."""
-        return f"train {self.network}, {self.bands} bands, seed {self.seed} {' '.join(self.options)}".rstrip()
+    label = f"weights of {', '.join(path.parent.name for path in files)}"
+    return Weights(label, key, folder, folder, tuple(folder / path.name for path in files), make)
 
-    @property
-    def key(self) -> str:
-        """Digits of everything that the weights depend on."""
-        teacher = "" if self.teacher is None else self.teacher.key
-        code = training_code(SCRIPTS[self.network].__name__)
-        data = self.workspace.train_hash(self.bands)
-        return _digits([self.network, self.bands, self.seed, self.options, teacher, data, code])
 
-    @property
-    def folder(self) -> Path:
-        """Folder of the run."""
-        return self.workspace.folder / "training" / f"{self.network}_{self.bands}_seed{self.seed}_{self.key}"
+def training(
+    workspace: Workspace, network: str, bands: int, seed: int, options: tuple[str, ...], teacher: Weights | None = None
+) -> Weights:
+    """A network to train on background patches.
 
-    @property
-    def log(self) -> Path:
-        """Curves of the run."""
-        return self.folder / ("stage2" if self.network == "stage2" else "stage1") / "log.jsonl"
+    Args:
+        workspace: Has the patches.
+        network: A key of ``SCRIPTS``.
+        bands: C.
+        seed: Of weights and order.
+        options: Further options of the training script, such as ``("--epochs", "60")``.
+        teacher: Of Stage 2: what has its Spe-FEN.
 
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the weights."""
-        return self.folder / "checkpoints"
+    Raises:
+        FersError: There are no patches.
+    """
+    if not workspace.has_patches:
+        raise FersError(
+            f"{workspace.data / 'train' / workspace.sensor}: no training patches (*.npy) here. Give a data set that has "
+            "them, or take --weights released, or leave out what is trained by --rows."
+        )
+    script = SCRIPTS[network]
+    parts = [network, bands, seed, options, teacher.key if teacher else "", training_code(script.__name__)]
+    key = _digits([*parts, patches_hash(workspace.data, workspace.sensor, bands)])
+    folder = workspace.folder / "training" / f"{network}_{bands}_seed{seed}_{key}"
+    needs = () if teacher is None else (teacher,)
+    checkpoints, log = folder / "checkpoints", folder / ("stage2" if network == "stage2" else "stage1") / "log.jsonl"
 
-    def done(self) -> bool:
-        """Whether it was trained to its end."""
-        file = self.checkpoints / STAGE_FILES[self.network]
-        return self.log.with_name(FINISHED_FILE).is_file() and file.is_file()
-
-    def make(self, device: str) -> None:
-        """Train, from the last whole epoch of an interrupted run if there is one."""
-        if self.teacher is not None:  # beside its student, as a pipeline wants them
+    def make(device: str) -> None:
+        for needed in needs:  # beside the student, as a pipeline wants them
             for name in (BACKBONE_FILE, STAGE_FILES["stage1"]):
-                _copy(self.teacher.checkpoints / name, self.checkpoints)
+                _copy(needed.checkpoints / name, checkpoints)
         arguments = [
-            *([self.network] if SCRIPTS[self.network] is baselines.train else []),
-            *("--data_path", self.workspace.data, "--sensor", self.workspace.row.sensor),
-            *("--input_channel", self.bands, "--seed", self.seed, "--device", device),
-            *("--checkpoint_dir", self.checkpoints, "--save_dir", self.folder, "--resume", *self.options),
+            *([network] if script is baselines.train else []),
+            *("--data_path", workspace.data, "--sensor", workspace.sensor, "--input_channel", bands),
+            *("--seed", seed, "--device", device, "--resume", *options),  # from the last whole epoch, if there is one
+            *("--checkpoint_dir", checkpoints, "--save_dir", folder),
         ]
-        code = SCRIPTS[self.network].main([str(argument) for argument in arguments])
+        code = script.main([str(argument) for argument in arguments])
         if code == INTERRUPTED:
             raise KeyboardInterrupt
         if code:
             raise FersError("was not trained; the reason stands above.")
+
+    label = f"train {network}, {bands} bands, seed {seed} {' '.join(options)}".rstrip()
+    ends = (log.with_name(FINISHED_FILE), checkpoints / STAGE_FILES[network])
+    return Weights(label, key, folder, checkpoints, ends, make, needs, log)
 
 
 @dataclass(frozen=True)
@@ -167,7 +143,7 @@ class Score:
     detector_file: str = ""  # a checkpoint of the detector's own, in the folder of the weights
 
     @property
-    def needs(self) -> tuple[Job, ...]:
+    def needs(self) -> tuple[Weights, ...]:
         """The weights."""
         return () if self.weights is None else (self.weights,)
 
@@ -184,7 +160,7 @@ class Score:
             "seed": self.seed,
             "setting": json.loads(json.dumps(self.config, default=str)),
             "weights_key": "" if self.weights is None else self.weights.key,
-            "data": self.workspace.test_hash,
+            "data": self.workspace.data_hash,
             "method": scoring_code(self.config.get("detect", "RX")),
         }
 
@@ -197,23 +173,17 @@ class Score:
 
     def pipeline(self, device: str) -> Pipeline:
         """The networks and the detector that score it."""
-        fields: dict[str, Any] = {
-            "bands": self.bands,
-            "sensor": self.workspace.row.sensor,
-            "seed": self.seed,
-            "device": device,
-        }
-        fields |= self.config
+        fields = dict(self.config)
         if self.weights is not None:
             fields["checkpoint_dir"] = self.weights.checkpoints
             if self.detector_file:
                 fields["options"] = {"checkpoint": str(self.weights.checkpoints / self.detector_file)}
-        return Pipeline(DetectConfig(**fields))
+        return Pipeline(DetectConfig(self.bands, self.workspace.sensor, seed=self.seed, device=device, **fields))
 
     def done(self) -> bool:
         """Whether all scenes were scored."""
         try:
-            return self.results()["complete"] and set(self.results()["scenes"]) >= set(self.workspace.scene_names)
+            return self.results()["complete"] and set(self.results()["scenes"]) >= set(self.workspace.truths)
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
@@ -236,7 +206,6 @@ class Score:
         )
 
 
-Weights = Given | Training
 Job = Weights | Score
 
 

@@ -113,7 +113,7 @@ def metrics(workspace: Workspace, row: Measured, names: Sequence[str]) -> dict[s
     return {key: float(np.mean([one[key] for one in values])) for key in values[0]}
 
 
-def common_scenes(rows: Iterable[Measured], among: Sequence[str]) -> list[str]:
+def common_scenes(rows: Iterable[Measured], among: Iterable[str]) -> list[str]:
     """The scenes for which every row has an AUC.
 
     Raises:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import ROOT
-from experiments.jobs import STAGE_FILES, Given, Score, Training, Weights
+from experiments.jobs import STAGE_FILES, Score, Weights, given, training
 from experiments.workspace import Workspace
 from fers.detectors import find_detector
 from fers.networks.download_released import is_released
@@ -210,61 +210,41 @@ class Request:
             Score(workspace, row.name, bands, seed, config, each, file)
             for seed, each in zip(self.seeds, weights, strict=True)
         ]
-        return found if random or isinstance(weights[0], Training) else found[:1]  # every seed gives the same
+        trained = weights[0] is not None and weights[0].log is not None
+        return found if random or trained else found[:1]  # every seed gives the same
 
     def _weights(self, workspace: Workspace, row: TableRow, bands: int, seed: int) -> Weights | None:
         if not row.network:
             return None
         if row.network in ("rd4ad", "aetnet"):
             backbone = ("--backbone", self.backbone) if row.network == "rd4ad" else ()
-            return self._trained(workspace, row.network, bands, seed, (*self.training, *backbone))
+            return training(workspace, row.network, bands, seed, (*self.training, *backbone))
         losses = ("--losses", row.losses) if row.losses else ()
+        ablated = losses if row.network == "spectral" else ()
         options = (*self.training, "--recipe", row.recipe, "--backbone", self.backbone)
-        released = self._released(workspace, bands)
-        spe, spa = (STAGE_FILES[stage] for stage in ("stage1", "stage2"))
-        own = (
-            ROOT / "checkpoints" / "aviris_200" if workspace.benchmark == "ABU" and not workspace.has_patches else None
-        )
-        place = workspace.folder / "weights"
-
-        ablated = bool(losses) and row.network == "spectral"
-        teacher: Weights
+        ours = workspace.benchmark == "ABU" and not workspace.has_patches  # the weights that are shipped
+        place, shipped = workspace.folder / "weights", ROOT / "checkpoints" / "aviris_200"
+        first = second = None  # files of Spe-FEN and Spa-FEN that are there already
         if self.weights == "released" and not ablated:
-            teacher = Given((released / spe,), place)
-        elif own:
-            teacher = Given((own / spe,), place)
-        else:
-            teacher = self._trained(workspace, "stage1", bands, seed, (*options, *(losses if ablated else ())))
+            first = self._released(workspace, bands) / STAGE_FILES["stage1"]
+            spa_fen = first.with_name(STAGE_FILES["stage2"])
+            second = spa_fen if spa_fen.is_file() and not losses else None
+        if ours:
+            first = first or shipped / STAGE_FILES["stage1"]
+            second = second or shipped / STAGE_FILES["stage2"]
+        if row.network == "fused" and first and second:
+            return given((first, second), place)
+        teacher = given((first,), place) if first else training(workspace, "stage1", bands, seed, (*options, *ablated))
         if row.network == "spectral":
             return teacher
-        if self.weights == "released" and not losses and (released / spa).is_file():
-            return Given((released / spe, released / spa), place)
-        if own and isinstance(teacher, Given):
-            return Given((*teacher.files, own / spa), place)
-        return self._trained(workspace, "stage2", bands, seed, (*options, *losses), teacher)
+        return training(workspace, "stage2", bands, seed, (*options, *losses), teacher)
 
     def _released(self, workspace: Workspace, bands: int) -> Path:
         folder = self.released / ("aviris_200_released" if workspace.benchmark == "ABU" else f"aviris_ng_{bands}")
         found = folder / STAGE_FILES["stage1"]
-        if self.weights == "released" and found.is_file() and not is_released(found):
+        if found.is_file() and not is_released(found):
             raise FersError(f"{found}: holds other weights than the authors'. Name their folder with --released.")
         return folder
-
-    @staticmethod
-    def _trained(
-        workspace: Workspace,
-        network: str,
-        bands: int,
-        seed: int,
-        options: tuple[str, ...],
-        teacher: Weights | None = None,
-    ) -> Training:
-        if not workspace.has_patches:
-            raise FersError(
-                f"{workspace.patches}: no training patches (*.npy) here. Give a data set that has them, or take "
-                "--weights released, or leave out what is trained by --rows."
-            )
-        return Training(workspace, network, bands, seed, options, teacher)
 
 
 def _matches(row: str, name: str) -> bool:

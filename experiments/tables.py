@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,7 +62,7 @@ class Means:
     def _column(self, column: Column, rows: Rows) -> Iterator[dict]:
         if not rows:
             return
-        names = common_scenes([found for _, found in rows], column.scenes or self.workspace.scene_names)
+        names = common_scenes([found for _, found in rows], column.scenes or self.workspace.truths)
         best = winner({row.name: found.table(names).mean(0) for row, found in rows if not row.oracle})
         for row, found in rows:
             table = found.table(names)
@@ -84,7 +84,7 @@ class Means:
     def metric_cells(self, request: Request, column: Column) -> list[dict]:
         """The field's other measures for the rows of one column, means over scenes of the first seed's maps."""
         rows = self.measured(request, column)
-        names = common_scenes([found for _, found in rows], self.workspace.scene_names) if rows else []
+        names = common_scenes([found for _, found in rows], self.workspace.truths) if rows else []
         return [
             {"row": row.name, "column": name, "value": value, "scenes": len(names), "mark": found.mark(row.mark)}
             for row, found in rows
@@ -151,7 +151,7 @@ class Scenes:
         rows = [(detector, seen, row, measured(jobs)) for detector, seen, row, jobs in self.settings(request)]
         if not rows:
             return []
-        names = common_scenes([found for *_, found in rows], self.workspace.scene_names)
+        names = common_scenes([found for *_, found in rows], self.workspace.truths)
         better = self._better({(detector, seen): found for detector, seen, _, found in rows}, names)
         cut = frozenset().union(*(found.cut for *_, found in rows))
         groups = {f"{name} (a cut of the paper's)" if name in cut else name: [name] for name in names}
@@ -200,7 +200,7 @@ def fusion_columns(bands: int) -> list[Column]:
     ]
 
 
-def abu_columns(names: Sequence[str], bands: int = ABU_BANDS) -> list[Column]:
+def abu_columns(names: Collection[str], bands: int = ABU_BANDS) -> list[Column]:
     """Means over the five scenes whose files are whole, where all are there, and over all."""
     five = [Column(f"{bands} bands, mean of five", bands, FIVE)] if set(FIVE) <= set(names) else []
     return [*five, Column(f"{bands} bands, mean of {len(names)}", bands)]

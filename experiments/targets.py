@@ -39,7 +39,7 @@ def _means(name: str, request: Request, workspace: Workspace | None = None) -> M
     if name == "table3":
         place = workspace or request.first
         hundred = place.benchmark == "HAD100"
-        columns = band_columns(request.bands) if hundred else abu_columns(place.scene_names)
+        columns = band_columns(request.bands) if hundred else abu_columns(place.truths)
         return Means("Table III", place, TABLE3, columns)
     first = request.bands[0]
     source, rows, columns = {
@@ -78,7 +78,7 @@ def _make_table1(request: Request) -> list[Path]:
     paths += save(workspace, "metrics", cells, f"Further measures, {first.name}", (note, *request.facts))
     for column in table.columns:
         rows = [(row, found) for row, found in table.measured(request, column) if not row.oracle]
-        names = common_scenes([found for _, found in rows], workspace.scene_names)
+        names = common_scenes([found for _, found in rows], workspace.truths)
         if len(rows) > 2 and len(names) > 1:
             aucs = {_short(row.name).replace("\n", " "): found.table(names).mean(0) for row, found in rows}
             stem = workspace.folder / "figures" / f"ranks_{column.bands}"

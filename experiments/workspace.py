@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fers.datasets.benchmarks import BENCHMARKS, Benchmark
+from fers.datasets.benchmarks import BENCHMARKS
 from fers.datasets.had100 import dataset_name
 from fers.datasets.patches import BackgroundPatches
 from fers.scenes.scene import LabelledScene
@@ -33,12 +33,7 @@ class Workspace:
     benchmark: str  # a key of BENCHMARKS
     data: Path  # the data set's folder
     out: Path  # holds a folder for each data set
-    names: str  # scenes, as --scenes takes them
-
-    @property
-    def row(self) -> Benchmark:
-        """The benchmark's facts."""
-        return BENCHMARKS[self.benchmark]
+    names: str = "all"  # scenes, as --scenes takes them
 
     @cached_property
     def synthetic(self) -> bool:
@@ -56,46 +51,36 @@ class Workspace:
         return self.out / self.title
 
     @property
-    def patches(self) -> Path:
-        """Folder of the training patches."""
-        return self.data / "train" / self.row.sensor
+    def sensor(self) -> str:
+        """Sensor of scenes and patches."""
+        return BENCHMARKS[self.benchmark].sensor
 
     @property
     def has_patches(self) -> bool:
         """Whether there are patches to train on."""
-        return any(self.patches.glob("*.npy"))
+        return any((self.data / "train" / self.sensor).glob("*.npy"))
 
     @cached_property
     def scenes(self) -> list[LabelledScene]:
         """The scenes in the order of their names, or of ``names``."""
-        return self.row.scenes(self.data, None, self.names)
-
-    @property
-    def scene_names(self) -> list[str]:
-        """Their names."""
-        return [scene.name for scene in self.scenes]
+        return BENCHMARKS[self.benchmark].scenes(self.data, None, self.names)
 
     @cached_property
     def truths(self) -> dict[str, np.ndarray]:
-        """Each scene's ground truth, ``(H, W)`` bool, True at anomalies."""
+        """Each scene's ground truth by its name, ``(H, W)`` bool, True at anomalies."""
         return {scene.name: scene.load()[1] for scene in self.scenes}
 
     @cached_property
-    def test_hash(self) -> str:
+    def data_hash(self) -> str:
         """Eight digits of the scenes' names, cubes and ground truths, by their bytes."""
         digest = hashlib.sha256()
         for scene in self.scenes:
-            digest.update(scene.name.encode())
+            truth = self.truths[scene.name]
+            digest.update(f"{scene.name}{truth.shape}".encode() + np.packbits(truth).tobytes())
             with scene.path.open("rb") as file:
                 while block := file.read(1 << 20):
                     digest.update(block)
-            truth = self.truths[scene.name]
-            digest.update(f"{truth.shape}".encode() + np.packbits(truth).tobytes())
         return digest.hexdigest()[:8]
-
-    def train_hash(self, bands: int) -> str:
-        """Eight digits of the training patches."""
-        return _patches_hash(self.data, self.row.sensor, bands)
 
     def claim(self) -> None:
         """See that the folder is for this data.
@@ -103,10 +88,10 @@ class Workspace:
         Raises:
             FersError: It holds results of other data.
         """
-        mine = {"data": self.test_hash, "scenes": self.scene_names}
+        mine = {"data": self.data_hash, "scenes": list(self.truths), "path": str(self.data.resolve())}
         path = self.folder / "data.json"
         if not path.is_file():
-            write_whole(path, (json.dumps({**mine, "path": str(self.data.resolve())}, indent=2) + "\n").encode())
+            write_whole(path, (json.dumps(mine, indent=2) + "\n").encode())
             return
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
@@ -121,5 +106,6 @@ class Workspace:
 
 
 @cache
-def _patches_hash(data: Path, sensor: str, bands: int) -> str:
+def patches_hash(data: Path, sensor: str, bands: int) -> str:
+    """Eight digits of the training patches of a data set."""
     return BackgroundPatches(data, sensor, bands).fingerprint()[:8]

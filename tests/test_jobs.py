@@ -8,7 +8,7 @@ from conftest import write_had100
 from scipy.io import savemat
 
 from experiments import documents
-from experiments.jobs import Given, Score, make_missing
+from experiments.jobs import Score, given, make_missing
 from experiments.workspace import Workspace
 from fers.util.errors import FersError
 
@@ -48,14 +48,16 @@ def test_given_weights_are_put_together_with_their_frozen_layers(workspace, tmp_
     for file in (*files, files[0].with_name("backbone.safetensors")):
         file.parent.mkdir(exist_ok=True)
         file.write_text(file.name)
-    given = Given(files, tmp_path / "weights")
-    make_missing([given], "cpu", tmp_path / "log.txt")
-    assert sorted(path.name for path in given.checkpoints.iterdir()) == [
+    weights = given(files, tmp_path / "weights")
+    make_missing([weights], "cpu", tmp_path / "log.txt")
+    assert sorted(path.name for path in weights.checkpoints.iterdir()) == [
         *("backbone.safetensors", "spa_fen.safetensors", "spe_fen.safetensors")
     ]
-    before = given.checkpoints
     files[1].write_text("other weights")
-    assert given.checkpoints != before and not given.done()
+    assert given(files, tmp_path / "weights").checkpoints != weights.checkpoints
+    files[1].unlink()
+    with pytest.raises(FersError, match=r"spa_fen\.safetensors: not there"):
+        given(files, tmp_path / "weights")
 
 
 @pytest.fixture
