@@ -42,13 +42,13 @@ PICTURED: dict[str, dict] = {  # of two scenes: title of the column, arguments o
 def abu_table(data: Path, device: str = "auto") -> Path:
     """Score the ABU scenes as far as weights are there, and write experiments/results/abu.csv.
 
-    Rows of settings that cannot be run here stay as an earlier run left them, if that was on the same data.
+    Rows of settings that cannot be run here stay as an earlier run left them, if that was on a data set of this name.
 
     Returns:
         The CSV.
 
     Raises:
-        FersError: No setting could be run, or earlier rows are of other data.
+        FersError: No setting could be run, or earlier rows are of another data set.
     """
     path = RESULTS / "abu.csv"
     earlier = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame()
@@ -65,8 +65,8 @@ def abu_table(data: Path, device: str = "auto") -> Path:
             rows += kept
     if not rows:
         raise FersError("abu: no setting could be run; see above.")
-    if len({row["data"] for row in rows}) > 1:
-        raise FersError(f"{path}: holds rows of other data. Move it away, or run all settings again.")
+    if len({row["dataset"] for row in rows}) > 1:
+        raise FersError(f"{path}: holds rows of another data set. Move it away, or run all settings again.")
     with atomic_path(path) as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n")
     return path

@@ -21,6 +21,7 @@ import numpy as np
 from fers.datasets.benchmarks import BENCHMARKS
 from fers.datasets.had100 import dataset_name
 from fers.datasets.patches import BackgroundPatches
+from fers.evaluation.results import mask_sha256
 from fers.scenes.scene import LabelledScene
 from fers.util.errors import FersError
 from fers.util.files import write_whole
@@ -75,11 +76,11 @@ class Workspace:
         """Eight digits of the scenes' names, cubes and ground truths, by their bytes."""
         digest = hashlib.sha256()
         for scene in self.scenes:
-            truth = self.truths[scene.name]
-            digest.update(f"{scene.name}{truth.shape}".encode() + np.packbits(truth).tobytes())
+            digest.update(scene.name.encode())
             with scene.path.open("rb") as file:
                 while block := file.read(1 << 20):
                     digest.update(block)
+            digest.update(mask_sha256(self.truths[scene.name]).encode())
         return digest.hexdigest()[:8]
 
     def claim(self) -> None:
