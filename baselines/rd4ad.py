@@ -25,10 +25,10 @@ from fers.networks.spe_fen import PADDING
 from fers.training.stage import Stage, Terms
 from train_FERD.network import MFFM, Decoder
 
-Features = tuple[torch.Tensor, ...]
+Levels = tuple[torch.Tensor, ...]
 
 
-class RD4AD(Branch):
+class RD4ADNetwork(Branch):
     """A frozen encoder behind a trained CWL, a one-class embedding, and a decoder that distils the encoder back.
 
     Args:
@@ -71,7 +71,7 @@ class RD4AD(Branch):
         """All but the encoder. The counters of batch norms have no part in any result."""
         return super().is_trained(key) and not key.endswith("num_batches_tracked")
 
-    def forward(self, h: torch.Tensor) -> tuple[Features, Features]:
+    def forward(self, h: torch.Tensor) -> tuple[Levels, Levels]:
         """The features that are compared.
 
         Args:
@@ -90,14 +90,14 @@ class RD4AD(Branch):
         f1, f2, f3 = features
         return (f1, f2, f3), self.decoder(self.mffm(f1, f2, f3))
 
-    def train(self, mode: bool = True) -> RD4AD:
+    def train(self, mode: bool = True) -> RD4ADNetwork:
         """As ``nn.Module.train``, but the frozen layers stay in eval mode."""
         super().train(mode)
         self.encoder.eval()
         return self
 
 
-class RD4ADasFERD(RD4AD):
+class RD4ADasFERD(RD4ADNetwork):
     """The reading ``A``: CWL instead of the whole stem, so the features are twice as large on each side."""
 
     FROZEN = ("layer1", "layer2", "layer3")
@@ -105,13 +105,13 @@ class RD4ADasFERD(RD4AD):
     multiple = 8
 
 
-READINGS: dict[str, type[RD4AD]] = {"B": RD4AD, "A": RD4ADasFERD}
+READINGS: dict[str, type[RD4ADNetwork]] = {"B": RD4ADNetwork, "A": RD4ADasFERD}
 """As the options name them."""
-BRANCHES: dict[str, type[RD4AD]] = {"rd4ad": RD4AD, "rd4ad_a": RD4ADasFERD}
+NETWORKS: dict[str, type[RD4ADNetwork]] = {"rd4ad": RD4ADNetwork, "rd4ad_a": RD4ADasFERD}
 """As checkpoints name them."""
 
 
-def distillation_loss(encoder: Features, decoder: Features) -> torch.Tensor:
+def distillation_loss(encoder: Levels, decoder: Levels) -> torch.Tensor:
     """The sum over scales of 1 - cosine of the flattened maps, averaged over the batch.
 
     Args:
@@ -131,12 +131,12 @@ class RD4ADStage(Stage):
     TERMS = ("distillation",)
     checkpoint = "rd4ad.safetensors"
 
-    def __init__(self, network: RD4AD):
+    def __init__(self, network: RD4ADNetwork):
         super().__init__(self.TERMS)
         self.network = network
 
     @property
-    def branch(self) -> RD4AD:
+    def branch(self) -> RD4ADNetwork:
         """All of it."""
         return self.network
 
@@ -158,7 +158,7 @@ class RD4ADasFERDStage(RD4ADStage):
     checkpoint = "rd4ad_a.safetensors"
 
 
-STAGES: dict[str, type[RD4ADStage]] = {"B": RD4ADStage, "A": RD4ADasFERDStage}
+RD4AD_STAGES: dict[str, type[RD4ADStage]] = {"B": RD4ADStage, "A": RD4ADasFERDStage}
 """By reading."""
 
 
@@ -176,12 +176,12 @@ class RD4ADDetector(rd4ad.RD4AD):
     """
 
     def __init__(self, checkpoint: str = "rd4ad.safetensors", backbone: str = "", sigma: float = rd4ad.SIGMA):
-        network, self.info = load_branch(checkpoint, BRANCHES, backbone=backbone or None)
+        network, self.info = load_branch(checkpoint, NETWORKS, backbone=backbone or None)
         self.network = network
         reading = "A, the CWL instead of the stem" if network.padding else "B, the CWL instead of the first convolution"
         self.caveats = [f"RD4AD by the reading {reading}; the paper's sentence allows both."]
         super().__init__(self._distil, network.padding, network.multiple, sigma)
 
-    def _distil(self, cube: torch.Tensor) -> tuple[Features, Features]:
+    def _distil(self, cube: torch.Tensor) -> tuple[Levels, Levels]:
         with torch.no_grad():
             return self.network.to(cube.device)(cube)

@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 
 from baselines.aetnet import CELL, SMALLEST, AETNetStage
-from baselines.rd4ad import READINGS, STAGES
+from baselines.rd4ad import RD4AD_STAGES, READINGS
 from fers.detectors import RX
 from fers.detectors.rd4ad import RD4AD
 from fers.evaluation.metrics import auc
@@ -51,26 +51,26 @@ def train(options: argparse.Namespace, accelerator: Accelerator) -> None:
 
 
 def make_rd4ad(options: argparse.Namespace) -> tuple[Stage, Callable[[torch.Tensor], torch.Tensor]]:
-    """The stage of RD4AD, and the score map of its networks as they are."""
+    """Make the stage of RD4AD, and the score map of its networks as they are."""
     network = READINGS[options.reading](options.input_channel, options.backbone, options.seed)
-    return STAGES[options.reading](network), RD4AD(network, network.padding, network.multiple)
+    return RD4AD_STAGES[options.reading](network), RD4AD(network, network.padding, network.multiple)
 
 
 def make_aetnet(options: argparse.Namespace) -> tuple[Stage, Callable[[torch.Tensor], torch.Tensor]]:
-    """The stage of AETNet, and RX on the cube that its network makes."""
+    """Make the stage of AETNet, and RX on the cube that its network makes."""
     network = AETNet(options.input_channel, seed=options.seed)
     return AETNetStage(network, options.seed), lambda h: RX()(network(h))
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Make the parser of the options."""
     parser = argparse.ArgumentParser(
         prog="python -m baselines.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     baselines = parser.add_subparsers(dest="baseline", required=True)
 
     rd4ad = baselines.add_parser("rd4ad", help="reverse distillation, a detector")
-    add_train_options(rd4ad, STAGES["B"].TERMS)
+    add_train_options(rd4ad, RD4AD_STAGES["B"].TERMS)
     rd4ad.add_argument(
         "--reading",
         choices=tuple(READINGS),
@@ -88,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line; returns the exit code."""
     return launch(train, parser().parse_args(arguments))
 
 

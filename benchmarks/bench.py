@@ -46,14 +46,14 @@ from train_FERD.stage import Stage1
 from train_FERS.network import FRN
 from train_FERS.stage import Stage2
 
-SIDE = 64  # px, of scenes and patches
+SCENE_SIDE = 64  # px, of scenes and patches
 CASES = ("Spe-FEN", "Spa-FEN", "RX", "end to end", "Stage 1 step", "Stage 2 step", "start-up")
-COMMANDS = ("test.py", "FERS_ABU/test.py", "train.py")
+STARTED = ("test.py", "FERS_ABU/test.py", "train.py")
 Work = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Timing:
+class PairTimes:
     """A line of the results. Times are medians; CPU times are of all cores, 0 where another process works.
 
     ``difference`` is the largest one of the results, as a share of the largest value; empty where none is compared.
@@ -92,7 +92,7 @@ def scene(bands: int, device: torch.device) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     spectra = torch.rand(6, bands, generator=generator).cumsum(1)
     abundance = torch.nn.functional.interpolate(
-        torch.rand(1, 6, 8, 8, generator=generator), (SIDE, SIDE), mode="bicubic"
+        torch.rand(1, 6, 8, 8, generator=generator), (SCENE_SIDE, SCENE_SIDE), mode="bicubic"
     )
     cube = torch.einsum("nkhw,kc->nchw", abundance, spectra / spectra.amax())
     cube = cube + 0.01 * torch.randn(cube.shape, generator=generator)
@@ -124,7 +124,7 @@ def detection(bands: int, options: argparse.Namespace, device: torch.device) -> 
     )
 
 
-def training(stage: int, bands: int, options: argparse.Namespace, device: torch.device) -> Pair:
+def training_step(stage: int, bands: int, options: argparse.Namespace, device: torch.device) -> Pair:
     """A step of a stage; Stage 2's product has its teacher's features from a cache."""
     h = scene(bands, device).repeat(options.batch, 1, 1, 1)
     h += 0.001 * torch.randn(h.shape, generator=torch.Generator().manual_seed(1)).to(device)
@@ -179,12 +179,12 @@ def pairs(options: argparse.Namespace, device: torch.device) -> Iterator[Pair]:
             yield from (pair for pair in detection(bands, options, device) if pair.case in options.cases)
         for stage in (2, 1):
             if f"Stage {stage} step" in options.cases:
-                yield training(stage, bands, options, device)
+                yield training_step(stage, bands, options, device)
     if "start-up" in options.cases:
-        yield from map(start_up, COMMANDS)
+        yield from map(start_up, STARTED)
 
 
-def compare(pair: Pair, options: argparse.Namespace, device: torch.device) -> Timing:
+def compare(pair: Pair, options: argparse.Namespace, device: torch.device) -> PairTimes:
     """Time both sides in turn, after a round that does not count."""
     with torch.set_grad_enabled(pair.case.startswith("Stage")):
         expected, found = pair.reference(), pair.product()
@@ -204,7 +204,7 @@ def compare(pair: Pair, options: argparse.Namespace, device: torch.device) -> Ti
                 cpu[name].append(1000 * (time.process_time() - before))
     reference_ms, product_ms = (median(wall[name]) for name in sides)
     used = [0.0 if pair.case.startswith("start-up") else round(median(cpu[name]), 2) for name in sides]
-    return Timing(
+    return PairTimes(
         pair.case, pair.bands, pair.batch, device.type, options.threads, round(reference_ms, 2), round(product_ms, 2),
         round(reference_ms / product_ms, 2), used[0], used[1], difference, options.rounds, machine(),
         (git_revision() or "")[:12], datetime.now(timezone.utc).date().isoformat(),

@@ -63,7 +63,7 @@ def frame_of(cells: Sequence[dict]) -> pd.DataFrame:
     return frame
 
 
-def write_csv(frame: pd.DataFrame, path: Path) -> None:
+def write_cells(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame, whole or not at all."""
     with atomic_path(path) as temporary:
         frame.astype({"best": int}).to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
@@ -129,7 +129,7 @@ def save(workspace: Workspace, name: str, cells: Sequence[dict], title: str, not
     frame = frame_of([{"table": name, "dataset": workspace.title, **cell} for cell in cells])
     title = f"{title} (synthetic scenes, not those of the paper)" if workspace.synthetic else title
     folder = workspace.folder / "tables"
-    write_csv(frame, folder / f"{name}.csv")
+    write_cells(frame, folder / f"{name}.csv")
     write_whole(folder / f"{name}.md", f"## {title}\n\n{cells_markdown(frame, notes)}".encode())
     write_whole(folder / f"{name}.tex", cells_latex(frame, title, name, notes).encode())
     tables = sorted(path.stem for path in folder.glob("*.tex") if path.stem != "all")

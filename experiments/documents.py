@@ -10,6 +10,7 @@ import pandas as pd
 
 from experiments import RESULTS, ROOT
 from experiments.jobs import STAGE_FILES, Score, Weights, given, machine, make_missing
+from experiments.tables import ABU_BANDS
 from experiments.workspace import Workspace
 from fers.datasets import abu
 from fers.evaluation.figures import Row, comparison_figure
@@ -21,7 +22,6 @@ from fers.util.files import atomic_path
 
 RUNS = ROOT / "results" / "reproduce"
 PICTURE = ROOT / "docs" / "picture.png"
-BANDS = 200
 IMAGENET = {"backbone": str(ROOT / "checkpoints" / "aviris_200_released" / "backbone.safetensors")}
 # name in the table, arguments of DetectConfig, seeds, folder of weights
 ABU_SETTINGS: list[tuple[str, dict, tuple[int, ...], str]] = [
@@ -56,7 +56,9 @@ def abu_table(data: Path, device: str = "auto") -> Path:
     rows: list[dict] = []
     for name, config, seeds, folder in ABU_SETTINGS:
         try:
-            jobs = [Score(workspace, name, BANDS, seed, config, _weights(workspace, config, folder)) for seed in seeds]
+            jobs = [
+                Score(workspace, name, ABU_BANDS, seed, config, _weights(workspace, config, folder)) for seed in seeds
+            ]
             make_missing(jobs, device, RUNS / "log.txt")
             rows += [row for job in jobs for row in _rows(job)]
         except FersError as error:
@@ -100,10 +102,10 @@ def _rows(job: Score) -> Iterator[dict]:
 
 def draw_picture(data: Path) -> Path:
     """Draw docs/picture.png from two ABU scenes of a folder, with the weights that are shipped; returns its path."""
-    pipelines = {title: Pipeline(DetectConfig(BANDS, "aviris", **config)) for title, config in PICTURED.items()}
+    pipelines = {title: Pipeline(DetectConfig(ABU_BANDS, "aviris", **config)) for title, config in PICTURED.items()}
     lines = []
     for labelled in abu.scenes(data, names="airport-2,airport-4"):
         scene, truth = labelled.load()
-        h = normalise(scene, BANDS)
+        h = normalise(scene, ABU_BANDS)
         lines.append(Row(scene, truth, {title: pipeline.score(h) for title, pipeline in pipelines.items()}))
     return comparison_figure(lines, PICTURE)

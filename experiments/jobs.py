@@ -206,44 +206,44 @@ class Score:
         )
 
 
-Job = Weights | Score
+Step = Weights | Score
 
 
-def make_missing(jobs: Sequence[Job], device: str, log: Path, plan: bool = False) -> None:
-    """Do what is not done yet, each job after those that it needs.
+def make_missing(steps: Sequence[Step], device: str, log: Path, plan: bool = False) -> None:
+    """Do what is not done yet, each step after those that it needs.
 
     Args:
-        jobs: What tables and figures need; the same job may occur more than once.
+        steps: What tables and figures need; the same step may occur more than once.
         device: As ``--device``.
-        log: File for what the jobs print.
+        log: File for what the steps print.
         plan: Print what would be done, and do nothing.
 
     Raises:
-        FersError: A job cannot be done. The message names it; what was done before it is kept.
+        FersError: A step cannot be done. The message names it; what was done before it is kept.
     """
-    ordered: dict[Path, Job] = {}
+    ordered: dict[Path, Step] = {}
 
-    def add(job: Job) -> None:
-        for needed in job.needs:
+    def add(step: Step) -> None:
+        for needed in step.needs:
             add(needed)
-        ordered.setdefault(job.folder, job)
+        ordered.setdefault(step.folder, step)
 
-    for job in jobs:
-        add(job)
-    missing = [job for job in ordered.values() if not job.done()]
+    for step in steps:
+        add(step)
+    missing = [step for step in ordered.values() if not step.done()]
     tqdm.write(f"{len(ordered) - len(missing)} of {len(ordered)} steps are done already.")
     if plan:
-        print("\n".join(f"to do: {job.label}" for job in missing))
+        print("\n".join(f"to do: {step.label}" for step in missing))
         return
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as output, tqdm(missing, unit="step", disable=None) as bar:
-        for number, job in enumerate(bar, 1):
-            tqdm.write(f"[{number}/{len(missing)}] {job.label}")
+        for number, step in enumerate(bar, 1):
+            tqdm.write(f"[{number}/{len(missing)}] {step.label}")
             try:
                 with contextlib.redirect_stdout(output):
-                    job.make(device)
+                    step.make(device)
             except ValueError as error:
-                raise FersError(f"{job.label}: {error}") from error
+                raise FersError(f"{step.label}: {error}") from error
 
 
 def machine() -> str:

@@ -13,7 +13,7 @@ import torch
 
 from experiments.cells import save
 from experiments.explain import Explained, timing_cells
-from experiments.jobs import Job, machine
+from experiments.jobs import Step, machine
 from experiments.measured import common_scenes, measured
 from experiments.rows import TABLE3, TABLE4, TABLE5, UNTRAINED, Request
 from experiments.tables import ABU_BANDS, Column, Means, Scenes, abu_columns, band_columns, fusion_columns
@@ -31,7 +31,7 @@ class Wanted:
     """Something to ask for."""
 
     needs: tuple[str, ...]  # test sets without which it is left out of ``all``: attributes of Request
-    jobs: Callable[[Request], Sequence[Job]]  # what must be done for it
+    jobs: Callable[[Request], Sequence[Step]]  # what must be done for it
     make: Callable[[Request], list[Path]]  # makes it of that; returns the files
 
 
@@ -56,7 +56,7 @@ def _asked(name: str, request: Request) -> Request:
     return replace(request, weights="own") if name == "table4" else request
 
 
-def _means_jobs(name: str, request: Request) -> list[Job]:
+def _means_jobs(name: str, request: Request) -> list[Step]:
     places = request.both if name == "table3" else [request.first]
     return [job for place in places for job in _means(name, request, place).jobs(_asked(name, request))]
 
@@ -144,7 +144,7 @@ def _explained(request: Request) -> list[Explained]:
     ]
 
 
-def _explained_jobs(request: Request) -> list[Job]:
+def _explained_jobs(request: Request) -> list[Step]:
     return [job for one in _explained(request) for job in one.jobs.values()]
 
 

@@ -75,7 +75,7 @@ def test_the_tool_prints_and_writes_every_number_and_where_it_was_measured(tmp_p
 
 def test_a_training_step_is_measured_on_both_sides():
     options = bench.parser().parse_args(["--rounds", "1", "--batch", "2"])
-    row = bench.compare(bench.training(2, 10, options, torch.device("cpu")), options, torch.device("cpu"))
+    row = bench.compare(bench.training_step(2, 10, options, torch.device("cpu")), options, torch.device("cpu"))
     assert row.case == "Stage 2 step" and row.batch == 2 and row.product_ms > 0 and row.difference == ""
 
 

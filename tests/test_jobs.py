@@ -69,7 +69,7 @@ def abu(tmp_path, monkeypatch):
     savemat(tmp_path / "abu" / "abu-airport-1.mat", {"data": scene.cube, "map": truth.astype("uint8")})
     monkeypatch.setattr(documents, "RESULTS", tmp_path)
     monkeypatch.setattr(documents, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(documents, "BANDS", 8)
+    monkeypatch.setattr(documents, "ABU_BANDS", 8)
     ae = {"features": "original", "detect": "AE", "options": {"iterations": "2"}}
     monkeypatch.setattr(documents, "ABU_SETTINGS", [("RX", {"features": "original"}, (0,), ""), ("AE", ae, (0, 1), "")])
     return tmp_path / "abu"

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from baselines import rd4ad
-from baselines.rd4ad import READINGS, STAGES, RD4ADDetector, distillation_loss
+from baselines.rd4ad import RD4AD_STAGES, READINGS, RD4ADDetector, distillation_loss
 from fers.detectors.rd4ad import RD4AD, anomaly_maps, gaussian
 from fers.networks import CheckpointError, CheckpointInfo, load_checkpoint
 from fers.networks.backbones import state_hash
@@ -146,7 +146,7 @@ def test_the_whole_network_has_the_sizes_and_parameters_of_the_architecture(read
 
 
 def test_training_moves_all_but_the_encoder_and_the_checkpoint_brings_it_back(network, tmp_path):
-    stage = STAGES["A" if network.padding else "B"](network)
+    stage = RD4AD_STAGES["A" if network.padding else "B"](network)
     patches = torch.rand(4, 10, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.2 - 0.1
     sha256 = state_hash(network.backbone_layers().state_dict())
     before = {key: value.clone() for key, value in network.state_dict().items()}
@@ -174,7 +174,7 @@ def test_training_moves_all_but_the_encoder_and_the_checkpoint_brings_it_back(ne
 def test_a_seed_means_the_same_weights(monkeypatch):
     for part in ("MFFM", "Decoder"):
         monkeypatch.setattr(rd4ad, part, lambda: nn.Conv2d(3, 4, 1, bias=False))
-    first, again, other = (rd4ad.RD4AD(10, backbone=None, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (rd4ad.RD4ADNetwork(10, backbone=None, seed=seed) for seed in (1, 1, 2))
     for key, value in first.state_dict().items():
         if not key.startswith("encoder."):
             assert torch.equal(again.state_dict()[key], value) and not torch.equal(other.state_dict()[key], value)

@@ -160,7 +160,7 @@ def test_cells_survive_their_csv_and_show_what_they_hold(tmp_path):
     numbers = {"value": 0.98765, "spread": 0.001, "low": 0.9, "high": 0.99, "paper": 0.9, "seconds": 0.5}
     marked = {"row": "L_x & y", "column": "50 %", "paper_seconds": 0.25, "best": True, "mark": "A mark.", "digits": 3}
     cells = forms.frame_of([{**numbers, **marked}, {"row": "z", "column": "50 %", "value": 0.5}])
-    forms.write_csv(cells, tmp_path / "t.csv")
+    forms.write_cells(cells, tmp_path / "t.csv")
     assert_frame_equal(forms.read_cells(tmp_path / "t.csv")[["row", *forms.NUMBERS]], cells[["row", *forms.NUMBERS]])
     text = forms.cells_markdown(cells, ["A note."])
     assert "| L_x & y<sup>1</sup> | **0.988** ± 0.001 [0.9000, 0.9900] | 0.900 | +0.088 | 0.500 | 0.250 |" in text
