@@ -46,7 +46,7 @@ def scoring_code(detector: str) -> str:
 @cache
 def code_hash(entries: tuple[str, ...], without: tuple[str, ...] = (), root: Path = ROOT) -> str:
     """Eight digits of the syntax trees of ``modules``; the arguments are the same."""
-    texts = [(name, _text(_tree(root, name))) for name in modules(entries, without, root)]
+    texts = [(name, _text(root, name)) for name in modules(entries, without, root)]
     return hashlib.sha256(repr(texts).encode()).hexdigest()[:8]
 
 
@@ -79,21 +79,30 @@ def _tree(root: Path, name: str) -> ast.Module:
     return ast.parse((_file(root, name) or Path(name)).read_text(encoding="utf-8"))
 
 
-def _text(tree: ast.Module) -> str:
-    """The source of a tree without its docstrings; comments and layout are in no tree."""
+@cache
+def _text(root: Path, name: str) -> str:
+    """The source of a module without its docstrings; comments and layout are in no tree."""
+    tree = _tree(root, name)
     for node in ast.walk(tree):
         if isinstance(node, _DOCUMENTED) and ast.get_docstring(node):
             node.body[0] = ast.Pass()
     return ast.unparse(tree)
 
 
-def _imported(root: Path, name: str) -> Iterator[str]:
+@cache
+def _imported(root: Path, name: str) -> list[str]:
     """The modules below ``root`` that a module imports anywhere, but for those that only a type checker reads."""
+    file = _file(root, name)
+    package = name.split(".")[: None if file and file.name == "__init__.py" else -1]
+    names: list[str] = []
     for node in _executed(_tree(root, name)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if _file(root, alias.name))
-        elif isinstance(node, ast.ImportFrom) and not node.level and _file(root, node.module or ""):
-            yield from (_home(root, node.module or "", alias.name) for alias in node.names)
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            names += [_home(root, module, alias.name) for alias in node.names]
+    return [name for name in names if _file(root, name)]
 
 
 def _executed(node: ast.AST) -> Iterator[ast.AST]:
@@ -111,7 +120,7 @@ def _home(root: Path, module: str, name: str) -> str:
     if (_file(root, module) or Path()).name != "__init__.py":
         return module
     for node in _tree(root, module).body:
-        if isinstance(node, ast.ImportFrom) and _file(root, node.module or ""):
+        if isinstance(node, ast.ImportFrom) and not node.level:
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
                     return _home(root, node.module or "", alias.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,8 @@ def keys(tree: Path) -> dict[str, str]:
 
 
 def forget() -> None:
-    for cached in (code_hash, staleness._tree, staleness._file):
+    """As a new process would have it."""
+    for cached in (staleness._tree, staleness._text, staleness._imported, staleness._file, code_hash):
         cached.cache_clear()
 
 
@@ -81,19 +83,31 @@ def test_what_training_leaves_out_has_no_part_in_the_weights():
     assert not any(name.startswith(NOT_TRAINING) for name in followed)
 
 
-def test_a_detector_of_the_users_counts_into_its_own_results_only(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("module", "line", "helper"),
+    [
+        ("its_own", "from its_helper import GAIN", "its_helper.py"),
+        ("its_folder.own", "from .helper import GAIN", "its_folder/helper.py"),
+        ("its_folder.own", "from its_folder import helper; GAIN = helper.GAIN", "its_folder/helper.py"),
+    ],
+)
+def test_a_detector_of_the_users_counts_into_its_own_results_only(tmp_path, monkeypatch, module, line, helper):
+    """With what it imports beside it, in any form of import, with and without an ``__init__.py``."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "its_helper.py").write_text("GAIN = 1\n")
-    (tmp_path / "its_own.py").write_text(
-        "from its_helper import GAIN\n\n\ndef bright(cube):\n    return GAIN * cube.mean(1)\n"
-    )
+    (tmp_path / "its_folder").mkdir()
+    own = tmp_path / f"{module.replace('.', '/')}.py"
+    own.write_text(f"{line}\n\n\ndef bright(cube):\n    return GAIN * cube.mean(1)\n")
+    (tmp_path / helper).write_text("GAIN = 1\n")
 
-    def both() -> tuple[str, str]:
+    def key() -> str:
         forget()
-        return scoring_code("RX"), scoring_code("its_own:bright")
+        return scoring_code(f"{module}:bright")
 
-    rx, own = both()
-    (tmp_path / "its_own.py").write_text((tmp_path / "its_own.py").read_text().replace("mean", "amax"))
-    assert both()[0] == rx and (second := both()[1]) != own
-    (tmp_path / "its_helper.py").write_text("GAIN = 2\n")
-    assert both()[0] == rx and both()[1] != second
+    found = [key(), key()]
+    own.write_text(own.read_text().replace("mean", "amax"))
+    found.append(key())
+    (tmp_path / helper).write_text("GAIN = 2\n")
+    found.append(key())
+    assert found[0] == found[1] and len(set(found)) == 3
+    for name in [name for name in sys.modules if name.startswith("its_")]:
+        del sys.modules[name]
