@@ -1,4 +1,4 @@
-"""From finished jobs to numbers: AUC by scene and seed, score maps, and those of other people's methods."""
+"""Numbers of finished jobs: AUC by scene and seed, score maps, and those of other people's methods."""
 
 from __future__ import annotations
 
