@@ -10,7 +10,6 @@ as PNG and PDF. docs/reproduce.md says what each target takes.
 
     python reproduce.py abu --data data/ABU      the README's table, into experiments/results/abu.csv
     python reproduce.py picture --data data/ABU  the README's picture
-    python reproduce.py beyond --data FOLDER     fusion C on all scenes of a folder: docs/beyond.md
 """
 
 from __future__ import annotations
@@ -19,23 +18,26 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from experiments import ROOT
 from fers.datasets.benchmarks import BENCHMARKS
 from fers.util.commandline import list_of, natural, positive, run
 from fers.util.errors import FersError
 
-PAPER = (
+if TYPE_CHECKING:
+    from experiments.rows import Request
+
+IN_PAPER = (
     *("table1", "table2", "table3", "table4", "table5", "fig7", "fig8", "fig9"),
     *("decorrelation", "gaussianity", "timing", "all"),
 )
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
-    own = [*sorted(path.stem for path in (ROOT / "experiments").glob("*.toml")), "beyond", "picture"]
+    """Make the parser of the options."""
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("name", choices=(*PAPER, *own), help="what to make")
+    found.add_argument("name", choices=(*IN_PAPER, *WORK), help="what to make")
     group = found.add_argument_group("data")
     group.add_argument("--data", type=Path, help="HAD100 or a folder in its layout (default: data/HAD100Dataset)")
     group.add_argument("--abu", type=Path, help="the ABU scenes (default: data/ABU)")
@@ -107,26 +109,25 @@ def parser() -> argparse.ArgumentParser:
     group = found.add_argument_group("run")
     group.add_argument("--out", type=Path, default=ROOT / "results" / "reproduce", help="default: results/reproduce")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    group.add_argument("--plan", action="store_true", help="only say what is left to train and to score")
     return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line; returns the exit code."""
     options = parser().parse_args(arguments)
-    work = _paper if options.name in PAPER else _documents
-    return run(lambda: work(options), how_to_resume="run the same command again")
+    return run(lambda: WORK.get(options.name, _paper)(options), how_to_resume="run the same command again")
 
 
 def _paper(options: argparse.Namespace) -> None:
     """Make one of the paper's tables or figures, or all."""
-    from experiments.jobs import Machine
-    from experiments.progress import run_all
+    from experiments.jobs import make_missing
     from experiments.targets import TARGETS
     from fers.fast.process import prepare
 
     prepare()
     request = _request(options)
-    request.plan.check_rows(options.detect)
+    request.check()
     names = [options.name]
     if options.name == "all":
         names = [name for name, target in TARGETS.items() if all(getattr(request, need) for need in target.needs)]
@@ -140,49 +141,47 @@ def _paper(options: argparse.Namespace) -> None:
         if options.name != "all":
             raise FersError(f"{message} Give rows of this table.")
         print(f"left out: {message}")
-    names = [name for name in names if wanted[name]]
-    jobs = [job for name in names for job in wanted[name]]
-    run_all(jobs, Machine(options.device), options.out / "log.txt")
-    for name in names:
+    make_missing(
+        [job for jobs in wanted.values() for job in jobs], options.device, options.out / "log.txt", options.plan
+    )
+    for name in [name for name, jobs in wanted.items() if jobs and not options.plan]:
         for path in TARGETS[name].make(request):
             print(f"wrote {path}", flush=True)
             if path.suffix == ".md":
                 print(path.read_text(encoding="utf-8"))
 
 
-def _request(options: argparse.Namespace):
-    """What the options ask for."""
-    from experiments.plan import TABLE1, Plan, Row
-    from experiments.targets import TARGETS, Request
+def _request(options: argparse.Namespace) -> Request:
+    """The request that the options stand for."""
+    from experiments.rows import Request
+    from experiments.targets import TARGETS
     from experiments.workspace import Workspace
 
-    scores = tuple(_pair("--scores", text, "NAME=FOLDER") for text in options.scores)
-    rows = (*options.rows, *options.detect) if options.rows else ()
-    training = (("--epochs", options.epochs), ("--batch_size", options.batch_size))
-    given = tuple(str(part) for pair in training if pair[1] is not None for part in pair)
-    plan = Plan(
-        options.weights, options.seeds, given, options.backbone, options.recipes, _options(options.option), rows, options.released
-    )  # fmt: skip
-    for name, _ in scores:
-        if name in {row.name for row in TABLE1}:
-            raise FersError(f"--scores {name}: the table has a row of this name. Give another.")
     data, abu = options.data, options.abu
     if options.name != "all" and TARGETS[options.name].needs == ("abu",) and abu is None:
         data, abu = None, data  # it has no other data
-    places = {"HAD100": (data, options.scenes), "ABU": (abu, "paper")}
-    found: dict[str, Workspace | None] = {}
-    for name, (folder, scenes) in places.items():
+    places: dict[str, Any] = {}
+    for name, folder, scenes in (("HAD100", data, options.scenes), ("ABU", abu, "paper")):
         place = folder or BENCHMARKS[name].default_folder()
-        found[name] = Workspace(name, place, options.out, scenes) if folder or place.is_dir() else None
+        places[name.lower()] = Workspace(name, place, options.out, scenes) if folder or place.is_dir() else None
+    training = (("--epochs", options.epochs), ("--batch_size", options.batch_size))
     facts = (
         f"Seeds {', '.join(map(str, options.seeds))}; weights: {options.weights}; frozen layers of what was trained here: "
         f"{options.backbone}; {options.epochs or 'the default number of'} epochs; options of the detectors: "
-        f"{', '.join(options.option) or 'the defaults'}.",
+        f"{', '.join(options.option) or 'the defaults'}."
     )
-    own = tuple(Row(name, {"features": "original", "detect": name}) for name in options.detect)
-    theirs = tuple((name, Path(folder)) for name, folder in scores)
     return Request(
-        plan, found["HAD100"], found["ABU"], options.bands, options.positions, theirs, own, options.device, facts
+        **{key: getattr(options, key) for key in ("weights", "seeds", "backbone", "recipes", "released", "bands")},
+        **{key: getattr(options, key) for key in ("positions", "device")},
+        **places,
+        training=tuple(str(part) for pair in training if pair[1] is not None for part in pair),
+        options=_options(options.option),
+        names=(*options.rows, *options.detect) if options.rows else (),
+        scores=tuple(
+            (name, Path(place)) for name, place in (_pair("--scores", s, "NAME=FOLDER") for s in options.scores)
+        ),
+        own=tuple(options.detect),
+        facts=(facts,),
     )
 
 
@@ -209,21 +208,26 @@ def _numbers(kind: Callable[[str], int]) -> Callable[[str], tuple[int, ...]]:
     return lambda text: tuple(dict.fromkeys(kind(part.strip()) for part in text.split(",")))
 
 
-def _documents(options: argparse.Namespace) -> None:
-    """Measure what the README shows."""
-    from experiments import beyond, picture, render, runner
+def _abu(options: argparse.Namespace) -> None:
+    """Make the README's table."""
+    from experiments import documents, render
 
-    if options.name == "beyond":
-        print("wrote", *beyond.run(options.data or BENCHMARKS["ABU"].default_folder()))
-        return
-    if options.name == "picture":
-        print(f"wrote {picture.draw(options.data or options.abu or BENCHMARKS['ABU'].default_folder())}")
-        return
-    experiment = runner.Experiment.read(options.name)
-    data = options.data or BENCHMARKS[experiment.benchmark].default_folder()
-    print(f"wrote {runner.run(options.name, data, options.device)}")
-    if options.name in render.TABLES:
-        print(render.TABLES[options.name]())
+    print(f"wrote {documents.abu_table(_scenes(options), options.device)}")
+    print(render.abu())
+
+
+def _picture(options: argparse.Namespace) -> None:
+    """Draw the README's picture."""
+    from experiments import documents
+
+    print(f"wrote {documents.draw_picture(_scenes(options))}")
+
+
+def _scenes(options: argparse.Namespace) -> Path:
+    return options.data or options.abu or BENCHMARKS["ABU"].default_folder()
+
+
+WORK = {"abu": _abu, "picture": _picture}  # what is none of the paper's
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from fers.networks.init import seeded
 from fers.training.stage import Stage, Terms
 
 CELL = 8  # px: each target starts in a cell of its own
-TARGETS = (1, 32)  # in a patch, both included
+TARGET_COUNT = (1, 32)  # in a patch, both included
 AREA = (3, 20)  # px of a target, both included
 FIELD = 19  # px: side of the field that a target grows on
 
@@ -38,8 +38,8 @@ def random_masks(count: int, draws: np.random.RandomState, height: int = 64, wid
         ``(count, height, width)`` bool, False in targets. Targets may overlap and reach over the border.
     """
     cells = (height // CELL, width // CELL)
-    most = min(TARGETS[1], math.prod(cells))
-    targets = draws.randint(TARGETS[0], most + 1, count)
+    most = min(TARGET_COUNT[1], math.prod(cells))
+    targets = draws.randint(TARGET_COUNT[0], most + 1, count)
     order = draws.uniform(size=(count, math.prod(cells))).argsort(1)
     mask_of, nth = np.nonzero(np.arange(most) < targets[:, None])
     cell = order[mask_of, nth]

@@ -13,31 +13,33 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from statistics import median
 
+import pandas as pd
 import torch
-from fers.scoring.views import FUSION_A_BANDS, VIEWS, Features, score
 from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
-from experiments import ROOT
-from experiments.runner import machine, write_rows
+from experiments import RESULTS, ROOT
+from experiments.jobs import machine
 from fers.detectors.rx import rx
 from fers.fast.deploy import deploy
 from fers.fast.process import prepare
 from fers.fast.training import fold_batch_norms
 from fers.networks import SpaFEN, SpeFEN, load_checkpoint
 from fers.networks.checkpoint import git_revision
-from fers.scoring.networks import choose_device
+from fers.scoring.config import DetectConfig
+from fers.scoring.networks import Networks, choose_device
+from fers.scoring.pipeline import Pipeline
+from fers.scoring.settings import FUSION_A_BANDS
 from fers.util.commandline import list_of, positive, run
 from fers.util.files import atomic_path
 from tests import reference
@@ -46,15 +48,14 @@ from train_FERD.stage import Stage1
 from train_FERS.network import FRN
 from train_FERS.stage import Stage2
 
-SIDE = 64  # px, of scenes and patches
+SCENE_SIDE = 64  # px, of scenes and patches
 CASES = ("Spe-FEN", "Spa-FEN", "RX", "end to end", "Stage 1 step", "Stage 2 step", "start-up")
-COMMANDS = ("test.py", "FERS_ABU/test.py", "train.py")
-RESULTS = ROOT / "experiments" / "results" / "performance.csv"
+STARTED = ("test.py", "FERS_ABU/test.py", "train.py")
 Work = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Row:
+class PairTimes:
     """A line of the results. Times are medians; CPU times are of all cores, 0 where another process works.
 
     ``difference`` is the largest one of the results, as a share of the largest value; empty where none is compared.
@@ -93,7 +94,7 @@ def scene(bands: int, device: torch.device) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     spectra = torch.rand(6, bands, generator=generator).cumsum(1)
     abundance = torch.nn.functional.interpolate(
-        torch.rand(1, 6, 8, 8, generator=generator), (SIDE, SIDE), mode="bicubic"
+        torch.rand(1, 6, 8, 8, generator=generator), (SCENE_SIDE, SCENE_SIDE), mode="bicubic"
     )
     cube = torch.einsum("nkhw,kc->nchw", abundance, spectra / spectra.amax())
     cube = cube + 0.01 * torch.randn(cube.shape, generator=generator)
@@ -113,19 +114,21 @@ def detection(bands: int, options: argparse.Namespace, device: torch.device) -> 
     fused = "A" if bands <= FUSION_A_BANDS else "B"
     cube = h + reference.spa_fen(spa, h) + reference.spe_fen(spe, h)
     array = h[0].permute(1, 2, 0).cpu().numpy()
+    config = DetectConfig(bands, features="fused", fusion=fused, device=str(device))
+    pipeline = Pipeline(config, Networks(spe=fast_spe, spa=fast_spa))
     yield Pair("Spe-FEN", bands, 1, lambda: reference.spe_fen(spe, h), lambda: fast_spe(last))
     yield Pair("Spa-FEN", bands, 1, lambda: reference.spa_fen(spa, h), lambda: fast_spa(last))
     yield Pair("RX", bands, 1, lambda: reference.rx(cube), lambda: rx(cube))
 
     def end_to_end() -> torch.Tensor:
-        return score(rx, VIEWS[f"fused-{fused}"].cubes(last, Features(fast_spe(last), fast_spa(last))))[0]
+        return torch.from_numpy(pipeline.score(array))
 
     yield Pair(
         "end to end", bands, 1, lambda: torch.from_numpy(reference.score(spe, spa, array, fused, device)), end_to_end
     )
 
 
-def training(stage: int, bands: int, options: argparse.Namespace, device: torch.device) -> Pair:
+def training_step(stage: int, bands: int, options: argparse.Namespace, device: torch.device) -> Pair:
     """A step of a stage; Stage 2's product has its teacher's features from a cache."""
     h = scene(bands, device).repeat(options.batch, 1, 1, 1)
     h += 0.001 * torch.randn(h.shape, generator=torch.Generator().manual_seed(1)).to(device)
@@ -180,12 +183,12 @@ def pairs(options: argparse.Namespace, device: torch.device) -> Iterator[Pair]:
             yield from (pair for pair in detection(bands, options, device) if pair.case in options.cases)
         for stage in (2, 1):
             if f"Stage {stage} step" in options.cases:
-                yield training(stage, bands, options, device)
+                yield training_step(stage, bands, options, device)
     if "start-up" in options.cases:
-        yield from map(start_up, COMMANDS)
+        yield from map(start_up, STARTED)
 
 
-def measure(pair: Pair, options: argparse.Namespace, device: torch.device) -> Row:
+def compare(pair: Pair, options: argparse.Namespace, device: torch.device) -> PairTimes:
     """Time both sides in turn, after a round that does not count."""
     with torch.set_grad_enabled(pair.case.startswith("Stage")):
         expected, found = pair.reference(), pair.product()
@@ -205,7 +208,7 @@ def measure(pair: Pair, options: argparse.Namespace, device: torch.device) -> Ro
                 cpu[name].append(1000 * (time.process_time() - before))
     reference_ms, product_ms = (median(wall[name]) for name in sides)
     used = [0.0 if pair.case.startswith("start-up") else round(median(cpu[name]), 2) for name in sides]
-    return Row(
+    return PairTimes(
         pair.case, pair.bands, pair.batch, device.type, options.threads, round(reference_ms, 2), round(product_ms, 2),
         round(reference_ms / product_ms, 2), used[0], used[1], difference, options.rounds, machine(),
         (git_revision() or "")[:12], datetime.now(timezone.utc).date().isoformat(),
@@ -219,20 +222,20 @@ def bench(options: argparse.Namespace) -> None:
     device = choose_device(options.device)
     rows = []
     for pair in tqdm(pairs(options, device), unit="case", disable=None):
-        rows.append(measure(pair, options, device))
+        rows.append(compare(pair, options, device))
         row = rows[-1]
         print(f"{row.case}, {row.bands} bands: {row.reference_ms} / {row.product_ms} ms = {row.ratio}", flush=True)
-    content = [asdict(row) for row in rows]
-    if options.out.suffix == ".json":
-        with atomic_path(options.out) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n")
-    else:
-        write_rows(options.out, content, tuple(field.name for field in fields(Row)))
+    frame = pd.DataFrame([asdict(row) for row in rows])
+    with atomic_path(options.out) as temporary:
+        if options.out.suffix == ".json":
+            frame.to_json(temporary, orient="records", indent=1)
+        else:
+            frame.to_csv(temporary, index=False, lineterminator="\n")
     print(f"wrote {options.out}")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Make the parser of the options."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -247,12 +250,14 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, auto (default: %(default)s)")
     parser.add_argument("--backbone", default="random", help="frozen layers: imagenet, random[:SEED] or a path")
     parser.add_argument("--spe_fen", type=Path, help="a checkpoint (default: an untrained network)")
-    parser.add_argument("--out", type=Path, default=RESULTS, help=".csv or .json (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS / "performance.csv", help=".csv or .json (default: %(default)s)"
+    )
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line; returns the exit code."""
     options = parser().parse_args(arguments)
     if options.quick:
         options.bands, options.rounds = [200], min(options.rounds, 3)

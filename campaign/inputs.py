@@ -26,7 +26,7 @@ import fers.training.loop
 from campaign.formats import FORMATS
 from campaign.mutations import damage_bytes, damage_json, damage_safetensors, damage_state
 from fers.datasets.patches import BackgroundPatches
-from fers.evaluation import cli
+from fers.evaluation import command
 from fers.networks import CheckpointInfo, SpeFEN, load_checkpoint, save_checkpoint
 from fers.networks.backbones import backbone_state, state_hash
 from fers.util.commandline import run
@@ -147,7 +147,7 @@ def _abu(folder: Path, name: str, version: str) -> None:
 
 def _test_abu(folder: Path, _: random.Random) -> int:
     fixed = ["--data_path", str(folder / "data"), "--save_dir", str(folder / "out"), "--input_channel", "6"]
-    return cli.main("ABU", "", [*fixed, *PLAIN, "--no_maps", "--scenes", "all"])
+    return command.test_benchmark("ABU", "", [*fixed, *PLAIN, "--no_maps", "--scenes", "all"])
 
 
 ODD_NAMES = ("a$\\frac{$b", "$", "\\", "a\nb", "\udcff\udcfe", "é" * 120, "x" * 246, "%s", "<b>", "-x", " ", "a'b\"", "_", "{0}")  # fmt: skip
@@ -172,12 +172,12 @@ def _odd_options(folder: Path, rng: random.Random) -> int:
     """Run one command with one or two options of random values."""
     write_had100(folder / "data")
     commands = {
-        "test.py": (cli.parser("HAD100", ""), lambda given: test_had100(folder, "--no_maps", *given)),
+        "test.py": (command.parser_of("HAD100", ""), lambda given: test_had100(folder, "--no_maps", *given)),
         "fers data synthetic": (None, lambda given: synthetic.main([str(folder / "out"), "--test", "1", "--train", "0", *given])),
         "fers data had100 prepare": (None, lambda given: fers.datasets.had100.prepare.main(["prepare", str(folder / "no.zip"), "--out", str(folder / "out"), *given])),
     }  # fmt: skip
     options = {
-        "test.py": [o for o in cli.parser("HAD100", "")._option_string_actions if o not in ("-h", "--help", "--data_path", "--save_dir")],
+        "test.py": [o for o in command.parser_of("HAD100", "")._option_string_actions if o not in ("-h", "--help", "--data_path", "--save_dir")],
         "fers data synthetic": ["--seed", "--test", "--size", "--difficulty", "--sensor"],
         "fers data had100 prepare": ["--bands", "--sensor", "--workers"],
     }  # fmt: skip

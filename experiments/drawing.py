@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,23 +18,14 @@ _POINTS = 4000  # of the background that are drawn
 
 @dataclass(frozen=True)
 class Cloud:
-    """Spectra of one scene.
+    """Spectra of one scene."""
 
-    Attributes:
-        background, anomalies: ``(n, C)`` and ``(m, C)``.
-    """
-
-    background: np.ndarray
-    anomalies: np.ndarray
+    background: np.ndarray  # (n, C)
+    anomalies: np.ndarray  # (m, C)
 
 
 def own_components(pixels: np.ndarray, origin: np.ndarray) -> np.ndarray:
-    """Pixels on the first three principal components of their own covariance, ``(n, 3)``.
-
-    Args:
-        pixels: ``(n, C)``.
-        origin: ``(C,)``, where the coordinates are zero.
-    """
+    """Project pixels ``(n, C)`` on the first three principal components of their covariance, ``(n, 3)``, zero at origin."""
     _, _, components = np.linalg.svd(pixels - pixels.mean(0), full_matrices=False)
     three = np.zeros((3, pixels.shape[1]))
     three[: min(3, len(components))] = components[:3]
@@ -50,10 +41,7 @@ def pca_figure(rows: Sequence[tuple[str, Cloud, Cloud]], path: str | Path) -> Pa
 
     Args:
         rows: Name of the scene, its spectra before, and after.
-        path: The file to write; its suffix chooses the format.
-
-    Returns:
-        ``path``.
+        path: The file to write; its suffix chooses the format. It is returned.
     """
     wide = 2 if len(rows) > 1 else 1  # scenes in a line
     lines = -(-len(rows) // wide)
@@ -89,21 +77,15 @@ def pca_figure(rows: Sequence[tuple[str, Cloud, Cloud]], path: str | Path) -> Pa
 
 @dataclass(frozen=True)
 class Decorrelation:
-    """How two branches' features are related.
+    """How two branches' features are related."""
 
-    Attributes:
-        cosine: ``(n,)``, of each pixel's F_spe and F_spa.
-        correlation: ``(C, C)``: row i, column j is channel i of F_spe with channel j of F_spa; NaN where one is constant.
-        curves: Entries of Stage 2's log; empty where it was not trained here.
-    """
-
-    cosine: np.ndarray
-    correlation: np.ndarray
-    curves: list[dict] = field(default_factory=list)
+    cosine: np.ndarray  # (n,), of each pixel's F_spe and F_spa
+    correlation: np.ndarray  # (C, C): channel i of F_spe with channel j of F_spa; NaN where one is constant
+    curves: list[dict]  # entries of Stage 2's log; empty where it was not trained here
 
     @classmethod
     def of(cls, spe: np.ndarray, spa: np.ndarray, curves: list[dict]) -> Decorrelation:
-        """From features ``(n, C)`` of the same pixels."""
+        """Relate features ``(n, C)`` of the same pixels."""
         spe, spa = spe.astype(np.float64), spa.astype(np.float64)
         norms = np.linalg.norm(spe, axis=1) * np.linalg.norm(spa, axis=1)
         cosine = (spe * spa).sum(1)[norms > 0] / norms[norms > 0]
@@ -115,15 +97,7 @@ class Decorrelation:
 
 
 def decorrelation_figure(found: Decorrelation, path: str | Path) -> Path:
-    """Draw the cosine's histogram, the cross-correlation matrix, and Stage 2's losses by epoch.
-
-    Args:
-        found: The features' relation.
-        path: The file to write; its suffix chooses the format.
-
-    Returns:
-        ``path``.
-    """
+    """Draw the cosine's histogram, the cross-correlation matrix, and Stage 2's losses by epoch; returns ``path``."""
     panels = 3 if found.curves else 2
     figure = Figure(figsize=(4.0 * panels, 3.5), layout="constrained")
     axes = figure.subplots(1, panels)

@@ -20,101 +20,55 @@ from sklearn.covariance import oas
 from fers.detectors.background import Background, whitening
 from fers.util.files import atomic_path
 
-_BLOCK = 1 << 11  # pixels on each side of a product: 32 MiB
+PRODUCT_SIDE = 1 << 11  # pixels on each side of a product: 32 MiB
 
 
 @dataclass(frozen=True)
 class Mardia:
-    """Mardia's measures of a sample of n pixels in p independent dimensions.
+    """Mardia's measures of a sample of n pixels in p independent dimensions."""
 
-    Attributes:
-        pixels: n.
-        rank: p.
-        skewness: ``sum_ij (z_i^T z_j)^3 / n^2``, z whitened by the covariance with divisor n. 0 where symmetric.
-        kurtosis: ``sum_i (z_i^T z_i)^2 / n``; ``p (p + 2)`` for a Gaussian.
-        skewness_p: p-value under a Gaussian: ``n skewness / 6`` is chi-square with ``p (p + 1) (p + 2) / 6`` degrees.
-        kurtosis_z: ``(kurtosis - p (p + 2)) / sqrt(8 p (p + 2) / n)``, standard normal under a Gaussian.
-    """
-
-    pixels: int
-    rank: int
-    skewness: float
-    kurtosis: float
-    skewness_p: float
-    kurtosis_z: float
+    pixels: int  # n
+    rank: int  # p
+    skewness: float  # sum_ij (z_i^T z_j)^3 / n^2, z whitened by the covariance with divisor n; 0 where symmetric
+    kurtosis: float  # sum_i (z_i^T z_i)^2 / n; p (p + 2) for a Gaussian
 
 
 @dataclass(frozen=True)
 class QQ:
-    """Squared Mahalanobis distances beside what a Gaussian of the same n and p would give.
+    """Squared Mahalanobis distances beside what a Gaussian of the same n and p would give."""
 
-    Attributes:
-        expected: ``(n,)`` rising quantiles of ``(n - 1)^2 / n Beta(p / 2, (n - p - 1) / 2)`` at ``(i - 0.5) / n``.
-        observed: ``(n,)`` distances, rising, with the unbiased covariance.
-        slope, intercept: The least-squares line of observed on expected; 1 and 0 for a Gaussian.
-        correlation: Of the two, 1 for a Gaussian.
-    """
+    expected: np.ndarray  # (n,) rising quantiles of (n - 1)^2 / n Beta(p / 2, (n - p - 1) / 2) at (i - 0.5) / n
+    observed: np.ndarray  # (n,) rising, with the unbiased covariance
 
-    expected: np.ndarray
-    observed: np.ndarray
-    slope: float
-    intercept: float
-    correlation: float
-
-
-@dataclass(frozen=True)
-class Separability:
-    """How far the anomalies stand from the background.
-
-    Attributes:
-        mahalanobis: Distance (not squared) of the mean anomaly from the background's mean, by the background's
-            covariance.
-        bhattacharyya: ``d^T S^-1 d / 8 + ln(det S / sqrt(det A det B)) / 2``; A and B are the covariances of anomalies
-            and background, S their mean, d the difference of means. NaN for a single anomalous pixel.
-    """
-
-    mahalanobis: float
-    bhattacharyya: float
+    @property
+    def correlation(self) -> float:
+        """Correlation of the two, 1 for a Gaussian."""
+        return float(np.corrcoef(self.expected, self.observed)[0, 1])
 
 
 def mardia(pixels: np.ndarray) -> Mardia:
-    """Mardia's skewness and kurtosis.
+    """Compute Mardia's skewness and kurtosis of pixels ``(n, C)``.
 
-    Args:
-        pixels: ``(n, C)`` spectra, any real type.
+    It takes n^2 p / 2 multiplications, a block of pairs at a time, and n C float64 of memory.
 
     Raises:
         ValueError: NaN, or too few pixels for their rank.
-
-    Cost: n^2 p / 2 multiplications, a block of 2,048 x 2,048 pairs at a time; memory n C in float64 beside it.
 
     Source: K. V. Mardia, Measures of multivariate skewness and kurtosis with applications, Biometrika 57(3), 1970.
     """
     z = _whiten(pixels)
     n, p = z.shape
     z *= np.sqrt(n / (n - 1))  # from the unbiased covariance to that with divisor n
-    blocks = torch.from_numpy(z).split(_BLOCK)
+    blocks = torch.from_numpy(z).split(PRODUCT_SIDE)
     third = 0.0
     for i, a in enumerate(blocks):
         for j, b in enumerate(blocks[: i + 1]):
             third += (1 if i == j else 2) * float((a @ b.T).pow_(3).sum())
-    skewness = third / n**2
-    kurtosis = float((np.square(z).sum(1) ** 2).mean())
-    return Mardia(
-        pixels=n,
-        rank=p,
-        skewness=skewness,
-        kurtosis=kurtosis,
-        skewness_p=float(stats.chi2.sf(n * skewness / 6, p * (p + 1) * (p + 2) / 6)),
-        kurtosis_z=float((kurtosis - p * (p + 2)) / np.sqrt(8 * p * (p + 2) / n)),
-    )
+    return Mardia(n, p, third / n**2, float((np.square(z).sum(1) ** 2).mean()))
 
 
 def qq(pixels: np.ndarray) -> QQ:
-    """Squared Mahalanobis distances from the sample's own mean against their law under a Gaussian.
-
-    Args:
-        pixels: ``(n, C)`` spectra, any real type.
+    """Sort squared Mahalanobis distances of pixels ``(n, C)`` from their mean, beside their law under a Gaussian.
 
     Raises:
         ValueError: NaN, or too few pixels for their rank.
@@ -123,20 +77,18 @@ def qq(pixels: np.ndarray) -> QQ:
     """
     z = _whiten(pixels)
     n, p = z.shape
-    observed = np.sort(np.square(z).sum(1))
     expected = (n - 1) ** 2 / n * stats.beta.ppf((np.arange(n) + 0.5) / n, p / 2, (n - p - 1) / 2)
-    line = stats.linregress(expected, observed)
-    return QQ(expected, observed, float(line.slope), float(line.intercept), float(line.rvalue))
+    return QQ(expected, np.sort(np.square(z).sum(1)))
 
 
-def separability(background: np.ndarray, anomalies: np.ndarray) -> Separability:
-    """Mahalanobis and Bhattacharyya distance between anomalies and background.
+def separability(background: np.ndarray, anomalies: np.ndarray) -> tuple[float, float]:
+    """Mahalanobis and Bhattacharyya distance between anomalies ``(m, C)`` and background ``(n, C)``.
 
-    Args:
-        background: ``(n, C)`` spectra.
-        anomalies: ``(m, C)`` spectra. They are mostly fewer than there are bands, so their covariance is singular and the
-            Bhattacharyya distance infinite. Their covariance is therefore shrunk towards a multiple of the
-            background's, by the oracle approximating shrinkage of scikit-learn. As a rule this makes the distance smaller.
+    Mahalanobis: of the means, by the background's covariance, not squared. Bhattacharyya:
+    ``d^T S^-1 d / 8 + ln(det S / sqrt(det A det B)) / 2``; A and B are the covariances of anomalies and background, S their
+    mean, d the difference of means; NaN for a single anomalous pixel. Anomalies are mostly fewer than there are bands, so A
+    is singular and the distance infinite. A is therefore shrunk towards a multiple of B, by the oracle approximating
+    shrinkage of scikit-learn. As a rule this makes the distance smaller.
 
     Raises:
         ValueError: NaN, no anomaly, other bands, or too few background pixels for their rank.
@@ -155,66 +107,55 @@ def separability(background: np.ndarray, anomalies: np.ndarray) -> Separability:
     mean, whiten = _statistics(background)
     z = (anomalies - mean) @ whiten.T  # here the background has mean zero and unit covariance
     d = z.mean(0)
+    mahalanobis = float(np.linalg.norm(d))
     if len(z) == 1:
-        return Separability(float(np.linalg.norm(d)), float("nan"))
+        return mahalanobis, float("nan")
     covariance, _ = oas(z)
     both = (covariance + np.eye(len(d))) / 2
     log_determinants = np.linalg.slogdet(both)[1] - np.linalg.slogdet(covariance)[1] / 2
-    return Separability(float(np.linalg.norm(d)), float(d @ np.linalg.solve(both, d) / 8 + log_determinants / 2))
+    return mahalanobis, float(d @ np.linalg.solve(both, d) / 8 + log_determinants / 2)
 
 
-def describe(cube: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-    """Every number of this module for one scene, to be called before and after enhancement.
+def describe(cube: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Describe one scene by every number of this module, before or after enhancement.
 
     Args:
         cube: ``(H, W, C)``.
-        mask: ``(H, W)`` bool, True at anomalies. They are left out of the background.
+        truth: ``(H, W)`` bool, True at anomalies. They are left out of the background.
 
     Returns:
-        ``rank``; ``skewness ratio`` and ``kurtosis ratio``, to what a Gaussian has, ``p (p + 1) (p + 2) / n`` and
-        ``p (p + 2)``, so 1 is Gaussian; ``kurtosis z``; ``Q-Q slope`` and ``Q-Q correlation``, 1 is Gaussian;
-        ``Mahalanobis`` and ``Bhattacharyya``.
+        ``skewness ratio`` and ``kurtosis ratio``, to what a Gaussian has, ``p (p + 1) (p + 2) / n`` and ``p (p + 2)``, so 1
+        is Gaussian; ``Q-Q correlation``, 1 is Gaussian; ``Mahalanobis`` and ``Bhattacharyya``.
 
     Raises:
-        ValueError: The mask is of another shape or lacks a class, NaN, or too few pixels for their rank.
+        ValueError: The truth is of another shape or lacks a class, NaN, or too few pixels for their rank.
     """
-    if mask.shape != cube.shape[:2] or not mask.any() or mask.all():
+    if truth.shape != cube.shape[:2] or not truth.any() or truth.all():
         raise ValueError(
-            f"the mask is {mask.shape} with {int(mask.sum())} anomalous pixels, the cube {cube.shape}. "
+            f"the truth is {truth.shape} with {int(truth.sum())} anomalous pixels, the cube {cube.shape}. "
             "Both must be of the same scene, with anomalies and background."
         )
-    background, anomalies = cube[~mask], cube[mask]
-    moments, line, distance = mardia(background), qq(background), separability(background, anomalies)
+    background = cube[~truth]
+    moments = mardia(background)
     n, p = moments.pixels, moments.rank
+    mahalanobis, bhattacharyya = separability(background, cube[truth])
     return {
-        "rank": float(p),
         "skewness ratio": moments.skewness / (p * (p + 1) * (p + 2) / n),
         "kurtosis ratio": moments.kurtosis / (p * (p + 2)),
-        "kurtosis z": moments.kurtosis_z,
-        "Q-Q slope": line.slope,
-        "Q-Q correlation": line.correlation,
-        "Mahalanobis": distance.mahalanobis,
-        "Bhattacharyya": distance.bhattacharyya,
+        "Q-Q correlation": qq(background).correlation,
+        "Mahalanobis": mahalanobis,
+        "Bhattacharyya": bhattacharyya,
     }
 
 
-def qq_figure(lines: Mapping[str, QQ], path: str | Path) -> Path:
-    """Draw Q-Q lines side by side, such as before and after enhancement, on the same axes.
-
-    Args:
-        lines: Title of each panel, and its line.
-        path: The .png or .pdf to write.
-
-    Returns:
-        ``path``.
-    """
+def qq_figure(lines: Mapping[str, QQ], path: Path) -> Path:
+    """Draw Q-Q lines side by side by their titles, on the same axes, to a .png or .pdf; returns its path."""
     figure = Figure(figsize=(0.6 + 3.2 * len(lines), 3.6), layout="constrained")
     panels = figure.subplots(1, len(lines), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (title, line) in zip(panels, lines.items(), strict=True):
         axes.semilogy(line.expected, line.expected, color="0.4", linewidth=1, linestyle="--", label="Gaussian")
-        axes.semilogy(
-            line.expected, line.observed, ".", color="#2166ac", markersize=2, rasterized=True, label="background"
-        )
+        dots = {"color": "#2166ac", "markersize": 2, "rasterized": True, "label": "background"}
+        axes.semilogy(line.expected, line.observed, ".", **dots)
         axes.set_title(f"{title} (r = {line.correlation:.3f})", fontsize=10)
         axes.set_xlabel("expected squared distance")
         axes.grid(True, color="0.9", linewidth=0.6)
@@ -223,14 +164,14 @@ def qq_figure(lines: Mapping[str, QQ], path: str | Path) -> Path:
     panels[0].legend(loc="upper left", frameon=False, markerscale=4)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=200)
-    return Path(path)
+    return path
 
 
 def _statistics(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean ``(C,)`` and the matrix ``(p, C)`` that whitens, p the rank."""
     pixels = np.asarray(pixels)
     if pixels.ndim != 2:
-        raise ValueError(f"pixels are n x C; got {pixels.shape}. Take them out of the cube with its mask.")
+        raise ValueError(f"pixels are n x C; got {pixels.shape}. Take them out of the cube with its truth.")
     background = Background.from_blocks([pixels])
     whiten, rank, _ = whitening(background.covariance)
     p = int(rank)

@@ -1,214 +1,154 @@
-"""What a table or figure needs done: networks trained, settings scored. Each job is done once and found again."""
+"""What tables are made from: weights, trained or given, and settings that are scored. Each is done once and found again.
+
+Its folder's name ends in its key: eight digits of all that it depends on. A folder that holds the end of the work is
+enough; what else an interrupted training or scoring left there, training and ``evaluate`` go on from by themselves.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import platform
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import baselines.train as baseline
-import train_FERD.train as stage1
-import train_FERS.train as stage2
-from experiments.workspace import SCORING, TRAINING, Workspace, code_hash
+import torch
+from tqdm import tqdm
+
+import baselines.train
+import train_FERD.train
+import train_FERS.train
+from experiments.staleness import scoring_code, training_code
+from experiments.workspace import Workspace, patches_hash
 from fers.detectors import find_detector
 from fers.evaluation.evaluate import evaluate
 from fers.evaluation.results import RESULTS_FILE
 from fers.networks.backbones import BACKBONE_FILE
 from fers.scoring.pipeline import DetectConfig, Pipeline
-from fers.training.device import make_accelerator
 from fers.training.resume import FINISHED_FILE
+from fers.util.commandline import INTERRUPTED
 from fers.util.errors import FersError
 from fers.util.files import atomic_path, sha256_of
 
-STAGE_FILES = {
-    "stage1": "spe_fen.safetensors",
-    "stage2": "spa_fen.safetensors",
-    "rd4ad": "rd4ad.safetensors",
-    "aetnet": "aetnet.safetensors",
-}
+SCRIPTS = {"stage1": train_FERD.train, "stage2": train_FERS.train, "rd4ad": baselines.train, "aetnet": baselines.train}
+STAGE_FILES = {network: f"{network}.safetensors" for network in SCRIPTS}
+STAGE_FILES |= {"stage1": "spe_fen.safetensors", "stage2": "spa_fen.safetensors"}
 
 
 @dataclass(frozen=True)
-class Machine:
-    """How jobs are run, which changes no result but the time.
+class Weights:
+    """Networks that a setting needs: given ones, or those of a training."""
 
-    Attributes:
-        device: As ``--device``.
-    """
-
-    device: str = "auto"
-
-
-@dataclass(frozen=True)
-class Given:
-    """Weights that are there already: released ones, or those that are shipped.
-
-    Attributes:
-        folders: The folder with each file that is wanted, such as ``{"spe_fen": Path(...)}``.
-        place: The folder that they are put together in.
-    """
-
-    folders: tuple[tuple[str, Path], ...]
-    place: Path
-    kind: str = "weights"
-
-    @property
-    def after(self) -> tuple[Job, ...]:
-        """Nothing comes before it."""
-        return ()
-
-    @property
-    def label(self) -> str:
-        """As progress shows it."""
-        return f"weights of {', '.join(str(folder.name) for _, folder in self.folders)}"
-
-    @property
-    def key(self) -> str:
-        """Digits of the files' bytes.
-
-        Raises:
-            FersError: A file is missing.
-        """
-        for branch, folder in self.folders:
-            if not (path := folder / f"{branch}.safetensors").is_file():
-                raise FersError(
-                    f"{path}: not there. To get the authors' weights: python -m models.download_released --bands "
-                    f"{folder.name} --out {folder}. Or take --weights own."
-                )
-        return _digits([sha256_of(folder / f"{branch}.safetensors") for branch, folder in self.folders])
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder for a pipeline."""
-        return self.place / self.key
+    label: str
+    key: str  # digits of everything that the weights depend on
+    folder: Path
+    checkpoints: Path  # the folder for a pipeline
+    ends: tuple[Path, ...]  # files that are there when the work is done
+    make: Callable[[str], None]  # takes a device
+    needs: tuple[Weights, ...] = ()
+    log: Path | None = None  # curves of a training
 
     def done(self) -> bool:
-        """Whether the files are together."""
-        return all((self.checkpoints / f"{branch}.safetensors").is_file() for branch, _ in self.folders)
-
-    def run(self, machine: Machine) -> None:
-        """Copy them together, with the frozen layers that lie beside the first."""
-        for branch, folder in self.folders:
-            _copy(folder / f"{branch}.safetensors", self.checkpoints)
-        if (backbone := self.folders[0][1] / BACKBONE_FILE).is_file():
-            _copy(backbone, self.checkpoints)
+        """Whether the work came to its end before."""
+        return all(path.is_file() for path in self.ends)
 
 
-@dataclass(frozen=True)
-class Training:
+def given(files: Sequence[Path], place: Path) -> Weights:
+    """Weights that are there already, such as released ones, to be copied to one folder below ``place``.
+
+    Raises:
+        FersError: A file is missing.
+    """
+    for path in files:
+        if not path.is_file():
+            bands = "abu" if path.parent.name == "aviris_200_released" else path.parent.name.rpartition("_")[2]
+            raise FersError(
+                f"{path}: not there. To get the authors' weights: python -m models.download_released --bands {bands} "
+                f"--out {path.parent}. Or take --weights own."
+            )
+    key = _digits([sha256_of(path) for path in files])
+    folder = place / key
+
+    def make(device: str) -> None:
+        for path in (files[0].with_name(BACKBONE_FILE), *files):  # the frozen layers of the first one too
+            _copy(path, folder)
+
+    label = f"weights of {', '.join(path.parent.name for path in files)}"
+    return Weights(label, key, folder, folder, tuple(folder / path.name for path in files), make)
+
+
+def training(
+    workspace: Workspace, network: str, bands: int, seed: int, options: tuple[str, ...], teacher: Weights | None = None
+) -> Weights:
     """A network to train on background patches.
 
-    Attributes:
+    Args:
         workspace: Has the patches.
-        what: A key of ``STAGE_FILES``.
+        network: A key of ``SCRIPTS``.
         bands: C.
         seed: Of weights and order.
         options: Further options of the training script, such as ``("--epochs", "60")``.
         teacher: Of Stage 2: what has its Spe-FEN.
+
+    Raises:
+        FersError: There are no patches.
     """
+    if not workspace.has_patches:
+        raise FersError(
+            f"{workspace.data / 'train' / workspace.sensor}: no training patches (*.npy) here. Give a data set that has "
+            "them, or take --weights released, or leave out what is trained by --rows."
+        )
+    script = SCRIPTS[network]
+    parts = [network, bands, seed, options, teacher.key if teacher else "", training_code(script.__name__)]
+    key = _digits([*parts, patches_hash(workspace.data, workspace.sensor, bands)])
+    folder = workspace.folder / "training" / f"{network}_{bands}_seed{seed}_{key}"
+    needs = () if teacher is None else (teacher,)
+    checkpoints, log = folder / "checkpoints", folder / ("stage2" if network == "stage2" else "stage1") / "log.jsonl"
 
-    workspace: Workspace
-    what: str
-    bands: int
-    seed: int
-    options: tuple[str, ...] = ()
-    teacher: Weights | None = None
-
-    @property
-    def after(self) -> tuple[Job, ...]:
-        """Stage 2 comes after its teacher."""
-        return () if self.teacher is None else (self.teacher,)
-
-    @property
-    def kind(self) -> str:
-        """Jobs of one kind take about as long."""
-        return f"{self.what} {self.bands}"
-
-    @property
-    def label(self) -> str:
-        """As progress shows it."""
-        return f"train {self.what}, {self.bands} bands, seed {self.seed} {' '.join(self.options)}".rstrip()
-
-    @property
-    def key(self) -> str:
-        """Digits of everything that the weights depend on."""
-        teacher = "" if self.teacher is None else self.teacher.key
-        data = self.workspace.train_hash(self.bands)
-        return _digits([self.what, self.bands, self.seed, self.options, teacher, data, code_hash(TRAINING)])
-
-    @property
-    def folder(self) -> Path:
-        """The run's folder."""
-        return self.workspace.folder / "training" / f"{self.what}_{self.bands}_seed{self.seed}_{self.key}"
-
-    @property
-    def log(self) -> Path:
-        """Its curves."""
-        return self.folder / ("stage2" if self.what == "stage2" else "stage1") / "log.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder for a pipeline."""
-        return self.folder / "checkpoints"
-
-    def done(self) -> bool:
-        """Whether it was trained to its end."""
-        return self.log.with_name(FINISHED_FILE).is_file() and (self.checkpoints / STAGE_FILES[self.what]).is_file()
-
-    def run(self, machine: Machine) -> None:
-        """Train, from the last whole epoch of an interrupted run if there is one."""
+    def make(device: str) -> None:
+        for needed in needs:  # beside the student, as a pipeline wants them
+            for name in (BACKBONE_FILE, STAGE_FILES["stage1"]):
+                _copy(needed.checkpoints / name, checkpoints)
         arguments = [
-            *("--data_path", self.workspace.data, "--sensor", self.workspace.row.sensor),
-            *("--input_channel", self.bands, "--seed", self.seed, "--device", machine.device),
-            *("--checkpoint_dir", self.checkpoints, "--save_dir", self.folder, "--resume", *self.options),
+            *([network] if script is baselines.train else []),
+            *("--data_path", workspace.data, "--sensor", workspace.sensor, "--input_channel", bands),
+            *("--seed", seed, "--device", device, "--resume", *options),  # from the last whole epoch, if there is one
+            *("--checkpoint_dir", checkpoints, "--save_dir", folder),
         ]
-        if self.teacher is not None:  # beside its student, as a pipeline wants them
-            for name in (STAGE_FILES["stage1"], BACKBONE_FILE):
-                if (self.teacher.checkpoints / name).is_file():
-                    _copy(self.teacher.checkpoints / name, self.checkpoints)
-        script = {"stage1": stage1, "stage2": stage2}.get(self.what, baseline)
-        command = [*([self.what] if script is baseline else []), *map(str, arguments)]
-        options = script.parser().parse_args(command)
-        script.train(options, make_accelerator(options.precision, options.device))
+        code = script.main([str(argument) for argument in arguments])
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        if code:
+            raise FersError("was not trained; the reason stands above.")
+
+    label = f"train {network}, {bands} bands, seed {seed} {' '.join(options)}".rstrip()
+    ends = (log.with_name(FINISHED_FILE), checkpoints / STAGE_FILES[network])
+    return Weights(label, key, folder, checkpoints, ends, make, needs, log)
 
 
 @dataclass(frozen=True)
 class Score:
-    """A setting to score over all scenes with one seed.
-
-    Attributes:
-        workspace: Has the scenes.
-        name: As tables call the setting.
-        bands: C.
-        seed: Of the detector, and of the untrained control.
-        config: Further arguments of ``DetectConfig``.
-        weights: What has the checkpoints that it needs.
-        detector_file: A checkpoint of the detector's own, in the folder of ``weights``.
-    """
+    """A setting to score over all scenes with one seed."""
 
     workspace: Workspace
-    name: str
+    name: str  # as tables call the setting
     bands: int
-    seed: int
-    config: dict = field(default_factory=dict, hash=False)
+    seed: int  # of the detector, and of the untrained control
+    config: dict = field(default_factory=dict, hash=False)  # further arguments of DetectConfig
     weights: Weights | None = None
-    detector_file: str = ""
+    detector_file: str = ""  # a checkpoint of the detector's own, in the folder of the weights
 
     @property
-    def after(self) -> tuple[Job, ...]:
-        """It comes after its weights."""
+    def needs(self) -> tuple[Weights, ...]:
+        """The weights."""
         return () if self.weights is None else (self.weights,)
 
     @property
-    def kind(self) -> str:
-        """Jobs of one kind take about as long."""
-        return f"{self.config.get('detect', 'RX')} {self.bands}"
-
-    @property
     def label(self) -> str:
-        """As progress shows it."""
+        """Name of the step."""
         return f"{self.workspace.title}: {self.name}, {self.bands} bands, seed {self.seed}"
 
     @property
@@ -219,66 +159,105 @@ class Score:
             "seed": self.seed,
             "setting": json.loads(json.dumps(self.config, default=str)),
             "weights_key": "" if self.weights is None else self.weights.key,
-            "data": self.workspace.test_hash,
-            "method": code_hash(SCORING),
+            "data": self.workspace.data_hash,
+            "method": scoring_code(self.config.get("detect", "RX")),
         }
 
     @property
-    def key(self) -> str:
-        """Its digits."""
-        return _digits(self.identity)
-
-    @property
     def folder(self) -> Path:
-        """The run's folder."""
+        """Folder of the results."""
         words = [str(self.config.get(key, "")) for key in ("detect", "features", "fusion", "select")]
         name = "_".join(word.replace(":", ".") for word in words if word)
-        return self.workspace.folder / "runs" / f"{name}_{self.bands}_seed{self.seed}_{self.key}"
+        return self.workspace.folder / "runs" / f"{name}_{self.bands}_seed{self.seed}_{_digits(self.identity)}"
 
     def pipeline(self, device: str) -> Pipeline:
-        """What scores it."""
+        """The networks and the detector that score it."""
         fields = dict(self.config)
         if self.weights is not None:
             fields["checkpoint_dir"] = self.weights.checkpoints
-        if self.detector_file and self.weights is not None:
-            fields["options"] = {"checkpoint": str(self.weights.checkpoints / self.detector_file)}
-        settings = {"bands": self.bands, "sensor": self.workspace.row.sensor, "seed": self.seed, "device": device}
-        return Pipeline(DetectConfig(**{**settings, **fields}))
+            if self.detector_file:
+                fields["options"] = {"checkpoint": str(self.weights.checkpoints / self.detector_file)}
+        return Pipeline(DetectConfig(self.bands, self.workspace.sensor, seed=self.seed, device=device, **fields))
 
     def done(self) -> bool:
         """Whether all scenes were scored."""
         try:
-            found = json.loads((self.folder / RESULTS_FILE).read_text(encoding="utf-8"))
-            return found["complete"] and set(found["scenes"]) >= {scene.name for scene in self.workspace.scenes}
+            return self.results()["complete"] and set(self.results()["scenes"]) >= set(self.workspace.truths)
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
     def results(self) -> dict:
-        """Its results.json."""
+        """The content of results.json."""
         return json.loads((self.folder / RESULTS_FILE).read_text(encoding="utf-8"))
 
-    def run(self, machine: Machine) -> None:
+    def make(self, device: str) -> None:
         """Score, from the first scene that an interrupted run has not finished."""
         slow = find_detector(self.config.get("detect", "RX")).trains_on == "scene"
-        extra = {
-            **self.identity,
-            "benchmark": self.workspace.benchmark,
-            "data_path": str(self.workspace.data.resolve()),
-        }
-        together = 1 if slow else 8  # a scene that took minutes is not lost with those after it
-        pipeline = self.pipeline(machine.device)
-        scenes = self.workspace.scenes
-        title = self.workspace.title
-        evaluate(scenes, pipeline, self.folder, dataset=title, config=extra, batch_size=together, maps=False)
+        where = {"benchmark": self.workspace.benchmark, "data_path": str(self.workspace.data.resolve())}
+        evaluate(
+            self.workspace.scenes,
+            self.pipeline(device),
+            self.folder,
+            dataset=self.workspace.title,
+            config={**self.identity, **where},
+            batch_size=1 if slow else 8,  # a scene that took minutes is not lost with those after it
+            maps=False,
+        )
 
 
-Weights = Given | Training
-Job = Weights | Score
+Step = Weights | Score
+
+
+def make_missing(steps: Sequence[Step], device: str, log: Path, plan: bool = False) -> None:
+    """Do what is not done yet, each step after those that it needs.
+
+    Args:
+        steps: What tables and figures need; the same step may occur more than once.
+        device: As ``--device``.
+        log: File for what the steps print.
+        plan: Print what would be done, and do nothing.
+
+    Raises:
+        FersError: A step cannot be done. The message names it; what was done before it is kept.
+    """
+    ordered: dict[Path, Step] = {}
+
+    def add(step: Step) -> None:
+        for needed in step.needs:
+            add(needed)
+        ordered.setdefault(step.folder, step)
+
+    for step in steps:
+        add(step)
+    missing = [step for step in ordered.values() if not step.done()]
+    tqdm.write(f"{len(ordered) - len(missing)} of {len(ordered)} steps are done already.")
+    if plan:
+        print("\n".join(f"to do: {step.label}" for step in missing))
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as output, tqdm(missing, unit="step", disable=None) as bar:
+        for number, step in enumerate(bar, 1):
+            tqdm.write(f"[{number}/{len(missing)}] {step.label}")
+            try:
+                with contextlib.redirect_stdout(output):
+                    step.make(device)
+            except ValueError as error:
+                raise FersError(f"{step.label}: {error}") from error
+
+
+def machine() -> str:
+    """Processor and threads, as tables name the machine."""
+    model = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{model}, {torch.get_num_threads()} threads"
 
 
 def _copy(path: Path, folder: Path) -> None:
-    with atomic_path(folder / path.name) as temporary:
-        shutil.copyfile(path, temporary)
+    if path.is_file():
+        with atomic_path(folder / path.name) as temporary:
+            shutil.copyfile(path, temporary)
 
 
 def _digits(parts: object) -> str:

@@ -4,7 +4,7 @@
     python -m experiments.render --check    say which document differs from its data; exit code 2
 
 In a document a table stands between ``<!-- table NAME: begin -->`` and ``<!-- table NAME: end -->``. NAME is a key of
-``TABLES``.
+``RENDERED``.
 """
 
 from __future__ import annotations
@@ -13,133 +13,117 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from statistics import fmean
 
-from experiments import ROOT, beyond_tables, cells
-from experiments.markdown import markdown, rows_of, spread
-from experiments.runner import RESULTS
+import pandas as pd
+
+from experiments import RESULTS, ROOT
+from experiments.cells import cells_markdown, markdown, read_cells
+from experiments.tables import FIVE
 from fers.evaluation.published import published_aucs
-from fers.util.commandline import run as run_command
+from fers.util.commandline import run
 from fers.util.errors import FersError
-from fers.util.files import atomic_path
+from fers.util.files import write_whole
 
-FIVE = ("airport-1", "airport-2", "airport-3", "airport-4", "urban-3")  # the paper's scenes whose files are whole here
-_BLOCK = re.compile(r"(<!-- table (\S+): begin -->\n).*?(<!-- table \2: end -->)", re.DOTALL)
+FROZEN = ROOT / "docs" / "notebook" / "beyond" / "tables"  # made once, by docs/notebook/beyond/beyond_tables.py
+_MARKED = re.compile(r"(<!-- table (\S+): begin -->\n).*?(<!-- table \2: end -->)", re.DOTALL)
+
+
+def _csv(name: str, **options) -> pd.DataFrame:
+    path = RESULTS / f"{name}.csv"
+    if not path.is_file():
+        raise FersError(f"{path}: no results. Make them as docs/ says above the table.")
+    return pd.read_csv(path, **options)
+
+
+def _as_it_is(path: Path) -> str:
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return markdown(list(frame), frame.to_numpy().tolist())
+
+
+def _paper_table(name: str) -> str:
+    return cells_markdown(read_cells(RESULTS / f"{name}.csv"))
+
+
+def spread(values: pd.Series) -> str:
+    """A mean to four digits, with the standard deviation over seeds where there are several.
+
+    Example:
+        >>> spread(pd.Series([0.95])), spread(pd.Series([0.95, 0.97]))
+        ('0.9500', '0.9600 ± 0.0141')
+    """
+    return f"{values.mean():.4f}" + (f" ± {values.std():.4f}" if len(values) > 1 else "")
 
 
 def abu() -> str:
-    """The README's table: scenes by settings, the paper's fusion B beside them."""
-    rows = rows_of("abu")
-    settings = list(dict.fromkeys(row["setting"] for row in rows))
+    """The README's table: scenes by settings, the paper's fusion B at the end."""
+    frame = _csv("abu")
     paper = published_aucs("ABU", "RX", "fused-B", 200)
-
-    def values(setting: str, scenes: Sequence[str]) -> list[float]:
-        """The mean over the scenes, seed by seed."""
-        mine = [row for row in rows if row["setting"] == setting and row["scene"] in scenes]
-        seeds = sorted({row["seed"] for row in mine})
-        return [fmean(float(row["auc"]) for row in mine if row["seed"] == seed) for seed in seeds]
-
-    def line(name: str, scenes: Sequence[str]) -> list[str]:
-        known = [paper[scene] for scene in scenes if scene in paper]
-        published = f"{fmean(known):.4f}" if len(known) == len(scenes) else "-"
-        return [name, *(spread(values(setting, scenes)) for setting in settings), published]
-
-    every = sorted({row["scene"] for row in rows})
-    table = [line(scene, [scene]) for scene in FIVE]
-    table += [line("**mean of these five**", FIVE), line(f"mean of all {len(every)} ABU scenes", every)]
-    return markdown(["scene", *settings, "paper: both branches"], table)
+    every = sorted(frame.scene.unique())
+    groups = {scene: [scene] for scene in FIVE}
+    groups |= {"**mean of these five**": list(FIVE), f"mean of all {len(every)} ABU scenes": every}
+    lines = []
+    for name, scenes in groups.items():
+        means = frame[frame.scene.isin(scenes)].groupby(["setting", "seed"], sort=False).auc.mean()
+        published = pd.Series([paper.get(scene) for scene in scenes], dtype=float).mean(skipna=False)
+        shown = [spread(seeds) for _, seeds in means.groupby("setting", sort=False)]
+        lines.append([name, *shown, "-" if pd.isna(published) else f"{published:.4f}"])
+    return markdown(["scene", *frame.setting.unique(), "paper: both branches"], lines)
 
 
 def training_stage1() -> str:
     """Means of Stage 1's runs, one a line."""
-    rows = [row for row in rows_of("training_stage1") if row["scene"] == "mean"]
-
-    def value(row: dict) -> str:
-        return f"{row['auc']} ± {row['standard_deviation']}" if row["standard_deviation"] else row["auc"]
-
-    return markdown(
-        ["run", "background", "seeds", "mean AUC"],
-        [[row["run"], row["background"] or "-", row["seeds"] or "-", value(row)] for row in rows],
+    frame = _csv("training_stage1", dtype=str, keep_default_na=False).query("scene == 'mean'")
+    frame = (
+        frame[["run", "background", "seeds", "auc"]]
+        .replace("", "-")
+        .assign(auc=frame.auc.where(frame.standard_deviation == "", frame.auc + " ± " + frame.standard_deviation))
     )
+    return markdown(["run", "background", "seeds", "mean AUC"], frame.to_numpy().tolist())
 
 
 def training_stage2() -> str:
     """Means of Stage 2's runs by what RX sees, over the seeds of a run."""
-    rows = rows_of("training_stage2")
-    views = list(dict.fromkeys(row["view"] for row in rows))
-    found: dict[str, dict[str, list[float]]] = {}
-    for row in rows:
-        run = re.sub(r", seed \d", "", row["run"].partition(";")[0]).replace("on the ", "", 1)
-        found.setdefault(run, {}).setdefault(row["view"], []).append(float(row["auc"]))
-    return markdown(
-        ["the Spe-FEN that teaches", *views],
-        [[run, *(spread(values[view]) for view in views)] for run, values in found.items()],
-    )
+    frame = _csv("training_stage2")
+    run = frame.run.str.partition(";")[0].str.replace(r", seed \d", "", regex=True).str.replace("on the ", "", n=1)
+    table = frame.auc.groupby([run, frame["view"]], sort=False).agg(spread).unstack(sort=False)
+    return markdown(["the Spe-FEN that teaches", *table], table.reset_index().to_numpy().tolist())
 
 
 def performance() -> str:
     """What ``make bench`` measured: both sides, and where."""
-    head = (
-        "case",
-        "bands",
-        "threads",
-        "reference ms",
-        "product ms",
-        "ratio",
-        "reference CPU ms",
-        "product CPU ms",
-        "rounds",
-    )
-    columns = (
-        "bands",
-        "threads",
-        "reference_ms",
-        "product_ms",
-        "ratio",
-        "reference_cpu_ms",
-        "product_cpu_ms",
-        "rounds",
-    )
-    rows = rows_of("performance")
-    where = sorted({f"{row['machine']}, {row['revision']}, {row['date']}" for row in rows})
-    return (
-        markdown(head, [[row["case"], *(row[c] for c in columns)] for row in rows])
-        + f"\nMeasured on {'; '.join(where)}.\n"
-    )
+    frame = _csv("performance", dtype=str)
+    columns = ["case", "bands", "threads", "reference_ms", "product_ms", "ratio", "reference_cpu_ms", "product_cpu_ms"]
+    head = [name.replace("_cpu_", " CPU ").replace("_", " ") for name in (*columns, "rounds")]
+    where = sorted(set(frame.machine + ", " + frame.revision + ", " + frame.date))
+    return markdown(head, frame[[*columns, "rounds"]].to_numpy().tolist()) + f"\nMeasured on {'; '.join(where)}.\n"
 
 
-def paper_table(name: str) -> str:
-    """A table that ``reproduce.py`` made, from its CSV."""
-    return cells.markdown(cells.read_csv(RESULTS / f"{name}.csv"))
-
-
-TABLES: dict[str, Callable[[], str]] = {
+RENDERED: dict[str, Callable[[], str]] = {
     "abu": abu,
-    "gaussianity": lambda: paper_table("gaussianity"),
-    "performance": performance,
-    "table2": lambda: paper_table("table2"),
-    "table3_abu": lambda: paper_table("table3_abu"),
     "training_stage1": training_stage1,
     "training_stage2": training_stage2,
-    **beyond_tables.TABLES,
+    "performance": performance,
+    **{name: partial(_paper_table, name) for name in ("gaussianity", "table2", "table3_abu")},
+    **{path.stem: partial(_as_it_is, path) for path in sorted(FROZEN.glob("*.csv"))},
 }
 
 
 def rendered(text: str) -> str:
-    """A document's text with every table renewed.
+    """A document's text with every table rendered again.
 
     Raises:
         FersError: A table is unknown, or has no data.
     """
 
-    def renew(match: re.Match[str]) -> str:
+    def table(match: re.Match[str]) -> str:
         name = match.group(2)
-        if name not in TABLES:
-            raise FersError(f"<!-- table {name} -->: unknown; choose among {', '.join(TABLES)}.")
-        return f"{match.group(1)}{TABLES[name]()}{match.group(3)}"
+        if name not in RENDERED:
+            raise FersError(f"<!-- table {name} -->: unknown; choose among {', '.join(RENDERED)}.")
+        return f"{match.group(1)}{RENDERED[name]()}{match.group(3)}"
 
-    return _BLOCK.sub(renew, text)
+    return _MARKED.sub(table, text)
 
 
 def documents() -> list[Path]:
@@ -147,27 +131,31 @@ def documents() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
+def render(check: bool) -> None:
+    """Rewrite the documents whose tables differ from their data; with ``check``, only say which.
+
+    Raises:
+        FersError: Some differ, with ``check``.
+    """
+    stale = []
+    for path in documents():
+        text = path.read_text(encoding="utf-8")
+        new = rendered(text)
+        if new != text and not check:
+            write_whole(path, new.encode())
+            print(f"rendered {path.relative_to(ROOT)}")
+        elif new != text:
+            stale.append(str(path.relative_to(ROOT)))
+    if stale:
+        raise FersError(f"{', '.join(stale)}: tables differ from their data. Run make docs.")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m experiments.render", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="only say which documents differ from their data")
     options = parser.parse_args(arguments)
-
-    def work() -> None:
-        stale = []
-        for path in documents():
-            text = path.read_text(encoding="utf-8")
-            new = rendered(text)
-            if new != text and options.check:
-                stale.append(str(path.relative_to(ROOT)))
-            elif new != text:
-                with atomic_path(path) as temporary:
-                    temporary.write_text(new, encoding="utf-8")
-                print(f"rendered {path.relative_to(ROOT)}")
-        if stale:
-            raise FersError(f"{', '.join(stale)}: tables differ from their data. Run make docs.")
-
-    return run_command(work)
+    return run(lambda: render(options.check))
 
 
 if __name__ == "__main__":

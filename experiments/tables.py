@@ -2,127 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
-from experiments.cells import TIME, Cell
+from experiments.cells import TIME
 from experiments.jobs import Score
-from experiments.measured import Measured, common_scenes, mask_of, measured, metrics, others
-from experiments.plan import ENHANCED, LAST, ORACLE, ORIGINAL, RELEASED_RX, TABLE2, UNTRAINED, Plan, Row
+from experiments.measured import Measured, Rows, common_scenes, measured, metrics, others
+from experiments.rows import ENHANCED, LAST, ORACLE, ORIGINAL, RELEASED_RX, TABLE2, UNTRAINED, Request, TableRow
 from experiments.workspace import Workspace
 from fers.evaluation.published import published_rows
 from fers.evaluation.statistics import bootstrap_mean, compare_methods, delong, holm
 
 LEVEL = 0.05
 FIVE = ("airport-1", "airport-2", "airport-3", "airport-4", "urban-3")  # ABU scenes whose public files are whole
+ABU_BANDS = 200
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table of means.
+    """A column of a table of means."""
 
-    Attributes:
-        name: As the table calls it.
-        bands: C.
-        scenes: The scenes that are averaged; empty for all.
-        config: Arguments of ``DetectConfig`` for rows with both branches, instead of the row's.
-    """
-
-    name: str
+    name: str  # as the table calls it
     bands: int
-    scenes: tuple[str, ...] = ()
-    config: tuple[tuple[str, object], ...] = ()
+    scenes: tuple[str, ...] = ()  # that are averaged; empty for all
+    config: tuple[tuple[str, object], ...] = ()  # arguments of DetectConfig for rows with both branches
 
 
 @dataclass(frozen=True)
 class Means:
-    """A table of means over scenes: I, III, IV, V.
+    """A table of means over scenes: I, III, IV, V."""
 
-    Attributes:
-        name: Such as ``table1``.
-        source: As ``published.csv`` calls it.
-        workspace: Has the scenes.
-        rows, columns: Of the table.
-        scores: Other people's score maps, a folder by the method's name.
-    """
-
-    name: str
-    source: str
+    source: str  # as published.csv calls it
     workspace: Workspace
-    rows: list[Row]
+    rows: list[TableRow]
     columns: list[Column]
-    scores: tuple[tuple[str, Path], ...] = ()
 
-    def settings(self, plan: Plan, column: Column) -> list[tuple[Row, list[Score]]]:
+    def settings(self, request: Request, column: Column) -> list[tuple[TableRow, list[Score]]]:
         """The rows of a column with their jobs."""
-        found = []
-        for row in plan.chosen(self.rows, column.bands):
-            if row.network == "fused":
-                row = replace(row, config={**row.config, **dict(column.config)})
-            found.append((row, plan.scores(self.workspace, row, column.bands)))
-        return found
+        rows = request.chosen(self.rows, column.bands)
+        rows = [replace(r, config={**r.config, **dict(column.config)}) if r.network == "fused" else r for r in rows]
+        return [(row, request.jobs(self.workspace, row, column.bands)) for row in rows]
 
-    def jobs(self, plan: Plan) -> list[Score]:
+    def jobs(self, request: Request) -> list[Score]:
         """What must be scored."""
-        return [job for column in self.columns for _, jobs in self.settings(plan, column) for job in jobs]
+        return [job for column in self.columns for _, jobs in self.settings(request, column) for job in jobs]
 
-    def measured(self, plan: Plan, column: Column) -> list[tuple[Row, Measured]]:
-        """The rows of a column with what was measured, other people's last."""
-        found = [(row, measured(jobs)) for row, jobs in self.settings(plan, column)]
-        theirs = [(Row(name), others(self.workspace, name, folder, column.bands)) for name, folder in self.scores]
-        return found + theirs
+    def measured(self, request: Request, column: Column) -> Rows:
+        """The rows of a column with what was measured; other people's come last, in Table I."""
+        rows = [(row, measured(jobs)) for row, jobs in self.settings(request, column)]
+        scores = request.scores if self.source == "Table I" else ()
+        return rows + [(TableRow(name), others(self.workspace, name, path, column.bands)) for name, path in scores]
 
-    def cells(self, plan: Plan) -> list[Cell]:
-        """The table. Bold is what is better than each other row of its column, by Wilcoxon's test with Holm's correction."""
-        return [cell for column in self.columns for cell in self._column(plan, column)]
+    def cells(self, request: Request) -> list[dict]:
+        """The table. Bold is better than each other row of its column, by Wilcoxon's test with Holm's correction."""
+        return [cell for column in self.columns for cell in self._column(column, self.measured(request, column))]
 
-    def _column(self, plan: Plan, column: Column) -> list[Cell]:
-        rows = self.measured(plan, column)
+    def _column(self, column: Column, rows: Rows) -> Iterator[dict]:
         if not rows:
-            return []
-        among = column.scenes or [scene.name for scene in self.workspace.scenes]
-        names = common_scenes({row.name: found for row, found in rows}, among)
-        best = winner({row.name: found.by_scene(names) for row, found in rows if not row.oracle})
-        return [self._cell(column, names, row, found, row.name == best) for row, found in rows]
+            return
+        names = common_scenes([found for _, found in rows], column.scenes or self.workspace.truths)
+        best = winner({row.name: found.table(names).mean(0) for row, found in rows if not row.oracle})
+        for row, found in rows:
+            table = found.table(names)
+            interval = bootstrap_mean(table.mean(0), names)
+            yield {
+                **{"row": row.name, "column": column.name, "value": interval.mean, "spread": spread_of(table.mean(1))},
+                **{"low": interval.low, "high": interval.high, "seeds": len(table), "scenes": len(names)},
+                "paper": None if found.cut & set(names) else self._paper(row, column, names),
+                "seconds": found.seconds,
+                "paper_seconds": published(self.workspace, self.source, row, "mean", column.bands, "seconds"),
+                **{"best": row.name == best, "mark": found.mark(row.mark)},
+            }
 
-    def _cell(self, column: Column, names: Sequence[str], row: Row, found: Measured, best: bool) -> Cell:
-        seeds = found.by_seed(names)
-        interval = bootstrap_mean(found.by_scene(names), names)
-        return Cell(
-            self.name,
-            self.workspace.title,
-            row.name,
-            column.name,
-            interval.mean,
-            spread_of(seeds),
-            interval.low,
-            interval.high,
-            len(seeds),
-            len(names),
-            None if found.cut & set(names) else self._paper(row, column, names),
-            found.seconds,
-            self._paper_seconds(row, column),
-            best,
-            found.mark(row.mark),
-        )
-
-    def _paper(self, row: Row, column: Column, names: Sequence[str]) -> float | None:
-        if self.workspace.synthetic:  # the paper has no number for such scenes
-            return None
+    def _paper(self, row: TableRow, column: Column, names: Sequence[str]) -> float | None:
         if self.workspace.benchmark == "HAD100":
-            return published(self.source, row, "HAD100", "mean", column.bands, "mAUC")
-        values = [published("Table II", row, "ABU", name, column.bands, "AUC") for name in names]
-        known = [value for value in values if value is not None]
-        return float(np.mean(known)) if known and len(known) == len(names) else None
+            return published(self.workspace, self.source, row, "mean", column.bands, "mAUC")
+        return published_mean(self.workspace, row, names, column.bands)
 
-    def _paper_seconds(self, row: Row, column: Column) -> float | None:
-        if self.workspace.synthetic:
-            return None
-        dataset = "HAD100" if self.workspace.benchmark == "HAD100" else "ABU"
-        return published(self.source, row, dataset, "mean", column.bands, "seconds")
+    def metric_cells(self, request: Request, column: Column) -> list[dict]:
+        """The field's other measures for the rows of one column, means over scenes of the first seed's maps."""
+        rows = self.measured(request, column)
+        names = common_scenes([found for _, found in rows], self.workspace.truths) if rows else []
+        return [
+            {"row": row.name, "column": name, "value": value, "scenes": len(names), "mark": found.mark(row.mark)}
+            for row, found in rows
+            for name, value in metrics(self.workspace, found, names).items()
+        ]
 
 
 def winner(results: Mapping[str, np.ndarray], level: float = LEVEL) -> str:
@@ -130,8 +97,7 @@ def winner(results: Mapping[str, np.ndarray], level: float = LEVEL) -> str:
     if len(results) < 2:
         return ""
     best = max(results, key=lambda name: float(results[name].mean()))
-    compared = compare_methods(results, best)
-    return best if all(pair.p_holm < level for pair in compared) else ""
+    return best if all(pair.p_holm < level for pair in compare_methods(results, best)) else ""
 
 
 def spread_of(values: np.ndarray) -> float | None:
@@ -139,112 +105,80 @@ def spread_of(values: np.ndarray) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def published(source: str, row: Row, dataset: str, scene: str, bands: int, metric: str) -> float | None:
-    """A number of the paper's; None where it has none."""
+def published(workspace: Workspace, source: str, row: TableRow, scene: str, bands: int, metric: str) -> float | None:
+    """A number of the paper's; None where it has none, as for synthetic scenes."""
     method, features = row.paper
-    wanted = {"method": method, "features": features, "dataset": dataset, "scene": scene, "metric": metric}
+    wanted = {"method": method, "features": features, "dataset": workspace.benchmark, "scene": scene, "metric": metric}
     wanted |= {"source": source, "bands": str(bands), "losses": row.paper_losses}
-    return next((float(r["value"]) for r in published_rows() if all(r[k] == v for k, v in wanted.items())), None)
+    rows = [] if workspace.synthetic else published_rows()
+    return next((float(r["value"]) for r in rows if all(r[k] == v for k, v in wanted.items())), None)
 
 
-def metric_cells(table: Means, plan: Plan, column: Column) -> list[Cell]:
-    """The field's other measures for the rows of one column, means over scenes of the first seed's maps."""
-    rows = table.measured(plan, column)
-    if not rows:
-        return []
-    names = common_scenes({row.name: found for row, found in rows}, [s.name for s in table.workspace.scenes])
-    return [
-        Cell("metrics", table.workspace.title, row.name, name, value, scenes=len(names), mark=found.mark(row.mark))
-        for row, found in rows
-        for name, value in metrics(table.workspace, found, names).items()
-    ]
+def published_mean(workspace: Workspace, row: TableRow, names: Sequence[str], bands: int) -> float | None:
+    """The mean of the paper's numbers for ABU scenes; None where it lacks one of them."""
+    values = [published(workspace, "Table II", row, name, bands, "AUC") for name in names]
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(names) else None
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """Table II: scene by scene, each detector on the original and on the enhanced cube.
-
-    Attributes:
-        workspace: Has the scenes.
-        bands: C.
-    """
+    """Table II: scene by scene, each detector on the original and on the enhanced cube."""
 
     workspace: Workspace
-    bands: int = 200
-    name: str = "table2"
+    bands: int = ABU_BANDS
 
-    def settings(self, plan: Plan) -> list[tuple[str, str, Row, list[Score]]]:
+    def settings(self, request: Request) -> list[tuple[str, str, TableRow, list[Score]]]:
         """Detector, what it sees, row, jobs."""
-        found = []
+        rows: list[tuple[str, str, TableRow]] = []
         for detector, (config, comparable) in TABLE2.items():
-            if plan.rows and not any(detector.lower().startswith(name.lower()) for name in plan.rows):
-                continue
-            mark = ORACLE if "oracle" in detector else LAST if not comparable else ""
-            name = str(config["detect"]) if comparable else ""
-            before = Row(detector, {**config, **ORIGINAL}, "", (name, "original"), mark)
-            after = Row(detector, {**config, **ENHANCED}, "fused", (name, "fused-B"), mark)
-            found += [
-                (detector, view, row, plan.scores(self.workspace, row, self.bands))
-                for view, row in (("original", before), ("enhanced", after))
-            ]
-        if not plan.rows or any(name.lower() in UNTRAINED.name for name in plan.rows):
-            found.append(("RX", UNTRAINED.name, UNTRAINED, plan.scores(self.workspace, UNTRAINED, self.bands)))
-        return found
+            if request.wants(detector):
+                mark = ORACLE if "oracle" in detector else LAST if not comparable else ""
+                name = str(config["detect"]) if comparable else ""
+                before = TableRow(detector, {**config, **ORIGINAL}, "", (name, "original"), mark)
+                after = TableRow(detector, {**config, **ENHANCED}, "fused", (name, "fused-B"), mark)
+                rows += [(detector, "original", before), (detector, "enhanced", after)]
+        if request.wants(UNTRAINED.name):
+            rows.append(("RX", UNTRAINED.name, UNTRAINED))
+        return [(*line, request.jobs(self.workspace, line[2], self.bands)) for line in rows]
 
-    def jobs(self, plan: Plan) -> list[Score]:
+    def jobs(self, request: Request) -> list[Score]:
         """What must be scored."""
-        return [job for *_, jobs in self.settings(plan) for job in jobs]
+        return [job for *_, jobs in self.settings(request) for job in jobs]
 
-    def cells(self, plan: Plan) -> list[Cell]:
-        """The table. Bold is what is better than its pair on that scene, by DeLong's test with Holm's correction."""
-        rows = [(detector, view, row, measured(jobs)) for detector, view, row, jobs in self.settings(plan)]
-        names = common_scenes({f"{d} {v}": m for d, v, _, m in rows}, [s.name for s in self.workspace.scenes])
-        better = self._better(rows, names)
+    def cells(self, request: Request) -> list[dict]:
+        """The table. Bold is better than its pair on that scene, by DeLong's test with Holm's correction."""
+        rows = [(detector, seen, row, measured(jobs)) for detector, seen, row, jobs in self.settings(request)]
+        if not rows:
+            return []
+        names = common_scenes([found for *_, found in rows], self.workspace.truths)
+        better = self._better({(detector, seen): found for detector, seen, _, found in rows}, names)
         cut = frozenset().union(*(found.cut for *_, found in rows))
         groups = {f"{name} (a cut of the paper's)" if name in cut else name: [name] for name in names}
         groups[f"mean of {len(names)}"] = names
         if whole := [name for name in names if name not in cut] if cut else []:
             groups[f"mean of the {len(whole)} whole ones"] = whole
         cells = []
-        for detector, view, row, found in rows:
-            column = f"{detector}: {view}"
+        for detector, seen, row, found in rows:
+            place = {"column": f"{detector}: {seen}", "mark": found.mark(row.mark)}
             for title, among in groups.items():
-                best = len(among) == 1 and (detector, view, among[0]) in better
-                cells.append(self._cell(title, column, row, found, among, best))
-            paper = published("Table II", row, self.workspace.title, "mean", self.bands, "seconds")
-            seconds = found.seconds or 0.0
-            time = Cell(
-                self.name, self.workspace.title, TIME, column, seconds, paper=paper,
-                mark=found.mark(row.mark), digits=2,
-            )  # fmt: skip
-            cells.append(time)
+                values = found.table(among).mean(1)
+                paper = None if found.cut & set(among) else published_mean(self.workspace, row, among, self.bands)
+                best = len(among) == 1 and (detector, seen, among[0]) in better
+                numbers = {"value": float(values.mean()), "spread": spread_of(values), "paper": paper, "best": best}
+                cells.append({**place, **numbers, "row": title, "seeds": len(values), "scenes": len(among)})
+            paper = published(self.workspace, "Table II", row, "mean", self.bands, "seconds")
+            cells.append({**place, "row": TIME, "value": found.seconds or 0.0, "paper": paper, "digits": 2})
         return cells
 
-    def _cell(self, title: str, column: str, row: Row, found: Measured, among: Sequence[str], best: bool) -> Cell:
-        values = found.by_seed(among)
-        # the paper has no number for synthetic scenes, and none for a part of a scene
-        papers = [published("Table II", row, self.workspace.title, name, self.bands, "AUC") for name in among]
-        known = [value for value in papers if value is not None]
-        paper = float(np.mean(known)) if len(known) == len(among) and not found.cut & set(among) else None
-        return Cell(
-            self.name, self.workspace.title, title, column, float(values.mean()), spread_of(values), seeds=len(values),
-            scenes=len(among), paper=paper, best=best, mark=found.mark(row.mark),
-        )  # fmt: skip
-
-    def _better(
-        self, rows: Iterable[tuple[str, str, Row, Measured]], names: Sequence[str]
-    ) -> set[tuple[str, str, str]]:
-        by_place = {(detector, view): found for detector, view, _, found in rows}
+    def _better(self, rows: Mapping[tuple[str, str], Measured], names: Sequence[str]) -> set[tuple[str, str, str]]:
         tests = []
-        for detector in dict.fromkeys(detector for detector, _ in by_place):
-            if "oracle" in detector:
-                continue
+        for detector in dict.fromkeys(detector for detector, _ in rows if "oracle" not in detector):
             for scene in names:
-                mask = mask_of(self.workspace, scene)
-                if min(int(mask.sum()), int((~mask).sum())) < 2:
-                    continue
-                before, after = (by_place[detector, view].score(scene) for view in ("original", "enhanced"))
-                tests.append((detector, scene, delong(after, before, mask)))
+                truth = self.workspace.truths[scene]
+                if (detector, "enhanced") in rows and min(int(truth.sum()), int((~truth).sum())) >= 2:
+                    before, after = (rows[detector, seen].score(scene) for seen in ("original", "enhanced"))
+                    tests.append((detector, scene, delong(after, before, truth)))
         adjusted = list(holm([test.p for *_, test in tests])) if tests else []
         return {
             (detector, "enhanced" if test.z > 0 else "original", scene)
@@ -266,7 +200,7 @@ def fusion_columns(bands: int) -> list[Column]:
     ]
 
 
-def abu_columns(names: Sequence[str], bands: int = 200) -> list[Column]:
+def abu_columns(names: Collection[str], bands: int = ABU_BANDS) -> list[Column]:
     """Means over the five scenes whose files are whole, where all are there, and over all."""
     five = [Column(f"{bands} bands, mean of five", bands, FIVE)] if set(FIVE) <= set(names) else []
     return [*five, Column(f"{bands} bands, mean of {len(names)}", bands)]

@@ -2,6 +2,7 @@
 
 results/reproduce/<data set>/data.json     which data this is
                              training/     a folder for each trained network
+                             weights/      weights that were there already, put together
                              runs/         a folder for each setting and seed: results.json and score maps
                              tables/       Markdown, CSV, LaTeX
                              figures/      PNG and PDF
@@ -11,13 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-from experiments import ROOT
-from fers.datasets.benchmarks import BENCHMARKS, Benchmark
+import numpy as np
+
+from fers.datasets.benchmarks import BENCHMARKS
 from fers.datasets.had100 import dataset_name
 from fers.datasets.patches import BackgroundPatches
 from fers.evaluation.results import truth_sha256
@@ -25,64 +26,62 @@ from fers.scenes.scene import LabelledScene
 from fers.util.errors import FersError
 from fers.util.files import write_whole
 
-SCORING = ("data", "models", "detectors", "detection", "fast", "baselines")  # packages whose code a score depends on
-TRAINING = (*SCORING, "training", "train_FERD", "train_FERS")
-
 
 @dataclass(frozen=True)
 class Workspace:
-    """A test set with its training patches, and the folder of what is made of it.
+    """A test set with its training patches, and the folder of what is made of it."""
 
-    Attributes:
-        benchmark: A key of ``BENCHMARKS``.
-        data: The data set's folder.
-        out: The folder that holds one of ours for each data set.
-        names: Scenes, as ``--scenes`` takes them.
-    """
+    benchmark: str  # a key of BENCHMARKS
+    data: Path  # the data set's folder
+    out: Path  # holds a folder for each data set
+    names: str = "all"  # scenes, as --scenes takes them
 
-    benchmark: str
-    data: Path
-    out: Path
-    names: str
-
-    @property
-    def row(self) -> Benchmark:
-        """The benchmark's facts."""
-        return BENCHMARKS[self.benchmark]
-
-    @property
+    @cached_property
     def synthetic(self) -> bool:
         """Whether the scenes are made up."""
         return dataset_name(self.data) == "synthetic"
 
     @property
     def title(self) -> str:
-        """The data set as headings name it; the folder's name."""
+        """Name of the data set in headings, and of its folder."""
         return f"synthetic-{self.benchmark}" if self.synthetic else self.benchmark
 
     @property
     def folder(self) -> Path:
-        """Where everything of this data set goes."""
+        """Folder of everything that is made of this data set."""
         return self.out / self.title
 
-    @cached_property
-    def scenes(self) -> list[LabelledScene]:
-        """The scenes in the order of their names, or of ``names``."""
-        return self.row.scenes(self.data, None, self.names)
-
-    @cached_property
-    def test_hash(self) -> str:
-        """Eight digits of the scenes' cubes and masks, by their bytes."""
-        return data_hash(self.scenes)
-
-    def train_hash(self, bands: int) -> str:
-        """Eight digits of the training patches."""
-        return _patches_hash(self.data, self.row.sensor, bands)
+    @property
+    def sensor(self) -> str:
+        """Sensor of scenes and patches."""
+        return BENCHMARKS[self.benchmark].sensor
 
     @property
     def has_patches(self) -> bool:
         """Whether there are patches to train on."""
-        return any((self.data / "train" / self.row.sensor).glob("*.npy"))
+        return any((self.data / "train" / self.sensor).glob("*.npy"))
+
+    @cached_property
+    def scenes(self) -> list[LabelledScene]:
+        """The scenes in the order of their names, or of ``names``."""
+        return BENCHMARKS[self.benchmark].scenes(self.data, None, self.names)
+
+    @cached_property
+    def truths(self) -> dict[str, np.ndarray]:
+        """Each scene's ground truth by its name, ``(H, W)`` bool, True at anomalies."""
+        return {scene.name: scene.load()[1] for scene in self.scenes}
+
+    @cached_property
+    def data_hash(self) -> str:
+        """Eight digits of the scenes' names, cubes and ground truths, by their bytes."""
+        digest = hashlib.sha256()
+        for scene in self.scenes:
+            digest.update(scene.name.encode())
+            with scene.path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+            digest.update(truth_sha256(self.truths[scene.name]).encode())
+        return digest.hexdigest()[:8]
 
     def claim(self) -> None:
         """See that the folder is for this data.
@@ -90,45 +89,24 @@ class Workspace:
         Raises:
             FersError: It holds results of other data.
         """
-        mine = {"data": self.test_hash, "scenes": [scene.name for scene in self.scenes]}
+        mine = {"data": self.data_hash, "scenes": list(self.truths), "path": str(self.data.resolve())}
         path = self.folder / "data.json"
-        if path.is_file():
-            try:
-                found = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise FersError(f"{path}: cannot be read ({error}). Move {self.folder} away.") from error
-            if found["data"] != mine["data"]:
-                raise FersError(
-                    f"{self.folder}: holds results of other data ({found['data']}, {len(found['scenes'])} scenes) than "
-                    f"{self.data} ({mine['data']}, {len(mine['scenes'])} scenes). Results of different data have no place "
-                    "under one heading. Give another --out, or move that folder away."
-                )
+        if not path.is_file():
+            write_whole(path, (json.dumps(mine, indent=2) + "\n").encode())
             return
-        write_whole(path, (json.dumps({**mine, "path": str(self.data.resolve())}, indent=2) + "\n").encode())
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise FersError(f"{path}: cannot be read ({error}). Move {self.folder} away.") from error
+        if found["data"] != mine["data"]:
+            raise FersError(
+                f"{self.folder}: holds results of other data ({found['data']}, {len(found['scenes'])} scenes) than "
+                f"{self.data} ({mine['data']}, {len(self.scenes)} scenes). Results of different data have no place "
+                "under one heading. Give another --out, or move that folder away."
+            )
 
 
 @cache
-def _patches_hash(data: Path, sensor: str, bands: int) -> str:
+def patches_hash(data: Path, sensor: str, bands: int) -> str:
+    """Eight digits of the training patches of a data set."""
     return BackgroundPatches(data, sensor, bands).fingerprint()[:8]
-
-
-@cache
-def code_hash(packages: tuple[str, ...] = SCORING) -> str:
-    """Eight digits of the source of some packages."""
-    digest = hashlib.sha256()
-    for package in packages:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:8]
-
-
-def data_hash(scenes: Iterable[LabelledScene]) -> str:
-    """Eight digits of some scenes' cubes and masks, by their bytes."""
-    digest = hashlib.sha256()
-    for scene in scenes:
-        digest.update(scene.name.encode())
-        with scene.path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        digest.update(truth_sha256(scene.load()[1]).encode())
-    return digest.hexdigest()[:8]

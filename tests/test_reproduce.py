@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, write_had100
+from pandas.testing import assert_frame_equal
 from scipy.io import savemat
 
 import reproduce
 from experiments import cells as forms
-from experiments.cells import Cell
 from experiments.drawing import Cloud, Decorrelation, decorrelation_figure, own_components, pca_figure
-from experiments.plan import TABLE1, TABLE3, TABLE4, TABLE5, Plan, Row
+from experiments.rows import TABLE1, TABLE3, TABLE4, TABLE5, Request, TableRow
 from experiments.tables import published, winner
 from experiments.workspace import Workspace
 from fers.datasets.synthetic.benchmark import write_benchmark
@@ -58,10 +58,10 @@ def test_a_table_has_its_rows_in_three_forms_and_is_not_computed_twice(dataset, 
 def test_score_maps_of_others_become_a_row(dataset, tmp_path):
     folder = tmp_path / "theirs"
     folder.mkdir()
-    masks = {scene.name: scene.load()[1] for scene in Workspace("HAD100", dataset, tmp_path, "all").scenes}
-    np.save(folder / "a.npy", masks["a"].astype(np.float32))
-    np.save(folder / "b.npy", 1 - masks["b"].astype(np.float32))
-    savemat(folder / "c.mat", {"map": masks["c"].astype(np.float64)})
+    truths = Workspace("HAD100", dataset, tmp_path, "all").truths
+    np.save(folder / "a.npy", truths["a"].astype(np.float32))
+    np.save(folder / "b.npy", 1 - truths["b"].astype(np.float32))
+    savemat(folder / "c.mat", {"map": truths["c"].astype(np.float64)})
     out = run(tmp_path, "table1", "--rows", "RX", "--scores", f"Mine={folder}")
     mine = next(row for row in rows(out / "tables" / "table1.csv") if row["row"] == "Mine")
     assert float(mine["value"]) == pytest.approx(2 / 3, abs=1e-6)  # right, upside down, right
@@ -130,20 +130,21 @@ def test_synthetic_scenes_are_headed_so_and_have_no_number_of_the_paper_beside_t
     assert [row["paper"] for row in rows(tables / "table3.csv")] == [""]
 
 
-def test_every_row_of_the_paper_finds_its_number():
+def test_every_row_of_the_paper_finds_its_number(tmp_path):
+    workspace = Workspace("HAD100", tmp_path, tmp_path, "all")
     for source, table in (("Table I", TABLE1), ("Table III", TABLE3), ("Table IV", TABLE4), ("Table V", TABLE5)):
         for row in table:
-            value = published(source, row, "HAD100", "mean", 50, "mAUC")
+            value = published(workspace, source, row, "mean", 50, "mAUC")
             assert (value is None) == (row.name in ("untrained control", "AE, last iteration")), row.name
     ferd = next(row for row in TABLE1 if row.name == "FERD")
-    assert published("Table I", ferd, "HAD100", "mean", 50, "mAUC") == 0.9941
-    assert published("Table V", TABLE5[2], "HAD100", "mean", 50, "mAUC") == 0.9947  # L_recon
+    assert published(workspace, "Table I", ferd, "mean", 50, "mAUC") == 0.9941
+    assert published(workspace, "Table V", TABLE5[2], "mean", 50, "mAUC") == 0.9947  # L_recon
 
 
 def test_table_one_has_the_fusion_of_each_number_of_bands():
-    names = {bands: [row.name for row in Plan().chosen(TABLE1, bands)] for bands in (50, 100)}
+    names = {bands: [row.name for row in Request().chosen(TABLE1, bands)] for bands in (50, 100)}
     assert "FERS, fusion A as released" in names[50] and "FERS, fusion A as released" not in names[100]
-    both = Plan(recipes=("paper", "released")).chosen([Row("FERD", network="spectral"), Row("RX")], 50)
+    both = Request(recipes=("paper", "released")).chosen([TableRow("FERD", network="spectral"), TableRow("RX")], 50)
     assert [row.name for row in both] == ["FERD", "FERD, released recipe", "RX"]
 
 
@@ -157,16 +158,15 @@ def test_bold_needs_a_test_that_supports_it():
 
 
 def test_cells_survive_their_csv_and_show_what_they_hold(tmp_path):
-    cells = [
-        Cell("t", "d", "L_x & y", "50 %", 0.98765, 0.001, 0.9, 0.99, 3, 10, 0.9, 0.5, 0.25, True, "A mark.", 3),
-        Cell("t", "d", "z", "50 %", 0.5),
-    ]
-    forms.write_csv(cells, tmp_path / "t.csv")
-    assert forms.read_csv(tmp_path / "t.csv") == cells
-    text = forms.markdown(cells, ["A note."])
+    numbers = {"value": 0.98765, "spread": 0.001, "low": 0.9, "high": 0.99, "paper": 0.9, "seconds": 0.5}
+    marked = {"row": "L_x & y", "column": "50 %", "paper_seconds": 0.25, "best": True, "mark": "A mark.", "digits": 3}
+    cells = forms.frame_of([{**numbers, **marked}, {"row": "z", "column": "50 %", "value": 0.5}])
+    forms.write_cells(cells, tmp_path / "t.csv")
+    assert_frame_equal(forms.read_cells(tmp_path / "t.csv")[["row", *forms.NUMBERS]], cells[["row", *forms.NUMBERS]])
+    text = forms.cells_markdown(cells, ["A note."])
     assert "| L_x & y<sup>1</sup> | **0.988** ± 0.001 [0.9000, 0.9900] | 0.900 | +0.088 | 0.500 | 0.250 |" in text
     assert "| z | 0.5000 | - | - | - | - |" in text and "- <sup>1</sup> A mark." in text and "- A note." in text
-    tex = forms.latex(cells, "100 %", "t")
+    tex = forms.cells_latex(cells, "100 %", "t")
     assert r"L\_x \& y\textsuperscript{1} & \textbf{0.988} $\pm$ 0.001" in tex and r"100 \%" in tex
 
 

@@ -1,5 +1,7 @@
 """Auto-AD and LREN on the scenes for which results of their authors' own code are known.
 
+Frozen record: it ran at commit 1d0dd8c, whose tree it needs.
+
     python docs/notebook/baseline_scenes.py --abu data/ABU --hydice data/hydice-urban.mat --out baselines.jsonl
 
 runs three seeds of each and appends a line for each run. Runs that the file holds already are not repeated.

@@ -1,5 +1,7 @@
 """AUC and CPU seconds of the classical detectors on the ABU scenes, each with its default windows.
 
+Frozen record: it ran at commit 1d0dd8c, whose tree it needs.
+
 Run from the repository's root: ``PYTHONPATH=$PWD python docs/notebook/classical.py data/ABU``. Each result is a line of
 ``classical.csv`` beside this file; what is there is not computed again. The tables are printed at the end. The ground
 truth serves for the AUC and nothing else.

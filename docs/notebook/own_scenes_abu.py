@@ -1,5 +1,7 @@
 """ABU as scenes of one's own: what a stated false-alarm rate means for pixels, objects and square kilometres.
 
+Frozen record: it ran at commit 1d0dd8c, whose tree it needs.
+
     python docs/notebook/own_scenes_abu.py FOLDER_OF_ABU [--far 1e-3]
 
 The scenes have no georeference. One of 5 m pixels is made up, so that areas have a unit.

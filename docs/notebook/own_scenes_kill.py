@@ -1,5 +1,7 @@
 """Kill a run at ten moments, go on each time, and compare its products with those of a run that was left in peace.
 
+Frozen record: it ran at commit 1d0dd8c, whose tree it needs.
+
 python docs/notebook/own_scenes_kill.py
 """
 

@@ -1,5 +1,7 @@
 """A flight line larger than the memory: write it, detect in it, and measure memory and time.
 
+Frozen record: it ran at commit 1d0dd8c, whose tree it needs.
+
 python docs/notebook/own_scenes_large.py write line.img --lines 20000 --samples 600 --channels 425
 python docs/notebook/own_scenes_large.py detect line.hdr --method rx --memory 2GB
 """

@@ -1,5 +1,7 @@
 """Beyond the paper: fusion C on scenes that nobody tuned it for. Every number of docs/beyond.md comes from here.
 
+Frozen record: it ran at commit 0347444, whose tree it needs.
+
     python reproduce.py beyond --data FOLDER
 
 FOLDER holds scenes as .mat files with their masks: ABU's 13, and any others. The synthetic benchmark is made on the
@@ -23,20 +25,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from experiments.runner import RESULTS, machine, read_rows, write_rows
 from scipy import ndimage
 
 from experiments import ROOT
-from experiments.runner import RESULTS, machine, read_rows, write_rows
 from fers.datasets.synthetic import make_scene
-from fers.detectors.base import Detector, minmax
-from fers.detectors.local_pc import LRXPC
-from fers.detectors.rx import RX
+from fers.detectors import LRXPC, RX, Detector, minmax
 from fers.evaluation.metrics import auc
 from fers.fast.deploy import deploy
 from fers.networks import SpaFEN, SpeFEN, load_checkpoint
 from fers.networks.checkpoint import git_revision
 from fers.scenes.normalise import normalise
-from fers.scenes.scene import Scene, read_scene, read_truth
+from fers.scenes.scene import Scene, read_mask, read_scene
 from fers.scoring.fusion_c import LOCAL_RANK, WINDOWS, Components, fusion_c, global_log_distance, local_log_distance
 
 BANDS = (200, 100, 50)
@@ -104,12 +104,12 @@ def scenes(data: Path, datasets: Sequence[str]) -> Iterator[tuple[str, str, Scen
     """Dataset, name, scene and mask: the real scenes first, then the synthetic ones."""
     for path in sorted(data.glob("*.mat")) if "real" in datasets else ():
         scene = read_scene(path, name=path.stem.removeprefix("abu-"))
-        yield "real", scene.name, scene, read_truth(path, shape=scene.cube.shape[:2])
+        yield "real", scene.name, scene, read_mask(path, shape=scene.cube.shape[:2])
     seeds = SYNTHETIC_SEEDS if "synthetic" in datasets else ()
     for seed, index in itertools.product(seeds, range(SYNTHETIC_SCENES)):
         made = make_scene(seed, index, size=SYNTHETIC_SIZE)
         name = f"{seed}-{index}"
-        yield "synthetic", name, Scene(name, made.cube, Path(name)), made.truth
+        yield "synthetic", name, Scene(name, made.cube, Path(name)), made.mask
 
 
 class Networks:

@@ -1,12 +1,17 @@
-"""The tables of docs/beyond.md, from the CSVs that ``experiments.beyond`` writes."""
+"""The tables of docs/beyond.md, from the CSVs beside this file: ``python beyond_tables.py`` writes tables/*.csv.
+
+Frozen record: it ran at commit 0347444, whose tree it needs.
+"""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
+from experiments.markdown import spread
 
-from experiments.markdown import markdown, rows_of, spread
 from fers.evaluation.statistics import bootstrap_mean
 
 SETTINGS = {  # as the CSV has them: as the tables call them
@@ -33,13 +38,21 @@ BY_BANDS = (
     "C, untrained",
     "C, released",
 )
+HERE = Path(__file__).parent
+Table = list[Sequence[str]]
 DEFAULT_CHOICE = "16 5-15-35 1.0"
 
 
-class Results:
-    """``beyond_scenes.csv`` by setting: AUC means over seeds, scene by scene."""
+def rows_of(name: str) -> list[dict]:
+    """The rows of a CSV beside this file."""
+    with (HERE / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
-    def __init__(self, name: str = "beyond_scenes"):
+
+class Results:
+    """``scenes.csv`` by setting: AUC means over seeds, scene by scene."""
+
+    def __init__(self, name: str = "scenes"):
         self.found: dict[tuple[str, str, int], dict[str, dict[int, float]]] = {}
         for row in rows_of(name):
             scenes = self.found.setdefault((row["setting"], row["dataset"], int(row["bands"])), {})
@@ -67,6 +80,11 @@ class Results:
         return sorted((auc - raw[scene], scene) for scene, auc in self.every(setting, dataset, bands))
 
 
+def whole(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Head and rows of one table."""
+    return [head, *rows]
+
+
 def _worst(pairs: Sequence[tuple[str, float]]) -> str:
     scene, auc = min(pairs, key=lambda pair: pair[1])
     return f"{auc:.4f} ({scene})"
@@ -84,7 +102,7 @@ def _by_bands(results: Results, setting: str) -> list[str]:
     ]
 
 
-def main_table() -> str:
+def main_table() -> Table:
     """Real scenes at 200 bands: mean, interval, worst scene, worst loss, how many lose."""
     results, rows = Results(), []
     raw = results.scenes("raw RX")
@@ -111,10 +129,10 @@ def main_table() -> str:
         "worst against RX",
         "95 % of the mean gain",
     ]
-    return markdown(head, rows)
+    return whole(head, rows)
 
 
-def bands_table() -> str:
+def bands_table() -> Table:
     """Mean, worst scene and worst loss at each number of bands, real and synthetic."""
     results, rows = Results(), []
     for setting in BY_BANDS:
@@ -130,15 +148,15 @@ def bands_table() -> str:
                     f"{mean:.4f} / {min(scenes, key=lambda s: s[1])[1]:.3f} / {results.losses(setting, dataset, bands)[0][0]:+.3f}"
                 )
         rows.append(row)
-    return markdown(
+    return whole(
         ["mean / worst / worst against RX", *(f"{d}, {b}" for d in ("real", "synthetic") for b in (50, 100, 200))], rows
     )
 
 
-def choice_table() -> str:
+def choice_table() -> Table:
     """What a choice of ranks, windows and weight by the other scenes gives, beside the default and the whole grid."""
     grid: dict[str, dict[str, float]] = {}
-    for row in rows_of("beyond_choices"):
+    for row in rows_of("choices"):
         grid.setdefault(row["setting"], {})[row["scene"]] = float(row["auc"])
     raw = Results().scenes("raw RX")
     scenes = list(raw)
@@ -155,7 +173,7 @@ def choice_table() -> str:
     order = means.argsort()
     default = table[names.index(DEFAULT_CHOICE)]
     rank = int((means > default.mean()).sum()) + 1
-    return markdown(
+    return whole(
         ["untrained, seed 0, 200 bands", "mean", "worst scene", "worst against RX"],
         [
             line(f"the default (place {rank} of {len(names)})", default),
@@ -167,13 +185,13 @@ def choice_table() -> str:
     )
 
 
-def scenes_table() -> str:
+def scenes_table() -> Table:
     """AUC scene by scene, and of the parts of RX's distance and of the local one."""
     results = Results()
     names = ("raw RX", "spectral, untrained", "C, untrained", "C, released")
     maps = [results.scenes(name) for name in names]
     found: dict[str, dict[str, float]] = {}
-    for row in rows_of("beyond_why"):
+    for row in rows_of("why"):
         found.setdefault(row["scene"], {})[row["what"]] = float(row["value"])
     parts = [f"components {part}" for part in ("1-5", "6-20", "21-80", "81 and on")] + ["local, 5, 15", "local, 15, 35"]
     rows = [
@@ -186,10 +204,10 @@ def scenes_table() -> str:
         for scene, values in found.items()
     ]
     heads = [SETTINGS[name].replace("**", "") for name in names]
-    return markdown(["scene", *heads, *parts, "largest object, px"], rows)
+    return whole(["scene", *heads, *parts, "largest object, px"], rows)
 
 
-def product_table() -> str:
+def product_table() -> Table:
     """Fusions A and B with a trained, an untrained and no spatial branch, by both RX."""
     results, rows = Results(), []
     teacher = "released" if any(setting.startswith("A, released") for setting, _, _ in results.found) else "untrained"
@@ -201,10 +219,10 @@ def product_table() -> str:
         labels = {f"A, {teacher}, spatial {spatial}, {rx}": f"A, {branch}, RX {rx}" for rx in ("eq. 17", "float32")}
         labels[f"B, {teacher}, spatial {spatial}"] = f"B, {branch}"
         rows += [[label, *cells] for setting, label in labels.items() if any(cells := _by_bands(results, setting))]
-    return markdown(["fusion", *_BANDS_HEAD], [[cell or "-" for cell in row] for row in rows])
+    return whole(["fusion", *_BANDS_HEAD], [[cell or "-" for cell in row] for row in rows])
 
 
-def features_table() -> str:
+def features_table() -> Table:
     """Networks in fusion C and by themselves: what training, and looking at neighbours, brings."""
     results, rows = Results(), []
     for name, label in (
@@ -218,22 +236,22 @@ def features_table() -> str:
             if any(cells := _by_bands(results, f"{view}, {name}")):
                 part = "fusion C" if view == "C" else "spectral branch"
                 rows.append([f"{label}: {part}", *(cell or "-" for cell in cells)])
-    return markdown(["network", *_BANDS_HEAD], rows)
+    return whole(["network", *_BANDS_HEAD], rows)
 
 
-def cost_table() -> str:
+def cost_table() -> Table:
     """CPU time beside fusion B's."""
     times: dict[tuple[str, str], dict[str, float]] = {}
-    for row in rows_of("beyond_cost"):
+    for row in rows_of("cost"):
         times.setdefault((row["bands"], row["side"]), {})[row["setting"]] = float(row["milliseconds"])
     rows = [
         [f"{side} x {side} px, {bands} bands", *(f"{t[k]:.0f}" for k in t), f"{t['fusion C'] / t['fusion B']:.2f}"]
         for (bands, side), t in times.items()
     ]
-    return markdown(["CPU ms, one thread", *next(iter(times.values())), "C / B"], rows)
+    return whole(["CPU ms, one thread", *next(iter(times.values())), "C / B"], rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {
+TABLES: dict[str, Callable[[], Table]] = {
     "beyond": main_table,
     "beyond_bands": bands_table,
     "beyond_scenes": scenes_table,
@@ -242,3 +260,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "beyond_features": features_table,
     "beyond_cost": cost_table,
 }
+
+
+if __name__ == "__main__":
+    (HERE / "tables").mkdir(exist_ok=True)
+    for name, make in TABLES.items():
+        with (HERE / "tables" / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(make())

@@ -1,0 +1,251 @@
+"""The rows of the paper's tables as settings, and what the user asked for: which of them, and the jobs behind each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from experiments import ROOT
+from experiments.jobs import STAGE_FILES, Score, Weights, given, training
+from experiments.workspace import Workspace
+from fers.detectors import find_detector
+from fers.networks.download_released import is_released
+from fers.scoring.settings import default_fusion
+from fers.util.errors import FersError, did_you_mean
+
+ORACLE = "Its iteration is chosen by the ground truth of each test scene, as the paper's AE numbers are."
+AS_RELEASED = (
+    "Fusion A as the authors' code computes it: RX in single precision and of truncated rank. The paper's fusion A "
+    "numbers come from it; equations 17 to 22 say otherwise."
+)
+CONTROL = "Spe-FEN that was never trained. The paper does not have this row."
+LAST = "The paper's AE numbers choose the iteration by the ground truth, so they do not stand beside this row."
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A row of a table."""
+
+    name: str  # as the table calls it
+    config: Mapping[str, Any] = field(default_factory=dict)  # arguments of DetectConfig
+    network: str = ""  # to train for it: nothing, spectral, fused, aetnet, rd4ad
+    paper: tuple[str, str] = ("", "")  # method and features in published.csv; empty where the paper has no such row
+    mark: str = ""  # what a reader must know
+    losses: str = ""  # to train with, separated by commas; empty for all
+    paper_losses: str = ""  # the same in published.csv
+    recipe: str = "paper"  # of the training
+
+    @property
+    def oracle(self) -> bool:
+        """Whether the test set's ground truth had a part in it."""
+        return self.config.get("select") == "oracle"
+
+
+ORIGINAL = {"features": "original"}
+PLAIN_RX = TableRow("RX", ORIGINAL, paper=("RX", "original"))
+UNTRAINED = TableRow("untrained control", {"features": "untrained"}, mark=CONTROL)
+RELEASED_RX: dict[str, Any] = {"fusion": "A", "options": {"solver": "released"}}
+TABLE1 = [
+    PLAIN_RX,
+    TableRow("AE, last iteration", {**ORIGINAL, "detect": "AE"}, mark=LAST),
+    TableRow("AE, oracle iteration", {**ORIGINAL, "detect": "AE", "select": "oracle"}, "", ("AE", "original"), ORACLE),
+    TableRow("Auto-AD", {**ORIGINAL, "detect": "Auto-AD"}, paper=("Auto-AD", "original")),
+    TableRow("LREN", {**ORIGINAL, "detect": "LREN"}, paper=("LREN", "original")),
+    TableRow("RD4AD", {**ORIGINAL, "detect": "baselines.rd4ad:RD4ADDetector"}, "rd4ad", ("RD4AD", "original")),
+    TableRow("AETNet", {"features": "aetnet"}, "aetnet", ("AETNet", "aetnet")),
+    UNTRAINED,
+    TableRow("FERD", {"features": "spectral"}, "spectral", ("FERD", "spectral")),
+    TableRow("FERS", {"features": "fused"}, "fused", ("FERS", "fused")),
+    TableRow(
+        "FERS, fusion A as released", {"features": "fused", **RELEASED_RX}, "fused", ("FERS", "fused"), AS_RELEASED
+    ),
+]
+TABLE3 = [
+    PLAIN_RX,
+    UNTRAINED,
+    TableRow("spectral", {"features": "spectral"}, "spectral", ("RX", "spectral")),
+    TableRow("spatial", {"features": "spatial"}, "fused", ("RX", "spatial")),
+    TableRow("fusion A, equations", {"features": "fused", "fusion": "A"}, "fused", ("RX", "fused-A")),
+    TableRow("fusion A, as released", {"features": "fused", **RELEASED_RX}, "fused", ("RX", "fused-A"), AS_RELEASED),
+    TableRow("fusion B", {"features": "fused", "fusion": "B"}, "fused", ("RX", "fused-B")),
+]
+TABLE4 = [UNTRAINED] + [
+    TableRow(name, {"features": "spectral"}, "spectral", ("RX", "spectral"), "", losses, paper)
+    for name, losses, paper in (
+        ("L_Z", "z", "Z"),
+        ("L_mse + L_sim", "mse,sim", "mse+sim"),
+        ("L_Z + L_mse", "z,mse", "Z+mse"),
+        ("L_Z + L_sim", "z,sim", "Z+sim"),
+        ("L_Z + L_mse + L_sim", "", "Z+mse+sim"),
+    )
+]
+TABLE5 = [UNTRAINED] + [
+    TableRow(name, {"features": "fused", "fusion": "A"}, "fused", ("RX", "fused-A"), "", losses, paper)
+    for name, losses, paper in (
+        ("L_cc + L_cos + L_var", "cc,cos,var", "cc+cos+var"),
+        ("L_recon", "mse,ssim", "recon"),
+        ("L_cc + L_cos + L_recon", "cc,cos,mse,ssim", "cc+cos+recon"),
+        ("L_cc + L_var + L_recon", "cc,var,mse,ssim", "cc+var+recon"),
+        ("L_cos + L_var + L_recon", "cos,var,mse,ssim", "cos+var+recon"),
+        ("L_cc + L_cos + L_var + L_recon", "", "cc+cos+var+recon"),
+    )
+]
+ENHANCED = {"features": "fused", "fusion": "B"}
+TABLE2 = {  # detector: its settings, and whether the paper's numbers may stand beside it
+    "RX": ({"detect": "RX"}, True),
+    "AE, last": ({"detect": "AE"}, False),
+    "AE, oracle": ({"detect": "AE", "select": "oracle"}, True),
+    "Auto-AD": ({"detect": "Auto-AD"}, True),
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for: test sets, rows, weights and seeds."""
+
+    weights: str = "own"  # own: both stages are trained; released: the authors', where they are there
+    seeds: tuple[int, ...] = (0,)  # of training, and of detectors with random weights
+    training: tuple[str, ...] = ()  # options of the training scripts, such as ("--epochs", "60")
+    backbone: str = "imagenet"  # frozen layers of what is trained, and of the untrained control
+    recipes: tuple[str, ...] = ("paper",)  # of both stages
+    options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # the detectors' own, by detector
+    names: tuple[str, ...] = ()  # of the rows to make; empty for all
+    released: Path = ROOT / "checkpoints"  # holds the authors' weights, a folder for each of their sets
+    had100: Workspace | None = None
+    abu: Workspace | None = None
+    bands: tuple[int, ...] = (50, 100, 200)  # columns of Tables I and III
+    positions: tuple[int, ...] = (58, 76, 87, 90)  # scenes of Fig. 7, 1-based in the sorted list
+    scores: tuple[tuple[str, Path], ...] = ()  # other people's score maps, a folder by the method's name
+    own: tuple[str, ...] = ()  # detectors of the user's, module:Name
+    device: str = "auto"
+    facts: tuple[str, ...] = ()  # sentences below every table
+
+    @property
+    def first(self) -> Workspace:
+        """HAD100, or what stands for it.
+
+        Raises:
+            FersError: It is not there.
+        """
+        if self.had100 is None:
+            raise FersError("--data: no HAD100 here. Give its folder, or make one up: python -m data.synthetic FOLDER")
+        return self.had100
+
+    @property
+    def second(self) -> Workspace:
+        """ABU, or what stands for it.
+
+        Raises:
+            FersError: It is not there.
+        """
+        if self.abu is None:
+            raise FersError("--abu: no ABU scenes here. Give their folder; to get them: python -m data.download abu")
+        return self.abu
+
+    @property
+    def both(self) -> list[Workspace]:
+        """The test sets that are there.
+
+        Raises:
+            FersError: None is.
+        """
+        return [workspace for workspace in (self.had100, self.abu) if workspace is not None] or [self.first]
+
+    @property
+    def table1(self) -> list[TableRow]:
+        """Rows of Table I, with those of the user's detectors."""
+        return [*TABLE1, *(TableRow(name, {**ORIGINAL, "detect": name}) for name in self.own)]
+
+    def wants(self, row: str) -> bool:
+        """Whether a row was asked for: by its name, or by what its name begins with."""
+        return not self.names or any(_matches(row, name) for name in self.names)
+
+    def chosen(self, rows: Iterable[TableRow], bands: int) -> list[TableRow]:
+        """The rows of a table for so many bands that were asked for, once for each recipe."""
+        found = []
+        for row in rows:
+            if row.mark == AS_RELEASED and "FERS" in row.name and default_fusion("by bands", bands) != "A":
+                continue  # Table I has the fusion of each number of bands
+            recipes = self.recipes if row.network in ("spectral", "fused") and self.weights == "own" else ("paper",)
+            for recipe in recipes:
+                name = row.name if recipe == "paper" else f"{row.name}, {recipe} recipe"
+                found.append(replace(row, name=name, recipe=recipe))
+        return [row for row in found if self.wants(row.name)]
+
+    def check(self) -> None:
+        """See that each row and each option is of some table.
+
+        Raises:
+            FersError: One is not.
+        """
+        for name in self.own:
+            find_detector(name)
+        known = {row.name for row in (*TABLE1, *TABLE3, *TABLE4, *TABLE5)} | set(TABLE2) | set(self.own)
+        for name in self.names:
+            if not any(_matches(row, name) for row in known):
+                hint = did_you_mean(name, known)
+                raise FersError(f"--rows {name}: no table has such a row.{hint} There are: {', '.join(sorted(known))}.")
+        detectors = {str(row.config.get("detect", "RX")) for row in self.table1}
+        for name in self.options:
+            if name not in detectors:
+                raise FersError(f"--option {name}: no detector of the tables. Choose among {', '.join(detectors)}.")
+        for name, _ in self.scores:
+            if name in {row.name for row in self.table1}:
+                raise FersError(f"--scores {name}: the table has a row of this name. Give another.")
+
+    def jobs(self, workspace: Workspace, row: TableRow, bands: int) -> list[Score]:
+        """Score jobs of a row, one a seed where the seed has a part in the result."""
+        config = dict(row.config)
+        detector = str(config.get("detect", "RX"))
+        if options := {**self.options.get(detector, {}), **config.get("options", {})}:
+            config["options"] = options
+        if config["features"] == "untrained":
+            config["backbone"] = self.backbone
+        file = STAGE_FILES["rd4ad"] if row.network == "rd4ad" else ""
+        random = config["features"] == "untrained" or find_detector(detector).trains_on == "scene"
+        weights = [self._weights(workspace, row, bands, seed) for seed in self.seeds]
+        found = [
+            Score(workspace, row.name, bands, seed, config, each, file)
+            for seed, each in zip(self.seeds, weights, strict=True)
+        ]
+        trained = weights[0] is not None and weights[0].log is not None
+        return found if random or trained else found[:1]  # every seed gives the same
+
+    def _weights(self, workspace: Workspace, row: TableRow, bands: int, seed: int) -> Weights | None:
+        if not row.network:
+            return None
+        if row.network in ("rd4ad", "aetnet"):
+            backbone = ("--backbone", self.backbone) if row.network == "rd4ad" else ()
+            return training(workspace, row.network, bands, seed, (*self.training, *backbone))
+        losses = ("--losses", row.losses) if row.losses else ()
+        ablated = losses if row.network == "spectral" else ()
+        options = (*self.training, "--recipe", row.recipe, "--backbone", self.backbone)
+        ours = workspace.benchmark == "ABU" and not workspace.has_patches  # the weights that are shipped
+        place, shipped = workspace.folder / "weights", ROOT / "checkpoints" / "aviris_200"
+        first = second = None  # files of Spe-FEN and Spa-FEN that are there already
+        if self.weights == "released" and not ablated:
+            first = self._released(workspace, bands) / STAGE_FILES["stage1"]
+            spa_fen = first.with_name(STAGE_FILES["stage2"])
+            second = spa_fen if spa_fen.is_file() and not losses else None
+        if ours:
+            first = first or shipped / STAGE_FILES["stage1"]
+            second = second or shipped / STAGE_FILES["stage2"]
+        if row.network == "fused" and first and second:
+            return given((first, second), place)
+        teacher = given((first,), place) if first else training(workspace, "stage1", bands, seed, (*options, *ablated))
+        if row.network == "spectral":
+            return teacher
+        return training(workspace, "stage2", bands, seed, (*options, *losses), teacher)
+
+    def _released(self, workspace: Workspace, bands: int) -> Path:
+        folder = self.released / ("aviris_200_released" if workspace.benchmark == "ABU" else f"aviris_ng_{bands}")
+        found = folder / STAGE_FILES["stage1"]
+        if found.is_file() and not is_released(found):
+            raise FersError(f"{found}: holds other weights than the authors'. Name their folder with --released.")
+        return folder
+
+
+def _matches(row: str, name: str) -> bool:
+    return row.lower() == name.lower() or row.lower().startswith(name.lower() + ",")
