@@ -15,7 +15,8 @@ import sys
 import train_FERD.train as stage1
 import train_FERS.train as stage2
 from fers.fast.process import prepare
-from fers.training.options import TrainOptions, launch, run_training
+from fers.training.launch import launch, run_training
+from fers.training.options import TrainOptions
 from fers.util.commandline import Parser
 from fers.util.options import read_options
 

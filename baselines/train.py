@@ -15,7 +15,8 @@ import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fers.training.options import TrainOptions, add_train_options, launch, loss_option
+from fers.training.launch import launch
+from fers.training.options import TrainOptions, add_train_options, loss_option
 from fers.util.commandline import Parser
 from fers.util.options import option, read_options
 from fers.util.paths import home

@@ -12,7 +12,7 @@ COMMANDS = {
     "test": ("fers.evaluation.command", "score a test set: HAD100, ABU, or a folder in their layout"),
     "train": ("train.py", "train Stage 1 (FERD) and Stage 2 (FERS); needs a checkout"),
     "data": ("fers.datasets.command", "fetch, prepare, check and make data sets"),
-    "weights": ("fers.networks.command", "fetch, import and export weights"),
+    "weights": ("fers.weights", "fetch, import and export weights"),
     "report": ("fers.evaluation.report", "one page from the results of several tests"),
     "reproduce": ("reproduce.py", "measure every table and figure of the paper again; needs a checkout"),
 }

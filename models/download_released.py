@@ -2,7 +2,7 @@
 
 import sys
 
-from fers.networks.download_released import main
+from fers.weights import download as main
 
 if __name__ == "__main__":
     sys.exit(main())

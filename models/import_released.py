@@ -2,7 +2,7 @@
 
 import sys
 
-from fers.networks.import_released import main
+from fers.weights import import_folder as main
 
 if __name__ == "__main__":
     sys.exit(main())

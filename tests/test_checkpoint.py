@@ -25,9 +25,10 @@ from fers.networks.checkpoint import (
     save_backbones,
     shipped,
 )
-from fers.networks.import_released import import_released, main
+from fers.networks.import_released import import_released
 from fers.util.files import sha256_of
 from fers.util.paths import checkpoint_folder
+from fers.weights import import_folder as main
 
 BANDS = 12
 

@@ -15,10 +15,11 @@ from fers.detectors.rx import rx
 from fers.evaluation.metrics import auc
 from fers.fast import bounds
 from fers.fast.deploy import deploy, pooling_weights, resizing_weights
-from fers.fast.export import ExportError, export, main
+from fers.fast.export import ExportError, export
 from fers.networks import SpaFEN, SpeFEN, load_checkpoint
 from fers.networks.import_released import import_released
 from fers.scenes import normalise
+from fers.weights import export_network as main
 
 
 def cube(n=1, bands=10, height=24, width=31, seed=0) -> torch.Tensor:

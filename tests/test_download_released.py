@@ -11,10 +11,11 @@ import torch
 from conftest import shared_file
 from test_checkpoint import released_folder
 
+from fers.datasets.releases import RELEASES
 from fers.networks import SpaFEN, SpeFEN, load_checkpoint
 from fers.networks import download_released as module
-from fers.networks.download_released import RELEASES, main
 from fers.util.files import sha256_of
+from fers.weights import download as main
 
 pytest_plugins = ("file_server",)
 BANDS = 12
@@ -148,10 +149,10 @@ def test_the_sums_are_those_of_the_reference_files():
             assert (path.stat().st_size, sha256_of(path)) == (file.size, file.sha256)
 
 
-def test_the_module_is_run_by_its_name(capsys):
+def test_a_wrong_number_of_bands_is_refused(capsys):
     with pytest.raises(SystemExit) as stop:
-        module.main(["--bands", "60"])
-    assert stop.value.code == 2 and "invalid choice: '60'" in capsys.readouterr().err
+        main(["--bands", "60"])
+    assert stop.value.code == 2 and "Choose from 50, 100, 200, abu" in capsys.readouterr().err
 
 
 def test_where_the_commit_is_gone_the_branch_is_asked(release, tmp_path, monkeypatch):

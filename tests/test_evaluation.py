@@ -19,9 +19,10 @@ from fers.evaluation.metrics import auc, roc, scene_measures
 from fers.evaluation.results import read_score, truth_sha256
 from fers.networks import load_checkpoint, save_checkpoint
 from fers.scenes import Scene
+from fers.scenes.scene import npy_bytes
 from fers.scoring.pipeline import DetectConfig
 from fers.util.errors import FersError
-from fers.util.files import npy_bytes, write_whole
+from fers.util.files import write_whole
 from fers.util.pictures import rgb_bands
 
 

@@ -239,7 +239,6 @@ def test_another_configuration_does_not_go_on_with_the_old_results(dataset, tmp_
         (["--features", "untrained", "--backbone", "none.pth"], "none.pth: no such file of weights"),
         (["--features", "original", "--scenes", "x"], "no scene x; found a, b, c"),
         (["--features", "original", "--detect", "my_module_that_is_not:X"], "cannot be imported"),
-        (["--features", "original", "--option", "x"], "--option x: expected NAME=VALUE"),
         (["--features", "original", "--fusion", "B"], "--fusion B joins both branches"),
     ],
 )

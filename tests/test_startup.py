@@ -36,15 +36,21 @@ def imported_by(commands: list[str]) -> dict[str, list[str]]:
 
 
 def test_help_waits_for_no_large_library():
-    scripts = ["test.py", "FERS_ABU/test.py", "train.py", "train.py --stage 1", "reproduce.py"]
-    modules = [
-        "fers.datasets.download",
-        "fers.datasets.had100",
-        "fers.datasets.patches",
-        "fers.datasets.synthetic",
-        "fers.evaluation.compare",
+    scripts = ["test.py", "FERS_ABU/test.py", "train.py", "train.py --stage 1", "detect.py", "reproduce.py"]
+    data = [f"fers data {name}" for name in ("download", "had100", "patches", "synthetic")]
+    weights = [f"fers weights {name}" for name in ("download", "import", "export")]
+    commands = [
+        "fers",
+        "fers detect",
+        "fers compare",
+        "fers test",
+        "fers test HAD100",
+        "fers data",
+        "fers weights",
+        "fers report",
     ]
-    found = imported_by([f"{command} --help" for command in (*scripts, *modules)])
+    scripts += [*commands, *data, *weights]
+    found = imported_by([f"{command} --help" for command in scripts])
     assert found == {command: [] for command in found}
 
 
@@ -64,6 +70,7 @@ def test_scoring_waits_for_no_library_that_it_does_not_use(dataset, checkpoints,
         ("FERS_ABU/test.py", ["--device", "gpuu"], "'gpuu' is not auto, gpu, cpu, cuda, cuda:NUMBER or mps"),
         ("train_FERD/train.py", ["--recipe", "papre"], "Did you mean paper? Choose from paper, released."),
         ("train.py", ["--stage", "both"], "Choose from 1, 2, all."),
+        ("test.py", ["--option", "x"], "'x': expected NAME=VALUE"),
     ],
 )
 def test_a_wrong_choice_is_answered_in_one_line_with_the_nearest_right_one(script, arguments, answer, capsys):

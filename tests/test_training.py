@@ -123,7 +123,7 @@ def test_fewer_patches_than_a_batch_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("recipe, betas", [("paper", (0.9, 0.95)), ("released", (0.5, 0.999))])
-def test_adam_has_the_learning_rate_and_the_betas_of_the_recipe(tmp_path, recipe, betas):
+def test_adam_has_the_learning_rate_and_the_betas_of_the_recipe(kept, tmp_path, recipe, betas):
     run_line(tmp_path / "line", 1, recipe=recipe)
     [group] = torch.load(tmp_path / "line" / RESUME_FILE, weights_only=True)["optimizer"]["param_groups"]
     assert (group["lr"], tuple(group["betas"])) == (0.005, betas)

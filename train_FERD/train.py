@@ -20,7 +20,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fers.training.options import TrainOptions, add_train_options, launch, loss_option
+from fers.training.launch import launch
+from fers.training.options import TrainOptions, add_train_options, loss_option
 from fers.training.recipe import STAGE1_TERMS
 from fers.util.checkout import run_script
 from fers.util.commandline import Parser

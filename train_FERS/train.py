@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fers.training.options import TrainOptions, add_train_options, launch, loss_option
+from fers.training.launch import launch
+from fers.training.options import TrainOptions, add_train_options, loss_option
 from fers.training.recipe import STAGE2_TERMS
 from fers.util.checkout import run_script
 from fers.util.commandline import Parser

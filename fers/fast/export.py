@@ -9,9 +9,7 @@ packages of ``pip install "fers-had[export]"``.
 
 from __future__ import annotations
 
-import argparse
 import logging
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,11 +19,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from fers.fast.deploy import DeployedSpaFEN, deploy
-from fers.networks.backbones import BackboneError
-from fers.networks.checkpoint import CheckpointError, load_checkpoint
 from fers.networks.spa_fen import SpaFEN
 from fers.networks.spe_fen import SpeFEN
-from fers.util.commandline import run
+from fers.util.errors import FersError
 from fers.util.files import atomic_path
 
 EXPORT_FORMATS = (".onnx", ".pt2")
@@ -34,7 +30,7 @@ _SIDE = 17  # px, the least: below it Spa-FEN has a single pixel of stride 16, w
 _MOST = 1 << 15  # of N, H and W: PyTorch 2.6 takes none without a bound
 
 
-class ExportError(RuntimeError):
+class ExportError(FersError):
     """A network that cannot be written in the format asked for."""
 
 
@@ -91,24 +87,3 @@ def _export_onnx(deployed: nn.Module, example: torch.Tensor, dynamic: dict, path
     program = torch.onnx.export(deployed, (example,), dynamo=True, dynamic_shapes=(dynamic,), verbose=False, **names)
     assert program is not None  # what dynamo=True returns
     program.save(path, external_data=False)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path, help="a spe_fen.safetensors or spa_fen.safetensors")
-    parser.add_argument("out", type=Path, help="the file to write, .onnx or .pt2")
-    parser.add_argument(
-        "--backbone", help="frozen layers: imagenet, random[:SEED] or a path (default: the checkpoint's)"
-    )
-    options = parser.parse_args(arguments)
-
-    def script() -> None:
-        network, _ = load_checkpoint(options.checkpoint, backbone=options.backbone)
-        print(f"wrote {export(network, options.out)}")
-
-    return run(script, (CheckpointError, BackboneError, ExportError), how_to_resume="the same command again")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,10 +6,10 @@ Read in this order:
 2. ``backbones``, ``resnet``  ``Branch``, and the frozen layers from ImageNet, a seed or a file
 3. ``init``                   initial weights, each tensor drawn from its own generator
 4. ``info``, ``checkpoint``   a checkpoint's metadata and file
-5. ``import_released``, ``download_released``, ``command``  the authors' weights, and ``fers weights``
+5. ``import_released``, ``download_released``  the authors' weights
 
 ``init``, ``resnet`` and the branches decide the bits of every trained network: a change makes checkpoints unreadable or wrong.
-Messages, ``info``'s checks and what ``command`` offers may be touched.
+Messages and ``info``'s checks may be touched.
 """
 
 from fers.networks.backbones import BackboneError

@@ -11,15 +11,12 @@ The files are pickles from elsewhere: they are read with ``weights_only=True``, 
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
 import torch
 
 from fers.networks.backbones import (
     BACKBONE_FILE,
-    BackboneError,
     Branch,
     load_frozen,
     read_state,
@@ -36,7 +33,6 @@ from fers.networks.checkpoint import (
 )
 from fers.networks.spa_fen import SpaFEN
 from fers.networks.spe_fen import SpeFEN
-from fers.util.commandline import run
 
 ORIGIN = "the authors' released weights"  # how the metadata of an imported checkpoint begins
 _SPE_FILES = ("convh.pt", "enc.pt", "pc.pt")
@@ -152,26 +148,3 @@ def _torchvision_names(theirs: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
             f"{_CHILDREN[int(head)]}.{tail}" if head.isdigit() and int(head) < len(_CHILDREN) else f"{head}.{tail}"
         ] = value
     return named
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m models.import_released",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("folder", type=Path, help="the released folder")
-    parser.add_argument("out", type=Path, help="checkpoint to write, <sensor>_<bands>/spe_fen.safetensors")
-    parser.add_argument("--sensor", help="sensor for the metadata (default: from the name of the output's folder)")
-    options = parser.parse_args(arguments)
-
-    def work() -> None:
-        for path in import_released(options.folder, options.out, options.sensor):
-            print(f"wrote {path} ({path.stat().st_size / 1000:.0f} kB)")
-
-    return run(work, (CheckpointError, BackboneError))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fers.datasets.patches import NODATA_CHOICES
-from fers.fast.process import prepare
 from fers.training.recipe import RECIPES
-from fers.util.commandline import add_device_options, list_of, natural, positive, run
+from fers.util.commandline import add_device_options, list_of, natural, positive
 from fers.util.errors import FersError
 from fers.util.options import add_options, option
 from fers.util.paths import home
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
+    pass
 
 MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # --precision: Accelerate's word for it
-_TRAIN_EXTRA = ("accelerate", "tensorboard", "pytorch_msssim")  # what training imports and detection does not need
 _OLD_TERMS = {"zcl": "z"}  # loss names of earlier versions
 
 
@@ -135,32 +131,3 @@ def add_train_options(
     group = parser.add_argument_group("device")
     add_device_options(group)
     group.add_argument("--cpu", dest="device", action="store_const", const="cpu", help=argparse.SUPPRESS)  # old
-
-
-def launch(train: Callable[[argparse.Namespace, Accelerator], None], given: argparse.Namespace) -> int:
-    """Run a training script's work on the device that the command line names; returns the exit code."""
-    prepare()
-
-    def script() -> None:
-        import torch
-
-        from fers.training.device import make_accelerator
-
-        if given.threads:
-            torch.set_num_threads(given.threads)
-        train(given, make_accelerator(given.precision, given.device))
-
-    return run_training(script)
-
-
-def run_training(script: Callable[[], None]) -> int:
-    """Do a part of a training script's work, if all it imports is installed; returns the exit code."""
-
-    def work() -> None:
-        if missing := [name for name in _TRAIN_EXTRA if importlib.util.find_spec(name) is None]:
-            raise TrainingError(
-                f"training needs packages that are not installed: {', '.join(missing)}. Give: pip install 'fers-had[train]'"
-            )
-        script()
-
-    return run(work, how_to_resume="the same command with --resume")

@@ -104,7 +104,7 @@ def subcommands(
     Args:
         program: Name of the whole, such as ``fers data``.
         description: What it is for, for its help.
-        commands: Name -> a module, imported only when it is called, or a script of the checkout; and what it is for.
+        commands: Name -> a module, or ``module:function``, imported only when it is called, or a script of the checkout; and what it is for.
         arguments: Of the command line; None for those of this process.
 
     Returns:
@@ -127,7 +127,8 @@ def subcommands(
     if place.endswith(".py"):
         return run_script(f"{program} {name}", place, rest)
     sys.argv[0] = f"{program} {name}"  # what help and errors of the command call it
-    return importlib.import_module(place).main(rest)
+    module, _, function = place.partition(":")
+    return getattr(importlib.import_module(module), function or "main")(rest)
 
 
 def _ended(message: str, code: int) -> int:
