@@ -52,20 +52,17 @@ class Rows:
 
 @dataclass(frozen=True)
 class Block:
-    """Strips that one task reads and computes."""
+    """Strips that one task reads and computes: rows ``start`` to ``stop - 1``."""
 
     index: int
     strips: tuple[Rows, ...]
+    start: int
+    stop: int
 
-    @property
-    def start(self) -> int:
-        """First row."""
-        return self.strips[0].start
-
-    @property
-    def stop(self) -> int:
-        """Row after the last."""
-        return self.strips[-1].stop
+    @classmethod
+    def of(cls, index: int, strips: list[Rows]) -> Block:
+        """A block of strips that follow each other."""
+        return cls(index, tuple(strips), strips[0].start, strips[-1].stop)
 
     def outer_rows(self, height: int, halo: int) -> slice:
         """The rows to read: those of the block, and as many of the halo as the scene has."""
@@ -108,7 +105,7 @@ class Plan:
     def blocks(self) -> list[Block]:
         """All blocks, in the order of rows."""
         strips, step = self.strips, self.block_strips
-        return [Block(i // step, tuple(strips[i : i + step])) for i in range(0, len(strips), step)]
+        return [Block.of(i // step, strips[i : i + step]) for i in range(0, len(strips), step)]
 
     @property
     def segments(self) -> list[tuple[int, int]]:

@@ -143,7 +143,7 @@ class Findings:
     @property
     def probability(self) -> np.ndarray:
         """``(H, W)`` how probable a background pixel's score is at least as high; NaN where nothing is scored."""
-        return np.stack([self.tail.probability(row) for row in self.score])
+        return self.tail.probabilities(self.score)
 
     def __str__(self) -> str:
         return (

@@ -12,7 +12,7 @@ from fers.detection.blocks import Block, Rows
 from fers.detectors.base import Where
 from fers.fast.deploy import DeployedSpaFEN
 from fers.scenes.bands import BandChoice
-from fers.scenes.normalise import scaled
+from fers.scenes.normalise import scaled, scaled_rows
 from fers.scoring.config import DetectConfig
 from fers.scoring.pipeline import Pipeline, Strip, cached_pipeline
 from fers.scoring.spatial import SpatialState
@@ -89,8 +89,8 @@ class BlockValues:
     """
 
     def __init__(self, job: Job, block: Block, left_out: np.ndarray):
-        self.job, self.left_out = job, left_out
-        self.rows = block.outer_rows(job.reader.shape[0], job.pipeline.halo)
+        self.job, self.left_out, self.pipeline = job, left_out, job.pipeline
+        self.rows = block.outer_rows(job.reader.shape[0], self.pipeline.halo)
         self.values, self.has_data = job.read(self.rows)
 
     def raw(self, own: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -100,16 +100,14 @@ class BlockValues:
 
     def strip(self, own: Rows) -> Strip:
         """Some rows of the block as a strip, with as much of the halo as the scene has."""
-        job, halo = self.job, self.job.pipeline.halo
+        job, halo = self.job, self.pipeline.halo
         outer = Rows(max(own.start - halo, self.rows.start), min(own.stop + halo, self.rows.stop))
         values, has_data, left_out = self.raw(outer)
-        h = np.empty(values.shape, np.float32)
-        for row, raw in zip(h, values, strict=True):  # row by row: float64 needs twice the memory
-            row[:] = scaled(raw, job.low, job.high)
+        h = scaled_rows(values, job.low, job.high)
         if job.fill is not None:
             h[~has_data] = scaled(job.fill, job.low, job.high)
         spatial = job.spatial
-        device = job.pipeline.device
+        device = self.pipeline.device
         return Strip(
             torch.from_numpy(h).to(device).permute(2, 0, 1)[None],
             slice(own.start - outer.start, own.stop - outer.start),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import Executor
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class SceneRun:
         """Name of the scene."""
         return Path(self.reader.path).stem
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """What the blocks depend on: a run that was stopped goes on only where it agrees."""
         path = Path(self.reader.path)

@@ -112,7 +112,7 @@ def describe_plan(reader: Reader, options: DetectOptions) -> str:
     run = SceneRun(reader, options)
     plan, job = run.plan, run.job.with_range(0.0, 1.0, np.zeros(run.job.bands.count))
     strips = plan.strips
-    trial = Block(0, (strips[len(strips) // 2],))
+    trial = Block.of(0, [strips[len(strips) // 2]])
     left_out = run.rows_left_out(trial.outer_rows(plan.height, run.pipeline.halo))
     _, ranging, reading = range_block(trial, job, left_out)
     began = time.perf_counter()

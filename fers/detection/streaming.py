@@ -50,6 +50,7 @@ class Stream:
 
     def __init__(self, job: Job, plan: Plan, pool: Executor, store: Store, left_out: LeftOut, progress: bool = False):
         self.job, self.plan, self.pool, self.store, self.left_out = job, plan, pool, store, left_out
+        self.pipeline = job.pipeline
         self.progress = progress
         self.timing = Timing()
 
@@ -82,7 +83,7 @@ class Stream:
 
     def statistics(self, job: Job, stage: str = "statistics", left_out: LeftOut | None = None) -> BackgroundStatistics:
         """Second pass: what the detectors take of each segment."""
-        kinds = job.pipeline.statistics
+        kinds = self.pipeline.statistics
         sums: list[list[Sum]] = [[Sum() for _ in kinds] for _ in self.plan.segments]
         for block, arrays in self._pass(stage, collect_block, lambda block: (job, self._out(block, left_out))):
             for number, strip in enumerate(block.strips):
@@ -101,7 +102,7 @@ class Stream:
         states = []
         for (first, last), parts in zip(self.plan.segments, statistics.segments, strict=True):
             try:
-                states.append(job.pipeline.fit(parts, self.plan.height))
+                states.append(self.pipeline.fit(parts, self.plan.height))
             except ValueError as error:
                 raise FersError(f"{job.reader.path}: the background of rows {first} to {last}: {error}") from error
         return states
@@ -110,7 +111,7 @@ class Stream:
         self, job: Job, statistics: BackgroundStatistics, stage: str = "scores"
     ) -> tuple[np.ndarray, np.ndarray]:
         """Third pass: the score map ``(H, W)`` float64, NaN where nothing is scored, and the thinned colours."""
-        height, width, step, pipeline = self.plan.height, self.plan.width, job.thinning, job.pipeline
+        height, width, step, pipeline = self.plan.height, self.plan.width, job.thinning, self.pipeline
         maps = np.empty((len(pipeline.cubes), height, width))
         colours = np.empty((len(range(0, height, step)), len(range(0, width, step)), 3), np.float32)
         states, centres = self.fit(job, statistics), self.plan.segment_centres
@@ -161,7 +162,7 @@ class Stream:
         return arrays
 
     def _out(self, block: Block, left_out: LeftOut | None = None) -> np.ndarray:
-        return (left_out or self.left_out)(block.outer_rows(self.plan.height, self.job.pipeline.halo))
+        return (left_out or self.left_out)(block.outer_rows(self.plan.height, self.pipeline.halo))
 
 
 def range_block(block: Block, job: Job, left_out: np.ndarray) -> tuple[Arrays, float, float]:
@@ -197,7 +198,7 @@ def collect_block(block: Block, job: Job, left_out: np.ndarray) -> tuple[Arrays,
     began, values, reading = _start(block, job, left_out)
     arrays: Arrays = {}
     for number, rows in enumerate(block.strips):
-        for place, each in enumerate(job.pipeline.collect(values.strip(rows))):
+        for place, each in enumerate(values.pipeline.collect(values.strip(rows))):
             arrays |= packed(f"{number}/{place}", each)
     return arrays, time.perf_counter() - began, reading
 
@@ -219,12 +220,12 @@ def scores_block(
     for rows in block.strips:
         strip, blended = (
             values.strip(rows),
-            np.zeros((len(job.pipeline.cubes), rows.stop - rows.start, job.reader.shape[1])),
+            np.zeros((len(values.pipeline.cubes), rows.stop - rows.start, job.reader.shape[1])),
         )
         for state, unit in zip(states, np.eye(len(centres)), strict=True):
             weight = np.interp(np.arange(rows.start, rows.stop), centres, unit)
             if weight.any():
-                scored = [each[0].cpu().numpy() for each in job.pipeline.scores(strip, state)]
+                scored = [each[0].cpu().numpy() for each in values.pipeline.scores(strip, state)]
                 blended += weight[:, None] * np.stack(scored)
         if not job.score_left_out:
             blended[:, values.raw(rows)[2]] = np.nan

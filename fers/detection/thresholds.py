@@ -76,6 +76,10 @@ class Tail:
         probability = np.maximum(probability, LEAST)
         return np.where(np.isnan(score), np.nan, probability)
 
+    def probabilities(self, score: np.ndarray) -> np.ndarray:
+        """``probability`` of a map ``(H, W)``, row by row: it needs several times a row's memory."""
+        return np.stack([self.probability(row) for row in score])
+
     def threshold(self, rate: float) -> float:
         """The score that a background pixel exceeds with this probability."""
         if self.shape is None or rate >= self.share:

@@ -72,6 +72,11 @@ class Pipeline:
         detector: Instead of the one that it names.
 
     Attributes:
+        cubes: The cubes of the setting.
+        detectors: One for each of them.
+        halo: Rows that a strip needs above and below.
+        streams: Whether a scene may come in strips; else it must be one strip.
+        statistics: The types that ``collect`` gives.
         caveats: Sentences that belong under every table made with this pipeline.
         provenance: For results.json: which checkpoints, by their bytes and metadata.
 
@@ -100,6 +105,13 @@ class Pipeline:
             precision=config.precision,
             compiled=config.compile,
         )
+        own = [fusion_c.LogDistances()] if self.setting.join == "C" else []
+        self.cubes = self.setting.cubes
+        self.detectors: list[Detector] = [*[self.detector] * (len(self.cubes) - len(own)), *own]
+        halos = [halo_of(detector) for detector in self.detectors]
+        self.halo = max((halo or 0) + _reach(cube) for halo, cube in zip(halos, self.cubes, strict=True))
+        self.streams = "aetnet" not in self.setting.needs and None not in halos
+        self.statistics = [*(d.statistics for d in self.detectors if isinstance(d, StripDetector)), Moments]
         self.provenance = self.networks.provenance
         self.caveats = [*self.networks.caveats, *getattr(self.detector, "caveats", ())]
         if self.setting.ours:
@@ -108,18 +120,6 @@ class Pipeline:
             self.caveats.append(
                 f"{config.detect} iteration chosen by the ground truth of each test scene (--select oracle)."
             )
-
-    @property
-    def detectors(self) -> list[Detector]:
-        """One for each cube of the setting."""
-        return (
-            [self.detector, fusion_c.LogDistances()] if self.setting.join == "C" else [self.detector] * len(self.cubes)
-        )
-
-    @property
-    def cubes(self) -> tuple[Cube, ...]:
-        """The cubes of the setting."""
-        return self.setting.cubes
 
     def join(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """The score map of whole scenes from those of their cubes, ``(N, H, W)`` each, NaN where nothing is scored."""
@@ -156,22 +156,6 @@ class Pipeline:
                 parts = [part.masked_fill(missing.to(part.device), torch.nan) for part in parts]
             maps.append(self.join(parts))
         return torch.cat(maps).cpu().numpy()
-
-    @property
-    def streams(self) -> bool:
-        """Whether a scene may come in strips; else it must be one strip."""
-        return "aetnet" not in self.setting.needs and all(halo_of(detector) is not None for detector in self.detectors)
-
-    @property
-    def halo(self) -> int:
-        """Rows that a strip needs above and below."""
-        pairs = zip(self.detectors, self.cubes, strict=True)
-        return max((halo_of(detector) or 0) + _reach(cube) for detector, cube in pairs)
-
-    @property
-    def statistics(self) -> list[type]:
-        """The types that ``collect`` gives."""
-        return [*(d.statistics for d in self.detectors if isinstance(d, StripDetector)), Moments]
 
     @torch.no_grad()
     def collect(self, strip: Strip) -> list[Any]:

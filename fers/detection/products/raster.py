@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,6 @@ from rasterio.errors import NotGeoreferencedWarning
 from fers.detection.products.place import WGS84, Place
 from fers.scenes.readers import LatLon
 from fers.util.errors import FersError
-from fers.util.files import atomic_path
 
 BANDS = ("score", "-log10 of the tail probability")
 RAMP = ("#0d0887", "#7e03a8", "#cc4778", "#f89540", "#f0f921")  # plasma: even steps, also for the colour-blind
@@ -42,45 +42,23 @@ def write_geotiff(path: Path, score: np.ndarray, probability: np.ndarray, place:
     """
     maps = _maps(score, probability, place)
     profile = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "predictor": 3}
-    with atomic_path(path) as temporary, _quiet():
-        plain = temporary.with_name(f"{temporary.stem}-plain.tif")
-        try:
-            with rasterio.open(
-                plain, "w", driver="GTiff", BIGTIFF="IF_SAFER", **_profile(maps, place), **profile
-            ) as raster:
-                _fill(raster, maps, place, about)
-            shutil.copy(
-                plain,
-                temporary,
-                driver="COG",
-                compress="deflate",
-                predictor=3,
-                overview_resampling="rms",
-                bigtiff="if_safer",
-            )
-        except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
-            raise _cannot_write(path, error) from error
-        finally:
-            plain.unlink(missing_ok=True)
-            plain.with_suffix(".tif.aux.xml").unlink(missing_ok=True)
-    with atomic_path(path.with_suffix(".qml")) as temporary:
-        temporary.write_text(style(-np.log10(probability)))
+    cog = {"compress": "deflate", "predictor": 3, "overview_resampling": "rms", "bigtiff": "if_safer"}
+    plain = path.with_name(f".{path.stem}-plain.tif")
+    with _writing(path, plain, plain.with_suffix(".tif.aux.xml")):
+        with rasterio.open(
+            plain, "w", driver="GTiff", BIGTIFF="IF_SAFER", **_profile(maps, place), **profile
+        ) as raster:
+            _fill(raster, maps, place, about)
+        shutil.copy(plain, path, driver="COG", **cog)
+    path.with_suffix(".qml").write_text(style(-np.log10(probability)))
 
 
 def write_envi(path: Path, score: np.ndarray, probability: np.ndarray, place: Place, about: dict[str, str]) -> None:
     """Write both maps as ENVI: ``path`` ends in .img, and its header is the same name with .hdr. See ``write_geotiff``."""
     maps = _maps(score, probability, place)
-    with atomic_path(path) as temporary, _quiet():
-        header = temporary.with_suffix(".hdr")
-        try:
-            with rasterio.open(temporary, "w", driver="ENVI", **_profile(maps, place)) as raster:
-                _fill(raster, maps, place, about)
-            os.replace(header, path.with_suffix(".hdr"))
-        except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
-            raise _cannot_write(path, error) from error
-        finally:
-            header.unlink(missing_ok=True)
-            temporary.with_name(temporary.name + ".aux.xml").unlink(missing_ok=True)
+    leftover = path.with_name(path.name + ".aux.xml")
+    with _writing(path, leftover), rasterio.open(path, "w", driver="ENVI", **_profile(maps, place)) as raster:
+        _fill(raster, maps, place, about)
 
 
 def style(values: np.ndarray, band: int = 2) -> str:
@@ -141,16 +119,20 @@ def _control_points(place: Place) -> list[GroundControlPoint]:
     ]
 
 
-def _cannot_write(path: Path, error: Exception) -> FersError:
-    return FersError(
-        f"{path}: cannot be written ({error}). Is the disk full? Make room and run the same command again."
-    )
+@contextmanager
+def _writing(path: Path, *leftovers: Path) -> Iterator[None]:
+    """Name the file in GDAL's errors, and remove what GDAL leaves.
 
-
-class _quiet(warnings.catch_warnings):
-    """GDAL's remark that a raster has no georeference is no news for a scene that has none."""
-
-    def __enter__(self):
-        result = super().__enter__()
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return result
+    GDAL's remark that a raster has no georeference is no news for a scene that has none.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            yield
+    except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
+        raise FersError(
+            f"{path}: cannot be written ({error}). Is the disk full? Make room and run the same command again."
+        ) from error
+    finally:
+        for leftover in leftovers:
+            leftover.unlink(missing_ok=True)

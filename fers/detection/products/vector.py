@@ -11,7 +11,6 @@ import numpy as np
 
 from fers.detection.options import WITHOUT_PYOGRIO
 from fers.util.errors import FersError
-from fers.util.files import atomic_path
 
 Record = dict[str, Any]
 PROFILES = ("spectrum", "background")  # fields that EnMAP-Box shows as spectra
@@ -33,18 +32,17 @@ def write_geojson(path: Path, records: list[Record], outlines: dict[int, dict[st
         properties = {key: value for key, value in record.items() if not key.startswith("_")}
         geometry = outlines.get(record["_label"])
         features.append({"type": "Feature", "id": record["rank"], "geometry": geometry, "properties": properties})
-    with atomic_path(path) as temporary, open(temporary, "w") as file:
+    with open(path, "w") as file:
         json.dump({"type": "FeatureCollection", "features": features}, file, allow_nan=False, separators=(",", ":"))
         file.write("\n")
     fields = "".join(
         f'    <field name="{name}"><editWidget type="SpectralProfile"><config><Option/></config></editWidget></field>\n'
         for name in PROFILES
     )
-    with atomic_path(path.with_suffix(".qml")) as temporary:
-        temporary.write_text(
-            "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
-            f'<qgis version="3.28" styleCategories="Fields|Forms">\n  <fieldConfiguration>\n{fields}  </fieldConfiguration>\n</qgis>\n'
-        )
+    path.with_suffix(".qml").write_text(
+        "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+        f'<qgis version="3.28" styleCategories="Fields|Forms">\n  <fieldConfiguration>\n{fields}  </fieldConfiguration>\n</qgis>\n'
+    )
 
 
 def write_csv(path: Path, records: list[Record]) -> None:
@@ -53,7 +51,7 @@ def write_csv(path: Path, records: list[Record]) -> None:
     profile = next((record["spectrum"] for record in records if record["spectrum"]), None)
     suffix = "" if profile is None or profile["xUnit"] == "Index" else "nm"
     columns = [] if profile is None else [f"spectrum_{x:g}{suffix}" for x in profile["x"]]
-    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+    with open(path, "w", newline="") as file:
         table = csv.writer(file)
         table.writerow([*(plain or ["rank"]), *columns])
         for record in records:
@@ -77,17 +75,8 @@ def write_geopackage(path: Path, geojson: Path) -> None:
     except ImportError as error:
         raise FersError(WITHOUT_PYOGRIO) from error
     meta, _, geometry, fields = pyogrio.raw.read(geojson)
-    with atomic_path(path) as temporary:
-        pyogrio.raw.write(
-            temporary,
-            geometry,
-            fields,
-            meta["fields"],
-            layer=path.stem,
-            driver="GPKG",
-            geometry_type="Unknown",
-            crs="EPSG:4326",
-        )
+    kind = {"layer": path.stem, "driver": "GPKG", "geometry_type": "Unknown", "crs": "EPSG:4326"}
+    pyogrio.raw.write(path, geometry, fields, meta["fields"], **kind)
 
 
 def profile(x: np.ndarray, y: np.ndarray, wavelengths: bool) -> dict[str, Any]:
