@@ -7,11 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
+import torch
 from conftest import ROOT, run_had100, write_had100
 
 import fers
+from fers.datasets import had100
 from fers.detectors import DETECTORS, make_detector
 from fers.detectors.base import takes_left_out
+from fers.scoring.networks import Networks
+from fers.scoring.pipeline import read_h
+from fers.training.options import TrainOptions
+from fers.training.run import scene_scorer
 
 QUICK = {"AE": "iterations=5", "Auto-AD": "iterations=3", "LREN": "epochs=3", "KRX": "samples=200"}
 WINDOWS = {
@@ -39,7 +45,8 @@ def scene(tmp_path_factory) -> Path:
     cube[15:20, 10:20] = np.nan
     np.save(folder / "test" / "aviris_ng" / "a.npy", cube)
     write_truth(folder / "ground_truth" / "aviris_ng" / "a.png", truth)
-    scipy.io.savemat(folder / "abu-a-1.mat", {"data": cube, "map": truth.astype(np.uint8)})
+    (folder / "abu").mkdir()
+    scipy.io.savemat(folder / "abu" / "abu-a-1.mat", {"data": cube, "map": truth.astype(np.uint8)})
     return folder
 
 
@@ -65,7 +72,7 @@ def score_maps(scene: Path, out: Path, name: str, setting: str) -> dict[str, np.
     abu = fers_abu().main(
         [
             "--data_path",
-            str(scene),
+            str(scene / "abu"),
             "--scenes",
             "all",
             "--input_channel",
@@ -87,9 +94,20 @@ def score_maps(scene: Path, out: Path, name: str, setting: str) -> dict[str, np.
     found["fers.score"] = fers.score(fers.read_scene(cube_file), nodata="mask", **settings)
     result = fers.detect(cube_file, bands="all", **settings)
     found["fers.detect"] = result.score
-    background = fers.detect(cube_file, bands="all", memory="1.2GB", workers=1, **settings)
-    np.testing.assert_array_equal(background.score, result.score)
+    again = fers.detect(cube_file, bands="all", memory="1.2GB", workers=1, **settings)
+    np.testing.assert_array_equal(again.score, result.score)
+    found["fers.compare"] = fers.compare([settings.pop("detect")], scene / "abu", nodata="mask", **settings).maps[name, "a-1"]
     return found
+
+
+def test_the_epoch_is_chosen_by_the_same_scores(scene):
+    options = TrainOptions(data_path=scene, input_channel=BANDS, select="test-auc", nodata="mask")
+    scorer = scene_scorer(options, {"spe_fen": lambda h: h.square()}, "spectral", torch.device("cpu"))
+    [(read, truth)] = [labelled.load() for labelled in had100.scenes(scene, "aviris_ng")]
+    config = fers.DetectConfig(BANDS, features="spectral", nodata="mask", device="cpu")
+    h, left_out = read_h(config, read)
+    score = fers.Pipeline(config, Networks(spe=lambda h: h.square())).score(h, left_out)
+    assert np.isnan(score).sum() == 50 and scorer() == fers.auc(score, truth, left_out)
 
 
 def fers_abu():

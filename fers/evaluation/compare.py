@@ -49,8 +49,6 @@ if TYPE_CHECKING:
 
     from fers.scoring.pipeline import Pipeline
 
-_SLOW = ("KRX", "CRD", "LRX", "2S-GLRT", "AE", "Auto-AD", "LREN")  # the slowest last; others come before them
-
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions(Method):
@@ -278,9 +276,7 @@ def _ordered(detectors: str | Sequence[str]) -> list[str]:
     names = list(dict.fromkeys(known_name(text) for text in wanted))
     if not names:
         raise FersError(f"--detect: no detector was named. Choose among {', '.join(DETECTORS)}, or module:Name.")
-    for name in names:
-        find_detector(name)
-    return sorted(names, key=lambda name: _SLOW.index(name) if name in _SLOW else -1)
+    return sorted(names, key=lambda name: find_detector(name).cost)
 
 
 def _load_pair(path: Path) -> tuple[Scene, np.ndarray]:
