@@ -131,7 +131,7 @@ def describe_plan(reader: Reader, options: DetectOptions) -> str:
             f"  {len(plan.blocks)} blocks of {plan.block_strips * plan.strip_rows} rows; {plan.workers} at a time",
             f"  passes: {', '.join(passes)}",
             f"  memory: about {plan.peak / 1e9:.2f} GB; reading takes {reading / max(computing, 1e-9):.0%} of a pass",
-            f"  time: about {seconds / plan.workers / 60:.1f} min",
+            f"  time: about {seconds / plan.workers / 60:.1f} min{'' if run.pipeline.streams else ', and what the detector takes'}",
         ]
     )
 

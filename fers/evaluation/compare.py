@@ -42,7 +42,6 @@ from fers.util.commandline import Parser, positive, run
 from fers.util.errors import FersError
 from fers.util.files import sha256_of, visible, write_whole
 from fers.util.options import add_options, option, read_options
-from fers.util.paths import home
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -306,7 +305,7 @@ def _work(options: CompareOptions) -> None:
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    save_dir = options.save_dir or home() / "results" / "compare"
+    save_dir = options.save_dir or Path("results/compare")
     settings = {each.name: getattr(options, each.name) for each in fields(Method) if each.name != "detect"}
     settings |= {"bands": options.bands, "nodata": options.nodata, "save_dir": save_dir}
     result = compare(options.detect, options.scenes, **settings)
