@@ -53,7 +53,7 @@ def run(work: Callable[[], None], errors: tuple[type[Exception], ...] = (), how_
         how_to_resume: How to go on after an interruption or a full disk, such as "run the same command again".
 
     Returns:
-        The exit code: 0, 2 for an error, 130 for Ctrl-C or SIGTERM, 1 for a mistake of this program's.
+        The exit code: 0, 2 for an error, 130 for Ctrl-C or SIGTERM, 1 for a bug in FERS.
     """
     hint = f" To go on: {how_to_resume}." if how_to_resume else ""
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -82,7 +82,7 @@ def run(work: Callable[[], None], errors: tuple[type[Exception], ...] = (), how_
         where = traceback.extract_tb(error.__traceback__)[-1]
         message = (
             f"unexpected error: {type(error).__name__}: {error} (in {os.path.basename(where.filename)}, line {where.lineno}). "
-            "This is a mistake of the program. Please report the command, this line, and the output of pip freeze. "
+            "This is a bug in FERS. Please report the command, this line, and the output of pip freeze. "
             f"FERS_DEBUG=1 shows all of it. What was finished is kept.{hint}"
         )
         code = BUG
@@ -114,8 +114,7 @@ def subcommands(
     if not given or given[0] in ("-h", "--help"):
         lines = [f"  {name:<11}{text}" for name, (_, text) in commands.items()]
         usage = [f"usage: {program} COMMAND ...", "", description, "", *lines]
-        print("\n".join([*usage, "", f"{program} COMMAND --help has its options."]))
-        return 0
+        return run(lambda: print("\n".join([*usage, "", f"{program} COMMAND --help has its options."])))
     name, rest = given[0], given[1:]
     if name not in commands:
         print(
