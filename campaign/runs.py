@@ -252,7 +252,7 @@ def _mounted(place: Path, options: str) -> Iterator[None]:
 
 
 def can_mount(place: Path) -> bool:
-    """Whether this user may make a small file system."""
+    """Tell whether this user may make a small file system."""
     place.mkdir(parents=True, exist_ok=True)
     with suppress(subprocess.CalledProcessError, OSError), _mounted(place, "size=64k"):
         return True

@@ -271,7 +271,7 @@ def test_both_stages_by_one_command_and_frozen_layers_from_a_file_are_kept_besid
     (weights / "spe_fen.safetensors").unlink()
     again[again.index("--save_dir") + 1] = str(tmp_path / "other")
     assert train_script.main(again) == 2
-    assert "spa_fen.safetensors: there is a checkpoint already" in capsys.readouterr().err
+    assert "spa_fen.safetensors: a checkpoint exists already" in capsys.readouterr().err
     assert train_script.main([*again, "--resume"]) == 2  # there is nothing to resume there
     assert not (tmp_path / "other").exists()
 

@@ -1,1 +1,4 @@
-"""From a scene to a score map: the cubes that a detector sees, and the one pipeline that scores them."""
+"""Detection in scenes of any size: strips, thresholds, targets, and the products that are written.
+
+Read ``scene_run`` first, then ``streaming`` and ``job`` (the passes over a scene), then ``findings`` and ``result``.
+"""

@@ -1,6 +1,6 @@
-"""The detectors by name. A new one is one file beside this, and one row of ``DETECTORS``.
+"""The detectors by name. A new one is one file in this folder and one row of ``DETECTORS``.
 
-The table imports no detector before it is made, so command lines show it without waiting for PyTorch.
+The table imports a detector only when one is made, so command lines show it without waiting for PyTorch.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Entry:
     unit: str = "score"
 
     def load(self) -> Callable[..., Any]:
-        """Import the class, or the function of a user's."""
+        """Import the class, or the user's function."""
         module, _, name = self.place.partition(":")
         return getattr(importlib.import_module(module), name)
 
@@ -73,7 +73,7 @@ DETECTORS: dict[str, Entry] = {
 
 
 def known_name(name: str) -> str:
-    """A detector's name as the table spells it, whatever the case; ``module:Name`` is left as it is.
+    """Spell a detector's name as the table does, whatever its case; ``module:Name`` stays as it is.
 
     Raises:
         FersError: There is no such detector.
@@ -88,7 +88,7 @@ def known_name(name: str) -> str:
 
 
 def find_detector(name: str) -> Entry:
-    """The row of a detector, or one made for a class or function of the user's.
+    """Find the row of a detector, or make one for a class or function of the user's.
 
     Args:
         name: A key of ``DETECTORS`` in any case, or ``module:Name`` of something callable that follows

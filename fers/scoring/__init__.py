@@ -1,1 +1,1 @@
-"""From a cube to a score map."""
+"""The one place that scores: a cube becomes a score map."""

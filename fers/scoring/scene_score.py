@@ -1,4 +1,4 @@
-"""``fers.score``: one scene or array to its score map."""
+"""``fers.score``: the score map of one scene or array."""
 
 from __future__ import annotations
 
