@@ -53,7 +53,7 @@ class _Scale(nn.Module):
         """Output of the scale, ``(1, channels, H, W)``, from its input and the output of the scale below."""
         skip, upsampled = self.skip(x), F.interpolate(below, scale_factor=2, mode="nearest")
         height, width = min(skip.shape[2], upsampled.shape[2]), min(skip.shape[3], upsampled.shape[3])
-        joined = torch.cat([_crop(skip, height, width), _crop(upsampled, height, width)], dim=1)
+        joined = torch.cat([_centre_of(skip, height, width), _centre_of(upsampled, height, width)], dim=1)
         return self.up1x1(self.up(self.bn_cat(joined)))
 
 
@@ -303,7 +303,7 @@ def _batch_norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, track_running_stats=False)
 
 
-def _crop(x: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def _centre_of(x: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Cut out the central ``height`` x ``width`` px; an odd excess is cut at the end."""
     top, left = (x.shape[2] - height) // 2, (x.shape[3] - width) // 2
     return x[:, :, top : top + height, left : left + width]
