@@ -10,7 +10,7 @@ a file. The exit code is 1 if any case failed. --only CLASS --first NUMBER --cas
 from __future__ import annotations
 
 import argparse
-import encodings.cp437  # noqa: F401  (what zipfile imports late, and another user cannot)
+import encodings.cp437  # noqa: F401  (zipfile imports it late, and another user cannot)
 import os
 import random
 import shutil
@@ -27,13 +27,13 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import torch._dynamo  # noqa: F401  (what optimisers import late)
-from torch.utils.tensorboard import SummaryWriter  # noqa: F401  (what training imports late)
+import torch._dynamo  # noqa: F401  (optimisers import it late)
+from torch.utils.tensorboard import SummaryWriter  # noqa: F401  (training imports it late)
 
 from campaign import inputs, runs
 from campaign.child import NONSENSE, leftovers, problem_of, run, settle
 
-SHOWN = 1200  # characters of what a failed case printed
+SHOWN = 1200  # characters of a failed case's output
 
 
 class Table:

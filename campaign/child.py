@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-MEMORY = 2 << 30  # bytes beyond what the imports take
+MEMORY = 2 << 30  # bytes, in addition to those of the imports
 BROKEN = 99  # exit code of a case that raised
 NONSENSE = 98  # exit code of a command that said nothing and did something wrong
 NOBODY = 65534  # the user that cannot write everywhere

@@ -34,10 +34,10 @@ class Command:
     """A command that is disturbed.
 
     Attributes:
-        name: In the table.
+        name: Name in the table.
         make: Writes what it needs to a folder.
         work: Runs it there; returns the exit code. It writes to ``out`` only.
-        found: What it made, without times, for a comparison.
+        found: Its results, without times, for a comparison.
         again: Runs it again after it was disturbed.
         kills: Its share of the kills.
     """

@@ -314,7 +314,7 @@ def test_what_cannot_be_trained_says_why(background, teacher, tmp_path, capsys):
     assert stage2.main(options(tmp_path / "nowhere", teacher, tmp_path / "run")) == 2
     assert "no training patches" in capsys.readouterr().err
     assert stage2.main(options(background, tmp_path / "none", tmp_path / "run")) == 2
-    assert "no Spe-FEN to be the teacher. Train Stage 1 first" in capsys.readouterr().err
+    assert "needs a Spe-FEN as its teacher. Train Stage 1 first" in capsys.readouterr().err
     assert stage2.main(options(background, teacher, tmp_path / "run", "--batch_size", "64")) == 2
     assert "fewer than one batch of 64" in capsys.readouterr().err
     assert stage2.main(options(background, teacher, tmp_path / "run", "--device", "cuda:99")) == 2

@@ -95,7 +95,7 @@ class FERD(nn.Module):
     Args:
         bands: C.
         backbone: Source of layer1, layer2 and layer3 of wide_resnet101_2: ``imagenet``, ``random[:SEED]`` or a path.
-        seed: For the initial weights.
+        seed: Seed of the initial weights.
 
     Attributes:
         spe_fen: The part that is kept: CWL, layer1, FPL (and ZCL).

@@ -42,7 +42,7 @@ class Stage1(Stage):
         return [self.network.spe_fen.backbone_layers(), self.network.layer2_3]
 
     def loss(self, h: torch.Tensor) -> tuple[torch.Tensor, Terms]:
-        """Compute the total loss (eq. 3) and its terms (eqs. 1, 2), in float32 whatever the networks compute in.
+        """Compute the total loss (eq. 3) and its terms (eqs. 1, 2), in float32 at any precision.
 
         Args:
             h: A batch of patches, ``(N, C, H, W)``.

@@ -30,7 +30,7 @@ class FRN(nn.Module):
 
     Args:
         bands: C, at least 8.
-        seed: For the initial weights.
+        seed: Seed of the initial weights.
 
     Source: Jin, Zhu and Guo, arXiv 2510.18781, section III-B; docs/fidelity.md#frn.
     """

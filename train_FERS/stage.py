@@ -52,7 +52,7 @@ class Stage2(Stage):
         return [] if self.recipe.adapt_batch_norm else [self.spa_fen.backbone_layers()]
 
     def loss(self, h: torch.Tensor, f_spe: torch.Tensor) -> tuple[torch.Tensor, Terms]:
-        """Compute the total loss (eqs. 10, 11, 16) and its terms (eqs. 12-16), in float32 whatever the networks compute in.
+        """Compute the total loss (eqs. 10, 11, 16) and its terms (eqs. 12-16), in float32 at any precision.
 
         Args:
             h: A batch of patches, ``(N, C, H, W)``.
@@ -103,7 +103,7 @@ def cache_features(
     are kept in a file that all processes map.
 
     Args:
-        spe_fen: In eval mode.
+        spe_fen: The teacher, in eval mode.
         patches: The fixed patches.
         batch_size: Patches at a time.
         accelerator: Accelerator of this process.

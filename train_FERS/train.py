@@ -64,7 +64,7 @@ def train(given: argparse.Namespace, accelerator: Accelerator) -> None:
     path = options.spe_fen or checkpoint.with_name("spe_fen.safetensors")
     if not path.is_file():
         raise CheckpointError(
-            f"{path}: there is no Spe-FEN to be the teacher. Train Stage 1 first (python train.py --stage all does both), or "
+            f"{path}: does not exist; Stage 2 needs a Spe-FEN as its teacher. Train Stage 1 first (python train.py --stage all does both), or "
             "name one with --spe_fen."
         )
     spe_fen, teacher = load_checkpoint(path, bands=options.input_channel)

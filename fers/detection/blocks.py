@@ -185,7 +185,7 @@ def make_plan(
 
 
 def _strip_rows(height: int, width: int, chunk_rows: int) -> int:
-    """Choose the rows of a strip: about ``STRIP_PIXELS``, and where possible a multiple or a part of the file's chunks."""
+    """Choose the rows of a strip: about ``STRIP_PIXELS``, if possible a multiple or a part of the file's chunks."""
     rows = max(STRIP_PIXELS // width, MIN_SIDE)
     if chunk_rows <= rows:
         rows = rows // chunk_rows * chunk_rows

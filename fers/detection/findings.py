@@ -137,12 +137,12 @@ class Findings:
 
     @property
     def detections(self) -> list[Record]:
-        """Targets as plain dictionaries: position, score, false-alarm rate, area, spectrum, wavelengths that contribute."""
+        """Targets as plain dictionaries: position, score, false-alarm rate, area, spectrum, top wavelengths."""
         return [{k: v for k, v in record.items() if not k.startswith("_")} for record in self.records]
 
     @property
     def probability(self) -> np.ndarray:
-        """Tail probability ``(H, W)`` that a background pixel's score is at least as high; NaN where nothing is scored."""
+        """Probability ``(H, W)`` that a background pixel scores at least as high; NaN where nothing is scored."""
         return np.stack([self.tail.probability(row) for row in self.score])
 
     def __str__(self) -> str:

@@ -45,9 +45,9 @@ class DetectOptions(Method):
     """Options of ``fers.detect``, beyond those of ``fers.scoring.config.Method``.
 
     Attributes:
-        features: As ``Method`` has it; None for an untrained network, or the spectral branch of ``checkpoint_dir``, with
+        features: As in ``Method``; None for an untrained network, or the spectral branch of ``checkpoint_dir``, with
             fusion C.
-        spatial: How the spatial branch sees the scene, ``scene`` or ``window``; None for ``scene``, up to 256 px.
+        spatial: How the spatial branch sees the scene, ``scene`` or ``window``. None stands for ``scene``, for scenes up to 256 px.
         bands: ``good``, ``all``, ``first:N``, ``400-900nm``, or several with commas.
         background: ``scene``, ``segment:ROWS``, ``robust`` or ``robust:SHARE``, or a background.npz of another run.
         left_out: A file of pixels to leave out of range and statistics; ``auto`` for the EMIT mask file next to the scene.
@@ -242,7 +242,7 @@ def in_todays_words(given: dict[str, Any]) -> dict[str, Any]:
     """Rename the options of earlier versions.
 
     Raises:
-        FersError: There is no such method.
+        FersError: The method is unknown.
     """
     words = {_OLD_NAMES.get(name, name): value for name, value in given.items()}
     method = words.pop("method", None)

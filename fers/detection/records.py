@@ -43,7 +43,7 @@ def read_surroundings(job: Job, targets: list[Target], labels: np.ndarray) -> di
 
     Args:
         job: Job that was computed; its reader and its bands are used.
-        targets: In the order of rank.
+        targets: Targets in the order of rank.
         labels: ``(H, W)``, 0 where no target is.
 
     Returns:
@@ -83,7 +83,7 @@ def make_records(
     """Make one record for each target.
 
     Args:
-        targets: In the order of rank.
+        targets: Targets in the order of rank.
         surroundings: Surroundings, by rank, of the targets whose spectra were read.
         job: Job that was computed.
         tail: Upper tail of the scores.

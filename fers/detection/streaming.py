@@ -24,7 +24,7 @@ from fers.detectors.base import Sum
 from fers.scoring.spatial import false_rgb, spatial_state
 from fers.util.errors import FersError
 
-LeftOut = Callable[[slice], np.ndarray]  # rows -> (rows, W) bool: which pixels have no part in range and statistics
+LeftOut = Callable[[slice], np.ndarray]  # rows -> (rows, W) bool: which pixels do not count in range and statistics
 
 
 @dataclass
@@ -109,7 +109,7 @@ class Stream:
     def scores(
         self, job: Job, statistics: BackgroundStatistics, stage: str = "scores"
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Compute the score map ``(H, W)`` float64, NaN where nothing is scored, and the thinned colours, in a third pass."""
+        """Compute score map and thinned colours in a third pass; the map is ``(H, W)`` float64, NaN where not scored."""
         height, width, step, pipeline = self.plan.height, self.plan.width, job.thinning, job.pipeline
         maps = np.empty((len(pipeline.cubes), height, width))
         colours = np.empty((len(range(0, height, step)), len(range(0, width, step)), 3), np.float32)
@@ -213,7 +213,7 @@ def scores_block(
     Args:
         block: The block.
         job: The job.
-        left_out: As ``BlockValues`` takes it.
+        left_out: Pixels that the user leaves out, as in ``BlockValues``.
         states: States of the detectors for some neighbouring segments.
         centres: Middle row of each of these. Between two the scores are blended linearly.
     """

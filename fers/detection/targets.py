@@ -52,7 +52,7 @@ def find_targets(
         threshold: Pixels at or above it belong to targets. Diagonal neighbours belong together.
         min_area: Least size of a target: in m2 where ``pixel_area`` is given, else in pixels.
         max_area: Greatest size, likewise.
-        pixel_area: From row and column of a pixel to its area in m2.
+        pixel_area: Function from row and column of a pixel to its area in m2.
 
     Returns:
         The targets, the highest score first, and ``(H, W)`` int32 with their labels, 0 elsewhere.

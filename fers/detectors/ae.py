@@ -36,7 +36,7 @@ class AE:
     minimum and maximum. The score is the mean over bands of the squared error.
 
     Args:
-        seed: For the initial weights, the same for each image.
+        seed: Seed of the initial weights, the same for each image.
         iterations: Training steps.
         scored: ``after`` each step: the scores of steps 1 to 50. ``before`` each step, as the released code does:
             of iterations 0 to 49, so the last one has had one step less.

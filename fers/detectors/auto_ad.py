@@ -64,8 +64,8 @@ class AutoADNetwork(nn.Module):
 
     Args:
         bands: B.
-        channels: Of every layer; 128 in the paper.
-        seed: For PyTorch's default initial weights, whatever the state of the global generator.
+        channels: Channels of every layer; 128 in the paper.
+        seed: Seed of PyTorch's default initial weights, independent of the global generator.
 
     Source: Wang, Wang, Zhang and Zhong, IEEE TGRS 60, 5503314, 2022, 10.1109/TGRS.2021.3057721, section II-B.
     """
@@ -125,7 +125,7 @@ def has_settled(losses: Sequence[float], threshold: float = THRESHOLD) -> bool:
     """Tell whether training may stop: the loss changed by less than the threshold, averaged over 50 iterations.
 
     Args:
-        losses: Of all iterations so far. The rule looks after iterations 50, 100, ... (counted from 0).
+        losses: Losses of all iterations so far. The rule looks after iterations 50, 100, ... (counted from 0).
         threshold: Training stops below it.
     """
     last = len(losses) - 1
@@ -157,7 +157,7 @@ def fit(
         network: An ``AutoADNetwork``, or another from inputs to images; it is trained in place.
         image: ``(1, B, H, W)`` in [0, 1].
         inputs: The network's input in each iteration, ``(1, B, H, W)``.
-        threshold: Of ``has_settled``.
+        threshold: Threshold of ``has_settled``.
         learning_rate: Adam's.
 
     Yields:
@@ -186,20 +186,20 @@ def fit(
 class AutoAD:
     """Auto-AD as a detector: one network is trained for each image.
 
-    The network maps noise to the image. Its loss weighs down what it has not learnt, so anomalies are never learnt,
-    and the residual shows them. The method presumes that anomalies are few and small.
+    The network maps noise to the image. Its loss gives less weight to pixels that it has not learnt. So anomalies are never
+    learnt, and the residual shows them. The method presumes that anomalies are few and small.
 
-    Training is chaotic: rounding decides it after some ten iterations. A seed gives the same map on the same device
-    with the same number of threads only.
+    Training is chaotic: rounding decides it after some ten iterations. A seed gives the same map only on the same device
+    with the same number of threads.
 
     Args:
-        seed: For the initial weights, the fixed input and its noise.
+        seed: Seed of the initial weights, the fixed input and its noise.
         scaling: How the image is scaled to [0, 1]: the whole ``cube`` by one minimum and maximum, or each ``band``
             by its own, as the authors' scene is.
-        iterations: At most so many.
+        iterations: Most iterations.
         threshold: The fit stops where the loss changes by less than this, on average over 50 iterations. A run that
             stops before iteration 100 gives a constant map.
-        channels: Of every layer.
+        channels: Channels of every layer.
 
     Raises:
         ValueError: ``scaling`` is neither, or ``iterations`` is below 1.

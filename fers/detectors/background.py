@@ -48,7 +48,7 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, cube: torch.Tensor, left_out: torch.Tensor | np.ndarray | None = None) -> Moments:
-        """Compute the moments of a cube ``(N, C, H, W)`` block by block; ``left_out`` is as in ``Background.from_cube``."""
+        """Compute the moments of a cube ``(N, C, H, W)`` block by block; see ``Background.from_cube``."""
         pixels = pixels_of(cube)
         size = BLOCK.get(pixels.device.type, BLOCK["cpu"])
         blocks = tqdm(pixels.split(size, dim=2), "background", unit="block", leave=False, disable=None, delay=2)
@@ -295,7 +295,7 @@ def moments(pixels: torch.Tensor, left_out: torch.Tensor | None = None) -> Momen
 
 
 def triangle_rows(rows: int, device: torch.device) -> list[slice]:
-    """Cut the rows of a lower triangular matrix into blocks on CPUs: right of a block's last row there are only zeros."""
+    """Cut the rows of a lower triangular matrix into blocks on CPUs: right of a block there are only zeros."""
     size = _MATRIX_ROWS if device.type == "cpu" else rows
     stops = [*range(size, rows - size // 2, size), rows]
     return [slice(start, stop) for start, stop in zip([0, *stops[:-1]], stops, strict=True)]

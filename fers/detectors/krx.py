@@ -20,7 +20,7 @@ class BackgroundSample(NamedTuple):
     Attributes:
         turn: ``(N, M)`` their turns in the draw, rising.
         pixels: ``(N, M, C)`` float64.
-        wanted: How many the whole scene is to give, at most.
+        wanted: Most pixels that are drawn from the whole scene.
     """
 
     turn: torch.Tensor
@@ -78,7 +78,7 @@ class KRX(StripDetector):
         bandwidth: s, in the cube's units; 0 takes the median distance between two different background pixels.
         rtol: Eigenvalues of K below ``rtol`` of the largest are dropped. It bounds the rank. If all of them stayed,
             every background pixel would have the same score.
-        seed: For the draw; the same for each image.
+        seed: Seed of the draw, the same for each image.
 
     Raises:
         ValueError: On making it, fewer than two samples, or a bandwidth or rtol out of range. On calling it, NaN, or

@@ -32,8 +32,8 @@ class LRXPC(StripDetector):
     Args:
         inner: Side of the inner window in pixels, odd; at least the size of the objects looked for.
         outer: Side of the outer window in pixels, odd.
-        components: How many components, at most; a scene of lower rank has fewer.
-        ridge: As above, > 0.
+        components: Most components; a scene of lower rank has fewer.
+        ridge: Factor of the ridge above, > 0.
 
     Raises:
         ValueError: On making it, an even window, inner >= outer, no component, or a ridge that is not positive. On
@@ -137,7 +137,7 @@ class RingCovariance:
 
     Attributes:
         mean: ``(p, h, W)``.
-        columns: Of the lower triangle: the j-th is ``(p - j, h, W)``.
+        columns: Columns of the covariance's lower triangle: the j-th is ``(p - j, h, W)``.
     """
 
     mean: torch.Tensor

@@ -1,4 +1,4 @@
-"""LREN: pixels in a latent space that follows a Gaussian mixture, scored by their error against a low-rank dictionary."""
+"""LREN: pixels in a latent space that follows a Gaussian mixture, scored against a low-rank dictionary."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def low_rank_representation(
         samples: S, ``(d, N)``; each column is a pixel.
         dictionary: D, ``(d, atoms)``.
         lambda_: Weight of the error, > 0. Smaller values put more into E.
-        iterations: At most so many.
+        iterations: Most iterations.
         tolerance: The solver stops where neither a change of X, J or E nor a constraint's residual has an entry this
             large.
 
@@ -243,7 +243,7 @@ class LREN:
     """LREN as a detector: networks are trained for each image, and a low-rank representation of its pixels is solved.
 
     Args:
-        seed: For the initial weights and the order of the pixels.
+        seed: Seed of the initial weights and of the order of the pixels.
         lambda_: Weight of the error in the low-rank representation. The authors use 0.01, and 0.0001 for ABU's beach-4.
         clusters: K.
         epochs: Passes over the pixels.

@@ -147,8 +147,8 @@ def rx_array(
 
     Args:
         cube: ``(H, W, B)``, or ``(N, H, W, B)``, of any real type.
-        background: As ``rx`` takes it.
-        left_out: As ``rx`` takes it.
+        background: As in ``rx``.
+        left_out: As in ``rx``.
         mask: Earlier name of ``left_out``.
 
     Returns:

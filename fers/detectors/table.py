@@ -24,12 +24,12 @@ class Entry:
     """A row of ``DETECTORS``.
 
     Attributes:
-        place: Where the class is, ``module:Name``. It takes ``seed`` by name if it has random weights.
-        trains_on: What is fitted, and when: ``nothing``; the ``scene`` itself, so results depend on the seed; or
+        place: Place of the class, ``module:Name``. It takes ``seed`` by name if it has random weights.
+        trains_on: Data that the detector is fitted to: ``nothing``; the ``scene`` itself, so results depend on the seed; or
             ``background`` scenes, before the test, so it needs a checkpoint.
         fusion: The fusion that fused features get by default: ``by bands`` is A up to 50 bands and B above.
         cite: Source.
-        unit: What its scores measure, for the colour bar of a map.
+        unit: Unit of its scores, for the colour bar of a map.
     """
 
     place: str
@@ -118,8 +118,8 @@ def make_detector(name: str, seed: int = 0, options: Mapping[str, str] | Iterabl
     """Make a detector from what a command line gives.
 
     Args:
-        name: As ``find_detector`` takes it.
-        seed: Of its random weights, if it has any.
+        name: Name as in ``find_detector``.
+        seed: Seed of its random weights, if it has any.
         options: Its own options by name, as text; each is read as the type of the option's default.
 
     Raises:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-GROUP = 8  # channels: a convolution of a width that is no multiple of it takes up to 1.5 times as long
+GROUP = 8  # channels: a convolution whose width is not a multiple takes up to 1.5 times as long
 Extremes = tuple[torch.Tensor, torch.Tensor]  # least and greatest value of each channel, ``(C,)``
 
 
@@ -95,7 +95,7 @@ class ActiveChannels(nn.Module):
 
 def _bottleneck(x: torch.Tensor, block: ValidBlock, bounds: Any) -> torch.Tensor:
     """Run a valid bottleneck on its active channels. Input and output may lack the last channels, which are zero."""
-    # with a shortcut, x is what the CWL gave, of either sign
+    # with a shortcut, x is the CWL's output, of either sign
     x, extremes = _drop_trailing_zeros(x) if block.shortcut is None else (x, _extremes(x))
     y = _pixelwise(x, block.conv1, _active(bounds["conv1"](*extremes)))
     y, between = _drop_trailing_zeros(y.relu_())

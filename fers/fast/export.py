@@ -85,5 +85,5 @@ def _export_onnx(deployed: nn.Module, example: torch.Tensor, dynamic: dict, path
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     names: dict[str, Any] = {"input_names": ["h"], "output_names": ["features"]}
     program = torch.onnx.export(deployed, (example,), dynamo=True, dynamic_shapes=(dynamic,), verbose=False, **names)
-    assert program is not None  # what dynamo=True returns
+    assert program is not None  # dynamo=True returns one
     program.save(path, external_data=False)

@@ -101,7 +101,7 @@ class SwinBlock(nn.Module):
 
 
 class SwinPair(nn.Module):
-    """A block with windows as they are, and one with windows shifted by half their side."""
+    """A block with plain windows, and one with windows shifted by half their side."""
 
     def __init__(self, channels: int, heads: int, window: int):
         super().__init__()
@@ -122,7 +122,7 @@ class AETNet(Branch):
     Args:
         bands: C.
         backbone: ``none`` or None: there are no frozen layers.
-        seed: For the initial weights.
+        seed: Seed of the initial weights.
 
     Source: Li, Wang, Xiao, Ling, Lin and An, "You Only Train Once: Learning a General Anomaly Enhancement Network With
     Random Masks for Hyperspectral Anomaly Detection", IEEE TGRS 61, 5506718, 2023, 10.1109/TGRS.2023.3258067.
@@ -152,7 +152,7 @@ class AETNet(Branch):
         self._initialise(seed)
 
     def _initialise(self, seed: int) -> None:
-        """Draw linear layers and position tables from N(0, 0.02^2), zero their biases; convolutions as PyTorch's default."""
+        """Draw linear layers and position tables from N(0, 0.02^2), convolutions by PyTorch's default; zero the biases."""
         with torch.no_grad():
             for name, module in self.named_modules():
                 if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):

@@ -138,7 +138,7 @@ def _rebuilt(
 
 
 def _torchvision_names(theirs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rename a ResNet's tensors to torchvision's names, from these or the numbers of a Sequential, inside any wrapper."""
+    """Rename a ResNet's tensors to torchvision's names, from these or a Sequential's numbers, in any wrapper."""
     by_number = _IN_ALL.replace("layer1", str(_CHILDREN.index("layer1")), 1)
     wrapped = next((key for key in theirs if key.endswith((f".{_IN_ALL}", f".{by_number}"))), "")
     wrapper = wrapped.removesuffix(_IN_ALL).removesuffix(by_number)

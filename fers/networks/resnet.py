@@ -86,7 +86,7 @@ class ResNet:
     megabytes: int
 
     def layers(self, names: tuple[str, ...]) -> nn.Sequential:
-        """Make children of the network by name, in the order given, such as ``("conv1", "bn1", "relu", "maxpool", "layer1")``."""
+        """Make children of the network by name, in the order given, such as ``("conv1", "bn1", "layer1")``."""
         chosen = nn.Sequential()
         for name in names:
             chosen.add_module(name, self._stage(int(name[-1])) if name.startswith("layer") else _STEM[name]())

@@ -67,9 +67,9 @@ class SpaFEN(Branch):
 
     Args:
         bands: C, at least 8.
-        backbone: Where the frozen ResNet-34 comes from: ``imagenet``, ``random[:SEED]`` or a path; None leaves it
+        backbone: Source of the frozen ResNet-34: ``imagenet``, ``random[:SEED]`` or a path; None leaves it
             without values, to be filled from a checkpoint.
-        seed: For the initial compression, LightSPP and SE.
+        seed: Seed of the initial compression, LightSPP and SE.
         adapt_batch_norm: In training the backbone's batch norms use batch statistics and their running statistics adapt,
             as in the released recipe. These then count as trained: a checkpoint holds them.
 

@@ -19,9 +19,9 @@ class SpeFEN(Branch):
 
     Args:
         bands: C.
-        backbone: Where the frozen layer1 comes from: ``imagenet``, ``random[:SEED]`` or a path; None leaves it without
+        backbone: Source of the frozen layer1: ``imagenet``, ``random[:SEED]`` or a path; None leaves it without
             values, to be filled from a checkpoint.
-        seed: For the initial CWL, FPL and ZCL.
+        seed: Seed of the initial CWL, FPL and ZCL.
 
     Attributes:
         cwl: Channel-Wise Layer, 1x1 convolution C -> 64.

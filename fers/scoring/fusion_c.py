@@ -111,7 +111,7 @@ def local_log_distance(z: torch.Tensor, windows: Windows, left_out: torch.Tensor
 
     Args:
         z: ``(p, H, W)`` float64, whitened components, the largest variance first.
-        windows: As ``ring_sums`` takes them.
+        windows: Windows as in ``ring_sums``.
         left_out: ``(H, W)``, True = not among the surroundings.
 
     Returns:

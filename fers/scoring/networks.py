@@ -68,9 +68,9 @@ class Networks:
         F_spa is overwritten with the first cube that is not H. So besides H there is at most one tensor for each cube.
 
         Args:
-            wanted: As ``Setting.cubes`` has them.
+            wanted: Cubes to make, as in ``Setting.cubes``.
             h: Normalised cubes, ``(N, C, H, W)``.
-            together: How many scenes at a time.
+            together: Number of scenes at a time.
             f_spa: F_spa, if it is known; it may be overwritten.
 
         Yields:
@@ -136,16 +136,16 @@ def load_networks(
         needs: Among ``spe_fen``, ``spa_fen`` and ``aetnet``.
         bands: C.
         checkpoint_dir: Folder of ``spe_fen.safetensors``, ``spa_fen.safetensors`` and ``aetnet.safetensors``.
-        device: Where they compute.
-        sensor: For the commands that an error message names.
+        device: Device of the networks.
+        sensor: Sensor for the commands in an error message.
         backbone: Frozen layers, ``imagenet``, ``random[:SEED]`` or a path, instead of what a checkpoint says.
-        untrained_seed: With it Spe-FEN is the control that was never trained, and nothing is read from the folder.
+        untrained_seed: Seed of an untrained Spe-FEN, the control; nothing is read from the folder then. None for trained networks.
         precision: A key of ``PRECISIONS``.
         compiled: Compile the networks with ``torch.compile``.
 
     Raises:
         CheckpointError: A checkpoint is missing or does not fit.
-        BackboneError: Frozen layers cannot be had.
+        BackboneError: Frozen layers cannot be loaded.
     """
     found = Networks(precision=TYPES[precision])
     paths = {branch: Path(checkpoint_dir) / f"{branch}.safetensors" for branch in needs}

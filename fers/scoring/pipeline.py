@@ -59,7 +59,7 @@ class Strip:
     f_spa: Callable[[np.ndarray], torch.Tensor] | None = None
 
     def around(self, halo: int) -> slice:
-        """Return the rows of ``h`` that are the strip's own, and ``halo`` more above and below as far as the scene has them."""
+        """Return the strip's own rows of ``h``, and ``halo`` more above and below as far as the scene has them."""
         return slice(max(self.inner.start - halo, 0), min(self.inner.stop + halo, self.h.shape[2]))
 
 
@@ -67,7 +67,7 @@ class Pipeline:
     """The networks and the detector of a configuration, loaded once for any number of scenes.
 
     Args:
-        config: What to use.
+        config: Configuration.
         networks: Networks to use instead of those that the configuration names, such as networks in training.
         detector: Detector to use instead of the one that the configuration names.
 
@@ -77,9 +77,9 @@ class Pipeline:
 
     Raises:
         CheckpointError: A checkpoint that is needed is missing or does not fit.
-        BackboneError: Its frozen layers cannot be had.
-        DeviceError: The device is not there.
-        FersError: There is no such detector, or it has no such option.
+        BackboneError: Its frozen layers cannot be loaded.
+        DeviceError: The device cannot be used.
+        FersError: The detector is unknown, or has no such option.
     """
 
     def __init__(self, config: DetectConfig, networks: Networks | None = None, detector: Detector | None = None):
@@ -175,7 +175,7 @@ class Pipeline:
 
     @torch.no_grad()
     def collect(self, strip: Strip) -> list[Any]:
-        """Compute the statistics of a strip: for each cube whose detector streams, and the moments of H for explanations."""
+        """Compute the statistics of a strip: those of each detector that streams, and the moments of H."""
         found = []
         for number, detector in enumerate(self.detectors):
             if isinstance(detector, StripDetector):

@@ -71,5 +71,5 @@ def setting_name(features: str, fusion: str | None) -> str:
 
 
 def default_fusion(by: str, bands: int) -> str:
-    """Return a detector's fusion for this number of bands; ``by`` is its row's ``fusion`` in ``fers.detectors.table``."""
+    """Return a detector's fusion for this number of bands; ``by`` is ``fusion`` of its row in ``DETECTORS``."""
     return "A" if by == "by bands" and bands <= FUSION_A_BANDS else "B"

@@ -18,7 +18,7 @@ from fers.fast.deploy import DeployedSpaFEN, pooling_weights, resizing_weights
 WITHOUT_ASKING = 256  # px on the longer side: all published benchmarks are smaller
 STRIDE = 16  # of the ResNet up to layer3
 PATCH = 64  # px, a training patch
-HALO = 288  # px: from 273 on, what lies further has no part in a pixel; a multiple of the stride
+HALO = 288  # px, a multiple of the stride: pixels more than 273 px apart do not affect each other
 _TILE = 512  # px, a multiple of the stride
 _ROWS = 64  # to sum at a time
 
@@ -29,8 +29,8 @@ class SpatialState:
 
     Attributes:
         height, width: Size of the scene.
-        knots: For each level of the pyramid ``(128, p, q)``: pooled, after the first 1x1 convolution.
-        spans: For each level the rows and columns that its knots cover; beyond the scene where windows do.
+        knots: Each level of the pyramid ``(128, p, q)``, pooled, after the first 1x1 convolution.
+        spans: Rows and columns that the knots of each level cover; beyond the scene where windows do.
         gate: Gate of the SE block, ``(C, p, q)``, likewise.
         gate_span: Rows and columns that it covers.
     """
@@ -57,7 +57,7 @@ class SpatialState:
 
 @torch.no_grad()
 def false_rgb(network: DeployedSpaFEN, h: torch.Tensor) -> torch.Tensor:
-    """Compute the three channels that the ResNet sees (eq. 5), pixel by pixel: ``(1, C, rows, W)`` to ``(1, 3, rows, W)``."""
+    """Compute the ResNet's three channels (eq. 5) pixel by pixel: ``(1, C, rows, W)`` to ``(1, 3, rows, W)``."""
     return torch.sigmoid(network.false_rgb(network.compress(h).relu_()))
 
 
@@ -140,7 +140,7 @@ def _window_means(network: DeployedSpaFEN, state: SpatialState) -> torch.Tensor:
 
 
 def _resized(knots: torch.Tensor, span: tuple[int, int], rows: np.ndarray, width: int) -> torch.Tensor:
-    """Interpolate bilinearly between knots that cover ``span`` rows and columns: ``(K, p, q)`` to ``(K, rows, width)``."""
+    """Interpolate bilinearly between knots over ``span`` rows and columns: ``(K, p, q)`` to ``(K, rows, width)``."""
     down = resizing_weights(span[0], knots.shape[1])[torch.from_numpy(rows)].to(knots)
     across = resizing_weights(span[1], knots.shape[2])[:width].to(knots)
     return torch.einsum("rp,kpq,cq->krc", down, knots, across)

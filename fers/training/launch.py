@@ -14,7 +14,7 @@ from fers.util.commandline import run
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-_TRAIN_EXTRA = ("accelerate", "tensorboard", "pytorch_msssim")  # what training imports and detection does not need
+_TRAIN_EXTRA = ("accelerate", "tensorboard", "pytorch_msssim")  # needed by training, not by detection
 
 
 def launch(train: Callable[[argparse.Namespace, Accelerator], None], given: argparse.Namespace) -> int:

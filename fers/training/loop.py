@@ -43,7 +43,7 @@ class Trainer:
     Args:
         stage: Stage on the CPU; it is trained in place.
         folder: Folder of log, resume file and checkpoint; its ``options`` say how to train.
-        accelerator: From ``make_accelerator``.
+        accelerator: Result of ``make_accelerator``.
         info: Metadata for the checkpoint of the stage's branch, without epoch and metrics; None writes no checkpoint.
             With it the branch is written after every epoch, or, with ``score``, after each one that is the best so far.
         score: Function that scores the stage in its present state, higher is better. With it the best epoch is kept

@@ -139,7 +139,7 @@ class RunFolder:
             problem = _misfit(state, stage, optimizer, self.options.epochs)
             if not problem:
                 stage.load_state_dict(state["stage"], strict=False)
-                now = optimizer.state_dict()["param_groups"]  # the file's are seen to agree in what counts
+                now = optimizer.state_dict()["param_groups"]  # _misfit has checked the file's
                 optimizer.load_state_dict({"state": state["optimizer"]["state"], "param_groups": now})
                 if accelerator.scaler is not None:
                     accelerator.scaler.load_state_dict(state["scaler"])

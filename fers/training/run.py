@@ -44,7 +44,7 @@ class TrainRun:
     Args:
         options: Options of the training script.
         stage: The stage to train, or its class; its number and its checkpoint's name are read.
-        accelerator: From ``make_accelerator``.
+        accelerator: Result of ``make_accelerator``.
         identity: Further values that cannot change when the run is resumed.
 
     Attributes:

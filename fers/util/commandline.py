@@ -127,7 +127,7 @@ def subcommands(
     place = commands[name][0]
     if place.endswith(".py"):
         return run_script(f"{program} {name}", place, rest)
-    sys.argv[0] = f"{program} {name}"  # what help and errors of the command call it
+    sys.argv[0] = f"{program} {name}"  # the name in the command's help and errors
     module, _, function = place.partition(":")
     return getattr(importlib.import_module(module), function or "main")(rest)
 

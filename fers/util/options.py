@@ -41,7 +41,7 @@ def option(
         choices: The values allowed, where they can be listed.
         flag: The option's name; by default ``--`` and the field's.
         names: Other spellings, such as those of earlier versions.
-        metavar: What the help shows for the value.
+        metavar: Text that stands for the value in ``--help``.
         many: The option may be given several times; its value is a tuple.
     """
     about = {"help": help, "group": group, "type": type, "choices": choices, "metavar": metavar}

@@ -19,6 +19,6 @@ def shipped_checkpoints() -> Path:
 
 
 def checkpoint_folder(sensor: str, bands: int) -> Path:
-    """Find the checkpoints for a sensor and a number of bands: the user's own if there are any, else the shipped ones."""
+    """Find the checkpoints for a sensor and a number of bands: the user's own if any, else the shipped ones."""
     own = home() / "checkpoints" / f"{sensor}_{bands}"
     return own if own.is_dir() else shipped_checkpoints() / own.name

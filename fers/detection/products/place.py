@@ -21,7 +21,7 @@ class Place:
     """The georeference of a scene.
 
     Args:
-        geometry: As a reader gives it.
+        geometry: Georeference from a reader.
         shape: ``(H, W)`` of the scene.
     """
 
