@@ -8,7 +8,7 @@
     fers detect line.hdr --plan                            print blocks, passes, memory and time; compute nothing
     fers detect line.hdr --scheduler tcp://10.0.0.1:8786   on a Dask cluster
 
-Nothing is trained or downloaded beforehand. Files may be larger than memory. A run that was stopped goes on where it stopped.
+Nothing is trained or downloaded beforehand. Files may be larger than memory. A run that was stopped goes on from there.
 """
 
 from __future__ import annotations

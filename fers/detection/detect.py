@@ -36,7 +36,7 @@ def detect(
         transform: Transform of an array from column and row to map coordinates.
         crs: CRS of an array, as WKT or such as ``EPSG:32632``.
         progress: Show bars with the time left.
-        **options: As ``DetectOptions`` has them: ``detect``, ``features``, ``fusion``, ``far``, ``top``, ... Without any, the
+        **options: Options of ``DetectOptions``: ``detect``, ``features``, ``fusion``, ``far``, ``top``, ... By default the
             setting is fusion C of an untrained network.
 
     Returns:

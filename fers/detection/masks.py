@@ -19,8 +19,8 @@ def read_left_out(path: str | Path, shape: tuple[int, int]) -> np.ndarray:
     """Read the pixels to leave out.
 
     Args:
-        path: An EMIT mask file (its aggregate flag), a raster of one band (GeoTIFF, PNG, ENVI), .npy, .npz or .mat. Pixels are
-            left out unless their value is zero, NaN or the declared no-data.
+        path: An EMIT mask file (its aggregate flag), a raster of one band (GeoTIFF, PNG, ENVI), .npy, .npz or .mat.
+            Pixels are left out unless their value is zero, NaN or the declared no-data.
         shape: ``(H, W)`` of the scene.
 
     Returns:

@@ -47,14 +47,14 @@ class DetectOptions(Method):
     Attributes:
         features: As in ``Method``; None for an untrained network, or the spectral branch of ``checkpoint_dir``, with
             fusion C.
-        spatial: How the spatial branch sees the scene, ``scene`` or ``window``. None stands for ``scene``, for scenes up to 256 px.
+        spatial: How the spatial branch sees the scene, ``scene`` or ``window``; None for ``scene``, up to 256 px.
         bands: ``good``, ``all``, ``first:N``, ``400-900nm``, or several with commas.
         background: ``scene``, ``segment:ROWS``, ``robust`` or ``robust:SHARE``, or a background.npz of another run.
         left_out: A file of pixels to leave out of range and statistics; ``auto`` for the EMIT mask file next to the scene.
         score_left_out: Score these pixels nevertheless.
         value_range: Lowest and highest value for the normalised cube; None for those of the scene.
-        far, top, quantile, score, chi2: Rule for the threshold, at most one: a false-alarm rate, a number of targets, a share of
-            the pixels below it, a score, or a nominal rate by the chi-square law. Without one, ``far`` is 1e-4.
+        far, top, quantile, score, chi2: Rule for the threshold, at most one: a false-alarm rate, a number of targets, a
+            share of the pixels below it, a score, or a nominal rate by the chi-square law. Without one, ``far`` is 1e-4.
         min_area, max_area: Size of a target, in m2 where the scene is georeferenced, else in pixels.
         memory: Memory that this process may take, such as ``2GB``.
         workers: Blocks computed at a time; None for one on each core, as far as the memory allows.
@@ -73,8 +73,10 @@ class DetectOptions(Method):
     spatial: str | None = option(
         None, "how the spatial branch sees a scene above 256 px", group="method", choices=SPATIAL_MODES
     )
-    bands: str = option("good", "good, all, first:N, 400-900nm, or several with commas", group="method")
-    background: str = option("scene", "scene, segment:ROWS, robust[:SHARE], or a background.npz", group="method")
+    bands: str = option("good", "bands to use: good, all, first:N, 400-900nm, or several with commas", group="method")
+    background: str = option(
+        "scene", "background: scene, segment:ROWS, robust[:SHARE], or a background.npz", group="method"
+    )
     value_range: tuple[float, float] | None = option(
         None,
         "range of the values, instead of the scene's own",
@@ -94,7 +96,7 @@ class DetectOptions(Method):
     )
     far: float | None = option(
         None,
-        f"false-alarm rate, by the fitted tail of the scores ({DEFAULT_FAR:g})",
+        f"false-alarm rate, by the fitted tail of the scores (default: {DEFAULT_FAR:g})",
         group="threshold (one of them)",
         type=float,
     )
@@ -119,7 +121,10 @@ class DetectOptions(Method):
     )
     memory: str = option("2GB", "memory for this process, or for each worker of a cluster", group="run")
     workers: int | None = option(
-        None, "blocks at a time; by default one on each core, as far as the memory allows", group="run", type=positive
+        None,
+        "blocks to compute at a time (default: one on each core, as far as the memory allows)",
+        group="run",
+        type=positive,
     )
     variable: str | None = option(
         None, "name of the cube in a .mat, .npz or HDF5 file that holds several", group="data"

@@ -26,7 +26,8 @@ class Surroundings:
 
     Attributes:
         spectrum: Spectrum ``(C,)`` of its peak.
-        mean, std: Mean and standard deviation ``(C,)`` of the ring around it, without the pixels of any target; NaN where none is left.
+        mean, std: Mean and standard deviation ``(C,)`` of the ring around it, without pixels of targets; NaN if none is
+            left.
         picture: The three shown bands, ``(rows, W, 3)``, NaN where there is no data.
         corner: Row and column of the picture's first pixel.
     """

@@ -18,8 +18,8 @@ class Detector(Protocol):
     ``(N, C, H, W)`` of any real type to ``(N, H, W)``; higher is more anomalous. Raises ValueError for a cube that it
     cannot score; the message says why and what to do.
 
-    A detector that can leave pixels out takes ``left_out``, ``(N, H, W)`` bool, True where a pixel does not count: it enters
-    no statistic. The detector may score it nevertheless, or give NaN.
+    A detector that can leave pixels out takes ``left_out``, ``(N, H, W)`` bool, True where a pixel does not count:
+    it enters no statistic. The detector may score it nevertheless, or give NaN.
     """
 
     def __call__(self, cube: torch.Tensor, /) -> torch.Tensor:
@@ -61,7 +61,8 @@ class NoStatistics(NamedTuple):
 class StripDetector(ABC):
     """A detector that scores a scene strip by strip: statistics of all strips first, then the scores of each.
 
-    A scene in memory is one strip, so a subclass says once how a scene is scored and also works on files larger than memory.
+    A scene in memory is one strip, so a subclass says once how a scene is scored, and works on
+    files larger than memory too.
 
     Attributes:
         halo: Rows above and below a pixel that its score depends on, beyond the statistics. None if the detector still

@@ -136,7 +136,8 @@ def _pixelwise(x: torch.Tensor, conv: nn.Conv2d, width: int) -> torch.Tensor:
 def order_channels(cwl: nn.Conv2d, blocks: Sequence[ValidBlock], fpl: Sequence[nn.Conv2d]) -> None:
     """Put the channels that few scenes make positive behind the others, in place.
 
-    They are found with made-up scenes, from dark to bright in steps of contrast. Their spectra are flat or fall with the wavelength, as under sunlight.
+    They are found with made-up scenes, from dark to bright in steps of contrast. Their spectra are flat or fall with the
+    wavelength, as under sunlight.
     """
     bands = cwl.in_channels
     contrast, brightness = torch.linspace(0, 1, 11).to(cwl.weight), torch.linspace(0, 0.2, 7).to(cwl.weight)

@@ -18,7 +18,8 @@ def prepare_process() -> None:
 def wait_asleep() -> None:
     """Let OpenMP's threads sleep while they wait, unless the environment says otherwise.
 
-    OpenMP reads the setting when it starts. By default its threads spin, which takes time from other work on the processor (docs/notebook/2026-11-first-minute.md).
+    OpenMP reads the setting when it starts. By default its threads spin, which takes time from other work on the
+    processor (docs/notebook/2026-11-first-minute.md).
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

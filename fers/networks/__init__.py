@@ -8,8 +8,8 @@ Read in this order:
 4. ``info``, ``checkpoint``   a checkpoint's metadata and file
 5. ``import_released``, ``download_released``  the authors' weights
 
-``init``, ``resnet`` and the branches decide the bits of every trained network: a change makes checkpoints unreadable or wrong.
-Only messages and ``info``'s checks may change.
+``init``, ``resnet`` and the branches decide the bits of every trained network: a change makes checkpoints unreadable
+or wrong. Only messages and ``info``'s checks may change.
 """
 
 from fers.networks.backbones import BackboneError

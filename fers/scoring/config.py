@@ -44,8 +44,8 @@ class Method:
         features: Features to add to the cube: nothing (``original``), F_spe of an untrained network (``untrained``, the
             control), F_spe (``spectral``), F_spa (``spatial``), or both (``fused``); or ``aetnet``: the cube that AETNet
             makes instead.
-        fusion: How fused features are joined; None takes the detector's default. ``C`` and ``H`` need no spatial branch, so they go with
-            ``spectral`` and ``untrained`` features too.
+        fusion: How fused features are joined; None takes the detector's default. ``C`` and ``H`` need no spatial branch,
+            so they go with ``spectral`` and ``untrained`` features too.
         seed: Seed of the untrained network and of detectors with random weights.
         checkpoint_dir: Folder of the checkpoints; None for the default.
         backbone: Frozen layers instead of what a checkpoint says.
@@ -202,7 +202,7 @@ def default_method(features: str | None, fusion: str | None, checkpoint_dir: obj
     """Complete the method for a scene of the user's own, where little or nothing was chosen.
 
     Without any choice it is fusion C of an untrained network, which needs no weights and takes any number of bands
-    (docs/beyond.md). With a folder of weights it is fusion C of the trained network. Only ``checkpoint_dir`` asks for weights.
+    (docs/beyond.md). With a folder of weights it is fusion C of the trained network.
 
     Returns:
         ``features``, ``fusion`` and ``backbone``, as ``Method`` takes them.

@@ -139,7 +139,7 @@ def load_networks(
         device: Device of the networks.
         sensor: Sensor for the commands in an error message.
         backbone: Frozen layers, ``imagenet``, ``random[:SEED]`` or a path, instead of what a checkpoint says.
-        untrained_seed: Seed of an untrained Spe-FEN, the control; nothing is read from the folder then. None for trained networks.
+        untrained_seed: Seed of an untrained Spe-FEN, the control, which needs no folder; None for trained networks.
         precision: A key of ``PRECISIONS``.
         compiled: Compile the networks with ``torch.compile``.
 

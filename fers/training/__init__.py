@@ -9,6 +9,6 @@ Read in this order:
 5. ``loop``     ``Trainer``: the only training loop
 6. ``resume``, ``log``, ``device``  the run's folder and ``last.pt``, its curves, its device
 
-A new option is a field of ``TrainOptions`` and its use. ``loop``, ``stage``, ``recipe`` and the losses decide the trained bits:
-whoever changes them must train again. A resumed run must give the same bits (``tests/test_resume.py``).
+A new option is a field of ``TrainOptions`` and its use. ``loop``, ``stage``, ``recipe`` and the losses decide the trained
+bits: whoever changes them must train again. A resumed run must give the same bits (``tests/test_resume.py``).
 """

@@ -177,7 +177,7 @@ def scene_scorer(
 
     Args:
         options: Options of the training script.
-        networks: Networks by branch, ``spe_fen``, ``spa_fen`` or ``aetnet``: from ``(N, C, H, W)`` to features of that shape.
+        networks: Networks by branch, ``spe_fen``, ``spa_fen`` or ``aetnet``, from cubes to features of their shape.
         features: As in ``--features``; ``fused`` takes the default fusion of this number of bands.
         device: The networks' device.
         detector: Detector to use instead of RX.
