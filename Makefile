@@ -3,7 +3,7 @@
 # make docs    tables of the documents, from the CSVs  make lint   ruff and mypy
 # make bench   how fast it is, against a plain reference (docs/performance.md); BENCH="--quick" for its options
 # make fuzz    damaged inputs, kills and faults, for an hour or so; FUZZ="--seed 2 --cases 300 --kills 10" for its options
-# make lock    write requirements.lock: the versions and hashes of all that is installed
+# make lock    requirements.lock again: the versions and hashes of all that is installed
 # make paper-demo   every table and figure of the paper, on a small synthetic HAD100
 #
 # PYTHON=python3.12 chooses the interpreter (3.10 or later), VENV=/path another environment.
