@@ -1,4 +1,4 @@
-"""Puts the shipped weights into the wheel. An editable install finds them in the checkout."""
+"""Put the shipped weights into the wheel. An editable install finds them in the checkout."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class ShippedWeights(BuildHookInterface):
-    """Adds what ``checkpoints/SHA256SUMS`` names as ``fers/checkpoints``."""
+    """Build hook that adds the files in ``checkpoints/SHA256SUMS`` as ``fers/checkpoints``."""
 
     def initialize(self, version: str, build_data: dict) -> None:
-        """Called before a wheel is built; ``version`` is ``standard`` or ``editable``."""
+        """Add the files before a wheel is built; ``version`` is ``standard`` or ``editable``."""
         if version != "editable":
             with open(f"{self.root}/checkpoints/SHA256SUMS") as sums:
                 names = ["SHA256SUMS", *(line.split()[1] for line in sums)]

@@ -4,9 +4,9 @@
     python reproduce.py table2 --abu data/ABU --weights released       the authors' Spe-FEN instead of one trained here
     python reproduce.py all --data data/HAD100Dataset --abu data/ABU   the whole paper
 
-What is done with the same code, configuration, weights and data is not done again. An interrupted run goes on when the
-same command is given again. Everything goes to results/reproduce/<data set>/: tables as Markdown, CSV and LaTeX, figures
-as PNG and PDF. docs/reproduce.md says what each target takes.
+Work that was done with the same code, configuration, weights and data is not repeated. Give the same command again to
+go on with an interrupted run. Everything goes to results/reproduce/<data set>/: tables as Markdown, CSV and LaTeX, figures
+as PNG and PDF. docs/reproduce.md says what each target needs.
 
     python reproduce.py abu --data data/ABU      the README's table, into experiments/results/abu.csv
     python reproduce.py picture --data data/ABU  the README's picture
@@ -37,7 +37,7 @@ IN_PAPER = (
 def parser() -> argparse.ArgumentParser:
     """Make the parser of the options."""
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("name", choices=(*IN_PAPER, *WORK), help="what to make")
+    found.add_argument("name", choices=(*IN_PAPER, *WORK), help="the table or figure to make")
     group = found.add_argument_group("data")
     group.add_argument("--data", type=Path, help="HAD100 or a folder in its layout (default: data/HAD100Dataset)")
     group.add_argument("--abu", type=Path, help="the ABU scenes (default: data/ABU)")
@@ -58,20 +58,25 @@ def parser() -> argparse.ArgumentParser:
         "--released",
         type=Path,
         default=ROOT / "checkpoints",
-        help="where python -m models.download_released put the authors' weights (default: checkpoints)",
+        help="folder into which fers weights download put the authors' weights (default: checkpoints)",
     )
     group.add_argument(
-        "--seeds", type=_numbers(natural), default=(0,), help="of training and of random detectors (default: 0)"
+        "--seeds", type=_numbers(natural), default=(0,), help="seeds of training and of random detectors (default: 0)"
     )
     group.add_argument(
-        "--recipes", type=list_of(("paper", "released")), default=("paper",), help="of both stages (default: paper)"
+        "--recipes",
+        type=list_of(("paper", "released")),
+        default=("paper",),
+        help="recipes of both stages (default: paper)",
     )
-    group.add_argument("--epochs", type=positive, help="of every training (default: 60, and 200 for RD4AD and AETNet)")
-    group.add_argument("--batch_size", type=positive, help="of every training (default: 16)")
+    group.add_argument(
+        "--epochs", type=positive, help="epochs of every training (default: 60, and 200 for RD4AD and AETNet)"
+    )
+    group.add_argument("--batch_size", type=positive, help="patches in a step of every training (default: 16)")
     group.add_argument(
         "--backbone",
         default="imagenet",
-        help="frozen layers of what is trained and of the untrained control (default: imagenet)",
+        help="frozen layers of trained networks and of the untrained control (default: imagenet)",
     )
     group.add_argument(
         "--rows",
@@ -84,14 +89,14 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="DETECTOR.NAME=VALUE",
-        help="such as Auto-AD.iterations=101, as often as needed",
+        help="an option of a detector, such as Auto-AD.iterations=101; give it as often as needed",
     )
     group.add_argument(
         "--detect",
         action="append",
         default=[],
         metavar="MODULE:NAME",
-        help="a detector of your own, as a row of Table I and Fig. 7, as test.py --detect takes it",
+        help="a detector of your own as a row of Table I and Fig. 7; named as for test.py --detect",
     )
     group.add_argument(
         "--scores",
@@ -104,35 +109,40 @@ def parser() -> argparse.ArgumentParser:
         "--positions",
         type=_numbers(positive),
         default=(58, 76, 87, 90),
-        help="scenes of Fig. 7, 1-based (default: 58,76,87,90)",
+        help="scenes of Fig. 7, counted from 1 (default: 58,76,87,90)",
     )
     group = found.add_argument_group("run")
-    group.add_argument("--out", type=Path, default=ROOT / "results" / "reproduce", help="default: results/reproduce")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    group.add_argument("--plan", action="store_true", help="only say what is left to train and to score")
+    group.add_argument(
+        "--out",
+        type=Path,
+        default=ROOT / "results" / "reproduce",
+        help="folder of results (default: results/reproduce)",
+    )
+    group.add_argument("--device", default="auto", help="device: auto, cpu, cuda, cuda:1, mps (default: auto)")
+    group.add_argument("--plan", action="store_true", help="only print what is left to train and to score")
     return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     options = parser().parse_args(arguments)
     return run(lambda: WORK.get(options.name, _paper)(options), how_to_resume="run the same command again")
 
 
 def _paper(options: argparse.Namespace) -> None:
-    """Make one of the paper's tables or figures, or all."""
+    """Make one of the paper's tables or figures, or all of them."""
     from experiments.jobs import make_missing
     from experiments.targets import TARGETS
-    from fers.fast.process import prepare
+    from fers.fast.process import prepare_process
 
-    prepare()
+    prepare_process()
     request = _request(options)
     request.check()
     names = [options.name]
     if options.name == "all":
         names = [name for name, target in TARGETS.items() if all(getattr(request, need) for need in target.needs)]
         if left_out := sorted(set(TARGETS) - set(names)):
-            print(f"left out, as their scenes are not here: {', '.join(left_out)}. Give --data and --abu.")
+            print(f"left out, as their scenes are missing: {', '.join(left_out)}. Give --data and --abu.")
     for workspace in request.both:
         workspace.claim()
     wanted = {name: list(TARGETS[name].jobs(request)) for name in names}
@@ -152,14 +162,14 @@ def _paper(options: argparse.Namespace) -> None:
 
 
 def _request(options: argparse.Namespace) -> Request:
-    """The request that the options stand for."""
+    """Make the request from the options."""
     from experiments.rows import Request
     from experiments.targets import TARGETS
     from experiments.workspace import Workspace
 
     data, abu = options.data, options.abu
     if options.name != "all" and TARGETS[options.name].needs == ("abu",) and abu is None:
-        data, abu = None, data  # it has no other data
+        data, abu = None, data  # these targets have no other data
     places: dict[str, Any] = {}
     for name, folder, scenes in (("HAD100", data, options.scenes), ("ABU", abu, "paper")):
         place = folder or BENCHMARKS[name].default_folder()
@@ -204,7 +214,7 @@ def _pair(option: str, text: str, form: str) -> tuple[str, str]:
 
 
 def _numbers(kind: Callable[[str], int]) -> Callable[[str], tuple[int, ...]]:
-    """Type of an option that takes numbers separated by commas, each once."""
+    """Make the type of an option that takes different numbers, separated by commas."""
     return lambda text: tuple(dict.fromkeys(kind(part.strip()) for part in text.split(",")))
 
 
@@ -227,7 +237,7 @@ def _scenes(options: argparse.Namespace) -> Path:
     return options.data or options.abu or BENCHMARKS["ABU"].default_folder()
 
 
-WORK = {"abu": _abu, "picture": _picture}  # what is none of the paper's
+WORK = {"abu": _abu, "picture": _picture}  # not the paper's
 
 
 if __name__ == "__main__":

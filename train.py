@@ -2,7 +2,7 @@
 
     python train.py                       Stage 2, on the Spe-FEN in the checkpoint folder (as train_FERS/train.py)
     python train.py --stage 1             Stage 1 (as train_FERD/train.py)
-    python train.py --stage all           Stage 1, then Stage 2 on what came of it
+    python train.py --stage all           Stage 1, then Stage 2 on its result
 
 Every other option is the stage's own: python train.py --stage 1 --help. With several processes: torchrun
 --nproc_per_node gpu train.py --stage all; see train_FERS/train.py for several machines.
@@ -14,7 +14,7 @@ import sys
 
 import train_FERD.train as stage1
 import train_FERS.train as stage2
-from fers.fast.process import prepare
+from fers.fast.process import prepare_process
 from fers.training.launch import launch, run_training
 from fers.training.options import TrainOptions
 from fers.util.commandline import Parser
@@ -24,16 +24,16 @@ SCRIPTS = {"1": (stage1,), "2": (stage2,), "all": (stage1, stage2)}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code of the first stage that fails, else 0."""
+    """Run the command line; return the exit code of the first stage that fails, else 0."""
     parser = Parser(add_help=False)
     parser.add_argument("--stage", choices=tuple(SCRIPTS), default="2")
     chosen, rest = parser.parse_known_args(arguments)
     if {"-h", "--help"} & set(rest):
         print(__doc__)
     given = {script: script.parser().parse_args(rest) for script in SCRIPTS[chosen.stage]}
-    prepare()
+    prepare_process()
 
-    def check() -> None:  # what is wrong with the second stage should not show after hours of the first
+    def check() -> None:  # an error in the second stage should not show only after hours of the first
         from fers.training.run import places
         from train_FERD.stage import Stage1
         from train_FERS.stage import Stage2

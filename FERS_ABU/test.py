@@ -17,7 +17,7 @@ from fers.evaluation.command import test_benchmark
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     return test_benchmark("ABU", __doc__ or "", arguments)
 
 

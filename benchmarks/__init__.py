@@ -1,1 +1,1 @@
-"""How fast the product is, against a plain reference in the same run: ``python -m benchmarks.bench``."""
+"""Benchmark of the product against a plain reference in the same run: ``python -m benchmarks.bench``."""

@@ -1,12 +1,12 @@
-"""How fast the product is, against a plain reference in the same run.
+"""Measure how fast the product is, against a plain reference in the same run.
 
     python -m benchmarks.bench                          every case, some minutes
     python -m benchmarks.bench --quick --cases RX       a first look
     python -m benchmarks.bench --spe_fen checkpoints/aviris_200_imagenet/spe_fen.safetensors
 
-The reference (tests/reference.py) is the paper's equations as one would first write them. Both sides take turns, so what
-drifts meets both alike. Medians are compared: the ratio counts, a time belongs to its machine. CPU time is that of the
-process, and other programs disturb it less. The scene is synthetic, 64 x 64 px.
+The reference (tests/reference.py) is the paper's equations as one would first write them. Both sides take turns, so drift
+affects both alike. Medians are compared: the ratio counts, a time belongs to its machine. CPU time is that of the
+process; other programs disturb it less. The scene is synthetic, 64 x 64 px.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from experiments import RESULTS, ROOT
 from experiments.jobs import machine
 from fers.detectors.rx import rx
 from fers.fast.deploy import deploy
-from fers.fast.process import prepare
+from fers.fast.process import prepare_process
 from fers.fast.training import fold_batch_norms
 from fers.networks import SpaFEN, SpeFEN, load_checkpoint
 from fers.networks.checkpoint import git_revision
@@ -58,7 +58,7 @@ Work = Callable[[], object]
 class PairTimes:
     """A line of the results. Times are medians; CPU times are of all cores, 0 where another process works.
 
-    ``difference`` is the largest one of the results, as a share of the largest value; empty where none is compared.
+    ``difference`` is the largest difference of the results, as a share of the largest value; empty if not compared.
     """
 
     case: str
@@ -90,7 +90,7 @@ class Pair:
 
 
 def scene(bands: int, device: torch.device) -> torch.Tensor:
-    """A normalised cube, ``(1, C, 64, 64)``: smooth mixtures of a few spectra and noise."""
+    """Make a normalised cube, ``(1, C, 64, 64)``: smooth mixtures of a few spectra and noise."""
     generator = torch.Generator().manual_seed(0)
     spectra = torch.rand(6, bands, generator=generator).cumsum(1)
     abundance = torch.nn.functional.interpolate(
@@ -103,7 +103,7 @@ def scene(bands: int, device: torch.device) -> torch.Tensor:
 
 
 def detection(bands: int, options: argparse.Namespace, device: torch.device) -> Iterator[Pair]:
-    """Both branches, RX, and all of it."""
+    """Yield the cases of detection: both branches, RX, and all of it."""
     spe, spa = SpeFEN(bands, options.backbone), SpaFEN(bands, options.backbone)
     if options.spe_fen is not None:
         spe = load_checkpoint(options.spe_fen, bands)[0]  # type: ignore[assignment]
@@ -129,7 +129,7 @@ def detection(bands: int, options: argparse.Namespace, device: torch.device) -> 
 
 
 def training_step(stage: int, bands: int, options: argparse.Namespace, device: torch.device) -> Pair:
-    """A step of a stage; Stage 2's product has its teacher's features from a cache."""
+    """Make the case of a training step; Stage 2's product has its teacher's features from a cache."""
     h = scene(bands, device).repeat(options.batch, 1, 1, 1)
     h += 0.001 * torch.randn(h.shape, generator=torch.Generator().manual_seed(1)).to(device)
     task: Stage1 | Stage2
@@ -168,7 +168,7 @@ def training_step(stage: int, bands: int, options: argparse.Namespace, device: t
 
 
 def start_up(command: str) -> Pair:
-    """A command's --help against a Python that only imports torch."""
+    """Make the case of a command's --help, against a Python that only imports torch."""
 
     def python(*arguments: str) -> None:
         subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, check=True)
@@ -177,7 +177,7 @@ def start_up(command: str) -> Pair:
 
 
 def pairs(options: argparse.Namespace, device: torch.device) -> Iterator[Pair]:
-    """The cases asked for, each made when its turn comes."""
+    """Yield the cases asked for, each made when its turn comes."""
     for bands in options.bands:
         with torch.no_grad():
             yield from (pair for pair in detection(bands, options, device) if pair.case in options.cases)
@@ -217,7 +217,7 @@ def compare(pair: Pair, options: argparse.Namespace, device: torch.device) -> Pa
 
 def bench(options: argparse.Namespace) -> None:
     """Measure, print, and write the results."""
-    prepare()
+    prepare_process()
     torch.set_num_threads(options.threads)
     device = choose_device(options.device)
     rows = []
@@ -239,9 +239,11 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--cases", type=list_of(CASES), default=CASES, help=f"of {', '.join(CASES)}")
+    parser.add_argument(
+        "--cases", type=list_of(CASES), default=CASES, help=f"cases to measure, among {', '.join(CASES)}"
+    )
     parser.add_argument("--bands", type=lambda text: [positive(part) for part in text.split(",")], default=[50, 200])
-    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="of the CPU")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="CPU threads")
     parser.add_argument(
         "--rounds", type=positive, default=9, help="how often each side is timed (default: %(default)s)"
     )
@@ -257,7 +259,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     options = parser().parse_args(arguments)
     if options.quick:
         options.bands, options.rounds = [200], min(options.rounds, 3)

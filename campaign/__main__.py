@@ -10,7 +10,7 @@ a file. The exit code is 1 if any case failed. --only CLASS --first NUMBER --cas
 from __future__ import annotations
 
 import argparse
-import encodings.cp437  # noqa: F401  (what zipfile imports late, and another user cannot)
+import encodings.cp437  # noqa: F401  (zipfile imports it late, and another user cannot)
 import os
 import random
 import shutil
@@ -27,13 +27,13 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import torch._dynamo  # noqa: F401  (what optimisers import late)
-from torch.utils.tensorboard import SummaryWriter  # noqa: F401  (what training imports late)
+import torch._dynamo  # noqa: F401  (optimisers import it late)
+from torch.utils.tensorboard import SummaryWriter  # noqa: F401  (training imports it late)
 
 from campaign import inputs, runs
 from campaign.child import NONSENSE, leftovers, problem_of, run, settle
 
-SHOWN = 1200  # characters of what a failed case printed
+SHOWN = 1200  # characters of a failed case's output
 
 
 class Table:
@@ -52,7 +52,7 @@ class Table:
 
     @property
     def failed(self) -> int:
-        """How many cases failed, over all classes."""
+        """Number of failed cases, over all classes."""
         return sum(row[2] for row in self.rows.values())
 
     def __str__(self) -> str:
@@ -90,7 +90,7 @@ def damaged(kind: inputs.Kind, place: Path, seed: int, first: int, cases: int, t
                 pass
             times = victim.stat()
             victim.write_bytes(new)
-            os.utime(victim, ns=(times.st_atime_ns, times.st_mtime_ns))  # damage has no date
+            os.utime(victim, ns=(times.st_atime_ns, times.st_mtime_ns))  # damage does not change a file's date
         before = inputs.tree(folder)
         ended = run(partial(_judged, kind, folder, rng))
         problem = problem_of(ended, folder)
@@ -121,10 +121,10 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cases", type=int, default=3000, help="damaged inputs, over all classes (default: 3000)")
-    parser.add_argument("--kills", type=int, default=100, help="kill -9, over all commands (default: 100)")
-    parser.add_argument("--faults", type=int, default=1, help="of each kind for each command (default: 1)")
-    parser.add_argument("--only", default="", help="classes whose names hold this text")
-    parser.add_argument("--skip", default="", help="classes whose names hold this text are left out")
+    parser.add_argument("--kills", type=int, default=100, help="number of kill -9, over all commands (default: 100)")
+    parser.add_argument("--faults", type=int, default=1, help="faults of each kind for each command (default: 1)")
+    parser.add_argument("--only", default="", help="run only classes whose names hold this text")
+    parser.add_argument("--skip", default="", help="leave out classes whose names hold this text")
     parser.add_argument("--first", type=int, default=0, help="number of the first case of a class")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -138,7 +138,7 @@ def main() -> int:
             return options.only in name and not (options.skip and options.skip in name)
 
         kinds = [kind for kind in inputs.kinds() if wanted(kind.name)]
-        shares = [kind.cost**-0.5 for kind in kinds]  # more of what is quick, and some of everything
+        shares = [kind.cost**-0.5 for kind in kinds]  # more cases of quick classes, and some of every class
         for index, (kind, share) in enumerate(zip(kinds, shares, strict=True)):
             cases = max(1, round(options.cases * share / sum(shares))) if options.cases else 0
             if cases:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-MEMORY = 2 << 30  # bytes beyond what the imports take
+MEMORY = 2 << 30  # bytes, in addition to those of the imports
 BROKEN = 99  # exit code of a case that raised
 NONSENSE = 98  # exit code of a command that said nothing and did something wrong
 NOBODY = 65534  # the user that cannot write everywhere
@@ -23,12 +23,12 @@ NOBODY = 65534  # the user that cannot write everywhere
 
 @dataclass(frozen=True)
 class Ended:
-    """How a case ended.
+    """End of a case.
 
     Attributes:
-        code: Its exit code; negative: the signal that ended it.
-        output: What it printed to stdout and stderr.
-        seconds: How long it took.
+        code: Its exit code; if negative, the signal that ended it.
+        output: Its stdout and stderr.
+        seconds: Its duration.
     """
 
     code: int
@@ -38,10 +38,10 @@ class Ended:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a case is put under.
+    """Limits of a case.
 
     Attributes:
-        seconds: CPU time; more is a hang.
+        seconds: CPU time; a case that takes more hangs.
         memory: Bytes of address space beyond what the imports take.
         file_size: Bytes that a file may have; None for any.
         user: The user it runs as; None for the present one.
@@ -59,8 +59,8 @@ class Case:
     """A function that runs in a forked process.
 
     Args:
-        work: Returns the exit code. What it raises is a failure of the case.
-        limits: See there.
+        work: Returns the exit code. An exception is a failure of the case.
+        limits: Limits of the case.
     """
 
     def __init__(self, work: Callable[[], int], limits: Limits | None = None):

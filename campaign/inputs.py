@@ -34,7 +34,7 @@ from tests import fake_had100
 from tests.conftest import run_had100, write_had100
 from tests.small_training import run_line
 
-EXPECTED = "expected.json"  # what an undisturbed run found
+EXPECTED = "expected.json"  # results of an undisturbed run
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Kind:
     """A class of input.
 
     Attributes:
-        name: In the table.
+        name: Name in the table.
         make: Writes the good files to a folder.
         work: Runs the command on them; returns its exit code. The generator draws what is not damage to a file.
         victims: Patterns of the files that are damaged; none where ``work`` draws what is odd.
         damage: How.
-        judge: What is wrong with the folder after success, though the command saw nothing; empty for nothing.
-        writes: Where the command may write.
+        judge: Says what is wrong with the folder after success that the command did not notice; empty for nothing.
+        writes: Places where the command may write.
         cost: Cases of "read" that one of these costs.
     """
 

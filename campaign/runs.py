@@ -34,10 +34,10 @@ class Command:
     """A command that is disturbed.
 
     Attributes:
-        name: In the table.
+        name: Name in the table.
         make: Writes what it needs to a folder.
         work: Runs it there; returns the exit code. It writes to ``out`` only.
-        found: What it made, without times, for a comparison.
+        found: Its results, without times, for a comparison.
         again: Runs it again after it was disturbed.
         kills: Its share of the kills.
     """
@@ -252,7 +252,7 @@ def _mounted(place: Path, options: str) -> Iterator[None]:
 
 
 def can_mount(place: Path) -> bool:
-    """Whether this user may make a small file system."""
+    """Tell whether this user may make a small file system."""
     place.mkdir(parents=True, exist_ok=True)
     with suppress(subprocess.CalledProcessError, OSError), _mounted(place, "size=64k"):
         return True

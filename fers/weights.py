@@ -1,4 +1,4 @@
-"""The command ``fers weights``: fetch, import and export weights. PyTorch waits until one of them works."""
+"""The command ``fers weights``: fetch, import and export weights. PyTorch is imported only when one of them works."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fers.util.commandline import Parser, run, subcommands
 
 COMMANDS = {
     "download": ("fers.weights:download", "fetch the authors' released weights, check and import them"),
-    "import": ("fers.weights:import_folder", "import released weights that are on this disk"),
+    "import": ("fers.weights:import_folder", "import released weights from a folder on this disk"),
     "export": ("fers.weights:export_network", "write a deployed network as ONNX or for torch.export"),
 }
 _DOWNLOAD = """Fetch the authors' released weights, check them, and import them as checkpoints.
@@ -19,8 +19,8 @@ _DOWNLOAD = """Fetch the authors' released weights, check them, and import them 
     fers weights download --bands 50      for HAD100; also 100 and 200
     fers weights download --bands abu     for ABU, 200 bands
 
-The files come from the authors' repository at one commit. Size and checksum of each are known here; Spa-FEN's is known by
-its git blob id. Interrupted, the same command goes on where it stopped. The checkpoints go to
+The files come from the authors' repository at one commit. Their sizes and checksums are known here; Spa-FEN's checksum is
+its git blob id. After an interruption the same command goes on where it stopped. The checkpoints go to
 ``checkpoints/<sensor>_<bands>``, where the test scripts look. ABU's go to ``checkpoints/aviris_200_released``, since
 ``checkpoints/aviris_200`` holds this project's own.
 """
@@ -44,12 +44,12 @@ packages of ``pip install "fers-had[export]"``.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one of the commands; returns its exit code."""
+    """Run one of the commands; return its exit code."""
     return subcommands("fers weights", "Fetch, import and export weights.", COMMANDS, arguments)
 
 
 def download(arguments: Sequence[str] | None = None) -> int:
-    """Run ``fers weights download``; returns the exit code."""
+    """Run ``fers weights download``; return the exit code."""
     parser = _parser(_DOWNLOAD)
     parser.add_argument("--bands", choices=tuple(RELEASES), required=True, help="which weights")
     parser.add_argument("--out", type=Path, help="folder for the checkpoints (default: as above)")
@@ -68,7 +68,7 @@ def download(arguments: Sequence[str] | None = None) -> int:
 
 
 def import_folder(arguments: Sequence[str] | None = None) -> int:
-    """Run ``fers weights import``; returns the exit code."""
+    """Run ``fers weights import``; return the exit code."""
     parser = _parser(_IMPORT)
     parser.add_argument("folder", type=Path, help="the released folder")
     parser.add_argument("out", type=Path, help="checkpoint to write, <sensor>_<bands>/spe_fen.safetensors")
@@ -84,7 +84,7 @@ def import_folder(arguments: Sequence[str] | None = None) -> int:
 
 
 def export_network(arguments: Sequence[str] | None = None) -> int:
-    """Run ``fers weights export``; returns the exit code."""
+    """Run ``fers weights export``; return the exit code."""
     parser = _parser(_EXPORT)
     parser.add_argument("checkpoint", type=Path, help="a spe_fen.safetensors or spa_fen.safetensors")
     parser.add_argument("out", type=Path, help="the file to write, .onnx or .pt2")
@@ -100,7 +100,7 @@ def export_network(arguments: Sequence[str] | None = None) -> int:
         network, _ = load_checkpoint(options.checkpoint, backbone=options.backbone)
         print(f"wrote {export(network, options.out)}")
 
-    return run(work, how_to_resume="the same command again")
+    return run(work, how_to_resume="run the same command again")
 
 
 def _parser(description: str) -> argparse.ArgumentParser:

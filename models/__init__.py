@@ -1,4 +1,4 @@
-"""The paper's networks where a reader of the paper looks for them; ``README.md`` here has each equation's place."""
+"""The paper's networks, where a reader of the paper looks for them. ``README.md`` lists where each equation is."""
 
 from fers.networks import (
     BackboneError,

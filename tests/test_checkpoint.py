@@ -209,7 +209,7 @@ def test_a_shipped_file_is_checked_by_its_sum_until_it_is_replaced_by_ones_own(s
     load_checkpoint(copy)
     assert is_shipped(copy)
     rewrite(copy, seed=6)
-    with pytest.raises(CheckpointError, match=r"is not the file that is shipped; .*SHA256SUMS has another sha256"):
+    with pytest.raises(CheckpointError, match=r"is not the shipped file: .*SHA256SUMS has another sha256"):
         load_checkpoint(copy)
     install_checkpoint(path, folder, network.ARCHITECTURE, None)
     assert load_checkpoint(copy)[1].seed == 5 and not is_shipped(copy)

@@ -79,7 +79,7 @@ def test_finished_scenes_are_not_computed_again_unless_asked(folder, tmp_path, c
     arguments = (folder / "line0.npy", "--out", tmp_path / "out", "--method", "rx")
     assert run(*arguments) == 0
     written = (tmp_path / "out" / "line0" / "run.json").stat().st_mtime_ns
-    assert run(*arguments) == 0 and "finished before" in capsys.readouterr().out
+    assert run(*arguments) == 0 and "finished already" in capsys.readouterr().out
     assert (tmp_path / "out" / "line0" / "run.json").stat().st_mtime_ns == written
     assert run(*arguments, "--far", "1e-2") == 0
     assert (tmp_path / "out" / "line0" / "run.json").stat().st_mtime_ns != written
@@ -117,8 +117,8 @@ def test_the_plan_computes_nothing(folder, tmp_path, capsys):
     [
         (["--bands", "first:2"], r"2 band\(s\) are left"),
         (["--mask", "all.npy"], "no pixel is left"),
-        (["--mask", "wrong.npy"], "the mask is 4 x 4 and its scene is 44 x 31"),
-        (["--mask", "auto"], "no EMIT mask file beside it"),
+        (["--mask", "wrong.npy"], "4 x 4 px and its scene is 44 x 31"),
+        (["--mask", "auto"], "no EMIT mask file next to it"),
         (["--mask", "nowhere.png"], "nowhere.png: no such file"),
         (["--memory", "500MB"], "Give more --memory"),
         (["--far", "1e-3", "--top", "4"], "one rule for the threshold"),
@@ -134,7 +134,7 @@ def test_the_plan_computes_nothing(folder, tmp_path, capsys):
 )
 def test_what_cannot_be_done_is_named_and_leaves_nothing(folder, tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fers.detection.executors.TIMEOUT", 1)
+    monkeypatch.setattr("fers.detection.executors.SCHEDULER_TIMEOUT", 1)
     np.save("all.npy", np.ones((44, 31), bool))
     np.save("wrong.npy", np.ones((4, 4), bool))
     assert run(folder / "line0.npy", "--out", "out", *arguments) == 2
@@ -237,7 +237,7 @@ def test_fusion_c_by_blocks_is_the_pipeline_on_the_whole_scene(tmp_path):
 
 def test_the_spatial_branch_is_off_on_large_scenes_unless_asked(checkpoints):
     values = cube(height=300, width=20, bands=10)
-    with pytest.raises(FersError, match="fades to a constant"):
+    with pytest.raises(FersError, match="fade to a constant"):
         detect(values, checkpoint=str(checkpoints), method="spatial")
     results = {
         mode: detect(values, checkpoint=str(checkpoints), method="spatial", spatial=mode) for mode in SPATIAL_MODES

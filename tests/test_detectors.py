@@ -64,7 +64,7 @@ def test_blocks_of_pixels_make_no_difference(monkeypatch):
     whole = rx_array(cube)
     module = importlib.import_module("fers.detectors.background")
     monkeypatch.setitem(module.BLOCK, "cpu", 40)
-    for name, size in (("_TERMS", 7), ("_ROWS", 2)):
+    for name, size in (("_TERMS", 7), ("_MATRIX_ROWS", 2)):
         monkeypatch.setattr(module, name, size)
         assert rx_array(cube) == pytest.approx(whole, rel=1e-9)
 
@@ -77,7 +77,7 @@ def test_cholesky_and_eigen_decomposition_agree(monkeypatch):
     cube = np.concatenate([random_cube(), np.ones((15, 17, 1))], axis=2)
     by_cholesky = rx_array(cube)
     assert not used
-    monkeypatch.setattr(module, "_MARGIN", np.inf)
+    monkeypatch.setattr(module, "_CHOLESKY_MARGIN", np.inf)
     assert rx_array(cube) == pytest.approx(by_cholesky, rel=1e-10)
     assert used
 
@@ -229,7 +229,7 @@ def test_released_rx_is_the_distance_along_the_leading_principal_components_in_f
     mask = torch.arange(30)[:, None].expand(30, 30) == 0
     masked = RX(solver="released")(tensor, mask)
     torch.testing.assert_close(masked[:, 1:], RX(solver="released")(tensor[:, :, 1:]), rtol=1e-3, atol=1e-3)
-    with pytest.raises(ValueError, match="no solver 'float16' of RX"):
+    with pytest.raises(ValueError, match="RX has no solver 'float16'"):
         RX(solver="float16")
 
 
@@ -249,7 +249,7 @@ def test_rx_refuses_what_it_cannot_score():
         mask = np.ones((15, 17), bool)
         mask[0, 0] = False
         rx_array(cube, left_out=mask)
-    with pytest.raises(ValueError, match="background is of 6 bands"):
+    with pytest.raises(ValueError, match="background has 6 bands"):
         rx(tensor[:, :5], background)
     with pytest.raises(ValueError, match="does nothing"):
         rx(tensor, background, left_out=np.zeros((15, 17), bool))

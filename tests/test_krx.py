@@ -56,7 +56,7 @@ def test_krx_repeats_with_its_seed_and_leaves_the_global_generator():
 def test_krx_blocks_make_no_difference(monkeypatch):
     cubes = random_cubes()
     whole = KRX(50)(cubes)
-    monkeypatch.setattr("fers.detectors.krx._BLOCK", 7)
+    monkeypatch.setattr("fers.detectors.krx._PIXELS_AT_A_TIME", 7)
     assert torch.allclose(KRX(50)(cubes), whole, rtol=1e-9)
 
 

@@ -75,7 +75,7 @@ def test_a_log_line_that_was_cut_short_is_dropped_with_a_note(tmp_path, capsys, 
     assert [entry["epoch"] for entry in read_log(tmp_path / "log.jsonl")[0]] == [1, 2]
     run_line(tmp_path, 3, resume=True)
     assert [entry["epoch"] for entry in log(tmp_path)] == [1, 2, 3]
-    assert "log.jsonl: 1 line(s) that were no whole entry are dropped" in capsys.readouterr().out
+    assert "log.jsonl: 1 incomplete line(s) are dropped" in capsys.readouterr().out
 
 
 def damaged(change):
@@ -201,6 +201,6 @@ def test_killed_in_mid_epoch_and_resumed_the_weights_are_the_same_to_the_last_bi
     assert stage2.main([*arguments, "--resume"]) == 0
     assert "this run is finished; its weights are in" in capsys.readouterr().out
     assert stage2.main([*arguments, "--resume", "--epochs", "5"]) == 2
-    assert "finished after 3 epochs and has no resume file any more" in capsys.readouterr().err
+    assert "finished after 3 epochs and no longer has a resume file" in capsys.readouterr().err
     assert stage2.main([*arguments, "--resume", "--lr", "0.1"]) == 2
     assert "finished.json: belongs to another run (lr was 0.005, is 0.1)" in capsys.readouterr().err

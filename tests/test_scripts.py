@@ -235,7 +235,7 @@ def test_another_configuration_does_not_go_on_with_the_old_results(dataset, tmp_
     "arguments, message",
     [
         (["--data_path", "nowhere", "--features", "original"], "nowhere: no test scenes"),
-        (["--device", "cuda:99", "--features", "original"], "--device cuda:99: not usable here"),
+        (["--device", "cuda:99", "--features", "original"], "--device cuda:99: cannot be used on this machine"),
         (["--features", "untrained", "--backbone", "none.pth"], "none.pth: no such file of weights"),
         (["--features", "original", "--scenes", "x"], "no scene x; found a, b, c"),
         (["--features", "original", "--detect", "my_module_that_is_not:X"], "cannot be imported"),

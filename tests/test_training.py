@@ -271,7 +271,7 @@ def test_both_stages_by_one_command_and_frozen_layers_from_a_file_are_kept_besid
     (weights / "spe_fen.safetensors").unlink()
     again[again.index("--save_dir") + 1] = str(tmp_path / "other")
     assert train_script.main(again) == 2
-    assert "spa_fen.safetensors: there is a checkpoint already" in capsys.readouterr().err
+    assert "spa_fen.safetensors: a checkpoint exists already" in capsys.readouterr().err
     assert train_script.main([*again, "--resume"]) == 2  # there is nothing to resume there
     assert not (tmp_path / "other").exists()
 
@@ -314,11 +314,11 @@ def test_what_cannot_be_trained_says_why(background, teacher, tmp_path, capsys):
     assert stage2.main(options(tmp_path / "nowhere", teacher, tmp_path / "run")) == 2
     assert "no training patches" in capsys.readouterr().err
     assert stage2.main(options(background, tmp_path / "none", tmp_path / "run")) == 2
-    assert "no Spe-FEN to be the teacher. Train Stage 1 first" in capsys.readouterr().err
+    assert "needs a Spe-FEN as its teacher. Train Stage 1 first" in capsys.readouterr().err
     assert stage2.main(options(background, teacher, tmp_path / "run", "--batch_size", "64")) == 2
     assert "fewer than one batch of 64" in capsys.readouterr().err
     assert stage2.main(options(background, teacher, tmp_path / "run", "--device", "cuda:99")) == 2
-    assert "--device cuda:99: not usable here" in capsys.readouterr().err
+    assert "--device cuda:99: cannot be used on this machine" in capsys.readouterr().err
     refused = {"--resume --overwrite": "give one of them", "--sensor ../x": "must be a name", "--lr inf": "above 0"}
     for wrong, message in (refused | {"--train_ratio 2": "above 0 and up to 1"}).items():
         assert stage2.main(options(background, teacher, tmp_path / "run", *wrong.split())) == 2
@@ -361,7 +361,7 @@ def test_without_the_packages_of_training_each_script_says_what_to_install():
     done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], capture_output=True, text=True, timeout=120)
     sentence = (
         "error: training needs packages that are not installed: accelerate, tensorboard, pytorch_msssim. "
-        "Give: pip install 'fers-had[train]'"
+        "Run: pip install 'fers-had[train]'"
     )
     assert (done.returncode, done.stderr.splitlines()) == (4 * 2, 4 * [sentence])
 

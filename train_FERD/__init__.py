@@ -7,5 +7,5 @@ Read in this order:
 3. ``stage``    ``Stage1``: the network with its total loss (eq. 3)
 4. ``train``    the script: options, data, network, loop
 
-All but the options and messages of ``train`` decides the trained bits: leave it, or train again.
+Everything except the options and messages of ``train`` decides the trained bits: whoever changes it must train again.
 """

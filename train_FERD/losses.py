@@ -1,4 +1,4 @@
-"""Stage 1's loss, ``L = L_sim + 0.1 L_mse + 0.1 L_Z`` (eq. 3): its three terms (eqs. 1, 2)."""
+"""The three terms (eqs. 1, 2) of Stage 1's loss, ``L = L_sim + 0.1 L_mse + 0.1 L_Z`` (eq. 3)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def l_z(o: torch.Tensor, recipe: Recipe = PAPER) -> torch.Tensor:
     """Zero centering loss L_Z, mean of ``-log(1 - sigmoid(O))`` (eq. 2).
 
     Args:
-        o: O, ``(N, 1, H, W)``: what the Zero-Centralization Layer (ZCL) makes of ``|f1^P - g1^P|``.
+        o: O, ``(N, 1, H, W)``: output of the Zero-Centralization Layer (ZCL) for ``|f1^P - g1^P|``.
         recipe: released puts a second sigmoid around O.
 
     Returns:

@@ -51,7 +51,7 @@ class MFFM(nn.Module):
         )
 
     def forward(self, f1: torch.Tensor, f2: torch.Tensor, f3: torch.Tensor) -> torch.Tensor:
-        """The encoder's features to phi."""
+        """Fuse the encoder's features to phi."""
         return self.stage(torch.cat([self.reduce1(f1), self.reduce2(f2), f3], dim=1))
 
 
@@ -66,7 +66,7 @@ class UpsamplingBottleneck(Bottleneck):
 
 
 class Decoder(nn.Module):
-    """phi back to g3, g2, g1: wide_resnet50_2's stages of 3, 4 and 6 blocks in reverse order."""
+    """Decoder from phi back to g3, g2, g1: wide_resnet50_2's stages of 3, 4 and 6 blocks in reverse order."""
 
     def __init__(self):
         super().__init__()
@@ -80,7 +80,7 @@ class Decoder(nn.Module):
         self.stage1 = stage(512, 64, blocks=6)
 
     def forward(self, phi: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """phi to (g1, g2, g3)."""
+        """Decode phi to (g1, g2, g3)."""
         g3 = self.stage3(phi)
         g2 = self.stage2(g3)
         return self.stage1(g2), g2, g3
@@ -90,15 +90,15 @@ class FERD(nn.Module):
     """The whole of Stage 1: encoder, MFFM, decoder, and the Spectral Feature Alignment Mechanism (SFAM).
 
     The encoder is frozen, but not cut off: the CWL before it is trained, so gradients flow through the frozen layers.
-    The SFAM is the FPL, on the features of encoder and decoder alike, and the ZCL, on the difference of what it gives.
+    The SFAM is the FPL, on the features of both encoder and decoder, and the ZCL, on the difference of the FPL's outputs.
 
     Args:
         bands: C.
         backbone: Source of layer1, layer2 and layer3 of wide_resnet101_2: ``imagenet``, ``random[:SEED]`` or a path.
-        seed: For the initial weights.
+        seed: Seed of the initial weights.
 
     Attributes:
-        spe_fen: What is kept: CWL, layer1, FPL (and ZCL).
+        spe_fen: The part that is kept: CWL, layer1, FPL (and ZCL).
         layer2_3: layer2 and layer3, frozen.
         decoder_cwl: 1x1 convolution 256 -> C without bias, from g1 to H_R.
 
@@ -122,7 +122,7 @@ class FERD(nn.Module):
         init_xavier(self.decoder_cwl, "ferd.decoder_cwl", seed)
 
     def forward(self, h: torch.Tensor) -> Outputs:
-        """Everything the loss compares.
+        """Compute everything that the loss compares.
 
         Args:
             h: ``(N, C, H, W)`` float32 in [-0.1, 0.1]; H and W multiples of 8.
@@ -132,7 +132,7 @@ class FERD(nn.Module):
         f2 = layer2(f1)
         f3 = layer3(f2)
         g1, g2, g3 = self.decoder(self.mffm(f1, f2, f3))
-        h_r = self.decoder_cwl(crop(g1))  # 1x1: the same as to crop what it gives
+        h_r = self.decoder_cwl(crop(g1))  # 1x1: the same as cropping its output
         o = self.spe_fen.zcl((self.spe_fen.project(f1) - self.spe_fen.project(g1)).abs())  # SFAM
         return Outputs((f1, f2, f3), (g1, g2, g3), h_r, o)
 

@@ -1,4 +1,4 @@
-"""Stage 1: its networks with the total loss."""
+"""Stage 1: its network with the total loss."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Stage1(Stage):
     Args:
         network: The FERD.
         recipe: See ``fers.training.recipe``.
-        losses: The terms in force; the others are logged and train nothing.
+        losses: The terms in force; the others are only logged.
     """
 
     checkpoint = "spe_fen.safetensors"
@@ -34,15 +34,15 @@ class Stage1(Stage):
 
     @property
     def branch(self) -> SpeFEN:
-        """The Spe-FEN."""
+        """Spe-FEN."""
         return self.network.spe_fen
 
     def fixed_layers(self) -> list[nn.Module]:
-        """The encoder, but for its CWL."""
+        """Return the encoder without its CWL."""
         return [self.network.spe_fen.backbone_layers(), self.network.layer2_3]
 
     def loss(self, h: torch.Tensor) -> tuple[torch.Tensor, Terms]:
-        """The total loss (eq. 3) and its terms (eqs. 1, 2), in float32 whatever the networks compute in.
+        """Compute the total loss (eq. 3) and its terms (eqs. 1, 2), in float32 at any precision.
 
         Args:
             h: A batch of patches, ``(N, C, H, W)``.

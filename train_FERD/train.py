@@ -39,15 +39,15 @@ class Stage1Options(TrainOptions):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line's parser."""
+    """Make the command line's parser."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_train_options(parser, Stage1Options)
     return parser
 
 
 def train(given: argparse.Namespace, accelerator: Accelerator) -> None:
-    """Train as the command line says."""
-    # not above: --help does not wait for PyTorch
+    """Train Stage 1 as the command line says."""
+    # imported here, so that --help does not wait for PyTorch
     from fers.training.run import TrainRun, scene_scorer
     from train_FERD.network import FERD
     from train_FERD.stage import MULTIPLE, Stage1
@@ -64,9 +64,9 @@ def train(given: argparse.Namespace, accelerator: Accelerator) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     return launch(train, parser().parse_args(arguments))
 
 
-if __name__ == "__main__":  # by the script above, which sees all packages from any folder
+if __name__ == "__main__":  # through train.py, which finds all packages from any folder
     sys.exit(run_script("train_FERD/train.py", "train.py", ["--stage", "1", *sys.argv[1:]]))

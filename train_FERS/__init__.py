@@ -7,5 +7,5 @@ Read in this order:
 3. ``stage``    ``Stage2``: the networks with the total loss (eqs. 10, 11, 16); the cache of the teacher's features
 4. ``train``    the script: options, teacher, data, networks, loop
 
-All but the options and messages of ``train`` decides the trained bits: leave it, or train again.
+Everything except the options and messages of ``train`` decides the trained bits: whoever changes it must train again.
 """

@@ -1,4 +1,4 @@
-"""Stage 2's loss, ``L = L_cc + 0.1 L_cos + 0.1 L_var + 1.0 (L_mse + 0.01 L_SSIM)`` (eqs. 10, 11, 16): its five terms.
+"""The five terms of Stage 2's loss, ``L = L_cc + 0.1 L_cos + 0.1 L_var + 1.0 (L_mse + 0.01 L_SSIM)`` (eqs. 10, 11, 16).
 
 F_spe and F_spa are ``(N, C, H, W)``; each term is a scalar. Norms are read as means: docs/fidelity.md#norms-read-as-means.
 """
@@ -24,7 +24,7 @@ def l_cc(f_spe: torch.Tensor, f_spa: torch.Tensor) -> torch.Tensor:
 
     (x, std_x), (y, std_y) = centred(f_spe), centred(f_spa)
     covariance = x.T @ y / len(x)
-    return (covariance / (std_x[:, None] * std_y)).square().sum()  # eq. 12 whitens the samples; this matrix is smaller
+    return (covariance / (std_x[:, None] * std_y)).square().sum()  # eq. 12 divides the samples; this matrix is smaller
 
 
 def l_cos(f_spe: torch.Tensor, f_spa: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,7 @@ class ResidualBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(N, C, H, W)`` to the same shape."""
+        """Compute the block's output, ``(N, C, H, W)`` like its input."""
         return F.relu(x + self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
 
 
@@ -30,7 +30,7 @@ class FRN(nn.Module):
 
     Args:
         bands: C, at least 8.
-        seed: For the initial weights.
+        seed: Seed of the initial weights.
 
     Source: Jin, Zhu and Guo, arXiv 2510.18781, section III-B; docs/fidelity.md#frn.
     """
@@ -46,5 +46,5 @@ class FRN(nn.Module):
         init_uniform(self, "frn", seed)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """F_spe + F_spa, ``(N, C, H, W)``, to H_hat of the same shape."""
+        """Decode F_spe + F_spa, ``(N, C, H, W)``, to H_hat of the same shape."""
         return self.final_conv(self.body(features))

@@ -1,4 +1,4 @@
-"""Stage 2: its networks with the total loss, and the cache of what the frozen teacher makes of the patches."""
+"""Stage 2: its networks with the total loss, and the cache of the frozen teacher's features."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Stage2(Stage):
 
     Args:
         spa_fen: The student.
-        frn: Decodes H from F_spe + F_spa.
+        frn: Network that decodes H from F_spe + F_spa.
         recipe: See ``fers.training.recipe``.
-        losses: The terms in force; the others are logged and train nothing.
+        losses: The terms in force; the others are only logged.
     """
 
     number = 2
@@ -44,15 +44,15 @@ class Stage2(Stage):
 
     @property
     def branch(self) -> SpaFEN:
-        """The Spa-FEN."""
+        """Spa-FEN."""
         return self.spa_fen
 
     def fixed_layers(self) -> list[nn.Module]:
-        """The ResNet-34, unless the statistics of its batch norms adapt."""
+        """Return the ResNet-34, unless the statistics of its batch norms adapt."""
         return [] if self.recipe.adapt_batch_norm else [self.spa_fen.backbone_layers()]
 
     def loss(self, h: torch.Tensor, f_spe: torch.Tensor) -> tuple[torch.Tensor, Terms]:
-        """The total loss (eqs. 10, 11, 16) and its terms (eqs. 12-16), in float32 whatever the networks compute in.
+        """Compute the total loss (eqs. 10, 11, 16) and its terms (eqs. 12-16), in float32 at any precision.
 
         Args:
             h: A batch of patches, ``(N, C, H, W)``.
@@ -97,16 +97,16 @@ class CachedFeatures(Dataset):
 def cache_features(
     spe_fen: nn.Module, patches: Patches, batch_size: int, accelerator: Accelerator, path: Path
 ) -> CachedFeatures:
-    """Read every patch and compute its F_spe, once, and say what that saves.
+    """Read every patch and compute its F_spe once, and print what that saves.
 
-    Both are kept in memory if they take at most a quarter of what is free and this is the only process, else in a file
-    that all processes map.
+    Both are kept in memory if this is the only process and they take at most a quarter of the free memory. Otherwise they
+    are kept in a file that all processes map.
 
     Args:
-        spe_fen: In eval mode.
+        spe_fen: The teacher, in eval mode.
         patches: The fixed patches.
         batch_size: Patches at a time.
-        accelerator: Where to compute.
+        accelerator: Accelerator of this process.
         path: The file to map, ``.npy``, on a disk that every machine of the run sees.
     """
     first = patches[0]
@@ -147,7 +147,7 @@ def _fill_cache(out: np.ndarray, spe_fen: nn.Module, patches: Patches, batch_siz
 
 
 def _free_memory() -> float:
-    """Bytes of memory that are free, as far as this system tells."""
+    """Return the bytes of free memory, as far as this system reports them."""
     try:
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"))
     except (AttributeError, ValueError, OSError):  # not on every system

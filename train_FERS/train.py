@@ -9,9 +9,9 @@ All GPUs of a machine, then two machines of four GPUs each (run on both, NODE = 
     torchrun --nproc_per_node gpu train.py --precision bf16
     torchrun --nnodes 2 --nproc_per_node 4 --node_rank NODE --master_addr HOST --master_port 29500 train.py --save_dir /disk/run1
 
---batch_size is shared by all processes: 16 on one GPU and 16 on eight are the same training. L_cc and L_var are statistics
-of the batch and are computed over the whole of it; so are those of batch norms on GPUs (SyncBatchNorm), while processes on
-CPUs use those of their own share.
+--batch_size is shared by all processes: 16 on one GPU and 16 on eight are the same training. L_cc and L_var are computed over
+the whole batch, and so are the statistics of batch norms on GPUs (SyncBatchNorm). Processes on CPUs use batch-norm statistics
+of their own share.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ class Stage2Options(TrainOptions):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line's parser."""
+    """Make the command line's parser."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_train_options(parser, Stage2Options)
     return parser
 
 
 def train(given: argparse.Namespace, accelerator: Accelerator) -> None:
-    """Train as the command line says."""
-    # not above: --help does not wait for PyTorch
+    """Train Stage 2 as the command line says."""
+    # imported here, so that --help does not wait for PyTorch
     from fers.networks import CheckpointError, SpaFEN, SpeFEN, load_checkpoint
     from fers.training.run import TrainRun, places, scene_scorer
     from fers.util.files import sha256_of
@@ -64,7 +64,7 @@ def train(given: argparse.Namespace, accelerator: Accelerator) -> None:
     path = options.spe_fen or checkpoint.with_name("spe_fen.safetensors")
     if not path.is_file():
         raise CheckpointError(
-            f"{path}: no Spe-FEN to be the teacher. Train Stage 1 first (python train.py --stage all does both), or "
+            f"{path}: does not exist; Stage 2 needs a Spe-FEN as its teacher. Train Stage 1 first (python train.py --stage all does both), or "
             "name one with --spe_fen."
         )
     spe_fen, teacher = load_checkpoint(path, bands=options.input_channel)
@@ -91,9 +91,9 @@ def train(given: argparse.Namespace, accelerator: Accelerator) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     return launch(train, parser().parse_args(arguments))
 
 
-if __name__ == "__main__":  # by the script above, which sees all packages from any folder
+if __name__ == "__main__":  # through train.py, which finds all packages from any folder
     sys.exit(run_script("train_FERS/train.py", "train.py", ["--stage", "2", *sys.argv[1:]]))

@@ -1,4 +1,4 @@
-"""How a scene is cut for computing: strips, which decide the numbers, and blocks of strips, which decide the memory.
+"""Cutting a scene into strips, which decide the numbers, and into blocks of strips, which decide the memory.
 
 A strip is a few whole rows. Its height depends on the file, never on the memory or on the workers. Everything is computed
 strip by strip, so the results are the same bits for every block height. A block is what a worker reads at once.
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fers.scenes.scene import MIN_SIDE
 from fers.util.errors import FersError
 
-STRIP_PIXELS = 1 << 15  # more gain no speed
-MIN_SIDE = 9  # px; Spe-FEN looks 3 px further, and reflects at the scene's border
+STRIP_PIXELS = 1 << 15  # larger strips are no faster
 MAX_STRIPS = 64  # in a block: progress stays visible and little is lost when a run stops
 _BASE = 600 << 20  # bytes: Python with PyTorch, GDAL and a network loaded
-_TILE = 64 << 20  # bytes: what a network holds between its layers, for one tile
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_TILE_BYTES = 64 << 20  # held by a network between its layers, for one tile
+_BYTES_IN = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 class PlanError(FersError):
@@ -26,10 +26,10 @@ class PlanError(FersError):
 
 
 def parse_size(text: str) -> int:
-    """Bytes in a text such as ``2GB``, ``500 MB`` or ``1.5G``.
+    """Parse the number of bytes from a text such as ``2GB``, ``500 MB`` or ``1.5G``.
 
     Raises:
-        PlanError: It is no such text.
+        PlanError: The text is not a size.
 
     Example:
         >>> parse_size("1.5 GB")
@@ -38,7 +38,7 @@ def parse_size(text: str) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([KMGT]?)i?B?\s*", text, re.IGNORECASE)
     if match is None:
         raise PlanError(f"memory '{text}': not a size. Give a number and a unit, such as 2GB or 500MB.")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+    return int(float(match[1]) * _BYTES_IN[match[2].upper()])
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Block:
         return cls(index, tuple(strips), strips[0].start, strips[-1].stop)
 
     def outer_rows(self, height: int, halo: int) -> slice:
-        """The rows to read: those of the block, and as many of the halo as the scene has."""
+        """Return the rows to read: those of the block, and as many of the halo as the scene has."""
         return slice(max(self.start - halo, 0), min(self.stop + halo, height))
 
 
@@ -74,13 +74,13 @@ class Plan:
     """Strips, segments and blocks of one scene.
 
     Attributes:
-        height, width: Of the scene.
-        bands: C, as computed with.
+        height, width: Size of the scene.
+        bands: C, the number of bands that are used.
         strip_rows: Rows of a strip.
         segment_strips: Strips of a segment, the part of a scene that has a background of its own.
         block_strips: Strips of a block.
         workers: How many blocks are computed at a time.
-        peak: Bytes that this is expected to take, all in all.
+        peak: Bytes that the whole process is expected to take.
     """
 
     height: int
@@ -115,7 +115,7 @@ class Plan:
 
     @property
     def segment_centres(self) -> np.ndarray:
-        """Row, with fractions, in the middle of each segment."""
+        """Middle row of each segment, with fractions."""
         return np.mean(self.segments, axis=1)
 
 
@@ -134,16 +134,16 @@ def make_plan(
     """Cut a scene so that the work fits into a given memory.
 
     Args:
-        shape: ``(H, W, C)``, C as computed with.
+        shape: ``(H, W, C)``, where C is the number of bands that are used.
         read_bytes: Bytes of one pixel as the reader gives it.
         memory: Bytes that the whole process may take.
         workers: How many blocks are computed at a time, in this memory.
         chunk_rows: Rows that the file stores together.
-        segment_rows: Rows of a segment, about; None for one background for the whole scene.
+        segment_rows: Approximate rows of a segment; None for one background for the whole scene.
         maps: Score maps that are kept to the end.
         halo: Rows that are needed beyond a strip.
         whole: The whole scene must be one strip.
-        copies: How often a strip is in the memory at a time, in float32: values, cube, features, their sum, the border.
+        copies: How many float32 copies of a strip are in memory at a time: values, cube, features, their sum, the border.
 
     Raises:
         PlanError: The scene is too small, or one strip for each worker does not fit.
@@ -156,7 +156,7 @@ def make_plan(
     segment_strips = strips if segment_rows is None else min(strips, max(1, round(segment_rows / strip_rows)))
     segments = -(-strips // segment_strips)
 
-    strip = (strip_rows + 2 * halo) * width * 4 * copies * bands + _TILE + 12 * 8 * bands**2
+    strip = (strip_rows + 2 * halo) * width * 4 * copies * bands + _TILE_BYTES + 12 * 8 * bands**2
     fixed = _BASE + 8 * maps * height * width + 2 * maps * segments * 8 * bands**2
     finish = 24 * height * width  # sorted scores, tail probabilities, labels
 
@@ -182,7 +182,7 @@ def make_plan(
 
 
 def _strip_rows(height: int, width: int, chunk_rows: int) -> int:
-    """Rows of a strip: about ``STRIP_PIXELS``, and if that is near, a multiple or a part of what the file stores together."""
+    """Choose the rows of a strip: about ``STRIP_PIXELS``, if possible a multiple or a part of the file's chunks."""
     rows = max(STRIP_PIXELS // width, MIN_SIDE)
     if chunk_rows <= rows:
         rows = rows // chunk_rows * chunk_rows

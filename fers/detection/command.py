@@ -1,16 +1,14 @@
-"""The command ``fers detect``, which ``detect.py`` is too.
-
-Detect anomalies in scenes of your own: a score map, a list of targets, and a page that explains them.
+"""Detect anomalies in scenes of your own: a score map, a list of targets, and a page that explains them.
 
     fers detect scene.hdr                                  products in results/detect/scene/; open report.html
-    fers detect EMIT_L2A_RFL_....nc --left_out auto        clouds left out, by the EMIT mask file beside it
+    fers detect EMIT_L2A_RFL_....nc --left_out auto        clouds left out, by the EMIT mask file next to it
     fers detect folder/ --common_background                all scenes of a folder against one background
     fers detect line.hdr --detect LRX --features original  another detector
     fers detect line.hdr --memory 4GB --background segment:1000
-    fers detect line.hdr --plan                            blocks, passes, memory and time; computes nothing
+    fers detect line.hdr --plan                            print blocks, passes, memory and time; compute nothing
     fers detect line.hdr --scheduler tcp://10.0.0.1:8786   on a Dask cluster
 
-No training and no download is needed. Files may be larger than the memory. A run that was stopped goes on where it was.
+Nothing is trained or downloaded beforehand. Files may be larger than memory. A run that was stopped goes on from there.
 """
 
 from __future__ import annotations
@@ -25,8 +23,8 @@ from fers.util.options import add_options, read_options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    given = _parser().parse_args(arguments)
+    """Run ``fers detect``, or ``detect.py``; return the exit code."""
+    given = _command_parser().parse_args(arguments)
     return run(lambda: _detect(given), how_to_resume="run the same command again")
 
 
@@ -44,7 +42,7 @@ def _detect(given: argparse.Namespace) -> None:
         detect_all(readers, options, work)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _command_parser() -> argparse.ArgumentParser:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenes", nargs="+", help="files of any known format, or folders of them")
     for carrier in (DetectOptions, Work):

@@ -1,4 +1,4 @@
-"""Detect anomalies in a scene of one's own: from a file or an array to a score map and a list of targets."""
+"""``fers.detect``: the score map and the targets of a scene in a file or an array."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def detect(
     Args:
         source: A file of any format that ``fers.scenes.readers.open_scene`` knows, or an array ``(H, W, B)``.
         save_dir: Folder for the products; None writes nothing.
-        wavelengths: ``(B,)`` band centres in nm, of an array.
-        transform: From column and row to map coordinates, of an array.
-        crs: WKT or such as ``EPSG:32632``, of an array.
+        wavelengths: ``(B,)`` band centres of an array in nm.
+        transform: Transform of an array from column and row to map coordinates.
+        crs: CRS of an array, as WKT or such as ``EPSG:32632``.
         progress: Show bars with the time left.
-        **options: As ``DetectOptions`` has them: ``detect``, ``features``, ``fusion``, ``far``, ``top``, ... Without any it is
-            fusion C of an untrained network.
+        **options: Options of ``DetectOptions``: ``detect``, ``features``, ``fusion``, ``far``, ``top``, ... By default the
+            setting is fusion C of an untrained network.
 
     Returns:
-        The score map and the detections; in a notebook it shows itself.
+        The score map and the detections. A notebook shows them as a picture.
 
     Raises:
         FersError: The scene or an option cannot be used.

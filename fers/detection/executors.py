@@ -1,4 +1,4 @@
-"""Who computes the blocks: threads of this process, or the workers of a Dask cluster. Both are ``concurrent.futures`` executors."""
+"""Executors that compute the blocks: threads of this process, or the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from fers.util.errors import FersError
 
-TIMEOUT = 20  # seconds to find a scheduler
+SCHEDULER_TIMEOUT = 20  # seconds to find a scheduler
 
 
 class SchedulerError(FersError):
@@ -20,10 +20,10 @@ class SchedulerError(FersError):
 
 @contextmanager
 def thread_pool(workers: int) -> Iterator[Executor]:
-    """Threads of this process, each computing on one core, as PyTorch's own threads would change the last bits.
+    """Start threads of this process, each on one core, as PyTorch's own threads would change the last bits.
 
     Args:
-        workers: How many.
+        workers: Number of threads.
     """
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(workers)
@@ -36,17 +36,17 @@ def thread_pool(workers: int) -> Iterator[Executor]:
 
 @contextmanager
 def cluster(scheduler: str | None = None, scheduler_file: str | Path | None = None) -> Iterator[tuple[Executor, int]]:
-    """The workers of a Dask cluster that is running.
+    """Connect to the workers of a Dask cluster that is running.
 
     Args:
         scheduler: Its address, such as ``tcp://10.0.0.1:8786``.
-        scheduler_file: Or the file that ``dask scheduler --scheduler-file`` wrote.
+        scheduler_file: The file, instead of the address, that ``dask scheduler --scheduler-file`` wrote.
 
     Yields:
         The executor, and how many blocks its workers compute at a time.
 
     Raises:
-        SchedulerError: Dask is not installed, or nobody answers.
+        SchedulerError: Dask is not installed, or no scheduler or worker answers.
     """
     try:
         from distributed import Client
@@ -56,7 +56,7 @@ def cluster(scheduler: str | None = None, scheduler_file: str | Path | None = No
         ) from error
     try:
         client = Client(
-            scheduler, scheduler_file=None if scheduler_file is None else str(scheduler_file), timeout=TIMEOUT
+            scheduler, scheduler_file=None if scheduler_file is None else str(scheduler_file), timeout=SCHEDULER_TIMEOUT
         )
     except (OSError, ValueError, TimeoutError) as error:
         where = scheduler or scheduler_file

@@ -1,4 +1,4 @@
-"""From the scores of a scene to what is told of it: a threshold, targets with their spectra, provenance."""
+"""Findings in a scene that is scored: a threshold, targets with their spectra, provenance."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ class Scored:
     """A scene whose scores are computed.
 
     Attributes:
-        name: Of the scene.
-        options: What was asked for.
-        job: What was computed.
+        name: Name of the scene.
+        options: Options of the detection.
+        job: Job that was computed.
         plan: How the scene was cut.
         place: The georeference.
-        wavelengths: ``(C,)`` nm of the bands computed with, or None.
+        wavelengths: ``(C,)`` nm of the bands that were used, or None.
         score: ``(H, W)``, NaN where nothing is scored.
         colours: The thinned colours.
-        statistics: What the scores were measured against.
+        statistics: Range and background.
         left_out: How many pixels the user left out.
         robust: How many pixels a robust background left out.
-        about: What else run.json says.
+        about: Further entries of run.json.
     """
 
     name: str
@@ -60,19 +60,19 @@ class Findings:
     """Anomalies in one scene.
 
     Attributes:
-        name: Of the scene.
+        name: Name of the scene.
         score: ``(H, W)`` float64, higher is more anomalous, NaN where nothing is scored.
         threshold: Which scores are detections, and how often background exceeds it.
         targets: Connected pixels above it, the highest score first.
         labels: ``(H, W)`` int32, ``Target.label`` or 0.
-        records: One a target; keys that begin with _ are not written.
-        tail: Of the scores.
+        records: One for each target; keys that begin with _ are not written.
+        tail: Upper tail of the scores.
         colours: The scene in three bands, every ``thinning``-th row and column, NaN without data.
         thinning: See ``colours``.
         place: The georeference.
         statistics: Range and background.
         plan: How the scene was cut.
-        about: Provenance, as run.json has it.
+        about: Provenance, as in run.json.
     """
 
     name: str
@@ -137,12 +137,12 @@ class Findings:
 
     @property
     def detections(self) -> list[Record]:
-        """The targets as plain dictionaries: position, score, false-alarm rate, area, spectrum, wavelengths that contribute."""
+        """Targets as plain dictionaries: position, score, false-alarm rate, area, spectrum, top wavelengths."""
         return [{k: v for k, v in record.items() if not k.startswith("_")} for record in self.records]
 
     @property
     def probability(self) -> np.ndarray:
-        """``(H, W)`` how probable a background pixel's score is at least as high; NaN where nothing is scored."""
+        """Probability ``(H, W)`` that a background pixel scores at least as high; NaN where nothing is scored."""
         return self.tail.probabilities(self.score)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""The scene of a detection: a file or an array, and which of its bands serve what."""
+"""The scene of a detection: a file or an array, and the wavelengths of its bands."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def open_source(
     crs: str | None,
     variable: str | None,
 ) -> Reader:
-    """A reader of a file or an array; see ``fers.detection.detect.detect`` for the arguments."""
+    """Open a file or an array as a reader; ``fers.detection.detect.detect`` describes the arguments."""
     if not isinstance(source, np.ndarray):
         return open_scene(source, variable)
     wkt = None if crs is None else CRS.from_user_input(crs).to_wkt()
@@ -46,7 +46,7 @@ def open_source(
 
 
 def trained_on(options: DetectOptions) -> tuple[np.ndarray | None, int | None]:
-    """Wavelengths of the bands that trained weights take, where these record them, and their number."""
+    """Read the wavelengths for which weights were trained, None where they record none, and the number of bands."""
     if options.checkpoint_dir is None or options.features == "original":
         return None, None
     path = Path(options.checkpoint_dir) / "spe_fen.safetensors"
@@ -64,7 +64,7 @@ def trained_on(options: DetectOptions) -> tuple[np.ndarray | None, int | None]:
 
 
 def used_wavelengths(reader: Reader, bands: BandChoice) -> np.ndarray | None:
-    """Centres in nm of the bands computed with, without appended ones; None where the file does not say."""
+    """Return the centres in nm of the bands that are used, without appended ones; None where the file has none."""
     if bands.matrix is not None:
         return np.asarray(bands.targets)
     return None if reader.wavelengths is None else reader.wavelengths[list(bands.used)]

@@ -1,4 +1,4 @@
-"""What is read of a strip, and how it becomes a ``fers.scoring.pipeline.Strip``."""
+"""Reading the strips of a block, each as a ``fers.scoring.pipeline.Strip``."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from fers.util.errors import FersError
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """All that a block function must know. It can be pickled and sent to another machine.
+    """Everything that a block function needs. It can be pickled and sent to another machine.
 
     Attributes:
         reader: The scene.
-        bands: Which bands are read, and how they become the C computed with.
-        config: What scores.
-        spatial: What F_spa depends on, once it is known.
-        low, high: The range of the values that count.
-        fill: ``(C,)`` their mean spectrum, given where there is no data.
+        bands: Bands to read, and how they become the C that are used.
+        config: Configuration of the pipeline.
+        spatial: State of F_spa, once it is known.
+        low, high: Range of the values that count.
+        fill: Their mean spectrum ``(C,)``, which replaces pixels without data.
         score_left_out: Whether pixels that the user leaves out of the statistics are scored.
         colours: The three of the C bands that are shown as red, green, blue.
-        thinning: Every n-th row and column is kept of these.
+        thinning: Every n-th row and column of these is kept.
     """
 
     reader: Any
@@ -48,18 +48,18 @@ class Job:
 
     @property
     def pipeline(self) -> Pipeline:
-        """The networks and the detector, made once in each process."""
+        """Networks and detector, made once in each process."""
         return cached_pipeline(self.config)
 
     @property
     def spa_fen(self) -> DeployedSpaFEN:
-        """The spatial branch."""
+        """Spatial branch."""
         spa = self.pipeline.networks.spa
         assert isinstance(spa, DeployedSpaFEN)
         return spa
 
     def with_range(self, low: float, high: float, fill: np.ndarray) -> Job:
-        """The same job once the range is known.
+        """Return this job with the range of the values.
 
         Raises:
             FersError: The range is empty.
@@ -71,7 +71,7 @@ class Job:
         return replace(self, low=low, high=high, fill=fill)
 
     def read(self, rows: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Values ``(rows, W, C)`` and where there is data ``(rows, W)``; where there is none the values mean nothing."""
+        """Read values ``(rows, W, C)``, and where they are valid ``(rows, W)``; others mean nothing."""
         values, has_data = self.reader.read_valid(rows, list(self.bands.used))
         values = self.bands.apply(values, has_data)
         if self.bands.padded:
@@ -80,11 +80,11 @@ class Job:
 
 
 class BlockValues:
-    """The values of a block and its halo, read once.
+    """Values of a block and its halo, read once.
 
     Args:
         job: The job.
-        block: Which rows.
+        block: The block.
         left_out: ``(outer rows, W)`` bool, pixels that the user leaves out of range and statistics.
     """
 
@@ -94,12 +94,12 @@ class BlockValues:
         self.values, self.has_data = job.read(self.rows)
 
     def raw(self, own: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of some rows of the block: values as read, where there is data, and what the user leaves out."""
+        """Return values as read, where there is data, and the pixels left out, for some rows of the block."""
         here = slice(own.start - self.rows.start, own.stop - self.rows.start)
         return self.values[here], self.has_data[here], self.left_out[here]
 
     def strip(self, own: Rows) -> Strip:
-        """Some rows of the block as a strip, with as much of the halo as the scene has."""
+        """Make a strip of some rows of the block, with as much of the halo as the scene has."""
         job, halo = self.job, self.pipeline.halo
         outer = Rows(max(own.start - halo, self.rows.start), min(own.stop + halo, self.rows.stop))
         values, has_data, left_out = self.raw(outer)
@@ -118,7 +118,7 @@ class BlockValues:
         )
 
     def colours(self, own: Rows) -> np.ndarray:
-        """``(rows, W, 3)`` float32 of some rows, thinned; NaN where there is no data."""
+        """Return the colours of some rows, thinned, ``(rows, W, 3)`` float32; NaN where there is no data."""
         values, has_data, _ = self.raw(own)
         shown = values[..., list(self.job.colours)].astype(np.float32)
         shown[~has_data] = np.nan

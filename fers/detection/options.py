@@ -1,4 +1,4 @@
-"""What a user can ask of a detection. The command line is made of these fields; no PyTorch here."""
+"""Options of a detection. The command line is built from these fields; no PyTorch here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEFAULT_FAR = 1e-4
 ROBUST_SHARE = 0.01
 FORMATS = ("tif", "envi")
 RULES = ("far", "top", "quantile", "score", "chi2")  # for the threshold
-METHODS: dict[str, dict[str, str]] = {  # what --method of earlier versions means
+METHODS: dict[str, dict[str, str]] = {  # meanings of --method of earlier versions
     "rx": {"features": "original"},
     "spectral": {},
     "rx-spectral": {"fusion": "H"},
@@ -32,7 +32,7 @@ WITHOUT_PYOGRIO = "--gpkg needs the package pyogrio: pip install 'fers-had[gpkg]
 _WORK_ONLY = ("memory", "workers", "device")  # change no number
 
 
-def _range(text: str) -> tuple[float, float]:
+def _value_range(text: str) -> tuple[float, float]:
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError as error:
@@ -45,20 +45,20 @@ class DetectOptions(Method):
     """Options of ``fers.detect``, beyond those of ``fers.scoring.config.Method``.
 
     Attributes:
-        features: As ``Method`` has it; None for an untrained network, or the spectral branch of ``checkpoint_dir``, with
+        features: As in ``Method``; None for an untrained network, or the spectral branch of ``checkpoint_dir``, with
             fusion C.
         spatial: How the spatial branch sees the scene, ``scene`` or ``window``; None for ``scene``, up to 256 px.
         bands: ``good``, ``all``, ``first:N``, ``400-900nm``, or several with commas.
         background: ``scene``, ``segment:ROWS``, ``robust`` or ``robust:SHARE``, or a background.npz of another run.
-        left_out: A file of pixels to leave out of range and statistics; ``auto`` for the EMIT mask beside the scene.
+        left_out: A file of pixels to leave out of range and statistics; ``auto`` for the EMIT mask file next to the scene.
         score_left_out: Score these pixels nevertheless.
         value_range: Lowest and highest value for the normalised cube; None for those of the scene.
-        far, top, quantile, score, chi2: Exactly one rule for the threshold: a false-alarm rate, a number of targets, a share of
-            the pixels below it, a score, or a nominal rate by the chi-square law. None of them: ``far`` of 1e-4.
-        min_area, max_area: Of a target, in m2 where the scene is georeferenced, else in pixels.
-        memory: What this process may take, such as ``2GB``.
-        workers: Blocks computed at a time; None for one a core, as far as the memory allows.
-        variable: Of a file that holds several cubes.
+        far, top, quantile, score, chi2: Rule for the threshold, at most one: a false-alarm rate, a number of targets, a
+            share of the pixels below it, a score, or a nominal rate by the chi-square law. Without one, ``far`` is 1e-4.
+        min_area, max_area: Size of a target, in m2 where the scene is georeferenced, else in pixels.
+        memory: Memory that this process may take, such as ``2GB``.
+        workers: Blocks computed at a time; None for one on each core, as far as the memory allows.
+        variable: Name of the cube in a file that holds several.
 
     Raises:
         FersError: The choices do not fit together.
@@ -66,21 +66,23 @@ class DetectOptions(Method):
 
     features: str | None = option(  # type: ignore[assignment]
         None,
-        "what is added to the cube: original, untrained, spectral, spatial or fused (default: untrained, or spectral with "
-        "--checkpoint_dir; and fusion C)",
+        "features to add to the cube: original, untrained, spectral, spatial or fused (default: fusion C of untrained, or "
+        "of spectral with --checkpoint_dir)",
         group="method",
     )
     spatial: str | None = option(
         None, "how the spatial branch sees a scene above 256 px", group="method", choices=SPATIAL_MODES
     )
-    bands: str = option("good", "good, all, first:N, 400-900nm, or several with commas", group="method")
-    background: str = option("scene", "scene, segment:ROWS, robust[:SHARE], or a background.npz", group="method")
+    bands: str = option("good", "bands to use: good, all, first:N, 400-900nm, or several with commas", group="method")
+    background: str = option(
+        "scene", "background: scene, segment:ROWS, robust[:SHARE], or a background.npz", group="method"
+    )
     value_range: tuple[float, float] | None = option(
         None,
-        "of the values, instead of the scene's own",
+        "range of the values, instead of the scene's own",
         group="method",
         flag="--range",
-        type=_range,
+        type=_value_range,
         metavar="LOW,HIGH",
     )
     left_out: str | None = option(
@@ -89,10 +91,12 @@ class DetectOptions(Method):
         group="pixels",
         names=("--mask",),
     )
-    score_left_out: bool = option(False, "score these pixels nevertheless", group="pixels", names=("--score_masked",))
+    score_left_out: bool = option(
+        False, "score the pixels of --left_out nevertheless", group="pixels", names=("--score_masked",)
+    )
     far: float | None = option(
         None,
-        f"false-alarm rate, by the fitted tail of the scores ({DEFAULT_FAR:g})",
+        f"false-alarm rate, by the fitted tail of the scores (default: {DEFAULT_FAR:g})",
         group="threshold (one of them)",
         type=float,
     )
@@ -100,9 +104,9 @@ class DetectOptions(Method):
         None, "report the N highest-scoring targets", group="threshold (one of them)", type=positive, metavar="N"
     )
     quantile: float | None = option(
-        None, "share of the pixels below the threshold", group="threshold (one of them)", type=float
+        None, "set the threshold above this share of the pixels", group="threshold (one of them)", type=float
     )
-    score: float | None = option(None, "the threshold itself", group="threshold (one of them)", type=float)
+    score: float | None = option(None, "set the threshold to this score", group="threshold (one of them)", type=float)
     chi2: float | None = option(
         None,
         "nominal rate by the chi-square law, which real scenes do not follow",
@@ -112,10 +116,15 @@ class DetectOptions(Method):
     min_area: float | None = option(
         None, "smallest target: m2, or pixels without a georeference", group="threshold (one of them)", type=float
     )
-    max_area: float | None = option(None, "largest target, likewise", group="threshold (one of them)", type=float)
-    memory: str = option("2GB", "for this process, or for each worker of a cluster", group="run")
+    max_area: float | None = option(
+        None, "largest target: m2, or pixels without a georeference", group="threshold (one of them)", type=float
+    )
+    memory: str = option("2GB", "memory for this process, or for each worker of a cluster", group="run")
     workers: int | None = option(
-        None, "blocks at a time; by default one a core, as the memory allows", group="run", type=positive
+        None,
+        "blocks to compute at a time (default: one on each core, as far as the memory allows)",
+        group="run",
+        type=positive,
     )
     variable: str | None = option(
         None, "name of the cube in a .mat, .npz or HDF5 file that holds several", group="data"
@@ -148,7 +157,7 @@ class DetectOptions(Method):
         _ = self.segment_rows, self.robust_share, self.background_file
 
     def config(self, bands: int, device: str | None = None) -> DetectConfig:
-        """What scores a scene of so many bands."""
+        """Return the configuration that scores a scene of this number of bands."""
         shared = {name: getattr(self, name) for name in Method.__dataclass_fields__}
         return DetectConfig(bands, **(shared | {"device": device or self.device}))
 
@@ -178,7 +187,7 @@ class DetectOptions(Method):
 
     @property
     def background_file(self) -> Path | None:
-        """The file of a background that another run saved."""
+        """File of a background that another run saved; None for another background."""
         if self.background == "scene" or self.background.partition(":")[0] in ("segment", "robust"):
             return None
         if not Path(self.background).is_file():
@@ -188,46 +197,46 @@ class DetectOptions(Method):
         return Path(self.background)
 
     def record(self) -> dict[str, Any]:
-        """All options as JSON keeps them."""
+        """Return all options in the form that JSON keeps."""
         return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The options that the numbers depend on."""
+        """Options on which the numbers depend."""
         return {key: value for key, value in self.record().items() if key not in _WORK_ONLY}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Where products go, and who computes.
+    """Options of products and of the workers that compute them.
 
     Attributes:
         save_dir: Folder of results; each scene gets a folder of its name in it.
-        format: Of the score map.
+        format: Formats of the score map.
         gpkg: Write GeoPackages too.
-        force: Compute scenes again that are finished with the same options.
+        force: Compute finished scenes again.
         common_background: One range and one background for all scenes.
-        scheduler, scheduler_file: Of a Dask cluster; None of them for threads of this process.
+        scheduler, scheduler_file: Address or file of a Dask cluster; without one, threads of this process compute.
         plan: Print what would be done; compute nothing.
         quiet: Show no progress bars.
 
     Raises:
-        FersError: GeoPackages are asked for and pyogrio is not installed.
+        FersError: A GeoPackage is asked for and pyogrio is not installed.
     """
 
     save_dir: Path = option(Path("results/detect"), "folder of results", group="products", type=Path, names=("--out",))
     format: tuple[str, ...] = option(
-        ("tif",), "of the score map: tif, envi, or tif,envi", group="products", type=list_of(FORMATS)
+        ("tif",), "format of the score map: tif, envi, or tif,envi", group="products", type=list_of(FORMATS)
     )
-    gpkg: bool = option(False, "targets as a GeoPackage too (needs pyogrio)", group="products")
+    gpkg: bool = option(False, "write the targets as a GeoPackage too (needs pyogrio)", group="products")
     force: bool = option(False, "compute finished scenes again", group="products")
-    common_background: bool = option(False, "one background for all scenes", group="method")
+    common_background: bool = option(False, "score all scenes against one background", group="method")
     scheduler: str | None = option(None, "address of a Dask scheduler, such as tcp://10.0.0.1:8786", group="run")
     scheduler_file: str | None = option(
         None, "file that a Dask scheduler wrote", group="run", names=("--scheduler-file",)
     )
-    plan: bool = option(False, "print what would be done and how long it would take", group="run")
-    quiet: bool = option(False, "no progress bars", group="run")
+    plan: bool = option(False, "print what would be done and how long it would take; compute nothing", group="run")
+    quiet: bool = option(False, "show no progress bars", group="run")
 
     def __post_init__(self) -> None:
         if self.gpkg and importlib.util.find_spec("pyogrio") is None:
@@ -235,10 +244,10 @@ class Work:
 
 
 def in_todays_words(given: dict[str, Any]) -> dict[str, Any]:
-    """Options with those of earlier versions in today's words.
+    """Rename the options of earlier versions.
 
     Raises:
-        FersError: There is no such method.
+        FersError: The method is unknown.
     """
     words = {_OLD_NAMES.get(name, name): value for name, value in given.items()}
     method = words.pop("method", None)

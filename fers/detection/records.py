@@ -1,4 +1,4 @@
-"""What is told of each target: where it is, how rare its score is, its spectrum, and which wavelengths speak for it."""
+"""Records of targets: place, rarity of the score, spectrum, and the wavelengths that contribute most."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from fers.scenes.normalise import scaled
 
 WITH_SPECTRA = 200  # targets, from the highest score; reading spectra takes whole rows of the file for each
 TOP_BANDS = 5
-_ROWS = 64  # to read at a time, for targets near each other
+_ROWS_READ = 64  # at a time, for targets near each other
 
 
 @dataclass(frozen=True, eq=False)
 class Surroundings:
-    """What was read around a target.
+    """Spectra and picture of a target and its surroundings.
 
     Attributes:
-        spectrum: ``(C,)`` of its peak.
-        mean, std: ``(C,)`` of the ring around it, without the pixels of any target; NaN where none is left.
-        picture: ``(rows, W, 3)`` of the three shown bands, NaN where there is no data.
+        spectrum: Spectrum ``(C,)`` of its peak.
+        mean, std: Mean and standard deviation ``(C,)`` of the ring around it, without pixels of targets; NaN if none is
+            left.
+        picture: The three shown bands, ``(rows, W, 3)``, NaN where there is no data.
         corner: Row and column of the picture's first pixel.
     """
 
@@ -42,19 +43,19 @@ def read_surroundings(job: Job, targets: list[Target], labels: np.ndarray) -> di
     """Read the spectra of the first targets.
 
     Args:
-        job: What was computed; its reader and its bands.
-        targets: In the order of rank.
+        job: Job that was computed; its reader and its bands are used.
+        targets: Targets in the order of rank.
         labels: ``(H, W)``, 0 where no target is.
 
     Returns:
-        By rank.
+        The surroundings by rank.
     """
     found: dict[int, Surroundings] = {}
     rows, values, valid = slice(0, 0), np.empty(0), np.empty(0)
     for target in sorted(targets[:WITH_SPECTRA], key=lambda target: target.row):
         top, left, ring = background_ring(labels.shape, target.row, target.column)
         if not (rows.start <= top.start and top.stop <= rows.stop):
-            rows = slice(top.start, min(max(top.stop, top.start + _ROWS), labels.shape[0]))
+            rows = slice(top.start, min(max(top.stop, top.start + _ROWS_READ), labels.shape[0]))
             values, valid = job.read(rows)
         here = slice(top.start - rows.start, top.stop - rows.start)
         window, has_data = values[here, left].astype(np.float64), valid[here, left]
@@ -80,21 +81,21 @@ def make_records(
     backgrounds: tuple[list[Background], np.ndarray],
     wavelengths: np.ndarray | None,
 ) -> list[Record]:
-    """One record a target.
+    """Make one record for each target.
 
     Args:
-        targets: In the order of rank.
-        surroundings: By rank, of the targets whose spectra were read.
-        job: What was computed.
-        tail: Of the scores.
+        targets: Targets in the order of rank.
+        surroundings: Surroundings, by rank, of the targets whose spectra were read.
+        job: Job that was computed.
+        tail: Upper tail of the scores.
         place: The georeference.
         backgrounds: Mean and covariance of H in each segment, and the segments' middle rows.
-        wavelengths: nm, or None.
+        wavelengths: ``(C,)`` in nm, or None.
     """
     records = []
     for target in targets:
-        x, y = _pair(place.xy(target.row, target.column))
-        longitude, latitude = _pair(place.lonlat(target.row, target.column))
+        x, y = _coordinates(place.xy(target.row, target.column))
+        longitude, latitude = _coordinates(place.lonlat(target.row, target.column))
         probability = float(tail.probability(np.array(target.score)))
         record: Record = {
             "rank": target.rank,
@@ -141,7 +142,7 @@ def _explained(around: Surroundings, background: Background, wavelengths: np.nda
     }
 
 
-def _pair(point: tuple[float, float] | None) -> tuple[Any, Any]:
+def _coordinates(point: tuple[float, float] | None) -> tuple[Any, Any]:
     return (None, None) if point is None or not np.isfinite(point).all() else (float(point[0]), float(point[1]))
 
 

@@ -1,4 +1,4 @@
-"""What a detection gives: maps and targets as products on the disk, and in a notebook."""
+"""The result of a detection: maps and targets as products on disk and as a picture in a notebook."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from fers.util.errors import FersError
 from fers.util.pictures import stretched
 
 RUN = "run.json"
-PRODUCTS = {f"score.{kind}" for kind in ("tif", "qml", "img", "hdr")} | {"detections.gpkg"}  # that only some runs have
+OPTIONAL_PRODUCTS = {f"score.{kind}" for kind in ("tif", "qml", "img", "hdr")} | {
+    "detections.gpkg"
+}  # written by some runs only
 _PREVIEW = 600  # px, the longer side of the picture in a notebook
 
 
@@ -28,7 +30,7 @@ class DetectResult(Findings):
     """Anomalies in one scene, as ``Findings`` has them; it writes its products, and shows itself in a notebook."""
 
     def geodataframe(self):
-        """The detections as a geopandas.GeoDataFrame in WGS84.
+        """Return the detections as a geopandas.GeoDataFrame in WGS84.
 
         Raises:
             FersError: geopandas is not installed, or the scene has no georeference.
@@ -49,11 +51,13 @@ class DetectResult(Findings):
         return geopandas.GeoDataFrame.from_features(features, crs="EPSG:4326")
 
     def write(self, folder: str | Path, formats: tuple[str, ...] = ("tif",), gpkg: bool = False) -> Path:
-        """Write all products into a folder. They are made in a hidden folder and moved when all are there, run.json last.
+        """Write all products into a folder.
+
+        They are made in a hidden folder and moved when all are there, run.json last.
 
         Args:
-            folder: Created if need be.
-            formats: Of the score map: ``tif``, ``envi``, or both.
+            folder: Folder for the products; it is created if need be.
+            formats: Formats of the score map: ``tif``, ``envi``, or both.
             gpkg: Write the targets as a GeoPackage too.
 
         Returns:
@@ -80,10 +84,10 @@ class DetectResult(Findings):
         return folder
 
     def picture(self, size: int = _PREVIEW) -> Image.Image:
-        """The scene in false colour with the targets' peaks ringed in yellow.
+        """Draw the scene in false colour with the targets' peaks ringed in yellow.
 
         Args:
-            size: Of the longer side, in pixels.
+            size: Longer side in pixels.
         """
         image = Image.fromarray(stretched(self.colours))
         scale = size / max(image.size)
@@ -107,10 +111,10 @@ class DetectResult(Findings):
 
 
 def _move(part: Path, folder: Path) -> None:
-    """Put finished products in their place. What an earlier run left of other products goes."""
+    """Put finished products in their place, and delete other products of an earlier run."""
     made = {path.name for path in part.iterdir()}
     (folder / RUN).unlink(missing_ok=True)  # until all are in place, this folder holds no finished run
-    for old in PRODUCTS - made:
+    for old in OPTIONAL_PRODUCTS - made:
         (folder / old).unlink(missing_ok=True)
     for name in sorted(made, key=lambda name: name == RUN):
         os.replace(part / name, folder / name)

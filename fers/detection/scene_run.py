@@ -1,4 +1,4 @@
-"""One scene from its reader to what is found in it: bands, weights, cut, passes."""
+"""One run over one scene: bands, weights, cut, passes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from fers.util.errors import FersError
 from fers.util.pictures import rgb_bands
 
 _SHOWN_PIXELS, _SHOWN_SIDE = 1.5e6, 8000  # of the picture in the report
-VERSION = 2  # of what a work folder holds
+VERSION = 2  # of a work folder's contents
 
 
 class SceneRun:
@@ -38,13 +38,13 @@ class SceneRun:
 
     Args:
         reader: The scene.
-        options: What to do.
+        options: Options of the detection.
         cluster_workers: Blocks that a cluster computes at a time; None for threads of this process.
 
     Attributes:
-        job: What a block function must know.
+        job: Everything that a block function needs.
         plan: How the scene is cut.
-        left_out: ``(H, W)`` bool, what the user leaves out; None for nothing.
+        left_out: Pixels that the user leaves out, ``(H, W)`` bool; None for none.
 
     Raises:
         FersError: The scene, a file of pixels to leave out or the weights do not fit, or the memory is too small.
@@ -69,7 +69,7 @@ class SceneRun:
             colours=rgb_bands(self.wavelengths, self.bands.count),
             thinning=int(np.ceil(thinning)),
         )
-        self.pipeline = self.job.pipeline  # here, so that missing weights are told before anything is read
+        self.pipeline = self.job.pipeline  # here, so that missing weights are reported before anything is read
         self.spatial_mode = self._spatial_mode(max(height, width)) if "spa_fen" in self.pipeline.setting.needs else None
         self.plan = self._plan(cluster_workers)
         self.left_out = self._left_out()
@@ -82,7 +82,7 @@ class SceneRun:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What the blocks depend on: a run that was stopped goes on only where it agrees."""
+        """Everything the blocks depend on: a run that was stopped goes on only where this agrees."""
         path = Path(self.reader.path)
         stat = path.stat() if path.exists() else None
         return {
@@ -96,13 +96,13 @@ class SceneRun:
         }
 
     def rows_left_out(self, rows: slice) -> np.ndarray:
-        """``(rows, W)`` bool, what the user leaves out."""
+        """Return the pixels that the user leaves out, ``(rows, W)`` bool."""
         if self.left_out is None:
             return np.zeros((rows.stop - rows.start, self.plan.width), bool)
         return self.left_out[rows]
 
     def stream(self, pool: Executor, work: Path, progress: bool) -> Stream:
-        """The passes over this scene, with their finished blocks in a folder."""
+        """Make the passes over this scene, with their finished blocks in a folder."""
         return Stream(self.job, self.plan, pool, Store(work, self.identity), self.rows_left_out, progress)
 
     def clear(self, work: Path) -> None:
@@ -112,10 +112,10 @@ class SceneRun:
     def detect(
         self, pool: Executor, work: Path, progress: bool = False, common: BackgroundStatistics | None = None
     ) -> DetectResult:
-        """Compute everything.
+        """Compute the score map and find the targets.
 
         Args:
-            pool: Who computes.
+            pool: Executor that computes the blocks.
             work: Folder for finished blocks.
             progress: Show bars with the time left.
             common: Range and background of several scenes, instead of this one's.
@@ -152,7 +152,7 @@ class SceneRun:
         )
 
     def ranged(self, stream: Stream) -> Job:
-        """The job with the range of the values, and with what F_spa depends on."""
+        """Return the job with the range of the values and the state of F_spa."""
         job = stream.range()
         if self.options.value_range is not None:
             assert job.fill is not None
@@ -209,14 +209,14 @@ class SceneRun:
         return replace(plan, workers=cluster_workers or plan.workers)
 
     def _spatial_mode(self, side: int) -> str:
-        """How Spa-FEN sees the scene.
+        """Choose how Spa-FEN sees the scene.
 
         Raises:
-            FersError: The scene is larger than those it was made for, and no mode was asked for.
+            FersError: The scene is larger than those it was made for, and no mode was asked for by name.
         """
         if self.options.spatial is None and side > WITHOUT_ASKING:
             raise FersError(
-                f"{self.reader.path}: {side} px on the longer side. On so large a scene the spatial branch fades to a constant. "
+                f"{self.reader.path}: {side} px on the longer side. On a scene this large the features of the spatial branch fade to a constant. "
                 "Ask for it with --spatial scene or window, or use --features spectral."
             )
         return self.options.spatial or SPATIAL_MODES[0]
@@ -226,12 +226,12 @@ class SceneRun:
         if path == "auto":
             found = mask_file_of(self.reader.path)
             if found is None:
-                raise FersError(f"{self.reader.path}: --left_out auto found no EMIT mask file beside it. Name a file.")
+                raise FersError(f"{self.reader.path}: --left_out auto found no EMIT mask file next to it. Name a file.")
             path = str(found)
         return None if path is None else read_left_out(path, self.reader.shape[:2])
 
     def _given(self, path: Path) -> BackgroundStatistics:
-        """A background of another run, if it is of the same kind."""
+        """Load a background of another run, and check that it is of the same kind."""
         statistics, about = BackgroundStatistics.load(path, self.pipeline.statistics)
         here = self.options.identity
         for option in ("detect", "options", "features", "fusion", "checkpoint_dir", "backbone", "seed"):
@@ -239,7 +239,9 @@ class SceneRun:
             if before != (list(map(list, here[option])) if option == "options" else here[option]):
                 raise FersError(f"{path}: made with {option} {before}, not {here[option]}. Use the same.")
         if len(statistics.fill) != self.bands.count:
-            raise FersError(f"{path}: of {len(statistics.fill)} bands; {self.bands.count} are used here. Use the same.")
+            raise FersError(
+                f"{path}: has {len(statistics.fill)} bands; {self.bands.count} are used here. Use the same."
+            )
         if len(statistics.segments) > 1:
             raise FersError(
                 f"{path}: a background of segments fits only its own scene. Give one of --background scene."

@@ -43,12 +43,12 @@ def find_scenes(
     """Open scenes.
 
     Args:
-        paths: Files, and folders. Of a folder all files that can be read as scenes are taken, in the order of their names.
-        variable: Of files that hold several cubes.
-        say: Told which files of a folder are no scenes.
+        paths: Files and folders. A folder stands for all its files that can be read as scenes, in the order of their names.
+        variable: Name of the cube in files that hold several.
+        say: Is told which files of a folder are not scenes.
 
     Raises:
-        FersError: A file that was named is no scene, or a folder holds none.
+        FersError: A file that was named is not a scene, or a folder holds none.
     """
     found: dict[Path, Reader] = {}
     for path in map(Path, paths):
@@ -74,13 +74,13 @@ def find_scenes(
 def detect_all(
     readers: Sequence[Reader], options: DetectOptions, work: Work, say: Callable[[str], None] = print
 ) -> None:
-    """Detect in each scene and write its products. A scene that fails does not stop the others.
+    """Detect anomalies in each scene and write its products. A scene that fails does not stop the others.
 
     Args:
         readers: The scenes.
-        options: What to do.
-        work: Where products go, and who computes.
-        say: Told what happens.
+        options: Options of the detection.
+        work: Options of products and workers.
+        say: Is told what happens.
 
     Raises:
         FersError: One or more scenes failed.
@@ -108,7 +108,7 @@ def detect_all(
 
 
 def describe_plan(reader: Reader, options: DetectOptions) -> str:
-    """What a run would do, and how long it would take by the time of one strip."""
+    """Describe what a run would do, and how long it would take by the time of one strip."""
     run = SceneRun(reader, options)
     plan, job = run.plan, run.job.with_range(0.0, 1.0, np.zeros(run.job.bands.count))
     strips = plan.strips
@@ -146,7 +146,7 @@ def _detect_one(
 ) -> None:
     identity = run.identity | {"products": [list(work.format), work.gpkg], "common": shared is not None}
     if not work.force and _finished(folder / "run.json", identity):
-        say(f"{folder}: finished before with the same options. --force computes it again.")
+        say(f"{folder}: is finished already, with the same options. Give --force to compute it again.")
         return
     with _pool_of(run, pool) as executor:
         result = run.detect(executor, folder / ".work", not work.quiet, shared)
@@ -157,7 +157,7 @@ def _detect_one(
 
 
 def _common(runs: list[tuple[SceneRun, Path]], pool: Executor | None, progress: bool) -> BackgroundStatistics:
-    """One range and background; each scene's blocks are kept in its own folder."""
+    """Compute one range and background; each scene's blocks are kept in its own folder."""
     first = runs[0][0]
     for run, _ in runs:
         alike = run.bands.count == first.bands.count and (run.wavelengths is None) == (first.wavelengths is None)
@@ -194,11 +194,11 @@ def _finished(path: Path, identity: dict) -> bool:
         about["options"] = {key: value for key, value in about["options"].items() if key in wanted["options"]}
         return all(about.get(key) == value for key, value in wanted.items())
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return False  # none, or damaged
+        return False  # missing or damaged
 
 
 def _folders(readers: Sequence[Reader], out: Path) -> list[Path]:
-    """A folder for each scene: its name, with a number behind where several have the same."""
+    """Name a folder for each scene; scenes of the same name get a number."""
     folders: list[Path] = []
     for reader in readers:
         name = Path(reader.path).stem
@@ -218,7 +218,7 @@ def _executor(work: Work) -> Iterator[tuple[Executor | None, int | None]]:
 
 @contextmanager
 def _pool_of(run: SceneRun, pool: Executor | None) -> Iterator[Executor]:
-    """The cluster, or as many threads as the run's memory allows."""
+    """Give the cluster, or as many threads as the run's memory allows."""
     if pool is not None:
         yield pool
     else:

@@ -1,4 +1,4 @@
-"""What a run keeps on the disk: the range and background of a scene, and the blocks that are finished."""
+"""Files of a run: range and background of a scene, and the blocks that are finished."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class BackgroundStatistics:
-    """What the scores of a scene depend on, beyond its pixels and the method.
+    """Range and background, against which the pixels of a scene are scored.
 
     Attributes:
         low, high: Range of the values.
-        fill: ``(C,)`` mean spectrum, given where there is no data.
-        segments: For each segment what ``Pipeline.collect`` took of it; the last are the moments of H.
+        fill: Mean spectrum ``(C,)``, which replaces pixels without data.
+        segments: Sums of what ``Pipeline.collect`` gives, for each segment; the last are the moments of H.
     """
 
     low: float
@@ -36,12 +36,12 @@ class BackgroundStatistics:
     segments: list[list[Any]]
 
     def background(self, segment: int = 0) -> Background:
-        """Mean and covariance of H in a segment."""
+        """Return mean and covariance of H in a segment."""
         return Background.from_moments([self.segments[segment][-1]])
 
     @property
     def counts(self) -> list[int]:
-        """How many pixels the moments of H are from, in each segment."""
+        """Number of pixels behind the moments of H, for each segment."""
         return [int(parts[-1].samples[0]) for parts in self.segments]
 
     def save(self, path: Path, about: dict[str, Any]) -> None:
@@ -66,7 +66,7 @@ class BackgroundStatistics:
             The statistics, and the description.
 
         Raises:
-            FersError: It is no such file.
+            FersError: The file is not such a background.
         """
         try:
             with np.load(path, allow_pickle=False) as archive:
@@ -92,8 +92,8 @@ class Store:
     """Finished blocks in a folder.
 
     Args:
-        folder: Where.
-        identity: What the blocks depend on; what another run with another identity left there is removed.
+        folder: The folder.
+        identity: Everything the blocks depend on; blocks of a run with another identity are removed.
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any]):
@@ -105,15 +105,15 @@ class Store:
             temporary.write_text(text)
 
     def path(self, stage: str, block: Block) -> Path:
-        """The file of one block."""
+        """Return the file of one block."""
         return self.folder / f"{stage}-{block.index:05d}.npz"
 
     def holds(self, stage: str, block: Block) -> bool:
-        """Whether a block is finished."""
+        """Tell whether a block is finished."""
         return self.path(stage, block).is_file()
 
     def load(self, stage: str, block: Block) -> Arrays:
-        """Read what was saved."""
+        """Read a finished block."""
         with np.load(self.path(stage, block)) as archive:
             return {key: archive[key] for key in archive.files}
 
@@ -128,20 +128,20 @@ class Store:
 
 
 def packed(name: str, statistics: Any) -> Arrays:
-    """Statistics, a NamedTuple of tensors, as arrays for a .npz file; their keys begin with a name."""
+    """Turn statistics, a NamedTuple of tensors, into arrays for a .npz file; their keys begin with a name."""
     return {f"{name}/{key}": value.cpu().numpy() for key, value in statistics._asdict().items()}
 
 
 def unpacked(name: str, kind: Any, arrays: Arrays) -> Any:
-    """What ``packed`` made, of this type."""
+    """Turn the arrays of ``packed`` into statistics of a type again."""
     return kind(*(torch.from_numpy(arrays[f"{name}/{key}"]) for key in kind._fields))
 
 
 def merged(parts: list[BackgroundStatistics]) -> BackgroundStatistics:
-    """One background for several scenes, in their order.
+    """Merge the backgrounds of several scenes, in their order.
 
     Args:
-        parts: Of each scene, with one segment each, the same range and the same bands.
+        parts: Backgrounds with one segment each, the same range and the same bands.
     """
     counts = np.array([part.counts[0] for part in parts], float)
     fill = np.sum([part.fill * count for part, count in zip(parts, counts, strict=True)], axis=0) / counts.sum()

@@ -1,7 +1,7 @@
-"""A scene of any size to its score map, block by block: the range, then the statistics, then the scores.
+"""The passes over a scene of any size, block by block: the range, then the statistics, then the scores.
 
-Each pass hands blocks to an executor. What comes back is written to a folder at once, so a run that was stopped goes on
-where it was. The results are the same bits for any memory, any number of workers, and after any interruption.
+Each pass hands blocks to an executor. Each result is written to a folder at once, so a run that was stopped goes on
+where it stopped. The results are the same bits for any memory, any number of workers, and after any interruption.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from fers.detectors.base import Sum
 from fers.scoring.spatial import false_rgb, spatial_state
 from fers.util.errors import FersError
 
-LeftOut = Callable[[slice], np.ndarray]  # rows -> (rows, W) bool: which pixels have no part in range and statistics
+LeftOut = Callable[[slice], np.ndarray]  # rows -> (rows, W) bool: which pixels do not count in range and statistics
 
 
 @dataclass
 class Timing:
-    """Seconds of each pass: as they went by, and of all workers together, in all and for reading."""
+    """Seconds of each pass: by the clock, and of all workers together for all work and for reading."""
 
     wall: dict[str, float] = field(default_factory=dict)
     work: dict[str, float] = field(default_factory=dict)
@@ -40,11 +40,11 @@ class Stream:
     """The passes over one scene.
 
     Args:
-        job: What to compute.
-        plan: How it is cut.
-        pool: Who computes.
-        store: Where finished blocks go.
-        left_out: What the user leaves out of range and statistics.
+        job: Job to compute.
+        plan: How the scene is cut.
+        pool: Executor that computes the blocks.
+        store: Folder of finished blocks.
+        left_out: Pixels that the user leaves out of range and statistics.
         progress: Show a bar with the time left.
     """
 
@@ -55,7 +55,7 @@ class Stream:
         self.timing = Timing()
 
     def range(self) -> Job:
-        """First pass: the job with the range of the values and the mean spectrum."""
+        """Find the range of the values and the mean spectrum, in a first pass; return the job with them."""
         count, total, low, high = 0, np.zeros(self.job.bands.count), np.inf, -np.inf
         for _, arrays in self._pass("range", range_block, lambda block: (self.job, self._out(block))):
             count += int(arrays["count"].sum())
@@ -69,7 +69,7 @@ class Stream:
         return self.job.with_range(low, high, total / count)
 
     def spatial(self, job: Job, mode: str) -> Job:
-        """Before the statistics, if F_spa is asked for: the job with what F_spa depends on."""
+        """Compute the state of F_spa, before the statistics; return the job with it."""
         rgb = np.empty((3, self.plan.height, self.plan.width), np.float32)
         for block, arrays in self._pass("false RGB", rgb_block, lambda block: (job, self._out(block))):
             rgb[:, block.start : block.stop] = arrays["rgb"]
@@ -82,7 +82,7 @@ class Stream:
             torch.set_num_threads(threads)
 
     def statistics(self, job: Job, stage: str = "statistics", left_out: LeftOut | None = None) -> BackgroundStatistics:
-        """Second pass: what the detectors take of each segment."""
+        """Sum up the statistics of each segment, in a second pass."""
         kinds = self.pipeline.statistics
         sums: list[list[Sum]] = [[Sum() for _ in kinds] for _ in self.plan.segments]
         for block, arrays in self._pass(stage, collect_block, lambda block: (job, self._out(block, left_out))):
@@ -94,7 +94,7 @@ class Stream:
         return BackgroundStatistics(job.low, job.high, job.fill, parts)
 
     def fit(self, job: Job, statistics: BackgroundStatistics) -> list[list[Any]]:
-        """What the detectors know of each segment.
+        """Fit the detectors to each segment.
 
         Raises:
             FersError: A segment cannot be scored; its rows are named.
@@ -110,7 +110,7 @@ class Stream:
     def scores(
         self, job: Job, statistics: BackgroundStatistics, stage: str = "scores"
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Third pass: the score map ``(H, W)`` float64, NaN where nothing is scored, and the thinned colours."""
+        """Compute score map and thinned colours in a third pass; the map is ``(H, W)`` float64, NaN where not scored."""
         height, width, step, pipeline = self.plan.height, self.plan.width, job.thinning, self.pipeline
         maps = np.empty((len(pipeline.cubes), height, width))
         colours = np.empty((len(range(0, height, step)), len(range(0, width, step)), 3), np.float32)
@@ -128,7 +128,7 @@ class Stream:
     def _pass(
         self, stage: str, function: Callable, arguments: Callable[[Block], tuple]
     ) -> Iterator[tuple[Block, Arrays]]:
-        """The results of all blocks in their order: from the store, or computed and saved."""
+        """Yield the results of all blocks in their order: from the store, or computed and saved."""
         began = time.perf_counter()
         waiting: deque[tuple[Block, Future | None]] = deque()
         bar = tqdm(total=self.plan.height, desc=stage, unit=" rows", disable=not self.progress)
@@ -166,7 +166,10 @@ class Stream:
 
 
 def range_block(block: Block, job: Job, left_out: np.ndarray) -> tuple[Arrays, float, float]:
-    """Count, sum, minimum and maximum of each strip; with the seconds of work and of reading, as all block functions."""
+    """Compute count, sum, minimum and maximum of each strip.
+
+    Like all block functions, it also returns the seconds of all work and of reading.
+    """
     began, values, reading = _start(block, job, left_out)
     found = []
     for strip in block.strips:
@@ -186,7 +189,7 @@ def range_block(block: Block, job: Job, left_out: np.ndarray) -> tuple[Arrays, f
 
 
 def rgb_block(block: Block, job: Job, left_out: np.ndarray) -> tuple[Arrays, float, float]:
-    """What Spa-FEN's ResNet sees of a block, ``(3, rows, W)``."""
+    """Compute the false colours of a block that Spa-FEN's ResNet sees, ``(3, rows, W)``."""
     began, values, reading = _start(block, job, left_out)
     strips = [values.strip(rows) for rows in block.strips]
     parts = [false_rgb(job.spa_fen, strip.h[:, :, strip.inner])[0].cpu().numpy() for strip in strips]
@@ -194,7 +197,7 @@ def rgb_block(block: Block, job: Job, left_out: np.ndarray) -> tuple[Arrays, flo
 
 
 def collect_block(block: Block, job: Job, left_out: np.ndarray) -> tuple[Arrays, float, float]:
-    """The statistics of each strip of a block."""
+    """Compute the statistics of each strip of a block."""
     began, values, reading = _start(block, job, left_out)
     arrays: Arrays = {}
     for number, rows in enumerate(block.strips):
@@ -206,14 +209,14 @@ def collect_block(block: Block, job: Job, left_out: np.ndarray) -> tuple[Arrays,
 def scores_block(
     block: Block, job: Job, left_out: np.ndarray, states: list[list[Any]], centres: np.ndarray
 ) -> tuple[Arrays, float, float]:
-    """The maps of a block ``(cubes, rows, W)``, and its thinned colours.
+    """Compute the maps of a block ``(cubes, rows, W)``, and its thinned colours.
 
     Args:
         block: The block.
         job: The job.
-        left_out: As ``BlockValues`` takes it.
-        states: What the detectors know of some neighbouring segments.
-        centres: The middle row of each of these. Between two the scores are blended linearly.
+        left_out: Pixels that the user leaves out, as in ``BlockValues``.
+        states: States of the detectors for some neighbouring segments.
+        centres: Middle row of each of these. Between two the scores are blended linearly.
     """
     began, values, reading = _start(block, job, left_out)
     maps, colours = [], []
@@ -236,9 +239,9 @@ def scores_block(
 
 
 def _start(block: Block, job: Job, left_out: np.ndarray) -> tuple[float, BlockValues, float]:
-    """When the work began, the values of a block, and the seconds that reading them took."""
+    """Read a block; return the time at the start, its values, and the seconds that reading took."""
     if torch.get_num_threads() != 1:
-        torch.set_num_threads(1)  # several threads share out a sum differently, which changes its last bits
+        torch.set_num_threads(1)  # another number of threads would split a sum differently, which changes its last bits
     began = time.perf_counter()
     values = BlockValues(job, block, left_out)
     return began, values, time.perf_counter() - began
@@ -248,12 +251,12 @@ def without_highest(left_out: LeftOut, score: np.ndarray, share: float) -> tuple
     """Leave out the pixels of the highest scores too.
 
     Args:
-        left_out: What is left out so far.
+        left_out: Pixels that are left out so far.
         score: ``(H, W)``, NaN where nothing is scored.
-        share: Of the scored pixels, to leave out.
+        share: Share of the scored pixels to leave out.
 
     Returns:
-        What is left out now, and how many pixels more that is.
+        The pixels that are left out now, and how many more they are.
     """
     limit = np.quantile(score[np.isfinite(score)], 1 - share)
     return lambda rows: left_out(rows) | (score[rows] > limit), int((score > limit).sum())

@@ -1,4 +1,4 @@
-"""From a score map and a threshold to targets: connected pixels, ranked by their highest score."""
+"""Targets in a score map: connected pixels above a threshold, ranked by their highest score."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-REACH = 12  # px around a target that are looked at: its picture, and the ring of its background
-EIGHT = np.ones((3, 3), bool)  # neighbours, diagonal ones too
+RING_REACH = 12  # px around a target that are read, for its picture and the ring of its background
+EIGHT = np.ones((3, 3), bool)  # neighbours, including diagonal ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,11 +19,11 @@ class Target:
     Attributes:
         rank: 1 is the highest score.
         label: Its number in the label map.
-        row, column: Of the pixel with the highest score.
+        row, column: Pixel with the highest score.
         score: That score.
         total: Sum of the scores.
-        pixels: How many.
-        area: In m2; None without a georeference.
+        pixels: Number of pixels.
+        area: Area in m2; None without a georeference.
         bounds: First row, first column, row after the last, column after the last.
     """
 
@@ -45,13 +45,14 @@ def find_targets(
     max_area: float | None = None,
     pixel_area: Callable[[int, int], float] | None = None,
 ) -> tuple[list[Target], np.ndarray]:
-    """Targets in a score map.
+    """Find targets in a score map.
 
     Args:
         score: ``(H, W)``, NaN where nothing is scored.
         threshold: Pixels at or above it belong to targets. Diagonal neighbours belong together.
-        min_area, max_area: Bounds of a target's size: in m2 where ``pixel_area`` is given, else in pixels.
-        pixel_area: From row and column of a pixel to its area in m2.
+        min_area: Least size of a target: in m2 where ``pixel_area`` is given, else in pixels.
+        max_area: Greatest size, likewise.
+        pixel_area: Function from row and column of a pixel to its area in m2.
 
     Returns:
         The targets, the highest score first, and ``(H, W)`` int32 with their labels, 0 elsewhere.
@@ -79,13 +80,13 @@ def find_targets(
 
 
 def threshold_for_count(score: np.ndarray, count: int, **bounds) -> float:
-    """A threshold low enough for so many targets.
+    """Choose a threshold low enough for ``count`` targets.
 
     It is lowered until there are enough targets, or a tenth of the pixels are above it.
 
     Args:
         score: ``(H, W)``, NaN where nothing is scored.
-        count: How many targets are wanted.
+        count: Number of targets wanted.
         **bounds: As ``find_targets`` takes them.
     """
     ordered = np.sort(score[np.isfinite(score)])[::-1]
@@ -99,14 +100,16 @@ def threshold_for_count(score: np.ndarray, count: int, **bounds) -> float:
 
 
 def background_ring(
-    shape: tuple[int, int], row: int, column: int, inner: int = 5, outer: int = REACH
+    shape: tuple[int, int], row: int, column: int, inner: int = 5, outer: int = RING_REACH
 ) -> tuple[slice, slice, np.ndarray]:
-    """The surroundings of a pixel.
+    """Find the surroundings of a pixel.
 
     Args:
         shape: ``(H, W)`` of the scene.
-        row, column: The pixel.
-        inner, outer: Half sides in pixels of the square that is left out, and of that which is taken.
+        row: Row of the pixel.
+        column: Column of the pixel.
+        inner: Half side in pixels of the square that is left out.
+        outer: Half side in pixels of the square that is taken.
 
     Returns:
         Rows and columns of the outer square inside the scene, and a bool array, True in the ring.

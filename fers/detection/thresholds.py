@@ -16,19 +16,19 @@ from fers.util.errors import FersError
 TAIL_SHARE = 0.05  # of the scores, to which the tail is fitted
 ENOUGH = 200  # exceedances; with fewer, empirical quantiles are used
 MAX_FITTED = 20_000  # exceedances, evenly over their ranks: more change the fit in its third digit
-LEAST = 1e-12  # probability that is still told apart
+LEAST = 1e-12  # the lowest probability that is reported
 
 
 @dataclass(frozen=True, eq=False)
 class Tail:
-    """How often background scores exceed a value.
+    """Upper tail of the background's scores, which tells how often they exceed a value.
 
     The anomalies themselves count among the scores. So with many anomalies a rate errs on the side of few detections.
 
     Attributes:
         scores: All scores, sorted.
         start: Where the fitted tail begins.
-        shape, scale: Of the generalised Pareto distribution; None where there were too few scores.
+        shape, scale: Parameters of the generalised Pareto distribution; None where there were too few scores.
     """
 
     scores: np.ndarray
@@ -38,10 +38,10 @@ class Tail:
 
     @classmethod
     def fit(cls, scores: np.ndarray) -> Tail:
-        """Fit to the scores of a scene.
+        """Fit the tail to the scores of a scene.
 
         Args:
-            scores: Any shape; NaN is left out.
+            scores: Scores of any shape; NaN is left out.
 
         Raises:
             FersError: No score is left.
@@ -50,7 +50,7 @@ class Tail:
         """
         ordered = np.sort(scores[np.isfinite(scores)], axis=None)
         if not len(ordered):
-            raise FersError("no pixel has a score. All lack data or are masked.")
+            raise FersError("no pixel has a score. All lack data or are left out; check --left_out and no-data.")
         start = float(np.quantile(ordered, 1 - TAIL_SHARE))
         excesses = ordered[np.searchsorted(ordered, start, side="right") :] - start
         if len(excesses) < ENOUGH or not excesses[-1] > excesses[0]:
@@ -62,11 +62,11 @@ class Tail:
 
     @property
     def share(self) -> float:
-        """Of the scores that lie in the fitted tail."""
+        """Share of the scores that lie in the fitted tail."""
         return 1 - np.searchsorted(self.scores, self.start, side="right") / len(self.scores)
 
     def probability(self, score: np.ndarray | float) -> np.ndarray:
-        """How probable a background pixel's score is at least this high; never below 1e-12. NaN stays NaN."""
+        """Return the probability that a background pixel scores at least this high: 1e-12 or more. NaN stays NaN."""
         score = np.asarray(score, dtype=np.float64)
         count = len(self.scores)
         probability = np.maximum(count - np.searchsorted(self.scores, score, side="left"), 0.5) / count
@@ -81,20 +81,20 @@ class Tail:
         return np.stack([self.probability(row) for row in score])
 
     def threshold(self, rate: float) -> float:
-        """The score that a background pixel exceeds with this probability."""
+        """Return the score that a background pixel exceeds with this probability."""
         if self.shape is None or rate >= self.share:
             return float(np.quantile(self.scores, 1 - rate))
         return self.start + float(stats.genpareto.isf(rate / self.share, self.shape, scale=self.scale))
 
     def realised(self, threshold: float) -> float:
-        """The share of all scores at or above a threshold."""
+        """Return the share of all scores at or above a threshold."""
         count = len(self.scores)
         return float((count - np.searchsorted(self.scores, threshold, side="left")) / count)
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """A threshold, and what is said of it.
+    """A threshold and its false-alarm rates.
 
     Attributes:
         value: Scores at or above it are detections.
@@ -112,7 +112,7 @@ class Threshold:
 
     @property
     def sentence(self) -> str:
-        """For people, in one line."""
+        """One line that describes the threshold."""
         asked = "" if self.nominal is None else f"nominal false-alarm rate {self.nominal:g}, "
         expected = "" if self.nominal is None else f", {self.nominal * self.pixels:.3g} expected by the nominal rate"
         found = round(self.realised * self.pixels)
@@ -127,15 +127,15 @@ def choose_threshold(
     chi2: float | None = None,
     rank: int | None = None,
 ) -> Threshold:
-    """A threshold by exactly one rule.
+    """Choose a threshold by exactly one rule.
 
     Args:
-        tail: Of the scores.
+        tail: Upper tail of the scores.
         far: False-alarm rate, by the fitted tail.
         quantile: Share of the pixels below the threshold.
         score: The threshold itself.
-        chi2: Nominal false-alarm rate if the scores were chi-square distributed.
-        rank: Degrees of freedom of that.
+        chi2: False-alarm rate that would hold if the scores were chi-square distributed.
+        rank: Degrees of freedom of that distribution.
     """
     if score is not None:
         value, rule, nominal = score, "score", None

@@ -1,4 +1,4 @@
-"""The autoencoder detector: what a small network, trained for some steps on the scene itself, reconstructs badly."""
+"""The autoencoder detector: the error of a small network that is trained for some steps on the scene itself."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from torch import nn
 from tqdm import tqdm
 
 from fers.detectors.base import Extent
-
-LEARNING_RATE = 1e-3
 
 
 class PixelAutoencoder(nn.Sequential):
@@ -32,13 +30,13 @@ class PixelAutoencoder(nn.Sequential):
 
 
 class AE:
-    """The paper's lightweight autoencoder baseline, trained on each image anew.
+    """The paper's lightweight autoencoder baseline, trained from scratch on each image.
 
     Adam with learning rate 1e-3 on the mean squared error of the whole image, which is scaled to [0, 1] by its own
     minimum and maximum. The score is the mean over bands of the squared error.
 
     Args:
-        seed: For the initial weights, the same for each image.
+        seed: Seed of the initial weights, the same for each image.
         iterations: Training steps.
         scored: ``after`` each step: the scores of steps 1 to 50. ``before`` each step, as the released code does:
             of iterations 0 to 49, so the last one has had one step less.
@@ -60,11 +58,11 @@ class AE:
         self.seed, self.iterations, self.scored = seed, iterations, scored
 
     def steps(self, cube: torch.Tensor, left_out: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
-        """The score map of every iteration.
+        """Yield the score map of every iteration.
 
         Args:
             cube: ``(1, C, H, W)``: the autoencoder is trained on one image.
-            left_out: ``(1, H, W)`` bool: pixels that have no part in range and loss; they are scored all the same.
+            left_out: ``(1, H, W)`` bool: pixels that do not count in range and loss; they are scored nevertheless.
 
         Yields:
             ``(1, H, W)`` float32, >= 0.
@@ -75,7 +73,7 @@ class AE:
         target = Extent.of(cube, left_out).whole().scale(cube)
         with torch.enable_grad():
             network = PixelAutoencoder(cube.shape[1], self.seed).to(cube.device)
-            optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+            optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
             for step in tqdm(range(self.iterations + 1), "AE", unit="step", leave=False, disable=None, delay=2):
                 error = (network(target) - target).square()
                 if step > 0 if self.scored == "after" else step < self.iterations:
@@ -86,7 +84,7 @@ class AE:
                     optimiser.step()
 
     def __call__(self, cube: torch.Tensor, left_out: torch.Tensor | None = None) -> torch.Tensor:
-        """The last iteration's score map of each image: ``(N, C, H, W)`` to ``(N, H, W)`` float32, >= 0."""
+        """Score each image by its last iteration: ``(N, C, H, W)`` to ``(N, H, W)`` float32, >= 0."""
         maps = []
         for number, image in enumerate(cube.split(1)):
             *_, last = self.steps(image, None if left_out is None else left_out[number : number + 1])

@@ -1,4 +1,4 @@
-"""Auto-AD: what a deep image prior, fitted to the scene itself, has not reproduced when its fit settles."""
+"""Auto-AD: the residual of a deep image prior, fitted to the scene itself until the fit settles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fers.detectors.base import minmax
 
 SCALES = 5
 CHANNELS = 128
-MIN_SIDE = 2**SCALES + 1  # five halvings must leave 2 px: reflection padding needs them
+LEAST_SIDE_OF_AUTO_AD = 2**SCALES + 1  # five halvings must leave 2 px: reflection padding needs them
 ITERATIONS = 1001
 LEARNING_RATE = 0.01
 THRESHOLD = 1.5e-5
@@ -50,10 +50,10 @@ class _Scale(nn.Module):
         return self.down2(self.down1(x))
 
     def ascend(self, x: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
-        """The scale's output, ``(1, channels, H, W)``, from its input and from what the scale below gives."""
+        """Output of the scale, ``(1, channels, H, W)``, from its input and the output of the scale below."""
         skip, upsampled = self.skip(x), F.interpolate(below, scale_factor=2, mode="nearest")
         height, width = min(skip.shape[2], upsampled.shape[2]), min(skip.shape[3], upsampled.shape[3])
-        joined = torch.cat([_crop(skip, height, width), _crop(upsampled, height, width)], dim=1)
+        joined = torch.cat([_centre_of(skip, height, width), _centre_of(upsampled, height, width)], dim=1)
         return self.up1x1(self.up(self.bn_cat(joined)))
 
 
@@ -64,8 +64,8 @@ class AutoADNetwork(nn.Module):
 
     Args:
         bands: B.
-        channels: Of every layer; 128 in the paper.
-        seed: For PyTorch's default initial weights, whatever the state of the global generator.
+        channels: Channels of every layer; 128 in the paper.
+        seed: Seed of PyTorch's default initial weights, independent of the global generator.
 
     Source: Wang, Wang, Zhang and Zhong, IEEE TGRS 60, 5503314, 2022, 10.1109/TGRS.2021.3057721, section II-B.
     """
@@ -80,7 +80,7 @@ class AutoADNetwork(nn.Module):
             self.head.add_module("conv", nn.Conv2d(channels, bands, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The reconstruction.
+        """Reconstruct an image.
 
         Args:
             x: ``(1, B, H, W)``, H and W at least 33.
@@ -99,7 +99,7 @@ class AutoADNetwork(nn.Module):
 
 
 def residual(output: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-    """The sum over bands of the squared error: ``(1, B, H, W)`` twice to ``(H, W)``."""
+    """Sum over bands of the squared error: ``(1, B, H, W)`` twice to ``(H, W)``."""
     return (output.detach() - image).square().sum(1)[0]
 
 
@@ -117,15 +117,15 @@ def adaptive_weights(error: torch.Tensor) -> torch.Tensor:
 
 
 def weighted_loss(output: torch.Tensor, image: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """The adaptive-weighted loss: the mean of ``(w output - w image)^2``; weights ``(H, W)`` are shared by all bands."""
+    """Adaptive-weighted loss: the mean of ``(w output - w image)^2``; weights ``(H, W)`` are shared by all bands."""
     return (weights * output - weights * image).square().mean()
 
 
 def has_settled(losses: Sequence[float], threshold: float = THRESHOLD) -> bool:
-    """The stopping rule: whether the loss changed by less than the threshold, averaged over the last 50 iterations.
+    """Tell whether training may stop: the loss changed by less than the threshold, averaged over 50 iterations.
 
     Args:
-        losses: Of all iterations so far. The rule looks after iterations 50, 100, ... (counted from 0).
+        losses: Losses of all iterations so far. The rule looks after iterations 50, 100, ... (counted from 0).
         threshold: Training stops below it.
     """
     last = len(losses) - 1
@@ -136,7 +136,7 @@ def has_settled(losses: Sequence[float], threshold: float = THRESHOLD) -> bool:
 
 
 class Iteration(NamedTuple):
-    """What an iteration leaves: its loss, before the step, and the residual ``(H, W)`` as last updated."""
+    """Result of an iteration: its loss, before the step, and the residual ``(H, W)`` as last updated."""
 
     loss: float
     residual: torch.Tensor
@@ -149,7 +149,7 @@ def fit(
     threshold: float = THRESHOLD,
     learning_rate: float = LEARNING_RATE,
 ) -> Iterator[Iteration]:
-    """Fit a network to one image, as far as ``inputs`` go or until the loss settles.
+    """Fit a network to one image until the loss settles or ``inputs`` end.
 
     The residual, all 1 at first, is renewed in every hundredth iteration, and the weights of the loss with it.
 
@@ -157,7 +157,7 @@ def fit(
         network: An ``AutoADNetwork``, or another from inputs to images; it is trained in place.
         image: ``(1, B, H, W)`` in [0, 1].
         inputs: The network's input in each iteration, ``(1, B, H, W)``.
-        threshold: Of ``has_settled``.
+        threshold: Threshold of ``has_settled``.
         learning_rate: Adam's.
 
     Yields:
@@ -186,20 +186,20 @@ def fit(
 class AutoAD:
     """Auto-AD as a detector: one network is trained for each image.
 
-    The network maps noise to the image. Its loss weighs down what it has not learnt, so anomalies are never learnt,
-    and the residual shows them. The method presumes that anomalies are few and small.
+    The network maps noise to the image. Its loss gives less weight to pixels that it has not learnt. So anomalies are never
+    learnt, and the residual shows them. The method presumes that anomalies are few and small.
 
-    Training is chaotic: rounding decides it after some ten iterations. A seed gives the same map on the same device
-    with the same number of threads only.
+    Training is chaotic: rounding decides it after some ten iterations. A seed gives the same map only on the same device
+    with the same number of threads.
 
     Args:
-        seed: For the initial weights, the fixed input and its noise.
+        seed: Seed of the initial weights, the fixed input and its noise.
         scaling: How the image is scaled to [0, 1]: the whole ``cube`` by one minimum and maximum, or each ``band``
             by its own, as the authors' scene is.
-        iterations: At most so many.
+        iterations: Most iterations.
         threshold: The fit stops where the loss changes by less than this, on average over 50 iterations. A run that
             stops before iteration 100 gives a constant map.
-        channels: Of every layer.
+        channels: Channels of every layer.
 
     Raises:
         ValueError: ``scaling`` is neither, or ``iterations`` is below 1.
@@ -236,7 +236,7 @@ class AutoAD:
         self.channels = channels
 
     def __call__(self, cube: torch.Tensor) -> torch.Tensor:
-        """The residual of each image where its fit ended.
+        """Score each image by its residual at the end of the fit.
 
         Args:
             cube: ``(N, C, H, W)`` of any range, H and W at least 33.
@@ -247,13 +247,13 @@ class AutoAD:
         Raises:
             ValueError: The cube has another number of axes, is too small, or holds NaN or infinity.
         """
-        _check(cube)
+        _check_cube(cube)
         with torch.inference_mode(False):
             images = tqdm(cube.clone().split(1), "Auto-AD", unit="scene", disable=None if len(cube) > 1 else True)
             return torch.stack([self._score(image) for image in images])
 
     def steps(self, cube: torch.Tensor) -> Iterator[torch.Tensor]:
-        """The score map as it is after each iteration on one image.
+        """Yield the score map after each iteration on one image.
 
         Args:
             cube: ``(1, C, H, W)``.
@@ -261,12 +261,12 @@ class AutoAD:
         Yields:
             ``(1, H, W)`` float32, >= 0: all 1 before iteration 100.
         """
-        _check(cube)
+        _check_cube(cube)
         for iteration in self.train(cube):
             yield iteration.residual[None]
 
     def train(self, image: torch.Tensor) -> Iterator[Iteration]:
-        """The iterations on one image, ``(1, C, H, W)``, with their losses."""
+        """Train on one image, ``(1, C, H, W)``, and yield each iteration."""
         image = image.float()
         image = minmax(image.flatten(2)).view_as(image) if self.scaling == "cube" else minmax(image[0])[None]
         network = AutoADNetwork(image.shape[1], self.channels, self.seed).to(image.device)
@@ -280,20 +280,20 @@ class AutoAD:
         return iteration.residual
 
     def _inputs(self, image: torch.Tensor) -> Iterator[torch.Tensor]:
-        """The fixed uniform input, with new normal noise in each iteration; drawn where the image is."""
+        """Yield the fixed uniform input with new normal noise for each iteration, on the image's device."""
         generator = torch.Generator(image.device).manual_seed(self.seed)
         fixed = torch.rand(image.shape, generator=generator, device=image.device) * INPUT_SCALE
         for _ in range(self.iterations):
             yield fixed + INPUT_SCALE * torch.randn(image.shape, generator=generator, device=image.device)
 
 
-def _check(cube: torch.Tensor) -> None:
+def _check_cube(cube: torch.Tensor) -> None:
     if cube.ndim != 4:
         raise ValueError(f"Auto-AD takes cubes N x C x H x W; got {tuple(cube.shape)}.")
-    if min(cube.shape[-2:]) < MIN_SIDE:
+    if min(cube.shape[-2:]) < LEAST_SIDE_OF_AUTO_AD:
         raise ValueError(
             f"Auto-AD: a scene of {cube.shape[2]} x {cube.shape[3]} px; its network halves the scene five times and needs "
-            f"at least {MIN_SIDE} px on each side. Give a larger cut of the scene, or choose another detector."
+            f"at least {LEAST_SIDE_OF_AUTO_AD} px on each side. Give a larger cut of the scene, or choose another detector."
         )
     if not cube.isfinite().all():
         raise ValueError("Auto-AD: the cube holds NaN or infinity. Fill or cut away these pixels first.")
@@ -303,7 +303,7 @@ def _batch_norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, track_running_stats=False)
 
 
-def _crop(x: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """The central ``height`` x ``width`` px; an excess of one is cut at the end."""
+def _centre_of(x: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Cut out the central ``height`` x ``width`` px; an odd excess is cut at the end."""
     top, left = (x.shape[2] - height) // 2, (x.shape[3] - width) // 2
     return x[:, :, top : top + height, left : left + width]

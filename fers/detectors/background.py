@@ -1,12 +1,12 @@
-"""The statistics of a background: what RX and its kin measure distances against.
+"""Statistics of a background, against which RX and related detectors measure distances.
 
 Moments are taken block by block in float64 and combined in pairs, so a scene is read once and never needs to fit into
 memory. Every block is measured from its own mean: one sum over all pixels would lose the digits that a nearly singular
 covariance brings to light.
 
 The covariance of a hyperspectral scene is nearly singular: condition numbers of 1e8 to 5e9 on the ABU scenes. So all is
-float64, and there is one rank rule (``sound``) for every inverse. Single precision, a ridge or a looser cut changes AUC in the
-third digit.
+float64, and there is one rank rule (``sound``) for every inverse. Single precision, a ridge or a looser cut changes the third
+digit of the AUC.
 
 Source: T. F. Chan, G. H. Golub and R. J. LeVeque, Algorithms for Computing the Sample Variance, The American Statistician
 37(3), 1983.
@@ -26,8 +26,10 @@ from fers.detectors.base import Sum
 
 BLOCK = {"cpu": 1 << 12, "cuda": 1 << 15}  # pixels in a block: bounds the float64 copy of a large scene
 _TERMS = 1 << 9  # of a sum at a time: longer plain sums lose a digit that the inverse brings to light
-_MARGIN = 10  # how far above the rank rule's cut the smallest eigenvalue must be for Cholesky
-_ROWS = 48  # of a symmetric or triangular matrix at a time, so that half of it need not be computed; measured on CPUs
+_CHOLESKY_MARGIN = 10  # how far above the rank rule's cut the smallest eigenvalue must be for Cholesky
+_MATRIX_ROWS = (
+    48  # of a symmetric or triangular matrix at a time, so that half of it need not be computed; measured on CPUs
+)
 
 
 class Moments(NamedTuple):
@@ -46,18 +48,18 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, cube: torch.Tensor, left_out: torch.Tensor | np.ndarray | None = None) -> Moments:
-        """The moments of a cube ``(N, C, H, W)``, block by block, without the pixels left out; see ``Background.from_cube``."""
+        """Compute the moments of a cube ``(N, C, H, W)`` block by block; see ``Background.from_cube``."""
         pixels = pixels_of(cube)
         size = BLOCK.get(pixels.device.type, BLOCK["cpu"])
         blocks = tqdm(pixels.split(size, dim=2), "background", unit="block", leave=False, disable=None, delay=2)
         if left_out is None:
             parts = map(moments, blocks)
         else:
-            parts = map(moments, blocks, _left_out(left_out, cube.shape, pixels.device).split(size, dim=1))
+            parts = map(moments, blocks, _pixels_left_out(left_out, cube.shape, pixels.device).split(size, dim=1))
         return Sum(parts).total()
 
     def combine(self, other: Moments) -> Moments:
-        """The moments of both sets of pixels together."""
+        """Moments of both sets of pixels together."""
         if self.mean.shape != other.mean.shape:
             raise ValueError(
                 f"blocks of {self.mean.shape[-1]} and of {other.mean.shape[-1]} bands. All need the same bands."
@@ -71,7 +73,7 @@ class Moments(NamedTuple):
 
 @dataclass(frozen=True)
 class Background:
-    """What RX measures against: computed once, it scores any number of cubes of the same bands.
+    """Mean and covariance against which RX measures any number of cubes of the same bands.
 
     Attributes:
         mean: ``(N, B)`` float64.
@@ -91,7 +93,7 @@ class Background:
 
     @classmethod
     def from_cube(cls, cube: torch.Tensor, left_out: torch.Tensor | np.ndarray | None = None) -> Background:
-        """Mean and unbiased covariance of each image.
+        """Compute mean and unbiased covariance of each image.
 
         Args:
             cube: ``(N, C, H, W)`` of any real type.
@@ -107,7 +109,7 @@ class Background:
 
     @classmethod
     def from_blocks(cls, blocks: Iterable[torch.Tensor | np.ndarray]) -> Background:
-        """Mean and unbiased covariance of one scene that comes in blocks, each read once and then let go.
+        """Compute mean and unbiased covariance of one scene from blocks, each of which is read once.
 
         How the scene is cut changes the result by rounding only. To share the work, compute ``moments`` of the blocks
         anywhere and give them, in the order of the blocks, to ``from_moments``.
@@ -123,18 +125,18 @@ class Background:
 
     @classmethod
     def from_moments(cls, parts: Iterable[Moments]) -> Background:
-        """The statistics of all pixels of these parts, combined in the order in which they come."""
+        """Combine the statistics of all parts, in the order in which they come."""
         samples, mean, scatter = Sum(parts).total()
         if int(samples.min()) < 2:
             raise ValueError(f"{int(samples.min())} pixels are left for the background; RX needs many more than bands.")
         covariance = scatter.tril() / (samples - 1)[:, None, None]
         covariance += covariance.tril(-1).mT
         if not (mean.isfinite().all() and covariance.diagonal(dim1=1, dim2=2).isfinite().all()):
-            raise ValueError("the cube holds NaN or infinite values. Leave those pixels out, or mend them.")
+            raise ValueError("the cube holds NaN or infinite values. Leave those pixels out, or replace their values.")
         return cls(mean, covariance, samples)
 
     def components(self, most: int) -> list[Components]:
-        """The leading principal components of each image, at most so many.
+        """Compute the leading principal components of each image, at most ``most``.
 
         Raises:
             ValueError: No band of an image varies.
@@ -144,7 +146,7 @@ class Background:
         ]
 
     def contributions(self, spectrum: np.ndarray) -> np.ndarray:
-        """What each band adds to the RX score of a spectrum of the first image.
+        """Split the RX score of a spectrum of the first image into one term for each band.
 
         The difference from the mean is whitened by the inverse square root of the correlation matrix, which turns each band
         as little as possible. The squares belong to bands and sum to the score.
@@ -180,7 +182,9 @@ class Components:
 
     @classmethod
     def of(cls, mean: torch.Tensor, covariance: torch.Tensor, most: int) -> Components:
-        """At most so many, from a mean ``(C,)`` and a covariance ``(C, C)``, float64; fewer where the rank is lower.
+        """Compute at most ``most`` components from a mean ``(C,)`` and a covariance ``(C, C)``, both float64.
+
+        There are fewer where the rank is lower.
 
         Raises:
             ValueError: No band varies.
@@ -193,14 +197,14 @@ class Components:
         return cls(mean, (vectors / values.sqrt()).T)
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
-        """``(C, H, W)`` to ``(r, H, W)``, each component of zero mean and unit variance over the scene."""
+        """Project ``(C, H, W)`` to ``(r, H, W)``; each component has zero mean and unit variance over the scene."""
         pixels = image.flatten(1).double()
         mean, whitening = self.mean.to(pixels.device), self.whitening.to(pixels.device)
         return torch.addmm((-whitening @ mean)[:, None], whitening, pixels).view(-1, *image.shape[1:])
 
 
 def sound(eigenvalues: torch.Tensor) -> torch.Tensor:
-    """The rank rule: which eigenvalues of a covariance count.
+    """Tell which eigenvalues of a covariance count: the rank rule.
 
     Those above ``B * eps`` of the largest do; rounding decides the others.
 
@@ -215,9 +219,10 @@ def sound(eigenvalues: torch.Tensor) -> torch.Tensor:
 
 
 def whitening(covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, bool]:
-    """Matrices W with ``W^T W`` the pseudo-inverse by the rank rule, applied to the correlation matrix.
+    """Compute matrices W such that ``W^T W`` is the pseudo-inverse of the covariance by the rank rule.
 
-    Bands of zero variance are dropped, and the others are standardised, which changes no distance. Where the rule
+    The rule is applied to the correlation matrix. Bands of zero variance are dropped, and the others are standardised,
+    which changes no distance. Where the rule
     certainly drops no eigenvalue, a Cholesky factorisation gives the same distances in less time.
 
     Args:
@@ -240,7 +245,7 @@ def whitening(covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, boo
     factor, failed = torch.linalg.cholesky_ex(correlation + torch.diag_embed((~varying).double()))
     identity = torch.eye(bands, dtype=torch.float64, device=covariance.device).expand_as(factor)
     inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
-    certain = (failed == 0) & (inverse.square().sum((1, 2)) * (_MARGIN * cut * bands) < 1)
+    certain = (failed == 0) & (inverse.square().sum((1, 2)) * (_CHOLESKY_MARGIN * cut * bands) < 1)
     if bool(certain.all()):
         return inverse * inverse_std[:, None, :], varying.sum(1), True
 
@@ -251,14 +256,14 @@ def whitening(covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, boo
 
 
 def _correlation(covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The correlation matrices ``(N, B, B)``, and 1 / standard deviation ``(N, B)``; zeros for bands of zero variance."""
+    """Correlation matrices ``(N, B, B)``, and 1 / standard deviation ``(N, B)``; zeros for bands of zero variance."""
     std = covariance.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
     inverse_std = torch.where(std > 0, 1 / std, 0.0)
     return covariance * inverse_std[:, :, None] * inverse_std[:, None, :], inverse_std
 
 
 def moments(pixels: torch.Tensor, left_out: torch.Tensor | None = None) -> Moments:
-    """The moments of one block.
+    """Compute the moments of one block.
 
     Args:
         pixels: ``(N, B, pixels)`` of any real type.
@@ -284,27 +289,27 @@ def moments(pixels: torch.Tensor, left_out: torch.Tensor | None = None) -> Momen
     scatter = x.new_zeros(n, bands, bands)
     whole = count // _TERMS * _TERMS
     for parts in (x[:, :, :whole].unflatten(2, (-1, _TERMS)).movedim(2, 1), x[:, None, :, whole:]):
-        for rows in row_blocks(bands, x.device) if parts.numel() else ():
+        for rows in triangle_rows(bands, x.device) if parts.numel() else ():
             scatter[:, rows, : rows.stop] += (parts[:, :, rows] @ parts[:, :, : rows.stop].mT).sum(1)
     return Moments(samples, (origin + offset)[:, :, 0], scatter)
 
 
-def row_blocks(rows: int, device: torch.device) -> list[slice]:
-    """The rows of a lower triangular matrix, some at a time on CPUs: right of a block's last row there are zeros."""
-    size = _ROWS if device.type == "cpu" else rows
+def triangle_rows(rows: int, device: torch.device) -> list[slice]:
+    """Cut the rows of a lower triangular matrix into blocks on CPUs: right of a block there are only zeros."""
+    size = _MATRIX_ROWS if device.type == "cpu" else rows
     stops = [*range(size, rows - size // 2, size), rows]
     return [slice(start, stop) for start, stop in zip([0, *stops[:-1]], stops, strict=True)]
 
 
 def pixels_of(cube: torch.Tensor) -> torch.Tensor:
-    """``(N, C, H, W)`` as ``(N, C, pixels)``, on a device that has float64."""
+    """Flatten ``(N, C, H, W)`` to ``(N, C, pixels)``, on a device that has float64."""
     if not isinstance(cube, torch.Tensor) or cube.ndim != 4:
         raise ValueError(f"a cube is a tensor N x C x H x W; got {type(cube).__name__} {tuple(np.shape(cube))}.")
     return (cube.cpu() if cube.device.type == "mps" else cube).flatten(2)
 
 
-def _left_out(left_out: torch.Tensor | np.ndarray, shape: torch.Size, device: torch.device) -> torch.Tensor:
-    """``(N, pixels)`` bool."""
+def _pixels_left_out(left_out: torch.Tensor | np.ndarray, shape: torch.Size, device: torch.device) -> torch.Tensor:
+    """Check and flatten ``left_out`` to ``(N, pixels)`` bool."""
     out, (n, _, height, width) = torch.as_tensor(left_out, device=device).bool(), shape
     if tuple(out.shape) not in ((height, width), (n, height, width)):
         raise ValueError(f"left_out is {tuple(out.shape)}; the image is {height} x {width}.")
@@ -312,7 +317,7 @@ def _left_out(left_out: torch.Tensor | np.ndarray, shape: torch.Size, device: to
 
 
 def _block(block: torch.Tensor | np.ndarray) -> torch.Tensor:
-    """A block of ``from_blocks`` as ``(1, B, pixels)``."""
+    """Reshape a block of ``from_blocks`` to ``(1, B, pixels)``."""
     block = torch.as_tensor(block)
     if block.ndim == 2:
         return block.T[None]

@@ -1,4 +1,4 @@
-"""What every detector is, and what some of them can do beyond that: leave pixels out, and score a scene strip by strip."""
+"""The protocol of every detector, and two abilities that only some have: leaving pixels out, and scoring by strips."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ class Detector(Protocol):
     ``(N, C, H, W)`` of any real type to ``(N, H, W)``; higher is more anomalous. Raises ValueError for a cube that it
     cannot score; the message says why and what to do.
 
-    A detector that can leave pixels out takes ``left_out``, ``(N, H, W)`` bool, True where a pixel does not count: it has
-    no part in any statistic. The detector may score it all the same, or give NaN.
+    A detector that can leave pixels out takes ``left_out``, ``(N, H, W)`` bool, True where a pixel does not count:
+    it enters no statistic. The detector may score it nevertheless, or give NaN.
     """
 
-    def __call__(self, cube: torch.Tensor, /) -> torch.Tensor: ...
+    def __call__(self, cube: torch.Tensor, /) -> torch.Tensor:
+        """Score whole images."""
+        ...
 
 
 class Where(NamedTuple):
-    """Where a strip of whole rows lies.
+    """Position of a strip of whole rows in its scene.
 
     Attributes:
         row: Number of its first row in the scene.
@@ -40,28 +42,31 @@ class Where(NamedTuple):
 class Statistics(Protocol):
     """Sums over some pixels of N images, as tensors. Those of two sets of pixels can be combined."""
 
-    def combine(self: S, other: S, /) -> S: ...
+    def combine(self: S, other: S, /) -> S:
+        """Add up the sums of both sets of pixels."""
+        ...
 
 
 S = TypeVar("S", bound=Statistics)
 
 
 class NoStatistics(NamedTuple):
-    """What a detector collects that needs to know nothing of the whole scene."""
+    """Empty statistics, of a detector that needs to know nothing of the whole scene."""
 
     def combine(self, other: NoStatistics) -> NoStatistics:
-        """Nothing again."""
+        """Return empty statistics."""
         return self
 
 
 class StripDetector(ABC):
     """A detector that scores a scene strip by strip: statistics of all strips first, then the scores of each.
 
-    A scene in memory is one strip. So a subclass says how a scene is scored once, and works on files larger than memory.
+    A scene in memory is one strip, so a subclass says once how a scene is scored, and works on
+    files larger than memory too.
 
     Attributes:
-        halo: Rows above and below a pixel that its score depends on, beyond the statistics. None where the whole image must
-            be given at once after all.
+        halo: Rows above and below a pixel that its score depends on, beyond the statistics. None if the detector still
+            needs the whole image at once.
         statistics: The type that ``collect`` gives: a NamedTuple of tensors with ``combine``.
     """
 
@@ -69,11 +74,11 @@ class StripDetector(ABC):
     statistics: ClassVar[type] = NoStatistics
 
     def collect(self, cube: torch.Tensor, left_out: torch.Tensor | None, where: Where) -> Any:
-        """What the pixels of a strip ``(N, C, h, W)`` add to the scene's statistics, without those left out."""
+        """Compute the statistics of a strip ``(N, C, h, W)``, without the pixels left out."""
         return NoStatistics()
 
     def fit(self, statistics: Any, where: Where) -> Any:
-        """What ``score`` needs to know of the whole scene; ``where.height`` is its height.
+        """Turn the statistics of the whole scene into the state that ``score`` takes; ``where.height`` is its height.
 
         Raises:
             ValueError: The scene cannot be scored.
@@ -82,7 +87,7 @@ class StripDetector(ABC):
 
     @abstractmethod
     def score(self, cube: torch.Tensor, state: Any, left_out: torch.Tensor | None) -> torch.Tensor:
-        """The scores ``(N, h, W)`` of a strip with its halo, as far as the scene has these rows."""
+        """Score a strip with its halo, as far as the scene has these rows: ``(N, h, W)``."""
 
     def __call__(self, cube: torch.Tensor, left_out: torch.Tensor | None = None) -> torch.Tensor:
         """Score whole images, ``(N, C, H, W)`` to ``(N, H, W)``; see ``Detector``."""
@@ -91,17 +96,17 @@ class StripDetector(ABC):
 
 
 def halo_of(detector: Detector) -> int | None:
-    """Rows around a strip that a detector needs; None where it takes the whole image only."""
+    """Return the rows around a strip that a detector needs; None where it takes only the whole image."""
     return detector.halo if isinstance(detector, StripDetector) else None
 
 
 def takes_left_out(detector: Detector) -> bool:
-    """Whether a detector can leave pixels out."""
+    """Tell whether a detector can leave pixels out."""
     return "left_out" in inspect.signature(detector).parameters
 
 
 class Sum(Generic[S]):
-    """Adds up statistics in pairs. The result depends, to the last bit, on the parts and their order only."""
+    """Sum of statistics, added up in pairs. To the last bit it depends only on the parts and their order."""
 
     def __init__(self, parts: Iterable[S] = ()):
         self._pending: list[tuple[int, S]] = []  # a sum of 2^k parts for each binary digit of how many came
@@ -116,7 +121,7 @@ class Sum(Generic[S]):
         self._pending.append((count, part))
 
     def total(self) -> S:
-        """The statistics of all parts.
+        """Return the statistics of all parts.
 
         Raises:
             ValueError: No part came.
@@ -127,7 +132,7 @@ class Sum(Generic[S]):
 
 
 class Extent(NamedTuple):
-    """The range of some pixels, band by band.
+    """Range of some pixels, band by band.
 
     Attributes:
         low: Least value, ``(N, C)``; infinite where there is no pixel.
@@ -139,14 +144,14 @@ class Extent(NamedTuple):
 
     @classmethod
     def of(cls, cube: torch.Tensor, left_out: torch.Tensor | None = None) -> Extent:
-        """The range of the pixels of a cube ``(N, C, H, W)`` that count."""
+        """Compute the range of the pixels of a cube ``(N, C, H, W)`` that count."""
         if left_out is None:
             return cls(cube.amin((2, 3)), cube.amax((2, 3)))
         out = left_out[:, None]
         return cls(cube.masked_fill(out, torch.inf).amin((2, 3)), cube.masked_fill(out, -torch.inf).amax((2, 3)))
 
     def combine(self, other: Extent) -> Extent:
-        """The range of both sets of pixels together."""
+        """Range of both sets of pixels together."""
         return Extent(torch.minimum(self.low, other.low), torch.maximum(self.high, other.high))
 
     def whole(self) -> Extent:
@@ -155,7 +160,7 @@ class Extent(NamedTuple):
         return Extent(low.expand_as(self.low), high.expand_as(self.high))
 
     def scale(self, cube: torch.Tensor) -> torch.Tensor:
-        """The cube ``(N, C, H, W)`` with this range as [0, 1]; a band without a range becomes zero."""
+        """Scale this range of a cube ``(N, C, H, W)`` to [0, 1]; a constant band becomes zero."""
         low, high = self.low.to(cube)[:, :, None, None], self.high.to(cube)[:, :, None, None]
         return (cube - low) / torch.where(high > low, high - low, torch.ones_like(high))
 
@@ -173,7 +178,7 @@ def minmax(score: torch.Tensor) -> torch.Tensor:
 
 
 def product(maps: Sequence[torch.Tensor]) -> torch.Tensor:
-    """One map as it is; of several the product, each scaled to [0, 1] by its own minimum and maximum (eqs. 20-22).
+    """Multiply maps, each scaled to [0, 1] by its own minimum and maximum (eqs. 20-22); a single map stays as it is.
 
     Args:
         maps: Each ``(N, H, W)``, NaN where nothing is scored.

@@ -1,4 +1,4 @@
-"""Collaborative representation: what a pixel's surroundings cannot reproduce of it."""
+"""Collaborative representation: the part of a pixel that its surroundings cannot reproduce."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CRD(StripDetector):
         ValueError: On making it, an even window, inner >= outer, or a ridge that is not positive. On calling it, a
             scene smaller than the outer window, or NaN.
 
-    Cost: per pixel, with n = outer^2 - inner^2, n^2 C + n^3 / 3 multiplications; memory stays near 256 MiB beside two
+    Cost: per pixel, with n = outer^2 - inner^2, n^2 C + n^3 / 3 multiplications; memory stays near 256 MiB, besides two
     copies of the cube in float64.
 
     Source: W. Li and Q. Du, Collaborative Representation for Hyperspectral Anomaly Detection, IEEE TGRS 53(3), 2015.
@@ -59,11 +59,11 @@ class CRD(StripDetector):
         return DualWindow(self.inner, self.outer).halo
 
     def collect(self, cube: torch.Tensor, left_out: torch.Tensor | None, where: Where) -> Extent:
-        """The range of the values."""
+        """Compute the range of the values."""
         return Extent.of(checked(cube), left_out).whole()
 
     def score(self, cube: torch.Tensor, state: Extent, left_out: torch.Tensor | None) -> torch.Tensor:
-        """``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0; NaN where no pixel of a ring counts."""
+        """Score ``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0; NaN where no pixel of a ring counts."""
         windows = DualWindow(self.inner, self.outer)
         scaled = state.scale(checked(cube))
         return windows.scores(scaled, self._residual, 24 * windows.ring_size**2, left_out)

@@ -33,7 +33,7 @@ class TwoStepGLRT(StripDetector):
         ValueError: On making it, an even window, or inner >= outer. On calling it, a scene smaller than the outer
             window, NaN, a cube in which no band varies, or a ring of zeros.
 
-    Cost: per pixel, outer^2 C^2 + C^3 + inner^2 C^2 multiplications; memory stays near 256 MiB beside two copies
+    Cost: per pixel, outer^2 C^2 + C^3 + inner^2 C^2 multiplications; memory stays near 256 MiB, besides two copies
     of the cube in float64.
 
     Source: J. Liu, Z. Hou, W. Li, R. Tao, D. Orlando and H. Li, Multipixel Anomaly Detection With Unknown Patterns
@@ -59,17 +59,17 @@ class TwoStepGLRT(StripDetector):
         return DualWindow(self.inner, self.outer).halo
 
     def collect(self, cube: torch.Tensor, left_out: torch.Tensor | None, where: Where) -> Extent:
-        """The range of each band."""
+        """Compute the range of each band."""
         return Extent.of(checked(cube), left_out)
 
     def fit(self, statistics: Extent, where: Where) -> Extent:
-        """The range of each band, seen to be one."""
+        """Check that some band varies, and return the range of each."""
         if not bool((statistics.high > statistics.low).any(1).all()):
             raise ValueError("no band of this cube varies; there is nothing to test. Give a scene with content.")
         return statistics
 
     def score(self, cube: torch.Tensor, state: Extent, left_out: torch.Tensor | None) -> torch.Tensor:
-        """``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0; NaN where no pixel of a ring counts."""
+        """Score ``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0; NaN where no pixel of a ring counts."""
         scaled = state.scale(checked(cube))
         bytes_per_pixel = 40 * cube.shape[1] ** 2
         return DualWindow(self.inner, self.outer).scores(scaled, _largest, bytes_per_pixel, left_out)

@@ -11,16 +11,16 @@ import torch
 from fers.detectors.base import StripDetector, Where
 from fers.detectors.windows import checked
 
-_BLOCK = 1 << 12  # pixels at a time
+_PIXELS_AT_A_TIME = 1 << 12
 
 
-class Sample(NamedTuple):
+class BackgroundSample(NamedTuple):
     """Pixels drawn from a scene: of those seen so far, the first in the order of the draw.
 
     Attributes:
         turn: ``(N, M)`` their turns in the draw, rising.
         pixels: ``(N, M, C)`` float64.
-        wanted: How many the whole scene is to give, at most.
+        wanted: Most pixels that are drawn from the whole scene.
     """
 
     turn: torch.Tensor
@@ -28,8 +28,8 @@ class Sample(NamedTuple):
     wanted: torch.Tensor
 
     @classmethod
-    def of(cls, cube: torch.Tensor, turn: torch.Tensor, left_out: torch.Tensor | None, wanted: int) -> Sample:
-        """The first of a cube ``(N, C, H, W)`` whose pixels have these turns, ``(H W,)``."""
+    def of(cls, cube: torch.Tensor, turn: torch.Tensor, left_out: torch.Tensor | None, wanted: int) -> BackgroundSample:
+        """Draw the first ``wanted`` pixels of a cube ``(N, C, H, W)`` by their turns, ``(H W,)``."""
         turns, pixels = [], []
         for number, image in enumerate(cube):
             counts = (
@@ -43,16 +43,16 @@ class Sample(NamedTuple):
             pixels.append(image.flatten(1).T[first.to(cube.device)])
         return cls(torch.stack(turns), torch.stack(pixels), torch.tensor(wanted))
 
-    def combine(self, other: Sample) -> Sample:
-        """The first of both."""
+    def combine(self, other: BackgroundSample) -> BackgroundSample:
+        """Keep the first ``wanted`` pixels of both."""
         turn, order = torch.cat([self.turn, other.turn], 1).sort(1)
         pixels = torch.cat([self.pixels, other.pixels], 1)
         pixels = pixels.gather(1, order.to(pixels.device)[:, :, None].expand_as(pixels))
-        return Sample(turn[:, : int(self.wanted)], pixels[:, : int(self.wanted)], self.wanted)
+        return BackgroundSample(turn[:, : int(self.wanted)], pixels[:, : int(self.wanted)], self.wanted)
 
 
 class Kernels(NamedTuple):
-    """The background as KRX measures in it, of one image: its pixels, bandwidth, and the way to whitened kernel space."""
+    """Background of one image as KRX uses it: its pixels, bandwidth, and the projection to whitened kernel space."""
 
     pixels: torch.Tensor
     bandwidth: float
@@ -78,13 +78,13 @@ class KRX(StripDetector):
         bandwidth: s, in the cube's units; 0 takes the median distance between two different background pixels.
         rtol: Eigenvalues of K below ``rtol`` of the largest are dropped. It bounds the rank. If all of them stayed,
             every background pixel would have the same score.
-        seed: For the draw; the same for each image.
+        seed: Seed of the draw, the same for each image.
 
     Raises:
         ValueError: On making it, fewer than two samples, or a bandwidth or rtol out of range. On calling it, NaN, or
             background pixels that are all the same.
 
-    Cost: M^3 once per image and M (C + M) per pixel; memory stays near 256 MiB (M = 1000) beside the cube in float64.
+    Cost: M^3 once per image and M (C + M) per pixel; memory stays near 256 MiB (M = 1000), besides the cube in float64.
 
     Source: H. Kwon and N. M. Nasrabadi, Kernel RX-Algorithm, IEEE TGRS 43(2), 2005. The paper takes the ring of a dual
     window for the background; the global sample is the form that the benchmarks use, for its speed.
@@ -100,7 +100,7 @@ class KRX(StripDetector):
     bandwidth: float = 0.0
     rtol: float = 1e-5
     seed: int = 0
-    statistics = Sample
+    statistics = BackgroundSample
 
     def __post_init__(self) -> None:
         if self.samples < 2:
@@ -110,21 +110,23 @@ class KRX(StripDetector):
         if not 0 < self.rtol < 1:
             raise ValueError(f"rtol is {self.rtol:g}. Give a fraction between 0 and 1.")
 
-    def collect(self, cube: torch.Tensor, left_out: torch.Tensor | None, where: Where) -> Sample:
-        """The pixels of a strip that may be in the sample; the draw is the same however the scene is cut."""
+    def collect(self, cube: torch.Tensor, left_out: torch.Tensor | None, where: Where) -> BackgroundSample:
+        """Draw the pixels of a strip that may be in the sample; how the scene is cut does not change the draw."""
         cube = checked(cube)
         rows, width = cube.shape[2:]
         turn = _turns(self.seed, where.height * width)[where.row * width :][: rows * width]
-        return Sample.of(cube, turn, left_out, self.samples)
+        return BackgroundSample.of(cube, turn, left_out, self.samples)
 
-    def fit(self, statistics: Sample, where: Where) -> list[Kernels]:
-        """The kernels of each image's background."""
+    def fit(self, statistics: BackgroundSample, where: Where) -> list[Kernels]:
+        """Compute the kernels of each image's background."""
         return [self._kernels(pixels) for pixels in statistics.pixels]
 
     def score(self, cube: torch.Tensor, state: list[Kernels], left_out: torch.Tensor | None) -> torch.Tensor:
-        """``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0."""
+        """Score ``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0."""
         images = zip(checked(cube), state, strict=True)
-        return torch.stack([_distances(image.flatten(1).T, kernels).view(image.shape[1:]) for image, kernels in images])
+        return torch.stack(
+            [_kernel_distances(image.flatten(1).T, kernels).view(image.shape[1:]) for image, kernels in images]
+        )
 
     def _kernels(self, background: torch.Tensor) -> Kernels:
         if len(background) < 2:
@@ -141,10 +143,10 @@ class KRX(StripDetector):
         )
 
 
-def _distances(pixels: torch.Tensor, kernels: Kernels) -> torch.Tensor:
+def _kernel_distances(pixels: torch.Tensor, kernels: Kernels) -> torch.Tensor:
     background, column_mean, project = (tensor.to(pixels.device) for tensor in (kernels.pixels, *kernels[2:]))
     scores = pixels.new_empty(len(pixels))
-    for block, out in zip(pixels.split(_BLOCK), scores.split(_BLOCK), strict=True):
+    for block, out in zip(pixels.split(_PIXELS_AT_A_TIME), scores.split(_PIXELS_AT_A_TIME), strict=True):
         k = torch.exp(_squared_distances(block, background) / (-2 * kernels.bandwidth**2))
         # centring by the pixel's own mean is left out: the eigenvectors sum to zero
         out.copy_(((k - column_mean) @ project).square().sum(1))
@@ -153,12 +155,12 @@ def _distances(pixels: torch.Tensor, kernels: Kernels) -> torch.Tensor:
 
 @lru_cache(maxsize=2)
 def _turns(seed: int, pixels: int) -> torch.Tensor:
-    """``(pixels,)``: the turn of each pixel of a scene in the draw."""
+    """Turn of each pixel of a scene in the draw, ``(pixels,)``."""
     return torch.randperm(pixels, generator=torch.Generator().manual_seed(seed)).argsort()
 
 
 def _squared_distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """``(P, M)`` squared distances between the rows of ``(P, C)`` and ``(M, C)``."""
+    """Squared distances ``(P, M)`` between the rows of ``(P, C)`` and ``(M, C)``."""
     centre = b.mean(0)  # small numbers lose fewer digits in the difference
     a, b = a - centre, b - centre
     return (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).clamp_min(0)

@@ -32,15 +32,15 @@ class LRXPC(StripDetector):
     Args:
         inner: Side of the inner window in pixels, odd; at least the size of the objects looked for.
         outer: Side of the outer window in pixels, odd.
-        components: How many components, at most; a scene of lower rank has fewer.
-        ridge: As above, > 0.
+        components: Most components; a scene of lower rank has fewer.
+        ridge: Factor of the ridge above, > 0.
 
     Raises:
         ValueError: On making it, an even window, inner >= outer, no component, or a ridge that is not positive. On
             calling it, a scene smaller than the outer window, NaN, or a cube in which no band varies.
 
     Cost: per image, H W C^2 for the components, and per pixel some p^2 + p^3 / 3 with p components, whatever the
-    windows. Memory stays near 256 MiB beside two copies of the cube in float64.
+    windows. Memory stays near 256 MiB, besides two copies of the cube in float64.
 
     Source: this project's own combination of local RX (see ``LRX``) with principal components; no paper.
 
@@ -60,7 +60,7 @@ class LRXPC(StripDetector):
     def __post_init__(self) -> None:
         DualWindow(self.inner, self.outer)
         if self.components < 1:
-            raise ValueError(f"{self.components} components are none. Give 1 or more.")
+            raise ValueError(f"{self.components} components: give 1 or more.")
         if not self.ridge > 0:
             raise ValueError(f"the ridge is {self.ridge:g}; a flat surrounding needs one. Give one above 0.")
 
@@ -70,17 +70,17 @@ class LRXPC(StripDetector):
         return self.outer // 2
 
     def collect(self, cube: torch.Tensor, left_out: torch.Tensor | None, where: Where) -> Moments:
-        """Sums for the components."""
+        """Compute the moments from which the components come."""
         cube = checked(cube)
         DualWindow(self.inner, self.outer).check_scene(where.height, cube.shape[3])
         return Moments.of(cube, left_out)
 
     def fit(self, statistics: Moments, where: Where) -> list[Components]:
-        """The components of each image."""
+        """Compute the components of each image."""
         return Background.from_moments([statistics]).components(self.components)
 
     def score(self, cube: torch.Tensor, state: list[Components], left_out: torch.Tensor | None) -> torch.Tensor:
-        """``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0; NaN where fewer than two pixels of a ring count."""
+        """Score ``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0; NaN where fewer than two pixels of a ring count."""
         images = checked(cube)
         outs = [None] * len(images) if left_out is None else list(left_out)
         return torch.stack([self._image(c(image), out) for c, image, out in zip(state, images, outs, strict=True)])
@@ -101,7 +101,7 @@ class LRXPC(StripDetector):
 def ring_sums(
     z: torch.Tensor, windows: Windows, left_out: torch.Tensor | None = None
 ) -> Iterator[tuple[torch.Tensor, list[torch.Tensor]]]:
-    """Sums over the pixels between two windows around every pixel, some rows at a time.
+    """Yield sums over the pixels between two windows around every pixel, some rows at a time.
 
     One table of running sums serves all windows, whatever their sides. Borders are reflected, the edge pixel not repeated.
 
@@ -137,7 +137,7 @@ class RingCovariance:
 
     Attributes:
         mean: ``(p, h, W)``.
-        columns: Of the lower triangle: the j-th is ``(p - j, h, W)``.
+        columns: Columns of the covariance's lower triangle: the j-th is ``(p - j, h, W)``.
     """
 
     mean: torch.Tensor
@@ -145,7 +145,7 @@ class RingCovariance:
 
     @classmethod
     def of(cls, sums: torch.Tensor, p: int) -> RingCovariance:
-        """From what ``ring_sums`` gives, which is used up; both sums divided by the number of pixels that count."""
+        """Divide the sums of ``ring_sums``, which are overwritten, by the number of pixels that count."""
         sums[1:] /= sums[0].round().clamp_min(1)
         mean, columns = sums[1 : p + 1], list(sums[p + 1 :].split(list(range(p, 0, -1))))
         for j in range(p):
@@ -153,9 +153,9 @@ class RingCovariance:
         return cls(mean, columns)
 
     def distances(self, own: torch.Tensor, ridge: torch.Tensor | float) -> Iterator[torch.Tensor]:
-        """The squared Mahalanobis distance of pixels in the first component, in the first two, ... in all p.
+        """Yield the squared Mahalanobis distance of pixels in the first component, in the first two, ... in all p.
 
-        The entries of one Cholesky solution belong to the components in turn. The columns are used up.
+        The entries of one Cholesky solution belong to the components in turn. The columns are overwritten.
 
         Args:
             own: ``(p, h, W)``.
@@ -175,8 +175,11 @@ class RingCovariance:
 
 
 def _running_sums(part: torch.Tensor) -> torch.Tensor:
-    """Of a map of ones and p components, ``(1 + p, H, W)``: over all rows above and columns to the left, of themselves
-    and of the products (0, 0), (0, 1), ..., (1, 1), ...: ``(1 + p + p (p + 1) / 2, H + 1, W + 1)``."""
+    """Sums over all rows above and columns to the left, of maps ``(1 + p, H, W)``: ones and p components.
+
+    They are of the maps themselves and of the products (0, 0), (0, 1), ..., (1, 1), ...:
+    ``(1 + p + p (p + 1) / 2, H + 1, W + 1)``.
+    """
     p, (height, width) = len(part) - 1, part.shape[1:]
     table = part.new_zeros(1 + p + p * (p + 1) // 2, height + 1, width + 1)
     table[: p + 1, 1:, 1:] = part
@@ -186,7 +189,7 @@ def _running_sums(part: torch.Tensor) -> torch.Tensor:
 
 
 def _box_sum(table: torch.Tensor, side: int, top: int, stop: int, left: int) -> torch.Tensor:
-    """Sums of the squares around rows ``[top, stop)`` and the columns from ``left`` to as many from the other edge."""
+    """Sums over squares around the pixels of rows ``[top, stop)``, less ``left`` columns at either edge."""
     reach, stop_column = side // 2, table.shape[2] - 1 - left
     upper, lower = slice(top - reach, stop - reach), slice(top + reach + 1, stop + reach + 1)
     before, after = slice(left - reach, stop_column - reach), slice(left + reach + 1, stop_column + reach + 1)

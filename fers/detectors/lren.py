@@ -1,4 +1,4 @@
-"""LREN: pixels in a latent space that follows a Gaussian mixture, and what a low-rank dictionary leaves of them."""
+"""LREN: pixels in a latent space that follows a Gaussian mixture, scored against a low-rank dictionary."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ CLUSTERS = 7
 LAMBDA = 0.01
 EPOCHS = 1000
 BATCH = 4096
-LEARNING_RATE = 1e-4
 ENERGY_WEIGHT = 0.1
 COVARIANCE_WEIGHT = 1e-4
 _JITTER = 1e-6  # added to the covariances' diagonals before they are factored
@@ -76,7 +75,7 @@ class Mixture(NamedTuple):
 
 
 def mixture(z: torch.Tensor, gamma: torch.Tensor) -> Mixture:
-    """The mixture that memberships make of latent vectors.
+    """Compute the mixture of latent vectors from their memberships.
 
     Args:
         z: ``(N, d)``.
@@ -91,7 +90,7 @@ def mixture(z: torch.Tensor, gamma: torch.Tensor) -> Mixture:
 
 
 def energy(z: torch.Tensor, parts: Mixture) -> torch.Tensor:
-    """The negative log-density of latent vectors ``(N, d)`` in a mixture: ``(N,)``."""
+    """Negative log-density of latent vectors ``(N, d)`` in a mixture: ``(N,)``."""
     whitened = torch.linalg.solve_triangular(parts.cholesky, (z - parts.mu[:, None]).mT, upper=False)
     log_determinant = 2 * parts.cholesky.diagonal(dim1=1, dim2=2).log().sum(1)
     log_density = -0.5 * (whitened.square().sum(1) + (z.shape[1] * math.log(2 * math.pi) + log_determinant)[:, None])
@@ -114,7 +113,8 @@ def lren_loss(x: torch.Tensor, x_rec: torch.Tensor, z: torch.Tensor, gamma: torc
     large, and has no Cholesky factor any more.
 
     Args:
-        x, x_rec: Pixels and their reconstruction, ``(N, B)``.
+        x: Pixels, ``(N, B)``.
+        x_rec: Their reconstruction.
         z: ``(N, d)``.
         gamma: ``(N, K)``.
     """
@@ -136,12 +136,12 @@ class TensorFlowAdam(torch.optim.Adam):
     EPSILON = 1e-8
     BETAS = (0.9, 0.999)
 
-    def __init__(self, parameters: Iterable[torch.Tensor], lr: float = LEARNING_RATE):
+    def __init__(self, parameters: Iterable[torch.Tensor], lr: float = 1e-4):
         super().__init__(parameters, lr, self.BETAS)
         self.taken = 0
 
     def step(self, closure=None):
-        """One step."""
+        """Take one step."""
         self.taken += 1
         for group in self.param_groups:
             group["eps"] = self.EPSILON / math.sqrt(1 - self.BETAS[1] ** self.taken)
@@ -149,7 +149,7 @@ class TensorFlowAdam(torch.optim.Adam):
 
 
 def dictionary_pixels(gamma: torch.Tensor) -> torch.Tensor:
-    """The pixels whose latent vectors are the dictionary's atoms.
+    """Choose the pixels whose latent vectors are the dictionary's atoms.
 
     A pixel belongs to the cluster of its largest gamma. Each cluster that has pixels gives two: those that belong to
     it most and least. A cluster of one pixel gives it twice.
@@ -194,7 +194,7 @@ def low_rank_representation(
         samples: S, ``(d, N)``; each column is a pixel.
         dictionary: D, ``(d, atoms)``.
         lambda_: Weight of the error, > 0. Smaller values put more into E.
-        iterations: At most so many.
+        iterations: Most iterations.
         tolerance: The solver stops where neither a change of X, J or E nor a constraint's residual has an entry this
             large.
 
@@ -243,7 +243,7 @@ class LREN:
     """LREN as a detector: networks are trained for each image, and a low-rank representation of its pixels is solved.
 
     Args:
-        seed: For the initial weights and the order of the pixels.
+        seed: Seed of the initial weights and of the order of the pixels.
         lambda_: Weight of the error in the low-rank representation. The authors use 0.01, and 0.0001 for ABU's beach-4.
         clusters: K.
         epochs: Passes over the pixels.
@@ -285,11 +285,11 @@ class LREN:
         self.latent = latent
 
     def __call__(self, cube: torch.Tensor, left_out: torch.Tensor | None = None) -> torch.Tensor:
-        """The length of each pixel's error in the low-rank representation.
+        """Score each pixel by the length of its error in the low-rank representation.
 
         Args:
             cube: ``(N, C, H, W)`` of any range.
-            left_out: ``(N, H, W)`` bool: pixels that have no part in training, dictionary and the others' representation.
+            left_out: ``(N, H, W)`` bool: pixels that do not count in training, dictionary and the others' representation.
 
         Returns:
             ``(N, H, W)`` float32, >= 0. Higher is more anomalous.
@@ -367,7 +367,7 @@ class LREN:
 
 
 def standardise(image: torch.Tensor, counts: torch.Tensor | slice = slice(None)) -> torch.Tensor:
-    """An image's pixels, each band with mean 0 and (population) standard deviation 1; a constant band becomes 0.
+    """Standardise an image: each band gets mean 0 and (population) standard deviation 1; a constant band becomes 0.
 
     The authors scale the whole cube to [0, 1] first, which changes nothing after this.
 

@@ -30,7 +30,7 @@ class LRX(StripDetector):
         ValueError: On making it, an even window, or inner >= outer. On calling it, a scene smaller than the outer
             window, NaN, or a ring in which no band varies.
 
-    Cost: per pixel, outer^2 C^2 + C^3 multiplications; memory stays near 256 MiB beside two copies
+    Cost: per pixel, outer^2 C^2 + C^3 multiplications; memory stays near 256 MiB, besides two copies
     of the cube in float64.
 
     Source: I. S. Reed and X. Yu, IEEE Trans. ASSP 38(10), 1990; the dual window: H. Kwon, S. Z. Der and N. M.
@@ -55,7 +55,7 @@ class LRX(StripDetector):
         return DualWindow(self.inner, self.outer).halo
 
     def score(self, cube: torch.Tensor, state: object, left_out: torch.Tensor | None) -> torch.Tensor:
-        """``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0; NaN where fewer than two pixels of a ring count."""
+        """Score ``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0; NaN where fewer than two pixels of a ring count."""
         cube = checked(cube)
         bytes_per_pixel = 40 * cube.shape[1] ** 2
         return DualWindow(self.inner, self.outer).scores(cube, _mahalanobis, bytes_per_pixel, left_out)

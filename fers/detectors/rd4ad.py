@@ -1,4 +1,4 @@
-"""RD4AD's score: where a decoder, distilled on background, does not give back what the encoder sees."""
+"""RD4AD's score: how far a decoder, distilled on background, departs from the encoder's features."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ Distillation = Callable[[torch.Tensor], tuple[Scales, Scales]]
 
 
 def anomaly_maps(encoder: Scales, decoder: Scales, size: tuple[int, int]) -> torch.Tensor:
-    """1 - cosine over channels at every position, for each scale.
+    """Compute 1 - cosine over channels at every position, for each scale.
 
     Args:
-        encoder, decoder: Features to compare.
+        encoder: Features of the encoder.
+        decoder: Features of the decoder, of the same shapes.
         size: (H, W) that the maps are resized to, bilinearly, corners on corners.
 
     Returns:
@@ -75,7 +76,7 @@ class RD4AD:
         self.distil, self.padding, self.multiple, self.sigma = distil, padding, multiple, sigma
 
     def __call__(self, cube: torch.Tensor) -> torch.Tensor:
-        """The filtered sum of the scales' maps.
+        """Score cubes by the filtered sum of the scales' maps.
 
         Args:
             cube: ``(N, C, H, W)`` as the networks were trained on.
@@ -106,7 +107,7 @@ class RD4AD:
 
 
 def _smoothing(n: int, sigma: float) -> torch.Tensor:
-    """The filter of n samples as an ``(n, n)`` matrix, float64."""
+    """Filter of n samples as an ``(n, n)`` matrix, float64."""
     radius = int(_TRUNCATE * sigma + 0.5)
     kernel = torch.tensor([math.exp(-0.5 * (k / sigma) ** 2) for k in range(-radius, radius + 1)], dtype=torch.float64)
     # reflected samples fold back: n, n + 1, ... are n - 1, n - 2, ..., and all repeats every 2 n

@@ -1,4 +1,4 @@
-"""The Reed-Xiaoli detector: the squared Mahalanobis distance of each pixel from the background's mean (eq. 17)."""
+"""The Reed-Xiaoli detector: squared Mahalanobis distance of each pixel from the background's mean (eq. 17)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fers.detectors.background import BLOCK, Background, Moments, pixels_of, row_blocks, whitening
+from fers.detectors.background import BLOCK, Background, Moments, pixels_of, triangle_rows, whitening
 from fers.detectors.base import StripDetector, Where
 
 SOLVERS = ("float64", "released")
@@ -16,7 +16,7 @@ _RELEASED = "RX as inside the released code's fusion A: float32, of truncated ra
 
 
 class Whitened(NamedTuple):
-    """A background as RX measures in it.
+    """A background in the form in which RX measures distances.
 
     Attributes:
         mean: ``(N, B)`` float64.
@@ -32,7 +32,7 @@ class Whitened(NamedTuple):
 
     @classmethod
     def of(cls, background: Background) -> Whitened:
-        """From the statistics.
+        """Whiten a background.
 
         Raises:
             ValueError: No band varies, or there are too few pixels for the rank, so every one would get the same score.
@@ -61,21 +61,21 @@ class RX(StripDetector):
 
     def __init__(self, seed: int = 0, solver: str = "float64"):
         if solver not in SOLVERS:
-            raise ValueError(f"no solver '{solver}' of RX; there are {' and '.join(SOLVERS)}.")
+            raise ValueError(f"RX has no solver '{solver}'; choose {' or '.join(SOLVERS)}.")
         self.solver = solver
         self.halo = 0 if solver == "float64" else None
         self.caveats = (_RELEASED,) if solver == "released" else ()
 
     def collect(self, cube: torch.Tensor, left_out: torch.Tensor | None, where: Where) -> Moments:
-        """Sums for mean and covariance."""
+        """Compute the moments."""
         return Moments.of(cube, left_out)
 
     def fit(self, statistics: Moments, where: Where) -> Whitened:
-        """Mean and whitening."""
+        """Compute mean and whitening of each image."""
         return Whitened.of(Background.from_moments([statistics]))
 
     def score(self, cube: torch.Tensor, state: Whitened, left_out: torch.Tensor | None) -> torch.Tensor:
-        """The squared distances."""
+        """Score ``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0."""
         return _distances(cube, state)
 
     def __call__(self, cube: torch.Tensor, left_out: torch.Tensor | None = None) -> torch.Tensor:
@@ -86,13 +86,13 @@ class RX(StripDetector):
 def rx(
     cube: torch.Tensor, background: Background | None = None, left_out: torch.Tensor | np.ndarray | None = None
 ) -> torch.Tensor:
-    """Global RX: ``(x - mean)^T covariance^+ (x - mean)`` for every pixel (eq. 17).
+    """Score by global RX: ``(x - mean)^T covariance^+ (x - mean)`` for every pixel (eq. 17).
 
     Args:
         cube: ``(N, C, H, W)`` of any real type. It may be a block of a larger scene, with that scene's background.
         background: Statistics to measure against; by default the image's own.
         left_out: Pixels to leave out of the image's own statistics, True = left out: ``(H, W)`` or ``(N, H, W)``. They are
-            scored all the same.
+            scored nevertheless.
 
     Returns:
         Score map ``(N, H, W)``, float64, >= 0, on the cube's device (on the CPU where the device has no float64). Higher
@@ -116,7 +116,9 @@ def rx(
     elif left_out is not None:
         raise ValueError("left_out is for the image's own statistics; with a given background it does nothing.")
     elif background.mean.shape[-1] != pixels.shape[1]:
-        raise ValueError(f"the background is of {background.mean.shape[-1]} bands; the cube has {pixels.shape[1]}.")
+        raise ValueError(
+            f"the background has {background.mean.shape[-1]} bands; the cube has {pixels.shape[1]}. Use the same bands."
+        )
     return _distances(cube, Whitened.of(background))
 
 
@@ -127,7 +129,7 @@ def _distances(cube: torch.Tensor, background: Whitened) -> torch.Tensor:
     for block in tqdm(blocks, "RX", unit="block", leave=False, disable=None, delay=2):
         centred = block.to(torch.float64, copy=True).sub_(mean)
         score = centred.new_zeros(len(centred), centred.shape[2])
-        for rows in row_blocks(centred.shape[1], centred.device):
+        for rows in triangle_rows(centred.shape[1], centred.device):
             columns = slice(rows.stop if background.triangular else None)
             score += (matrix[:, rows, columns] @ centred[:, columns]).square_().sum(1)
         scores.append(score)
@@ -141,12 +143,12 @@ def rx_array(
     *,
     mask: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Global RX of NumPy arrays.
+    """Score NumPy arrays by global RX.
 
     Args:
         cube: ``(H, W, B)``, or ``(N, H, W, B)``, of any real type.
-        background: As ``rx`` takes it.
-        left_out: As ``rx`` takes it.
+        background: As in ``rx``.
+        left_out: As in ``rx``.
         mask: Earlier name of ``left_out``.
 
     Returns:

@@ -1,6 +1,6 @@
-"""The detectors by name. A new one is one file beside this, and one row of ``DETECTORS``.
+"""The detectors by name. A new one is one file in this folder and one row of ``DETECTORS``.
 
-The table imports no detector before it is made, so command lines show it without waiting for PyTorch.
+The table imports a detector only when one is made, so command lines show it without waiting for PyTorch.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class Entry:
     """A row of ``DETECTORS``.
 
     Attributes:
-        place: Where the class is, ``module:Name``. It takes ``seed`` by name if it has random weights.
-        trains_on: What is fitted, and when: ``nothing``; the ``scene`` itself, so results depend on the seed; or
+        place: Place of the class, ``module:Name``. It takes ``seed`` by name if it has random weights.
+        trains_on: Data that the detector is fitted to: ``nothing``; the ``scene`` itself, so results depend on the seed; or
             ``background`` scenes, before the test, so it needs a checkpoint.
         fusion: The fusion that fused features get by default: ``by bands`` is A up to 50 bands and B above.
         cite: Source.
-        unit: What its scores measure, for the colour bar of a map.
+        unit: Unit of its scores, for the colour bar of a map.
         cost: Seconds for a scene of 100 x 100 px and 200 bands on one core, about: the fastest are compared first.
     """
 
@@ -41,7 +41,7 @@ class Entry:
     cost: float = 0.1
 
     def load(self) -> Callable[..., Any]:
-        """Import the class, or the function of a user's."""
+        """Import the class, or the user's function."""
         module, _, name = self.place.partition(":")
         return getattr(importlib.import_module(module), name)
 
@@ -90,7 +90,7 @@ DETECTORS: dict[str, Entry] = {
 
 
 def known_name(name: str) -> str:
-    """A detector's name as the table spells it, whatever the case; ``module:Name`` is left as it is.
+    """Spell a detector's name as the table does, whatever its case; ``module:Name`` stays as it is.
 
     Raises:
         FersError: There is no such detector.
@@ -105,7 +105,7 @@ def known_name(name: str) -> str:
 
 
 def find_detector(name: str) -> Entry:
-    """The row of a detector, or one made for a class or function of the user's.
+    """Find the row of a detector, or make one for a class or function of the user's.
 
     Args:
         name: A key of ``DETECTORS`` in any case, or ``module:Name`` of something callable that follows
@@ -135,8 +135,8 @@ def make_detector(name: str, seed: int = 0, options: Mapping[str, str] | Iterabl
     """Make a detector from what a command line gives.
 
     Args:
-        name: As ``find_detector`` takes it.
-        seed: Of its random weights, if it has any.
+        name: Name as in ``find_detector``.
+        seed: Seed of its random weights, if it has any.
         options: Its own options by name, as text; each is read as the type of the option's default.
 
     Raises:

@@ -16,7 +16,7 @@ _BLOCK_BYTES = 1 << 27  # of working memory at a time, about
 
 @dataclass(frozen=True)
 class Neighbourhoods:
-    """Where P pixels and their surroundings are, as indices of an image's ``H * W`` pixels.
+    """P pixels and their surroundings, as indices of an image's ``H * W`` pixels.
 
     Attributes:
         centre: ``(P,)``, the pixels themselves.
@@ -32,7 +32,7 @@ class Neighbourhoods:
 
     @property
     def ring_counts(self) -> torch.Tensor | None:
-        """``(P, ring_size)`` bool, which pixels of the rings count; None where all do."""
+        """Pixels of the rings that count, ``(P, ring_size)`` bool; None where all do."""
         return None if self.counts is None else self.counts[self.ring]
 
 
@@ -115,7 +115,7 @@ class DualWindow:
             )
 
     def blocks(self, height: int, width: int, block: int, device: torch.device) -> Iterator[Neighbourhoods]:
-        """Of some pixels at a time, where their surroundings are, in the order of the scene's pixels."""
+        """Yield the surroundings of some pixels at a time, in the order of the scene's pixels."""
         for centre in torch.arange(height * width, device=device).split(block):
             row, column = centre // width, centre % width
             rows, columns = (self._start(at, self.outer, size) for at, size in ((row, height), (column, width)))
@@ -130,13 +130,13 @@ class DualWindow:
 
     @staticmethod
     def _start(centre: torch.Tensor, side: int, size: int) -> torch.Tensor:
-        """``(P, side)``: the rows (or columns) of windows around P centres, moved inside ``range(size)``."""
+        """Rows (or columns) of windows around P centres, moved inside ``range(size)``: ``(P, side)``."""
         first = (centre - side // 2).clamp(0, size - side)
         return first[:, None] + torch.arange(side, device=centre.device)
 
 
 def checked(cube: torch.Tensor) -> torch.Tensor:
-    """The cube in float64, on its device (on the CPU where the device has no float64).
+    """Check a cube and convert it to float64, on its device (on the CPU where the device has no float64).
 
     Args:
         cube: ``(N, C, H, W)``, any real type.

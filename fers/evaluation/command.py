@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fers.datasets.benchmarks import BENCHMARKS
-from fers.fast.process import prepare
+from fers.fast.process import prepare_process
 from fers.scoring.config import DetectConfig
 from fers.util.commandline import Parser, positive, run
 from fers.util.options import add_options, option, read_options
@@ -94,7 +94,7 @@ def _work(name: str, given: argparse.Namespace) -> None:
     Raises:
         FersError: An option, a scene or a checkpoint cannot be used.
     """
-    prepare()
+    prepare_process()
     # PyTorch and what needs it: --help does not wait for them
     import torch
 

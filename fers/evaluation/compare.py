@@ -33,7 +33,7 @@ from fers.datasets import abu, had100
 from fers.datasets.benchmarks import BENCHMARKS
 from fers.detectors.table import DETECTORS, find_detector, known_name
 from fers.evaluation.metrics import SCENE_MEASURES, scene_measures
-from fers.fast.process import prepare
+from fers.fast.process import prepare_process
 from fers.scenes.normalise import NoData
 from fers.scenes.scene import LabelledScene, Scene, SceneError, read_scene, read_truth
 from fers.scoring.config import DetectConfig, Method
@@ -300,7 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _work(options: CompareOptions) -> None:
-    prepare()
+    prepare_process()
     import torch
 
     if options.threads:

@@ -2,8 +2,8 @@
 
 The cube lies within 0.1 of zero, so the biases of layer1 decide much: about half of its channels are zero all over a scene.
 An upper bound on each channel, from the extremes of a convolution's input, shows most of them before they are computed.
-Which ones they are changes little from scene to scene. So the channels are put in order once, those that few scenes make
-positive last, and of each convolution the first so many channels are all that a scene needs: no weights are copied.
+Which ones they are changes little from scene to scene. So the channels are ordered once, those that few scenes make
+positive last. A scene then needs only the first channels of each convolution, and no weights are copied.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-GROUP = 8  # channels: a convolution of a width that is no multiple of it takes up to 1.5 times as long
-Extremes = tuple[torch.Tensor, torch.Tensor]  # the least and the greatest of each channel, ``(C,)``
+GROUP = 8  # channels: a convolution whose width is not a multiple takes up to 1.5 times as long
+Extremes = tuple[torch.Tensor, torch.Tensor]  # least and greatest value of each channel, ``(C,)``
 
 
 class ValidBlock(Protocol):
@@ -27,8 +27,13 @@ class ValidBlock(Protocol):
     conv3: nn.Conv2d
     shortcut: nn.Conv2d | None
 
-    def __call__(self, x: torch.Tensor, /) -> torch.Tensor: ...
-    def inner(self, x: torch.Tensor) -> torch.Tensor: ...
+    def __call__(self, x: torch.Tensor, /) -> torch.Tensor:
+        """Compute the block's output."""
+        ...
+
+    def inner(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute the input of ``conv3``."""
+        ...
 
 
 class Bound(nn.Module):
@@ -52,21 +57,22 @@ class Bound(nn.Module):
         self.register_buffer("bias", conv.bias.detach().clone(), persistent=False)
 
     def forward(self, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
-        """The bounds, ``(K,)`` or ``(N, K)``.
+        """Compute the bounds, ``(K,)`` or ``(N, K)``.
 
         Args:
-            low, high: The extremes of the input's channels, ``(C,)`` or ``(N, C)``; of the first ones, where the others
+            low: Least values of the input's channels, ``(C,)`` or ``(N, C)``; the last channels may be missing where they
                 are zero.
+            high: Greatest values, of the same shape.
         """
         channels = low.shape[-1]
         return F.linear(low, self.negative[:, :channels], self.bias) + F.linear(high, self.positive[:, :channels])
 
 
 class ActiveChannels(nn.Module):
-    """Runs the blocks and the FPL of a deployed Spe-FEN by the channels that a scene can make positive.
+    """Run the blocks and the FPL of a deployed Spe-FEN on the channels that a scene can make positive.
 
     Args:
-        blocks: Their channels in the order that ``order_channels`` gives them. They are not kept here.
+        blocks: The blocks, their channels in the order of ``order_channels``. They are not kept here.
         fpl: The two 1x1 convolutions of the FPL, likewise.
     """
 
@@ -88,8 +94,8 @@ class ActiveChannels(nn.Module):
 
 
 def _bottleneck(x: torch.Tensor, block: ValidBlock, bounds: Any) -> torch.Tensor:
-    """A valid bottleneck by its active channels. Its input may lack the last channels, its output too: they are zero."""
-    # with a shortcut, x is what the CWL gave, of either sign
+    """Run a valid bottleneck on its active channels. Input and output may lack the last channels, which are zero."""
+    # with a shortcut, x is the CWL's output, of either sign
     x, extremes = _drop_trailing_zeros(x) if block.shortcut is None else (x, _extremes(x))
     y = _pixelwise(x, block.conv1, _active(bounds["conv1"](*extremes)))
     y, between = _drop_trailing_zeros(y.relu_())
@@ -110,12 +116,12 @@ def _bottleneck(x: torch.Tensor, block: ValidBlock, bounds: Any) -> torch.Tensor
 
 
 def _pixelwise(x: torch.Tensor, conv: nn.Conv2d, width: int) -> torch.Tensor:
-    """A 1x1 convolution by some of its channels: one product of two matrices, with views of the weights.
+    """Run a 1x1 convolution on some of its channels: one product of two matrices, without copies of the weights.
 
     Args:
-        x: ``(N, C, H, W)``: all input channels, or the first ones, where the others are zero.
+        x: ``(N, C, H, W)``; the last channels may be missing where they are zero.
         conv: The convolution, with a bias.
-        width: So many of the output's channels, from the first.
+        width: Number of output channels, from the first.
 
     Returns:
         ``(N, width, H, W)``, channels last in memory.
@@ -128,9 +134,10 @@ def _pixelwise(x: torch.Tensor, conv: nn.Conv2d, width: int) -> torch.Tensor:
 
 @torch.no_grad()
 def order_channels(cwl: nn.Conv2d, blocks: Sequence[ValidBlock], fpl: Sequence[nn.Conv2d]) -> None:
-    """Put the channels that few scenes make positive behind the others, in place, by made-up scenes.
+    """Put the channels that few scenes make positive behind the others, in place.
 
-    These go from dark to bright in steps of contrast. Their spectra are flat or fall with the wavelength, as under sunlight.
+    They are found with made-up scenes, from dark to bright in steps of contrast. Their spectra are flat or fall with the
+    wavelength, as under sunlight.
     """
     bands = cwl.in_channels
     contrast, brightness = torch.linspace(0, 1, 11).to(cwl.weight), torch.linspace(0, 0.2, 7).to(cwl.weight)
@@ -164,7 +171,7 @@ def keep_channels(channels: torch.Tensor, producers: Iterable[nn.Conv2d], consum
 
 
 def round_up(channels: int) -> int:
-    """The next multiple of ``GROUP``, at least one group."""
+    """Round up to a multiple of ``GROUP``, at least one group."""
     return max(-(-channels // GROUP), 1) * GROUP
 
 
@@ -178,7 +185,7 @@ def _upper_bound(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
 
 
 def _order(bound: torch.Tensor) -> torch.Tensor:
-    """Channels in falling order of the images in which they may be positive."""
+    """Channels by the number of images in which they may be positive, the highest first."""
     return (bound > 0).sum(0).argsort(descending=True, stable=True)
 
 
@@ -198,7 +205,7 @@ def _extremes(x: torch.Tensor) -> Extremes:
 
 
 def _drop_trailing_zeros(x: torch.Tensor) -> tuple[torch.Tensor, Extremes]:
-    """x, which is not negative, without its last channels, as far as they are zero; and the extremes of those left."""
+    """Cut off the last channels of x >= 0 that are zero; return the rest and its extremes."""
     low, high = _extremes(x)
     width = _active(high)
     return x[:, :width], (low[:width], high[:width])

@@ -1,4 +1,4 @@
-"""The same networks for inference: fewer multiplications, equal results but for rounding.
+"""The same networks for inference: fewer multiplications, equal results except for rounding.
 
 - Batch norms are folded into the convolutions before them.
 - Channels that can only be zero, whatever the scene, are cut. The weights show which they are.
@@ -27,14 +27,14 @@ TILE = 128  # px: larger scenes go through Spe-FEN in tiles of this side, so mem
 
 
 def deploy(network: SpeFEN | SpaFEN, bounds: bool = True) -> DeployedSpeFEN | DeployedSpaFEN:
-    """The same network for inference: equal but for rounding.
+    """Make the same network for inference: equal except for rounding.
 
     Args:
-        network: It is left as it is, and later changes of it do not reach what is returned.
+        network: The network. It is not changed, and later changes of it do not affect the result.
         bounds: Leave out channels that are zero all over a scene, where that saves time.
 
     Returns:
-        A frozen module on the network's device. It takes and gives what ``network`` does.
+        A frozen module on the network's device, with the same input and output as ``network``.
     """
     return DeployedSpeFEN(network, bounds) if isinstance(network, SpeFEN) else DeployedSpaFEN(network)
 
@@ -62,7 +62,7 @@ class DeployedSpeFEN(nn.Module):
         _freeze(self)
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
-        """F_spe of a normalised cube.
+        """Compute F_spe of a normalised cube.
 
         Args:
             h: ``(N, C, H, W)`` in [-0.1, 0.1], H and W at least 5.
@@ -78,13 +78,13 @@ class DeployedSpeFEN(nn.Module):
         return out
 
     def windows(self, h: torch.Tensor) -> Iterator[tuple[Window, torch.Tensor]]:
-        """F_spe of a normalised cube by tiles, so that nobody needs to hold all of it.
+        """Yield F_spe of a normalised cube tile by tile, so that it need not be in memory as a whole.
 
         Args:
             h: The same as in ``forward``.
 
         Yields:
-            Where a tile lies, and its F_spe. A cube of at most ``tile`` x ``tile`` pixels is one tile.
+            The window of a tile, and its F_spe. A cube of at most ``tile`` x ``tile`` pixels is one tile.
         """
         padded, around = self._padded(h), 2 * len(self.blocks)
         tile = max(h.shape[-2:]) if self.tile is None or self._is_one_tile(h) else self.tile
@@ -97,7 +97,7 @@ class DeployedSpeFEN(nn.Module):
         return self.tile is None or h.shape[2] * h.shape[3] <= self.tile**2
 
     def _padded(self, h: torch.Tensor) -> torch.Tensor:
-        """The blocks' input, padded, for each block looks a pixel further. The CWL works on single pixels and so comes first."""
+        """Compute the blocks' input, padded by one pixel a block. The CWL works on single pixels and so comes first."""
         return F.pad(self.cwl(h), [len(self.blocks)] * 4, mode="reflect")
 
     def _features(self, x: torch.Tensor) -> torch.Tensor:
@@ -129,14 +129,14 @@ class ValidBottleneck(nn.Module):
         self.shortcut = None if block.downsample is None else _folded(*block.downsample)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(N, C, H, W)`` to ``(N, 256, H - 2, W - 2)``."""
+        """Compute ``(N, 256, H - 2, W - 2)`` from ``(N, C, H, W)``."""
         y = self.conv3(self.inner(x))
         x = x[:, :, 1:-1, 1:-1]
         y += x if self.shortcut is None else self.shortcut(x)
         return y.relu_()
 
     def inner(self, x: torch.Tensor) -> torch.Tensor:
-        """The input of ``conv3``."""
+        """Compute the input of ``conv3``."""
         return self.conv2(self.conv1(x).relu_()).relu_()
 
 
@@ -163,7 +163,7 @@ class DeployedSpaFEN(nn.Module):
         _freeze(self)
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
-        """F_spa of a normalised cube.
+        """Compute F_spa of a normalised cube.
 
         Args:
             h: ``(N, C, H, W)`` in [-0.1, 0.1].
@@ -180,9 +180,10 @@ class DeployedSpaFEN(nn.Module):
         return x.mul_(gate)
 
     def _knots(self, features: torch.Tensor) -> torch.Tensor:
-        """LightSPP up to resizing: its 1x1 convolution commutes with that, so it sees 21 pixels, not H * W; ``(N, 128, 21)``.
+        """Compute LightSPP up to resizing, ``(N, 128, 21)``.
 
-        Pooling is a product with fixed matrices here, and so is resizing, so that they can be exported for any size.
+        Its 1x1 convolution commutes with resizing, so it sees 21 pixels instead of H * W. Pooling and resizing are products
+        with fixed matrices here, so that they can be exported for any size.
         """
         channels, rows, columns = features.shape[1:]
         knots = []
@@ -194,7 +195,7 @@ class DeployedSpaFEN(nn.Module):
 
 
 def pooling_weights(length: int, bins: int) -> torch.Tensor:
-    """Adaptive average pooling along one side, as a ``(bins, length)`` matrix."""
+    """Return adaptive average pooling along one side as a ``(bins, length)`` matrix."""
     position, bin_ = torch.arange(length), torch.arange(bins)[:, None]
     start, stop = bin_ * length // bins, ((bin_ + 1) * length + bins - 1) // bins
     inside = ((position >= start) & (position < stop)).float()
@@ -202,20 +203,20 @@ def pooling_weights(length: int, bins: int) -> torch.Tensor:
 
 
 def resizing_weights(length: int, knots: int) -> torch.Tensor:
-    """Bilinear resizing (``align_corners=False``) along one side, as a ``(length, knots)`` matrix."""
+    """Return bilinear resizing (``align_corners=False``) along one side as a ``(length, knots)`` matrix."""
     position = (torch.arange(length) + 0.5) * (knots / length) - 0.5
     return (1 - (position.clamp(0, knots - 1)[:, None] - torch.arange(knots)).abs()).clamp_min(0)
 
 
 def _resized_levels(knots: torch.Tensor, levels: tuple[int, ...], size: torch.Size) -> torch.Tensor:
-    """The sum of the levels of a pyramid, ``(N, C, knots)``, each resized: ``(N, C, H, W)``, channels last in memory."""
+    """Resize each level of a pyramid ``(N, C, knots)`` and add them up: ``(N, C, H, W)``, channels last in memory."""
     height, width = size
     weights = []
     for level in levels:
         down, across = (resizing_weights(length, level).to(knots) for length in (height, width))
         weights.append((down[:, None, :, None] * across[None, :, None, :]).reshape(height * width, level * level))
     resized = torch.cat(weights, dim=1) @ knots.mT
-    # of one image, its own stride would else pass for channels first
+    # with one image, its stride would otherwise be taken for channels first
     return resized.flatten(0, 1).unflatten(0, (-1, height, width)).permute(0, 3, 1, 2)
 
 
@@ -233,7 +234,7 @@ class FoldedBasicBlock(nn.Module):
         self.shortcut = None if block.downsample is None else _folded(*block.downsample)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The same as the block it was made from."""
+        """Compute the same as the block it was made from."""
         y = self.conv2(self.conv1(x).relu_())
         y += x if self.shortcut is None else self.shortcut(x)
         return y.relu_()
@@ -243,8 +244,7 @@ class FoldedBasicBlock(nn.Module):
 def _cut_dead_channels(producer: nn.Conv2d, consumer: nn.Conv2d) -> None:
     """Remove, in place, channels between two convolutions that ReLU makes zero at every pixel of every scene.
 
-    They are those whose folded weights are all zero and whose bias is not positive. Some stay: as many as fill the last
-    group of channels.
+    Their folded weights are all zero and their bias is not positive. Some stay, to fill the last group of channels.
     """
     assert producer.bias is not None
     alive = producer.weight.flatten(1).ne(0).any(1) | (producer.bias > 0)
@@ -253,7 +253,7 @@ def _cut_dead_channels(producer: nn.Conv2d, consumer: nn.Conv2d) -> None:
 
 
 def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
-    """A new convolution that does both."""
+    """Make a new convolution that does both."""
     return fuse_conv_bn_eval(copy.deepcopy(conv).eval(), copy.deepcopy(norm).eval())
 
 

@@ -27,7 +27,7 @@ from fers.util.files import atomic_path
 EXPORT_FORMATS = (".onnx", ".pt2")
 _EXAMPLE = (2, 48, 56)  # N, H and W to trace with; no size is special
 _SIDE = 17  # px, the least: below it Spa-FEN has a single pixel of stride 16, which is traced as another case
-_MOST = 1 << 15  # of N, H and W: PyTorch 2.6 takes none without a bound
+_MOST = 1 << 15  # of N, H and W: PyTorch 2.6 demands a bound
 
 
 class ExportError(FersError):
@@ -38,7 +38,7 @@ class TraceableMaxPool(nn.Module):
     """``MaxPool2d(3, 2, padding=1)`` for input >= 0, in steps that PyTorch 2.6 traces for any size."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(N, C, H, W)``, >= 0, to half the size."""
+        """Halve the size of ``(N, C, H, W)``, >= 0."""
         return F.pad(x, (1, 1, 1, 1)).unfold(2, 3, 2).unfold(3, 3, 2).amax((-2, -1))
 
 
@@ -46,7 +46,7 @@ def export(network: nn.Module, out: str | Path) -> Path:
     """Export a Spe-FEN or Spa-FEN.
 
     Args:
-        network: A SpeFEN or SpaFEN; it is left as it is.
+        network: A SpeFEN or SpaFEN; it is not changed.
         out: The file to write, .onnx or .pt2.
 
     Returns:
@@ -85,5 +85,5 @@ def _export_onnx(deployed: nn.Module, example: torch.Tensor, dynamic: dict, path
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     names: dict[str, Any] = {"input_names": ["h"], "output_names": ["features"]}
     program = torch.onnx.export(deployed, (example,), dynamo=True, dynamic_shapes=(dynamic,), verbose=False, **names)
-    assert program is not None  # what dynamo=True returns
+    assert program is not None  # dynamo=True returns one
     program.save(path, external_data=False)

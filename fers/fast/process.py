@@ -1,4 +1,4 @@
-"""Settings of the whole process. Only commands make them, before PyTorch is imported; no class or function of the library does."""
+"""Settings of the whole process. Only commands make them, before PyTorch is imported; the library never does."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ import platform
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 
-def prepare() -> None:
-    """Make this process ready for tensors on a CPU; call it once, first thing in a command, before PyTorch is imported."""
+def prepare_process() -> None:
+    """Make this process ready for tensors on a CPU; a command calls it once, before PyTorch is imported."""
     wait_asleep()
     keep_freed_memory()
 
 
 def wait_asleep() -> None:
-    """Let OpenMP's threads sleep while they wait, unless the environment says otherwise. OpenMP reads it when it starts.
+    """Let OpenMP's threads sleep while they wait, unless the environment says otherwise.
 
-    By default they spin. That takes the time of whatever else wants the processor (docs/notebook/2026-11-first-minute.md).
+    OpenMP reads the setting when it starts. By default its threads spin, which takes time from other work on the
+    processor (docs/notebook/2026-11-first-minute.md).
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def keep_freed_memory() -> None:
-    """Let glibc reuse freed tensors. By default it gives each large one back to the system, which must zero its pages again."""
+    """Let glibc reuse freed tensors; by default the system takes back each large one and must zero its pages again."""
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_MAX, 0)

@@ -1,4 +1,4 @@
-"""Folding that makes a training step faster and leaves its result the same, within float32's rounding."""
+"""Folding that makes a training step faster; its result stays the same within float32's rounding."""
 
 from __future__ import annotations
 

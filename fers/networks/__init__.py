@@ -1,4 +1,4 @@
-"""The deployed networks, their frozen backbones, their checkpoints. ``models/README.md`` has each equation's place.
+"""The deployed networks, their frozen backbones, their checkpoints. ``models/README.md`` lists where each equation is.
 
 Read in this order:
 
@@ -8,8 +8,8 @@ Read in this order:
 4. ``info``, ``checkpoint``   a checkpoint's metadata and file
 5. ``import_released``, ``download_released``  the authors' weights
 
-``init``, ``resnet`` and the branches decide the bits of every trained network: a change makes checkpoints unreadable or wrong.
-Messages and ``info``'s checks may be touched.
+``init``, ``resnet`` and the branches decide the bits of every trained network: a change makes checkpoints unreadable
+or wrong. Only messages and ``info``'s checks may change.
 """
 
 from fers.networks.backbones import BackboneError

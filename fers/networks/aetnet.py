@@ -42,7 +42,7 @@ class WindowAttention(nn.Module):
         self.register_buffer("index", index.flatten(0, 1).flatten(1), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(N, H, W, channels)`` to the same shape; H and W are multiples of the window."""
+        """Attend within windows: ``(N, H, W, channels)`` to the same shape; H and W are multiples of the window."""
         n, height, width, channels = x.shape
         rolled = x.roll((-self.shift, -self.shift), (1, 2)) if self.shift else x
         qkv = self._windows(self.qkv(rolled)).unflatten(-1, (3, self.heads, -1))  # N, windows, px, 3, heads, d
@@ -57,13 +57,13 @@ class WindowAttention(nn.Module):
         return y.roll((self.shift, self.shift), (1, 2)) if self.shift else y
 
     def _windows(self, x: torch.Tensor) -> torch.Tensor:
-        """``(N, H, W, c)`` to ``(N, windows, px, c)``."""
+        """Cut ``(N, H, W, c)`` into ``(N, windows, px, c)``."""
         n, height, width, channels = x.shape
         w = self.window
         return x.view(n, height // w, w, width // w, w, channels).transpose(2, 3).reshape(n, -1, w * w, channels)
 
     def _apart(self, height: int, width: int, device: torch.device) -> torch.Tensor:
-        """Which pixels of a window the shift brought together, ``(windows, px, px)`` bool."""
+        """Mark pairs of pixels of a window that the shift brought together, ``(windows, px, px)`` bool."""
         rows, columns = (torch.arange(n, device=device) for n in (height, width))
         row, column = (
             (at >= n - self.window).int() + (at >= n - self.shift) for at, n in ((rows, height), (columns, width))
@@ -81,7 +81,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(4 * channels, channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The same shape."""
+        """Apply both layers; the shape stays the same."""
         return self.fc2(F.gelu(self.fc1(x)))
 
 
@@ -95,13 +95,13 @@ class SwinBlock(nn.Module):
         self.mlp = Mlp(channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(N, H, W, channels)`` to the same shape."""
+        """Compute the block's output, ``(N, H, W, channels)`` like its input."""
         x = x + self.attn(x)
         return x + self.mlp(self.norm2(x))
 
 
 class SwinPair(nn.Module):
-    """A block with windows as they are, and one with windows shifted by half their side."""
+    """A block with plain windows, and one with windows shifted by half their side."""
 
     def __init__(self, channels: int, heads: int, window: int):
         super().__init__()
@@ -109,7 +109,7 @@ class SwinPair(nn.Module):
         self.block_b = SwinBlock(channels, heads, window, shift=window // 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(N, channels, H, W)`` to the same shape."""
+        """Compute the output of both blocks, ``(N, channels, H, W)`` like the input."""
         return self.block_b(self.block_a(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
 
 
@@ -122,7 +122,7 @@ class AETNet(Branch):
     Args:
         bands: C.
         backbone: ``none`` or None: there are no frozen layers.
-        seed: For the initial weights.
+        seed: Seed of the initial weights.
 
     Source: Li, Wang, Xiao, Ling, Lin and An, "You Only Train Once: Learning a General Anomaly Enhancement Network With
     Random Masks for Hyperspectral Anomaly Detection", IEEE TGRS 61, 5506718, 2023, 10.1109/TGRS.2023.3258067.
@@ -152,7 +152,7 @@ class AETNet(Branch):
         self._initialise(seed)
 
     def _initialise(self, seed: int) -> None:
-        """Linear layers and position tables from N(0, 0.02^2), their biases zero; convolutions as PyTorch's default."""
+        """Draw linear layers and position tables from N(0, 0.02^2), convolutions by PyTorch's default; zero the biases."""
         with torch.no_grad():
             for name, module in self.named_modules():
                 if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
@@ -167,11 +167,11 @@ class AETNet(Branch):
                     table.copy_(normal(f"aetnet.{name}.relative_position_bias_table", seed, table.shape, 0.02))
 
     def backbone_layers(self) -> nn.Sequential:
-        """An empty module: there are no frozen layers."""
+        """Return an empty module: there are no frozen layers."""
         return nn.Sequential()
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
-        """The enhanced cube.
+        """Compute the enhanced cube.
 
         Args:
             h: ``(N, C, H, W)`` float32 in [-0.1, 0.1], H and W at least 37.

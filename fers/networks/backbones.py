@@ -1,4 +1,4 @@
-"""The frozen ImageNet layers: residual stages under torchvision's names, with weights from where the user has them.
+"""The frozen ImageNet layers: residual stages under torchvision's names, with weights from a source the user names.
 
 ``Branch`` is the base of the deployed networks: trained layers around such frozen ones.
 
@@ -6,8 +6,8 @@ Three sources, written as one string everywhere (options, checkpoint metadata):
 
 - ``imagenet``: torchvision's IMAGENET1K_V1, from its cache (``$TORCH_HOME/hub/checkpoints``) or downloaded to it;
 - ``random`` or ``random:SEED``: no ImageNet at all, drawn from numpy's frozen legacy generator;
-- a path: a ``.pth``, ``.pt`` or ``.safetensors`` file, or a folder with one for each network. It is enough if the
-  file covers the layers used.
+- a path: a ``.pth``, ``.pt`` or ``.safetensors`` file, or a folder with one for each network. A file need only cover
+  the layers used.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from fers.util.paths import home
 
 BACKBONE_FILE = "backbone.safetensors"
 _WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
-MAX_WEIGHT = 1e6  # no trained network has larger values: the file is damaged
+MAX_WEIGHT = 1e6  # no trained network has larger values; a file that does is damaged
 
 
 class BackboneError(FersError):
-    """Frozen layers that cannot be had. The message says what was looked for, where, and what to do."""
+    """Frozen layers that cannot be loaded. The message says what was looked for, where, and what to do."""
 
 
 class Branch(nn.Module):
@@ -57,7 +57,7 @@ class Branch(nn.Module):
     adapt_batch_norm: bool = False
 
     def backbone_layers(self) -> nn.Sequential:
-        """The branch's own frozen layers, under their torchvision names."""
+        """Return the branch's own frozen layers, under their torchvision names."""
         raise NotImplementedError
 
     def load_backbone(self, source: str) -> None:
@@ -71,12 +71,12 @@ class Branch(nn.Module):
         return self.adapt_batch_norm and key.endswith(("running_mean", "running_var"))
 
     def trained_state(self) -> dict[str, torch.Tensor]:
-        """The trained tensors of the state dict."""
+        """Return the trained tensors of the state dict."""
         return {key: value for key, value in self.state_dict().items() if self.is_trained(key)}
 
 
 def frozen_layers(architecture: str, layers: tuple[str, ...]) -> nn.Sequential:
-    """Layers of a ResNet, without their values.
+    """Make layers of a ResNet, without their values.
 
     Args:
         architecture: A key of ``RESNETS``.
@@ -97,7 +97,7 @@ def load_frozen(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
 
 
 def backbone_state(architecture: str, layers: tuple[str, ...], source: str) -> dict[str, torch.Tensor]:
-    """The weights and buffers of some frozen layers.
+    """Load weights and buffers of some frozen layers.
 
     Args:
         architecture: A key of ``RESNETS``.
@@ -122,7 +122,7 @@ def backbone_state(architecture: str, layers: tuple[str, ...], source: str) -> d
 
 
 def random_seed(source: str) -> int:
-    """The seed in ``random`` (which is 0) or ``random:SEED``.
+    """Parse the seed in ``random`` (which is 0) or ``random:SEED``.
 
     Raises:
         BackboneError: The text after the colon is not a whole number >= 0.
@@ -134,9 +134,9 @@ def random_seed(source: str) -> int:
 
 
 def state_hash(state: dict[str, torch.Tensor]) -> str:
-    """SHA-256 over names, shapes and float32 values: which frozen layers these are, whatever file they came in.
+    """Hash names, shapes and float32 values by SHA-256: it identifies frozen layers in whatever file they come.
 
-    ``num_batches_tracked`` does not count: it has no part in any result, and old files lack it.
+    ``num_batches_tracked`` does not count: it affects no result, and old files lack it.
     """
     digest = hashlib.sha256()
     for key in sorted(state):
@@ -148,7 +148,7 @@ def state_hash(state: dict[str, torch.Tensor]) -> str:
 
 
 def weight_problem(value: torch.Tensor) -> str:
-    """The reason why a tensor is unfit to be a weight, as the end of a sentence; empty where it is fit."""
+    """Say why a tensor is unfit to be a weight, as the end of a sentence; empty where it is fit."""
     if not value.is_floating_point():
         return f"is of type {str(value.dtype).removeprefix('torch.')}, not floating point"
     if not value.isfinite().all():
@@ -159,7 +159,7 @@ def weight_problem(value: torch.Tensor) -> str:
 
 
 def backbone_name(source: str) -> str:
-    """A backbone's source as checkpoints record it: ``imagenet``, ``random:SEED``, ``file:NAME``, or ``none``."""
+    """Name a backbone's source as checkpoints record it: ``imagenet``, ``random:SEED``, ``file:NAME``, or ``none``."""
     if source in ("imagenet", "none"):
         return source
     if source == "random" or source.startswith("random:"):
@@ -168,7 +168,7 @@ def backbone_name(source: str) -> str:
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a ``.safetensors``, ``.pth`` or ``.pt`` file, whichever wrapping they were saved in.
+    """Read the tensors of a ``.safetensors``, ``.pth`` or ``.pt`` file, whatever they are wrapped in.
 
     Pickled files are read with ``weights_only=True``: nothing in them is run.
 
@@ -231,7 +231,7 @@ def select_layers(
 
 
 def _random(expected: dict[str, torch.Tensor], architecture: str, seed: int) -> dict[str, torch.Tensor]:
-    """Kaiming-normal (fan-out) convolutions and identity batch norms: a ResNet before any training."""
+    """Draw Kaiming-normal (fan-out) convolutions and identity batch norms: a ResNet before any training."""
     state = {}
     for key, like in expected.items():
         if like.ndim == 4:
@@ -257,12 +257,12 @@ def _imagenet(architecture: str) -> dict[str, torch.Tensor]:
             f"the ImageNet weights of {architecture} are not on this machine and could not be downloaded ({error}).\n"
             f"  Fetch   {weights.url} ({weights.megabytes} MB)\n  put it  {cache}\n"
             + "".join(f"  or use  --backbone {path}, which was imported\n" for path in _imported(architecture))
-            + "  or give the file with --backbone PATH, or go without ImageNet by --backbone random (results differ and say so)."
+            + "  or give the file with --backbone PATH, or do without ImageNet: --backbone random (results differ and say so)."
         ) from error
 
 
 def _imported(architecture: str) -> list[Path]:
-    """Files of frozen layers that came with imported checkpoints and cover some of this network."""
+    """Find files of frozen layers that came with imported checkpoints and cover some of this network."""
     found = []
     for path in sorted(home().glob(f"checkpoints/*/{BACKBONE_FILE}")):
         with contextlib.suppress(SafetensorError, OSError), safe_open(path, "pt") as file:

@@ -1,4 +1,4 @@
-"""Trained weights on disk: one safetensors file per branch, trained tensors only, and what it takes to rebuild the rest.
+"""Trained weights on disk: one safetensors file per branch, with its trained tensors and metadata to rebuild the rest.
 
     checkpoints/<sensor>_<bands>/spe_fen.safetensors   CWL, FPL, ZCL
     checkpoints/<sensor>_<bands>/spa_fen.safetensors   compression, LightSPP, SE; with the released recipe the statistics
@@ -97,7 +97,7 @@ def load_branch(
     Raises:
         CheckpointError: The file is missing, damaged, for other bands, of another key set, or was trained with other
             frozen layers than those found; or it is a shipped one whose bytes have changed.
-        BackboneError: The frozen layers cannot be had.
+        BackboneError: The frozen layers cannot be loaded.
     """
     path = Path(path)
     if not path.is_file():
@@ -128,7 +128,7 @@ def load_branch(
 
 
 def shipped(name: str) -> Path:
-    """A checkpoint folder that comes with the project, in a checkout and in an installed copy.
+    """Find a checkpoint folder that comes with the project, in a checkout and in an installed copy.
 
     Args:
         name: The folder's name, such as ``aviris_200``.
@@ -155,7 +155,7 @@ def is_shipped(path: str | Path) -> bool:
 def install_checkpoint(trained: Path, folder: Path, architecture: str, frozen: dict[str, torch.Tensor] | None) -> Path:
     """Copy a trained branch to its checkpoint folder, so that it loads there.
 
-    A shipped file that is replaced is no longer shipped: its line in ``SHA256SUMS`` goes.
+    A shipped file that is replaced is no longer shipped: its line in ``SHA256SUMS`` is deleted.
 
     Args:
         trained: The branch's .safetensors.
@@ -190,7 +190,7 @@ def install_checkpoint(trained: Path, folder: Path, architecture: str, frozen: d
 
 
 def git_revision() -> str:
-    """The commit the code is at, with ``-dirty`` for uncommitted changes; empty outside a checkout."""
+    """Return the commit of the code, with ``-dirty`` for uncommitted changes; empty outside a checkout."""
     try:
         command = ["git", "-C", str(PACKAGE), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
@@ -202,11 +202,11 @@ def check_tensors(path: Path, found: dict[str, torch.Tensor], expected: dict[str
     """Raise a ``CheckpointError`` unless a file's tensors have the expected names and shapes, and sound values."""
     if missing := sorted(expected.keys() - found.keys()):
         raise CheckpointError(
-            f"{path}: lacks {', '.join(missing)}. It is of another version or damaged; train or import it again."
+            f"{path}: lacks {', '.join(missing)}. It is from another version, or damaged; train or import it again."
         )
     if extra := sorted(found.keys() - expected.keys()):
         raise CheckpointError(
-            f"{path}: holds tensors that this network does not have: {', '.join(extra)}. It is of another version."
+            f"{path}: holds tensors that this network does not have: {', '.join(extra)}. It is from another version; train or import it again."
         )
     for key, value in expected.items():
         if found[key].shape != value.shape:
@@ -218,7 +218,7 @@ def check_tensors(path: Path, found: dict[str, torch.Tensor], expected: dict[str
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    """The SHA-256 of each file that a folder's ``SHA256SUMS`` names, as ``sha256sum`` writes it."""
+    """Read a folder's ``SHA256SUMS``: the SHA-256 of each file, by its name."""
     try:
         lines = (folder / SUMS_FILE).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -231,7 +231,7 @@ def _check_sum(path: Path) -> None:
     expected = _sums(path.parent.parent).get(f"{path.parent.name}/{path.name}")
     if expected is not None and sha256_of(path) != expected:
         raise CheckpointError(
-            f"{path}: is not the file that is shipped; {path.parent.parent / SUMS_FILE} has another sha256. Restore it with "
+            f"{path}: is not the shipped file: {path.parent.parent / SUMS_FILE} has another sha256. Restore it with "
             "git checkout, or install again."
         )
 

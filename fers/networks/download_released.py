@@ -19,8 +19,8 @@ def download_released(bands: str, out: str | Path | None = None, url: str | None
 
     Args:
         bands: ``50``, ``100``, ``200`` (HAD100) or ``abu``.
-        out: Folder for the checkpoints; by default as the module says. The files as they came are kept below it, in
-            ``released``, so that a second call asks for nothing.
+        out: Folder for the checkpoints; by default ``checkpoints/<sensor>_<bands>``. The original files are kept in its
+            folder ``released``, so that a second call downloads nothing.
         url: Another address of that folder of the repository.
 
     Returns:
@@ -29,7 +29,7 @@ def download_released(bands: str, out: str | Path | None = None, url: str | None
     Raises:
         ArchiveError: A file could not be fetched, or it is not the published one. The message says how to go on.
         CheckpointError: The folder holds other weights already.
-        OSError: A file cannot be written. What has come is kept.
+        OSError: A file cannot be written. What was downloaded is kept.
     """
     release = RELEASES[bands]
     out = Path(out) if out is not None else home() / "checkpoints" / release.checkpoints
@@ -62,7 +62,7 @@ def is_released(checkpoint: Path) -> bool:
 def _by_hand(release: Release, folder: Path) -> str:
     names = ", ".join(file.name for file in release.files)
     return (
-        "Run the same command again to go on from the bytes that have come. To fetch the files by hand:\n"
+        "Run the same command again to go on with the download. To fetch the files by hand:\n"
         f"  1. Open {release.files[0].page} in a browser, and download {names}.\n"
         f"  2. Put them into {folder}\n"
         "  3. Run the same command again: it checks and imports them."

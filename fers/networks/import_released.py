@@ -1,9 +1,10 @@
 """Turn a folder of the authors' released weights into this project's checkpoints.
 
-    python -m models.import_released FOLDER OUT.safetensors [--sensor aviris_ng]
+    fers weights import FOLDER OUT.safetensors [--sensor aviris_ng]
 
 FOLDER holds ``convh.pt`` (CWL), ``enc.pt`` (layer1 of wide_resnet101_2) and ``pc.pt`` (FPL and ZCL), and perhaps
-``spa_fen.pt``. OUT.safetensors gets the spectral branch. Its folder also gets ``backbone.safetensors``, the released frozen layers, and ``spa_fen.safetensors`` where there is a spatial branch. Name OUT
+``spa_fen.pt``. OUT.safetensors gets the spectral branch. Its folder also gets ``backbone.safetensors``, the released frozen
+layers, and ``spa_fen.safetensors`` where there is a spatial branch. Name OUT
 ``checkpoints/<sensor>_<bands>/spe_fen.safetensors`` and the test scripts find it by themselves.
 
 The files are pickles from elsewhere: they are read with ``weights_only=True``, which runs nothing in them.
@@ -65,7 +66,7 @@ def import_released(folder: str | Path, out: str | Path, sensor: str | None = No
     Args:
         folder: Holds convh.pt, enc.pt, pc.pt, and spa_fen.pt where there is one.
         out: The .safetensors file for the spectral branch.
-        sensor: For the metadata; by default what the name of out's folder, ``<sensor>_<bands>``, says.
+        sensor: Sensor for the metadata; by default that in the name of out's folder, ``<sensor>_<bands>``.
 
     Returns:
         The files written.
@@ -121,7 +122,7 @@ def _rebuilt(
     frozen_path: Path,
     frozen: dict[str, torch.Tensor],
 ) -> SpeFEN | SpaFEN:
-    """A branch with the released weights ``theirs``, and with the frozen layers among ``frozen``."""
+    """Rebuild a branch from the released weights ``theirs`` and the frozen layers among ``frozen``."""
     if missing := [key for key in keys.values() if key not in theirs]:
         raise CheckpointError(
             f"{path}: lacks {', '.join(missing)}. It does not have the layout of the released weights."
@@ -137,7 +138,7 @@ def _rebuilt(
 
 
 def _torchvision_names(theirs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A ResNet's tensors under torchvision's names, from those or from the numbers of a Sequential, inside any wrapper."""
+    """Rename a ResNet's tensors to torchvision's names, from these or a Sequential's numbers, in any wrapper."""
     by_number = _IN_ALL.replace("layer1", str(_CHILDREN.index("layer1")), 1)
     wrapped = next((key for key in theirs if key.endswith((f".{_IN_ALL}", f".{by_number}"))), "")
     wrapper = wrapped.removesuffix(_IN_ALL).removesuffix(by_number)

@@ -64,14 +64,14 @@ class CheckpointInfo:
         metadata = metadata or {}
         if metadata.get("format") != "fers-1":
             raise CheckpointError(
-                f"{path}: not a checkpoint of this project (no metadata of format fers-1). Released .pt folders are turned "
-                "into one with: python -m models.import_released FOLDER OUT.safetensors"
+                f"{path}: not a checkpoint of this project (no metadata of format fers-1). Released .pt folders become "
+                "one by: fers weights import FOLDER OUT.safetensors"
             )
         try:
             info = cls(**{key: json.loads(value) for key, value in metadata.items() if key != "format"})
         except (TypeError, ValueError, RecursionError) as error:
             raise CheckpointError(
-                f"{path}: its metadata is damaged or of a later version ({error}). Update, or train again."
+                f"{path}: its metadata is damaged or from a later version ({error}). Update FERS, or train again."
             ) from error
         if wrong := info._wrong_fields():
             raise CheckpointError(
@@ -81,7 +81,7 @@ class CheckpointInfo:
         return info
 
     def _wrong_fields(self) -> list[str]:
-        """The fields whose values are of another type or range than described above."""
+        """List the fields whose values have another type or range than described above."""
 
         def text(value: object) -> bool:
             return isinstance(value, str)

@@ -15,25 +15,25 @@ from torch import nn
 
 
 def seeded(name: str, seed: int) -> np.random.RandomState:
-    """A generator for one tensor.
+    """Make a generator for one tensor.
 
     Args:
         name: The tensor's name in the whole network.
         seed: From 0 to 2^32 - 1.
 
     Returns:
-        numpy's legacy ``RandomState``, whose draws its makers froze.
+        NumPy's legacy ``RandomState``, whose draws never change.
     """
     return np.random.RandomState([seed, zlib.crc32(name.encode())])
 
 
 def normal(name: str, seed: int, shape: Iterable[int], std: float) -> torch.Tensor:
-    """A float64 tensor from N(0, std^2)."""
+    """Draw a float64 tensor from N(0, std^2)."""
     return torch.from_numpy(seeded(name, seed).standard_normal(tuple(shape)) * std)
 
 
 def uniform(name: str, seed: int, shape: Iterable[int], bound: float) -> torch.Tensor:
-    """A float64 tensor from U(-bound, bound)."""
+    """Draw a float64 tensor from U(-bound, bound)."""
     return torch.from_numpy(seeded(name, seed).uniform(-bound, bound, tuple(shape)))
 
 
@@ -50,7 +50,7 @@ def kaiming_std(weight: torch.Tensor) -> float:
 
 @torch.no_grad()
 def init_xavier(module: nn.Module, name: str, seed: int) -> None:
-    """Xavier-normal weights and zero biases, in place.
+    """Set Xavier-normal weights and zero biases, in place.
 
     Args:
         module: Its convolutions are initialised.
@@ -66,7 +66,7 @@ def init_xavier(module: nn.Module, name: str, seed: int) -> None:
 
 @torch.no_grad()
 def init_uniform(module: nn.Module, name: str, seed: int) -> None:
-    """Convolution weights from U(-0.1, 0.1), biases from U(+-1 / sqrt(fan_in)), in place; batch norms as they are.
+    """Draw convolution weights from U(-0.1, 0.1), biases from U(+-1 / sqrt(fan_in)), in place; batch norms stay.
 
     Args:
         module: Its convolutions are initialised.
@@ -84,7 +84,7 @@ def init_uniform(module: nn.Module, name: str, seed: int) -> None:
 
 @torch.no_grad()
 def init_reverse_distillation(module: nn.Module, name: str, seed: int) -> None:
-    """Kaiming-normal (fan-out) convolutions, PyTorch's default for transposed ones, in place; batch norms as they are.
+    """Draw Kaiming-normal (fan-out) convolutions, and transposed ones by PyTorch's default, in place; batch norms stay.
 
     PyTorch's default is U(+-1 / sqrt(fan_in)), and it counts a transposed convolution's output channels as its fan-in.
 

@@ -1,6 +1,6 @@
 """The residual stages of the frozen networks, under torchvision's names, so that its ImageNet weights fit.
 
-``tests/test_resnet.py`` holds them to torchvision's own: equal names, shapes and results. To import torchvision costs
+``tests/test_resnet.py`` holds them to torchvision's own: equal names, shapes and results. Importing torchvision costs
 two seconds of start-up, for its detection models and data sets.
 
 Source: He et al., Deep Residual Learning for Image Recognition, CVPR 2016; Zagoruyko and Komodakis, Wide Residual
@@ -29,7 +29,7 @@ class BasicBlock(nn.Module):
         self.downsample = downsample
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The block's output."""
+        """Compute the block's output."""
         y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
         y += x if self.downsample is None else self.downsample(x)
         return self.relu(y)
@@ -61,7 +61,7 @@ class Bottleneck(nn.Module):
         self.downsample = downsample
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The block's output."""
+        """Compute the block's output."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
@@ -86,7 +86,7 @@ class ResNet:
     megabytes: int
 
     def layers(self, names: tuple[str, ...]) -> nn.Sequential:
-        """Children of the network by name, in the order given, such as ``("conv1", "bn1", "relu", "maxpool", "layer1")``."""
+        """Make children of the network by name, in the order given, such as ``("conv1", "bn1", "layer1")``."""
         chosen = nn.Sequential()
         for name in names:
             chosen.add_module(name, self._stage(int(name[-1])) if name.startswith("layer") else _STEM[name]())
@@ -116,4 +116,4 @@ RESNETS = {
     "wide_resnet101_2": ResNet((3, 4, 23, 3), True, f"{_URL}wide_resnet101_2-32ee1156.pth", 243),
     "resnet34": ResNet((3, 4, 6, 3), False, f"{_URL}resnet34-b627a593.pth", 83),
 }
-"""By torchvision's names."""
+"""The ResNets by torchvision's names."""

@@ -11,7 +11,7 @@ from fers.networks.init import init_uniform
 
 
 class SpectralCompression(nn.Sequential):
-    """A cube to the three channels H_3c in (0, 1) (eq. 5): ``(N, C, H, W)`` to ``(N, 3, H, W)``."""
+    """Spectral compression of a cube to three channels H_3c in (0, 1) (eq. 5): ``(N, C, H, W)`` to ``(N, 3, H, W)``."""
 
     def __init__(self, bands: int):
         super().__init__(nn.Conv2d(bands, 256, 1), nn.ReLU(), nn.Conv2d(256, 3, 1), nn.Sigmoid())
@@ -35,7 +35,7 @@ class LightSPP(nn.Module):
         )
 
     def forward(self, features: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
-        """``(N, 256, h, w)`` features to ``(N, C, H, W)`` with (H, W) = ``size``."""
+        """Pool features ``(N, 256, h, w)`` and fuse them to ``(N, C, H, W)`` with (H, W) = ``size``."""
         # the first 1x1 convolution commutes with resizing, so it need only see 1 + 4 + 16 pixels of the 768 channels
         parts = self.fuse.get_parameter("0.weight").chunk(len(self.LEVELS), dim=1)
         pooled = [F.conv2d(F.adaptive_avg_pool2d(features, s), w) for s, w in zip(self.LEVELS, parts, strict=True)]
@@ -56,7 +56,7 @@ class ChannelAttention(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(N, C, H, W)`` to the same shape."""
+        """Scale the channels of ``(N, C, H, W)`` by their gates."""
         return x * self.fc(F.adaptive_avg_pool2d(x, 1))
 
 
@@ -67,9 +67,9 @@ class SpaFEN(Branch):
 
     Args:
         bands: C, at least 8.
-        backbone: Where the frozen ResNet-34 comes from: ``imagenet``, ``random[:SEED]`` or a path; None leaves it
+        backbone: Source of the frozen ResNet-34: ``imagenet``, ``random[:SEED]`` or a path; None leaves it
             without values, to be filled from a checkpoint.
-        seed: For the initial compression, LightSPP and SE.
+        seed: Seed of the initial compression, LightSPP and SE.
         adapt_batch_norm: In training the backbone's batch norms use batch statistics and their running statistics adapt,
             as in the released recipe. These then count as trained: a checkpoint holds them.
 
@@ -94,11 +94,11 @@ class SpaFEN(Branch):
             self.load_backbone(backbone)
 
     def backbone_layers(self) -> nn.Sequential:
-        """ResNet-34 to layer3."""
+        """Return ResNet-34 to layer3."""
         return self.backbone
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
-        """F_spa of a normalised cube.
+        """Compute F_spa of a normalised cube.
 
         Args:
             h: ``(N, C, H, W)`` float32 in [-0.1, 0.1].

@@ -1,4 +1,4 @@
-"""Spe-FEN, the spectral branch (eq. 4): what remains of Stage 1 after pruning, and the teacher of Stage 2."""
+"""Spe-FEN, the spectral branch (eq. 4): it remains of Stage 1 after pruning, and is the teacher of Stage 2."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class SpeFEN(Branch):
 
     Args:
         bands: C.
-        backbone: Where the frozen layer1 comes from: ``imagenet``, ``random[:SEED]`` or a path; None leaves it without
+        backbone: Source of the frozen layer1: ``imagenet``, ``random[:SEED]`` or a path; None leaves it without
             values, to be filled from a checkpoint.
-        seed: For the initial CWL, FPL and ZCL.
+        seed: Seed of the initial CWL, FPL and ZCL.
 
     Attributes:
         cwl: Channel-Wise Layer, 1x1 convolution C -> 64.
@@ -51,11 +51,11 @@ class SpeFEN(Branch):
             self.load_backbone(backbone)
 
     def backbone_layers(self) -> nn.Sequential:
-        """layer1 under its torchvision name."""
+        """Return layer1 under its torchvision name."""
         return nn.Sequential(OrderedDict(layer1=self.layer1)).eval()
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
-        """F_spe of a normalised cube.
+        """Compute F_spe of a normalised cube.
 
         Args:
             h: ``(N, C, H, W)`` float32 in [-0.1, 0.1], H and W at least 5.
@@ -66,11 +66,11 @@ class SpeFEN(Branch):
         return self.project(self.encode(h))
 
     def encode(self, h: torch.Tensor) -> torch.Tensor:
-        """f1 of a normalised cube, its padding still around it: ``(N, 256, H + 8, W + 8)``."""
+        """Compute f1 of a normalised cube, with its padding: ``(N, 256, H + 8, W + 8)``."""
         return self.layer1(self.cwl(F.pad(h, [PADDING] * 4, mode="reflect")))
 
     def project(self, f1: torch.Tensor) -> torch.Tensor:
-        """The FPL on f1 (or on Stage 1's g1) without its padding: ``(N, C, H, W)``, >= 0."""
+        """Apply the FPL to f1 (or to Stage 1's g1) without its padding: ``(N, C, H, W)``, >= 0."""
         return self.fpl(crop(f1))
 
     def train(self, mode: bool = True) -> SpeFEN:
@@ -81,5 +81,5 @@ class SpeFEN(Branch):
 
 
 def crop(features: torch.Tensor) -> torch.Tensor:
-    """``(N, C, H + 8, W + 8)`` without the reflected border: ``(N, C, H, W)``."""
+    """Crop the reflected border: ``(N, C, H + 8, W + 8)`` to ``(N, C, H, W)``."""
     return features[:, :, PADDING:-PADDING, PADDING:-PADDING]

@@ -1,4 +1,4 @@
-"""From a cube to a score map: the one place that scores.
+"""The one place that scores: a cube becomes a score map.
 
 Read in this order:
 

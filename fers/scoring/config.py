@@ -1,4 +1,4 @@
-"""What a score map is made with. No PyTorch here: command lines are made of these fields."""
+"""Options that a score map is made with. No PyTorch here: command lines are built from these fields."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Method:
     Attributes:
         detect: A detector, as ``fers.detectors.find_detector`` takes it.
         options: The detector's own options, name and text; a dict will do.
-        features: What is added to the cube: nothing (``original``), F_spe of an untrained network (``untrained``, the
+        features: Features to add to the cube: nothing (``original``), F_spe of an untrained network (``untrained``, the
             control), F_spe (``spectral``), F_spa (``spatial``), or both (``fused``); or ``aetnet``: the cube that AETNet
             makes instead.
-        fusion: Of fused features; None takes the detector's default. ``C`` and ``H`` need no spatial branch, so they go with
-            ``spectral`` and ``untrained`` features too.
-        seed: Of the untrained network and of detectors with random weights.
+        fusion: How fused features are joined; None takes the detector's default. ``C`` and ``H`` need no spatial branch,
+            so they go with ``spectral`` and ``untrained`` features too.
+        seed: Seed of the untrained network and of detectors with random weights.
         checkpoint_dir: Folder of the checkpoints; None for the default.
         backbone: Frozen layers instead of what a checkpoint says.
         device: ``auto``, ``gpu``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
@@ -58,23 +58,25 @@ class Method:
     detect: str = option("RX", f"{', '.join(DETECTORS)}, or module:Name of your own", group="method", type=_detector)
     options: Any = option(
         (),
-        "an option of the detector, as often as needed, such as --option iterations=50",
+        "an option of the detector, such as --option iterations=50; give it as often as needed",
         group="method",
         flag="--option",
         type=_pair,
         metavar="NAME=VALUE",
         many=True,
     )
-    features: str = option("fused", "what is added to the cube", group="method", choices=FEATURES)
+    features: str = option("fused", "features to add to the cube", group="method", choices=FEATURES)
     fusion: str | None = option(
         None,
-        "how the maps or features of two branches become one; C and H are this project's own and need no spatial branch "
+        "how maps or features of two branches are joined; C and H are this project's own and need no spatial branch "
         "(default: A up to 50 bands and B above with RX; B with detectors that are trained on the scene)",
         group="method",
         choices=FUSIONS,
         type=str.upper,
     )
-    seed: int = option(0, "of the untrained control and of detectors with random weights", group="method", type=natural)
+    seed: int = option(
+        0, "seed of the untrained control and of detectors with random weights", group="method", type=natural
+    )
     checkpoint_dir: Path | None = option(
         None, "folder of the weights (default: checkpoints/<sensor>_<bands>)", group="weights", type=Path
     )
@@ -101,7 +103,7 @@ class Method:
         joins_one = self.fusion in WITHOUT_SPATIAL and self.features in ("spectral", "untrained")
         if self.fusion is not None and self.features != "fused" and not joins_one:
             raise FersError(
-                f"--fusion {self.fusion} joins both branches; with --features {self.features} there is one. Leave it out."
+                f"--fusion {self.fusion} joins both branches; with --features {self.features} there is only one. Leave --fusion out."
             )
 
 
@@ -116,7 +118,7 @@ class DetectConfig(Method):
         select: ``last``, or ``oracle``: the iteration with the best AUC against the ground truth, for detectors that
             are trained on the scene.
         nodata: ``refuse`` scenes with pixels without data, ``keep`` them as the released code does, or ``mask`` them.
-        precision: Of the networks: ``fp32``, or ``bf16``. Detectors compute as they always do.
+        precision: Precision of the networks: ``fp32`` or ``bf16``. It does not change the detectors.
         compile: Compile the networks with ``torch.compile``.
 
     Raises:
@@ -125,23 +127,23 @@ class DetectConfig(Method):
 
     bands: int = option(50, "bands given to the networks", group="data", flag="--input_channel", type=positive)
     sensor: str = "unknown"
-    start_band: int = option(0, "the first of them", group="data", type=natural, names=("--start_channel_id",))
+    start_band: int = option(0, "the first of these bands", group="data", type=natural, names=("--start_channel_id",))
     nodata: NoData = option(
         "refuse",
-        "pixels without data: refuse the scene; keep them, as the released code does; or mask them, so that they count nowhere",
+        "pixels without data: refuse the scene, keep them as the released code does, or mask them so that they count nowhere",
         group="data",
         choices=("refuse", "keep", "mask"),
     )
     select: str = option(
         "last",
-        "iteration of AE: the last, or the one with the best AUC against the ground truth, as published tables have it; marked",
+        "iteration of AE: the last, or, as in published tables, the one with the best AUC against the ground truth; marked",
         group="method",
         choices=("last", "oracle"),
         names=("--ae_select",),
     )
     precision: str = option(
         "fp32",
-        "of the networks; bf16 is faster on hardware made for it and changes the result; marked",
+        "precision of the networks; bf16 is faster on hardware made for it and changes the result; marked",
         group="run",
         choices=PRECISIONS,
     )
@@ -166,12 +168,12 @@ class DetectConfig(Method):
 
     @property
     def has_random_weights(self) -> bool:
-        """Whether the seed has a part in the result."""
+        """True where the result depends on the seed."""
         return self.features == "untrained" or find_detector(self.detect).trains_on == "scene"
 
     @property
     def title(self) -> str:
-        """Short name of the method, such as ``RX, fusion B``; methods that differ in what counts differ in it."""
+        """Short name of the method, such as ``RX, fusion B``; methods with different results have different names."""
         what = f"fusion {self.chosen_fusion}" if self.chosen_fusion else self.features
         if self.chosen_fusion and self.features == "untrained":
             what += ", untrained"
@@ -187,20 +189,20 @@ class DetectConfig(Method):
 
     @property
     def unit(self) -> str:
-        """What the scores measure, for the colour bar of a map."""
+        """Unit of the scores, for the colour bar of a map."""
         return self.setting.unit or find_detector(self.detect).unit
 
     @property
     def checkpoint_folder(self) -> Path:
-        """Where the checkpoints are looked for."""
+        """Folder in which the checkpoints are looked for."""
         return Path(self.checkpoint_dir or checkpoint_folder(self.sensor, self.bands))
 
 
 def default_method(features: str | None, fusion: str | None, checkpoint_dir: object) -> dict[str, Any]:
-    """The method of a scene of one's own, where nothing or a part of it was chosen.
+    """Complete the method for a scene of the user's own, where little or nothing was chosen.
 
     Without any choice it is fusion C of an untrained network, which needs no weights and takes any number of bands
-    (docs/beyond.md); with a folder of weights, of the trained one. Weights are asked for by ``checkpoint_dir`` only.
+    (docs/beyond.md). With a folder of weights it is fusion C of the trained network.
 
     Returns:
         ``features``, ``fusion`` and ``backbone``, as ``Method`` takes them.

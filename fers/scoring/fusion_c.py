@@ -34,7 +34,7 @@ _LEAST = 1e-12  # of a distance, before its logarithm
 
 
 class LogDistances(StripDetector):
-    """All of fusion C but the detector's map: ``1/2 mean_k log d_k(H) + mean_w mean_j log d_jw(H)``.
+    """All of fusion C except the detector's map: ``1/2 mean_k log d_k(H) + mean_w mean_j log d_jw(H)``.
 
     Windows are at most as large as the scene's shorter side.
 
@@ -48,17 +48,17 @@ class LogDistances(StripDetector):
     halo = WINDOWS[-1][1] // 2
 
     def collect(self, cube: torch.Tensor, left_out: torch.Tensor | None, where: Where) -> Moments:
-        """Sums for the components."""
+        """Compute the moments from which the components come."""
         return Moments.of(cube, left_out)
 
     def fit(self, statistics: Moments, where: Where) -> tuple[list[Components], int]:
-        """The components of each image, and the scene's height."""
+        """Compute the components of each image; return them with the scene's height."""
         return Background.from_moments([statistics]).components(GLOBAL_RANKS[-1]), where.height
 
     def score(
         self, cube: torch.Tensor, state: tuple[list[Components], int], left_out: torch.Tensor | None
     ) -> torch.Tensor:
-        """``(N, C, H, W)`` to ``(N, H, W)`` float64, any sign: a mean of logarithms."""
+        """Score ``(N, C, H, W)`` to ``(N, H, W)`` float64, of either sign: a mean of logarithms."""
         components, height = state
         windows = windows_for(height, cube.shape[3])
         outs = [None] * len(cube) if left_out is None else list(left_out)
@@ -71,13 +71,13 @@ class LogDistances(StripDetector):
 
 
 def join(maps: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Fusion C from the detector's map and that of ``LogDistances``, ``(N, H, W)`` each."""
+    """Join the detector's map and that of ``LogDistances``, ``(N, H, W)`` each, to fusion C."""
     scored, others = maps
     return log_of(scored.to(others)) / 2 + others
 
 
 def windows_for(height: int, width: int) -> Windows:
-    """``WINDOWS`` as far as they fit: an outer window is at most the scene's shorter side."""
+    """Fit ``WINDOWS`` into a scene: an outer window is at most the scene's shorter side."""
     side = (min(height, width) - 1) // 2 * 2 + 1
     fitting = tuple((inner, min(outer, side)) for inner, outer in WINDOWS if inner < side)
     if not fitting:
@@ -86,7 +86,7 @@ def windows_for(height: int, width: int) -> Windows:
 
 
 def global_log_distance(z: torch.Tensor) -> torch.Tensor:
-    """Logarithm of the squared length of whitened components, averaged over ``GLOBAL_RANKS``.
+    """Average the logarithm of the squared length of whitened components over ``GLOBAL_RANKS``.
 
     Args:
         z: ``(r, H, W)``, the largest variance first.
@@ -104,14 +104,14 @@ def global_log_distance(z: torch.Tensor) -> torch.Tensor:
 
 
 def local_log_distance(z: torch.Tensor, windows: Windows, left_out: torch.Tensor | None = None) -> torch.Tensor:
-    """Logarithm of the squared Mahalanobis distance from a pixel's surroundings, averaged over ranks and windows.
+    """Average the logarithm of the squared Mahalanobis distance from a pixel's surroundings over ranks and windows.
 
     Mean and covariance are those of the pixels between the two windows. Where pixels are left out and fewer than p + 2
     remain, the whole scene's mean and covariance stand in.
 
     Args:
         z: ``(p, H, W)`` float64, whitened components, the largest variance first.
-        windows: As ``ring_sums`` takes them.
+        windows: Windows as in ``ring_sums``.
         left_out: ``(H, W)``, True = not among the surroundings.
 
     Returns:
@@ -135,5 +135,5 @@ def local_log_distance(z: torch.Tensor, windows: Windows, left_out: torch.Tensor
 
 
 def log_of(distance: torch.Tensor) -> torch.Tensor:
-    """The natural logarithm of a distance, which may be zero."""
+    """Take the natural logarithm of a distance, which may be zero."""
     return distance.clamp_min(_LEAST).log()

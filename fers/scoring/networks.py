@@ -22,7 +22,7 @@ from fers.scoring.settings import Cube
 from fers.util.errors import FersError
 from fers.util.files import sha256_of
 
-BRANCHES: Mapping[str, Callable[..., SpeFEN | SpaFEN | AETNet]] = {
+_CLASSES: Mapping[str, Callable[..., SpeFEN | SpaFEN | AETNet]] = {
     "spe_fen": SpeFEN,
     "spa_fen": SpaFEN,
     "aetnet": AETNet,
@@ -40,13 +40,13 @@ class DeviceError(FersError):
 
 @dataclass
 class Networks:
-    """The deployed branches, and what a reader of their results should know.
+    """The deployed branches, with caveats and provenance for their results.
 
     Attributes:
         spe: Spe-FEN, or None where no cube needs it.
         spa: Spa-FEN, likewise.
         aetnet: AETNet, likewise.
-        precision: Of their arithmetic.
+        precision: Type of their arithmetic.
         caveats: Sentences for every table made with them: a random backbone, a choice that looked at a test set.
         provenance: For results.json: each branch's file, its sha256 and metadata.
     """
@@ -61,16 +61,16 @@ class Networks:
     def cubes(
         self, wanted: Sequence[Cube], h: torch.Tensor, together: int = 1, f_spa: torch.Tensor | None = None
     ) -> Iterator[list[torch.Tensor]]:
-        """The cubes that detectors see, of a few scenes after the other.
+        """Yield the cubes that detectors see, a few scenes at a time.
 
-        Spa-FEN sees all scenes at once: its ResNet's maps are so small that even a CPU wants many. Spe-FEN sees as
-        many as are given together: on a CPU one, which fits into the cache. A large scene is made window by window, and its
-        F_spa is overwritten with the first cube that is not H. So with H there is never more than one tensor for each cube.
+        Spa-FEN sees all scenes at once: its ResNet's maps are so small that even a CPU is faster with many. Spe-FEN sees
+        ``together`` scenes: one on a CPU, where it fits into the cache. A large scene is made window by window, and its
+        F_spa is overwritten with the first cube that is not H. So besides H there is at most one tensor for each cube.
 
         Args:
-            wanted: As ``Setting.cubes`` has them.
+            wanted: Cubes to make, as in ``Setting.cubes``.
             h: Normalised cubes, ``(N, C, H, W)``.
-            together: How many scenes at a time.
+            together: Number of scenes at a time.
             f_spa: F_spa, if it is known; it may be overwritten.
 
         Yields:
@@ -108,7 +108,7 @@ class Networks:
         return made
 
     def _windows(self, cube: torch.Tensor, needs_spe: bool) -> Iterator[tuple[Window, torch.Tensor | None]]:
-        """Windows of a scene, with their F_spe where it is needed."""
+        """Yield windows of a scene, with their F_spe where it is needed."""
         if needs_spe and isinstance(self.spe, DeployedSpeFEN):
             yield from ((window, f_spe.float()) for window, f_spe in self.spe.windows(cube.to(self.precision)))
         elif needs_spe and self.spe is not None:  # compiled, or in training
@@ -136,16 +136,16 @@ def load_networks(
         needs: Among ``spe_fen``, ``spa_fen`` and ``aetnet``.
         bands: C.
         checkpoint_dir: Folder of ``spe_fen.safetensors``, ``spa_fen.safetensors`` and ``aetnet.safetensors``.
-        device: Where they compute.
-        sensor: For the commands that an error message names.
+        device: Device of the networks.
+        sensor: Sensor for the commands in an error message.
         backbone: Frozen layers, ``imagenet``, ``random[:SEED]`` or a path, instead of what a checkpoint says.
-        untrained_seed: With it Spe-FEN is the control that was never trained, and nothing is read from the folder.
+        untrained_seed: Seed of an untrained Spe-FEN, the control, which needs no folder; None for trained networks.
         precision: A key of ``PRECISIONS``.
         compiled: Compile the networks with ``torch.compile``.
 
     Raises:
         CheckpointError: A checkpoint is missing or does not fit.
-        BackboneError: Frozen layers cannot be had.
+        BackboneError: Frozen layers cannot be loaded.
     """
     found = Networks(precision=TYPES[precision])
     paths = {branch: Path(checkpoint_dir) / f"{branch}.safetensors" for branch in needs}
@@ -154,7 +154,7 @@ def load_networks(
         loaded["spe_fen"] = _untrained(found, bands, backbone or "imagenet", untrained_seed)
     else:
         if missing := [branch for branch, path in paths.items() if not path.is_file()]:
-            raise CheckpointError(_missing(missing, paths, bands, sensor, Path(checkpoint_dir)))
+            raise CheckpointError(_missing_checkpoints(missing, paths, bands, sensor, Path(checkpoint_dir)))
         for branch, path in paths.items():
             loaded[branch] = _branch(found, branch, path, bands, backbone)
     for branch, network in loaded.items():
@@ -166,7 +166,7 @@ def load_networks(
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is one, then MPS, then the CPU; ``gpu`` is the first of these that is no CPU.
+    """Choose a device: ``auto`` is CUDA if there is one, else MPS, else the CPU; ``gpu`` is CUDA or MPS.
 
     Raises:
         DeviceError: The device that was named is not there.
@@ -177,7 +177,7 @@ def choose_device(name: str) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise DeviceError(f"--device {name}: not usable here ({reason}). Take auto or cpu.") from error
+        raise DeviceError(f"--device {name}: cannot be used on this machine ({reason}). Give auto or cpu.") from error
     return device
 
 
@@ -189,7 +189,7 @@ def _untrained(found: Networks, bands: int, source: str, seed: int) -> SpeFEN:
 
 
 def _branch(found: Networks, branch: str, path: Path, bands: int, backbone: str | None) -> SpeFEN | SpaFEN | AETNet:
-    network, info = load_branch(path, BRANCHES, bands, backbone)
+    network, info = load_branch(path, _CLASSES, bands, backbone)
     if info.branch != branch:
         raise CheckpointError(f"{path}: holds a {info.branch}, not a {branch}. The file has the wrong name.")
     if info.selection != "last":
@@ -204,22 +204,22 @@ def _branch(found: Networks, branch: str, path: Path, bands: int, backbone: str 
     return network
 
 
-def _missing(missing: list[str], paths: dict[str, Path], bands: int, sensor: str, folder: Path) -> str:
-    """What is not there, the commands that make it, and what can be done without it."""
+def _missing_checkpoints(missing: list[str], paths: dict[str, Path], bands: int, sensor: str, folder: Path) -> str:
+    """Say which checkpoints are missing, which commands make them, and what works without them."""
     arguments = f"--input_channel {bands} --sensor {sensor} --checkpoint_dir {folder}"
     published = {("aviris_ng", b): str(b) for b in (50, 100, 200)} | {("aviris", 200): "abu"}
-    lines = ["These features need checkpoints that are not there."]
+    lines = ["These features need checkpoints that do not exist yet."]
     for branch in missing:
         lines.append(f"  no {NAMES[branch]} checkpoint: {paths[branch]}")
         if branch == "aetnet":
             lines.append(f"    train one:                python -m baselines.train aetnet {arguments}")
             continue
         if (sensor, bands) in published:
-            released = f"python -m models.download_released --bands {published[sensor, bands]}"
+            released = f"fers weights download --bands {published[sensor, bands]}"
             lines.append(f"    fetch the authors' one:   {released} --out {folder}")
         if branch == "spe_fen":
             lines.append(f"    train one (Stage 1):      python train_FERD/train.py {arguments}")
-            lines.append(f"    or import released ones:  python -m models.import_released FOLDER {paths[branch]}")
+            lines.append(f"    or import released ones:  fers weights import FOLDER {paths[branch]}")
         else:
             lines.append(f"    train one (Stage 2):      python train.py {arguments}")
     if missing == ["spa_fen"] and "spe_fen" in paths:
@@ -234,6 +234,6 @@ def _missing(missing: list[str], paths: dict[str, Path], bands: int, sensor: str
 
 
 def _released_near(folder: Path) -> list[Path]:
-    """Files of the authors' layout, ``saved_models/<C>bands/convh.pt``, where their users have them."""
+    """Find files in the authors' layout, ``saved_models/<C>bands/convh.pt``, near a folder."""
     places = {Path.cwd(), *folder.resolve().parents[:2]}
     return sorted({found for place in places for found in place.glob("saved_models/**/convh.pt")})

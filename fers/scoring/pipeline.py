@@ -3,11 +3,11 @@
     H -> the cubes of a setting (H and what networks make of it) -> a detector each -> their maps joined
 
 A scene in memory is scored at once (``Pipeline.score``). A larger one comes in strips of whole rows: ``collect`` takes
-statistics of each strip, ``fit`` makes of their sum what a detector must know of the whole scene, and ``scores`` gives the maps
-of a strip. For a detector that streams, ``score`` does just that with the scene as one strip.
+statistics of each strip, ``fit`` turns their sum into each detector's state, and ``scores`` gives the maps of a strip. For a
+detector that streams, ``score`` does the same with the scene as one strip.
 
 Pixels without data are filled with the mean spectrum (``fers.scenes.normalise``). They and the pixels within Spe-FEN's reach
-of them have no part in statistics; they themselves are not scored: their score is NaN.
+of them count in no statistics. Pixels without data are not scored: their score is NaN.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from fers.util.errors import FersError
 REACH = 3  # px: Spe-FEN's three 3x3 convolutions
 
 Choice = Callable[[Iterable[torch.Tensor]], torch.Tensor]
-"""Picks one of the score maps ``(1, H, W)`` that a detector trained on the scene makes, one an iteration."""
+"""A function that picks one of the score maps ``(1, H, W)`` that a detector gives, one for each iteration."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,22 +44,22 @@ class Strip:
 
     Attributes:
         h: ``(1, C, rows, W)`` normalised, with as many rows of the halo above and below as the scene has.
-        inner: Which rows of ``h`` are the strip's own.
-        where: Where ``h`` lies in the scene.
+        inner: The rows of ``h`` that are the strip's own.
+        where: Position of ``h`` in the scene.
         no_data: ``(1, rows, W)`` bool, pixels without data; None where there is none.
-        masked: ``(1, rows, W)`` bool, other pixels to leave out of statistics; None where there is none.
-        f_spa: From numbers of the scene's rows to their F_spa, ``(1, C, n, W)``.
+        left_out: ``(1, rows, W)`` bool, other pixels that the user leaves out of statistics; None where there is none.
+        f_spa: Function from numbers of the scene's rows to their F_spa, ``(1, C, n, W)``.
     """
 
     h: torch.Tensor
     inner: slice
     where: Where
     no_data: torch.Tensor | None = None
-    masked: torch.Tensor | None = None
+    left_out: torch.Tensor | None = None
     f_spa: Callable[[np.ndarray], torch.Tensor] | None = None
 
     def around(self, halo: int) -> slice:
-        """The strip's own rows and so many above and below, as far as the scene has them: rows of ``h``."""
+        """Return the strip's own rows of ``h``, and ``halo`` more above and below as far as the scene has them."""
         return slice(max(self.inner.start - halo, 0), min(self.inner.stop + halo, self.h.shape[2]))
 
 
@@ -67,9 +67,9 @@ class Pipeline:
     """The networks and the detector of a configuration, loaded once for any number of scenes.
 
     Args:
-        config: What to use.
-        networks: Instead of those that the configuration names, such as networks in training.
-        detector: Instead of the one that it names.
+        config: Configuration.
+        networks: Networks to use instead of those that the configuration names, such as networks in training.
+        detector: Detector to use instead of the one that the configuration names.
 
     Attributes:
         cubes: The cubes of the setting.
@@ -78,13 +78,13 @@ class Pipeline:
         streams: Whether a scene may come in strips; else it must be one strip.
         statistics: The types that ``collect`` gives.
         caveats: Sentences that belong under every table made with this pipeline.
-        provenance: For results.json: which checkpoints, by their bytes and metadata.
+        provenance: For results.json: the checkpoints by their sha256 and metadata.
 
     Raises:
         CheckpointError: A checkpoint that is needed is missing or does not fit.
-        BackboneError: Its frozen layers cannot be had.
-        DeviceError: The device is not there.
-        FersError: There is no such detector, or it has no such option.
+        BackboneError: Its frozen layers cannot be loaded.
+        DeviceError: The device cannot be used.
+        FersError: The detector is unknown, or has no such option.
     """
 
     def __init__(self, config: DetectConfig, networks: Networks | None = None, detector: Detector | None = None):
@@ -122,7 +122,7 @@ class Pipeline:
             )
 
     def join(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
-        """The score map of whole scenes from those of their cubes, ``(N, H, W)`` each, NaN where nothing is scored."""
+        """Join the score maps of a setting's cubes, ``(N, H, W)`` each, NaN where nothing is scored, to one."""
         return fusion_c.join(maps) if self.setting.join == "C" else product(maps)
 
     @torch.no_grad()
@@ -132,7 +132,7 @@ class Pipeline:
         Args:
             h: ``(H, W, C)`` or ``(N, H, W, C)`` float32, each scene normalised.
             left_out: Pixels without data, True = left out, of ``h``'s shape without bands.
-            choice: Which iteration's map to keep, of a detector with ``steps``; None keeps the last.
+            choice: Picks the iteration whose map is kept, for a detector with ``steps``; None keeps the last.
 
         Returns:
             ``(H, W)`` or ``(N, H, W)`` score map, higher is more anomalous; NaN where a pixel is left out.
@@ -159,7 +159,7 @@ class Pipeline:
 
     @torch.no_grad()
     def collect(self, strip: Strip) -> list[Any]:
-        """Statistics of a strip: one for each cube whose detector streams, and the moments of H, which explain detections."""
+        """Compute the statistics of a strip: those of each detector that streams, and the moments of H."""
         found = []
         for number, detector in enumerate(self.detectors):
             if isinstance(detector, StripDetector):
@@ -168,11 +168,11 @@ class Pipeline:
                 found.append(detector.collect(self._cube(strip, number, strip.inner), left_out, where))
         if found and self.cubes[-1] == ("h",) and isinstance(found[-1], Moments):
             return [*found, found[-1]]
-        out = _statistics_leave_out(("h",), _rows(strip.no_data, strip.inner), _rows(strip.masked, strip.inner))
+        out = _statistics_leave_out(("h",), _rows(strip.no_data, strip.inner), _rows(strip.left_out, strip.inner))
         return [*found, Moments.of(strip.h[:, :, strip.inner], out)]
 
     def fit(self, statistics: Sequence[Any], height: int) -> list[Any]:
-        """What the detectors must know of the whole scene, from the sum of its strips' statistics.
+        """Fit the detectors to the whole scene, given the sum of its strips' statistics; return their states.
 
         Raises:
             ValueError: The scene cannot be scored.
@@ -184,7 +184,7 @@ class Pipeline:
 
     @torch.no_grad()
     def scores(self, strip: Strip, states: Sequence[Any]) -> list[torch.Tensor]:
-        """The maps of a strip's own rows, one for each cube, ``(1, rows, W)``; NaN where there is no data."""
+        """Score a strip's own rows, one map ``(1, rows, W)`` for each cube; NaN where there is no data."""
         maps = []
         for number, (detector, state) in enumerate(zip(self.detectors, states, strict=True)):
             halo = halo_of(detector)
@@ -200,7 +200,7 @@ class Pipeline:
         return maps
 
     def _cube(self, strip: Strip, number: int, rows: slice) -> torch.Tensor:
-        """A cube of some rows of a strip: networks see further, as far as they reach."""
+        """Make a cube of some rows of a strip; networks see as many rows more as they reach."""
         kind = self.cubes[number]
         reach = _reach(kind)
         outer = slice(max(rows.start - reach, 0), min(rows.stop + reach, strip.h.shape[2]))
@@ -211,18 +211,18 @@ class Pipeline:
         return cube[:, :, rows.start - outer.start :][:, :, : rows.stop - rows.start]
 
     def _left_out(self, strip: Strip, number: int, rows: slice) -> torch.Tensor | None:
-        out = _statistics_leave_out(self.cubes[number], strip.no_data, strip.masked)
+        out = _statistics_leave_out(self.cubes[number], strip.no_data, strip.left_out)
         return _rows(out, rows)
 
     def _whole(
         self, detector: Detector, cube: torch.Tensor, left_out: torch.Tensor | None, choice: Choice | None
     ) -> torch.Tensor:
-        """A detector's map of whole images, seen to be one."""
+        """Score whole images with a detector, and check the map."""
         name = self.config.detect
         if left_out is not None and not takes_left_out(detector):
             raise FersError(
-                f"--detect {name}: cannot leave pixels out, and {int(left_out.sum())} pixels lack data or are masked. Cut them "
-                "away, or choose a detector that can, such as RX."
+                f"--detect {name}: cannot leave pixels out, and {int(left_out.sum())} pixels lack data or are left out. "
+                "Cut them away, or choose a detector that can, such as RX."
             )
         arguments: tuple = (cube,) if left_out is None else (cube, left_out)
         if choice is not None:
@@ -237,7 +237,7 @@ class Pipeline:
 
 
 def read_h(config: DetectConfig, scene: Scene) -> tuple[np.ndarray, np.ndarray | None]:
-    """The normalised cube ``(H, W, C)`` of a scene, and its pixels without data ``(H, W)`` where they are to be left out.
+    """Read a scene as its normalised cube ``(H, W, C)``, and ``left_out`` ``(H, W)`` with ``nodata="mask"``.
 
     Raises:
         SceneError: The scene cannot be normalised, or lacks data where that is refused.
@@ -248,7 +248,7 @@ def read_h(config: DetectConfig, scene: Scene) -> tuple[np.ndarray, np.ndarray |
 
 @lru_cache(maxsize=4)
 def cached_pipeline(config: DetectConfig) -> Pipeline:
-    """The pipeline of a configuration, made once in each process."""
+    """Make the pipeline of a configuration, once in each process."""
     return Pipeline(config)
 
 
@@ -257,15 +257,17 @@ def _reach(cube: Cube) -> int:
 
 
 def _rows(out: torch.Tensor | None, rows: slice) -> torch.Tensor | None:
-    """Some rows of a map of pixels; None where none of them is marked."""
+    """Cut rows out of a map of pixels; None where none of them is marked."""
     return None if out is None or not bool(out[:, rows].any()) else out[:, rows]
 
 
-def _statistics_leave_out(cube: Cube, no_data: torch.Tensor | None, masked: torch.Tensor | None) -> torch.Tensor | None:
-    """The pixels ``(N, H, W)`` that have no part in a cube's statistics; None for none."""
+def _statistics_leave_out(
+    cube: Cube, no_data: torch.Tensor | None, left_out: torch.Tensor | None
+) -> torch.Tensor | None:
+    """Pixels ``(N, H, W)`` that do not count in a cube's statistics; None for none."""
     if no_data is not None and (reach := _reach(cube)):
         grown = F.max_pool2d(no_data[:, None].float(), 2 * reach + 1, stride=1, padding=reach)
         no_data = grown[:, 0] > 0
-    if no_data is None or masked is None:
-        return masked if no_data is None else no_data
-    return no_data | masked
+    if no_data is None or left_out is None:
+        return left_out if no_data is None else no_data
+    return no_data | left_out

@@ -1,4 +1,4 @@
-"""``fers.score``: one scene or array to its score map."""
+"""``fers.score``: the score map of one scene or array."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def score(scene: Scene | np.ndarray, bands: int | None = None, **options: Any) -
     """Score one scene.
 
     Args:
-        scene: From ``read_scene``, or an array ``(H, W, B)`` of any real type.
-        bands: C, the number of bands to use; all by default. Trained weights want the number they were trained for.
-        **options: As ``DetectConfig`` has them: ``detect``, ``features``, ``fusion``, ``checkpoint_dir``, ``nodata``,
-            ``seed``, ``device``, ... Without features and fusion it is fusion C of an untrained network, which needs no
-            weights and takes any number of bands (docs/beyond.md).
+        scene: Scene from ``read_scene``, or an array ``(H, W, B)`` of any real type.
+        bands: C, the number of bands to use; all by default. Trained weights need the number that they were trained for.
+        **options: Options of ``DetectConfig``: ``detect``, ``features``, ``fusion``, ``checkpoint_dir``, ``nodata``,
+            ``seed``, ``device``, ... Without features and fusion, the setting is fusion C of an untrained network,
+            which needs no weights and takes any number of bands (docs/beyond.md).
 
     Returns:
         ``(H, W)`` score map, higher is more anomalous; NaN where ``nodata="mask"`` leaves a pixel out.

@@ -1,4 +1,4 @@
-"""The settings: which cubes a detector sees, and how their score maps become one.
+"""The settings: which cubes a detector sees, and how their score maps are joined.
 
 A new kind of features is one row of ``SETTINGS``. The table loads no PyTorch, so command lines can show it.
 """
@@ -20,10 +20,10 @@ class Setting:
     """A row of ``SETTINGS``.
 
     Attributes:
-        cubes: What detectors see (eqs. 18, 19, 23).
-        join: How the maps of the cubes become one: by ``product`` of the scaled maps (eqs. 20-22), or as fusion ``C``.
-        ours: Why it stands in no row of the paper; empty for what the paper has.
-        unit: What its scores measure, where that is not what the detector's do.
+        cubes: Cubes that detectors see (eqs. 18, 19, 23).
+        join: How the maps of the cubes are joined: by ``product`` of the scaled maps (eqs. 20-22), or as fusion ``C``.
+        ours: Why the paper has no such row; empty if the paper has it.
+        unit: Unit of its scores, where it differs from the detector's.
     """
 
     cubes: tuple[Cube, ...]
@@ -33,7 +33,7 @@ class Setting:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The branches whose features it takes."""
+        """Branches whose features the setting needs."""
         parts = {part for cube in self.cubes for part in cube}
         return tuple(branch for part, branch in BRANCHES.items() if part in parts)
 
@@ -64,12 +64,12 @@ SPATIAL_MODES = ("scene", "window")  # how Spa-FEN sees a large scene; see fers.
 
 
 def setting_name(features: str, fusion: str | None) -> str:
-    """The key of ``SETTINGS`` for ``--features`` and ``--fusion``; the untrained control is ``spectral``."""
+    """Return the key of ``SETTINGS`` for ``--features`` and ``--fusion``; the untrained control is ``spectral``."""
     if fusion is not None:
         return f"fused-{fusion}"
     return "spectral" if features == "untrained" else features
 
 
 def default_fusion(by: str, bands: int) -> str:
-    """The fusion of a detector for so many bands; ``by`` as ``fers.detectors.base.Entry.fusion`` has it."""
+    """Return a detector's fusion for this number of bands; ``by`` is ``fusion`` of its row in ``DETECTORS``."""
     return "A" if by == "by bands" and bands <= FUSION_A_BANDS else "B"

@@ -1,4 +1,4 @@
-"""Spa-FEN on scenes of any size: its ResNet looks at three channels only, so the cube need not be in the memory.
+"""Spa-FEN on scenes of any size: its ResNet looks at three channels only, so the cube need not be in memory.
 
 Two modes. ``scene`` is the network taken literally: it pools over the whole scene, which leaves 21 numbers for each of
 128 channels. It is exact. On large scenes its features fade to a constant, which RX removes. ``window`` pools over windows
@@ -18,20 +18,20 @@ from fers.fast.deploy import DeployedSpaFEN, pooling_weights, resizing_weights
 WITHOUT_ASKING = 256  # px on the longer side: all published benchmarks are smaller
 STRIDE = 16  # of the ResNet up to layer3
 PATCH = 64  # px, a training patch
-HALO = 288  # px: from 273 on, what lies further has no part in a pixel; a multiple of the stride
+HALO = 288  # px, a multiple of the stride: pixels more than 273 px apart do not affect each other
 _TILE = 512  # px, a multiple of the stride
-_ROWS = 64  # at a time
+_ROWS = 64  # to sum at a time
 
 
 @dataclass(frozen=True, eq=False)
 class SpatialState:
-    """What F_spa of any pixel depends on.
+    """Numbers on which F_spa of every pixel depends.
 
     Attributes:
-        height, width: Of the scene.
-        knots: For each level of the pyramid ``(128, p, q)``: pooled, after the first 1x1 convolution.
-        spans: For each level the rows and columns that its knots cover; beyond the scene where windows do.
-        gate: ``(C, p, q)`` of the SE block, likewise.
+        height, width: Size of the scene.
+        knots: Each level of the pyramid ``(128, p, q)``, pooled, after the first 1x1 convolution.
+        spans: Rows and columns that the knots of each level cover; beyond the scene where windows do.
+        gate: Gate of the SE block, ``(C, p, q)``, likewise.
         gate_span: Rows and columns that it covers.
     """
 
@@ -44,7 +44,7 @@ class SpatialState:
 
     @torch.no_grad()
     def features(self, network: DeployedSpaFEN, rows: np.ndarray) -> torch.Tensor:
-        """F_spa of some rows: ``(1, C, rows, W)``."""
+        """Compute F_spa of some rows: ``(1, C, rows, W)``."""
         gate = self.gate.to(network.expand.weight)
         return self._before_gate(network, rows) * _resized(gate, self.gate_span, rows, self.width)[None]
 
@@ -57,13 +57,13 @@ class SpatialState:
 
 @torch.no_grad()
 def false_rgb(network: DeployedSpaFEN, h: torch.Tensor) -> torch.Tensor:
-    """The three channels that the ResNet sees (eq. 5): ``(1, C, rows, W)`` to ``(1, 3, rows, W)``. Pixel by pixel."""
+    """Compute the ResNet's three channels (eq. 5) pixel by pixel: ``(1, C, rows, W)`` to ``(1, 3, rows, W)``."""
     return torch.sigmoid(network.false_rgb(network.compress(h).relu_()))
 
 
 @torch.no_grad()
 def layer3(network: DeployedSpaFEN, rgb: torch.Tensor) -> torch.Tensor:
-    """The ResNet's map of a whole scene, from tiles that know their surroundings.
+    """Compute the ResNet's map of a whole scene, tile by tile, each with its surroundings.
 
     Args:
         network: The Spa-FEN.
@@ -89,7 +89,7 @@ def layer3(network: DeployedSpaFEN, rgb: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def spatial_state(network: DeployedSpaFEN, rgb: torch.Tensor, mode: str) -> SpatialState:
-    """Everything that F_spa of a scene depends on.
+    """Compute everything on which F_spa of a scene depends.
 
     Args:
         network: The Spa-FEN.
@@ -120,7 +120,7 @@ def spatial_state(network: DeployedSpaFEN, rgb: torch.Tensor, mode: str) -> Spat
 
 
 def _scene_mean(network: DeployedSpaFEN, state: SpatialState) -> torch.Tensor:
-    """``(C, 1, 1)``: what the SE block squeezes."""
+    """Mean over the scene, which the SE block squeezes: ``(C, 1, 1)``."""
     total = torch.zeros(network.bands, dtype=torch.float64)
     for start in range(0, state.height, _ROWS):
         rows = np.arange(start, min(start + _ROWS, state.height))
@@ -129,7 +129,7 @@ def _scene_mean(network: DeployedSpaFEN, state: SpatialState) -> torch.Tensor:
 
 
 def _window_means(network: DeployedSpaFEN, state: SpatialState) -> torch.Tensor:
-    """``(C, p, q)``: the same of each window of a training patch's size."""
+    """Mean over each window of a training patch's size: ``(C, p, q)``."""
     means = []
     for start in range(0, state.height, PATCH):
         rows = np.arange(start, min(start + PATCH, state.height))
@@ -140,7 +140,7 @@ def _window_means(network: DeployedSpaFEN, state: SpatialState) -> torch.Tensor:
 
 
 def _resized(knots: torch.Tensor, span: tuple[int, int], rows: np.ndarray, width: int) -> torch.Tensor:
-    """Bilinear between knots that cover ``span`` rows and columns: ``(K, p, q)`` to ``(K, rows, width)``."""
+    """Interpolate bilinearly between knots over ``span`` rows and columns: ``(K, p, q)`` to ``(K, rows, width)``."""
     down = resizing_weights(span[0], knots.shape[1])[torch.from_numpy(rows)].to(knots)
     across = resizing_weights(span[1], knots.shape[2])[:width].to(knots)
     return torch.einsum("rp,kpq,cq->krc", down, knots, across)

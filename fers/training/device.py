@@ -1,4 +1,4 @@
-"""Place of training: the CPU, a GPU, or several processes."""
+"""Device of training: the CPU, a GPU, or several processes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from fers.training.options import MIXED_PRECISION, TrainingError
 
 
 def make_accelerator(precision: str = "fp32", device: str = "auto") -> Accelerator:
-    """The accelerator of this process, the only one or one of those that ``torchrun`` or ``accelerate launch`` started.
+    """Make the accelerator of this process, which may be one of several that ``torchrun`` started.
 
     Args:
         precision: ``fp32``, ``bf16`` or ``fp16``.
         device: ``auto``, ``gpu``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``. With several processes each takes a GPU of its own.
 
     Raises:
-        DeviceError: The device is not there.
+        DeviceError: The device cannot be used.
         TrainingError: The device does not have the precision.
     """
     if device not in ("auto", "cpu"):

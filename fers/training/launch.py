@@ -1,4 +1,4 @@
-"""How a training script starts and ends."""
+"""Start and end of a training script."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import importlib.util
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fers.fast.process import prepare
+from fers.fast.process import prepare_process
 from fers.training.options import TrainingError
 from fers.util.commandline import run
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-_TRAIN_EXTRA = ("accelerate", "tensorboard", "pytorch_msssim")  # what training imports and detection does not need
+_TRAIN_EXTRA = ("accelerate", "tensorboard", "pytorch_msssim")  # needed by training, not by detection
 
 
 def launch(train: Callable[[argparse.Namespace, Accelerator], None], given: argparse.Namespace) -> int:
-    """Run a training script's work on the device that the command line names; returns the exit code."""
-    prepare()
+    """Run a training script's work on the device that the command line names; return the exit code."""
+    prepare_process()
 
     def script() -> None:
         import torch
@@ -34,12 +34,12 @@ def launch(train: Callable[[argparse.Namespace, Accelerator], None], given: argp
 
 
 def run_training(script: Callable[[], None]) -> int:
-    """Do a part of a training script's work, if all it imports is installed; returns the exit code."""
+    """Run a part of a training script, if all packages that it needs are installed; return the exit code."""
 
     def work() -> None:
         if missing := [name for name in _TRAIN_EXTRA if importlib.util.find_spec(name) is None]:
             raise TrainingError(
-                f"training needs packages that are not installed: {', '.join(missing)}. Give: pip install 'fers-had[train]'"
+                f"training needs packages that are not installed: {', '.join(missing)}. Run: pip install 'fers-had[train]'"
             )
         script()
 

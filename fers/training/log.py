@@ -1,4 +1,4 @@
-"""The curves of a run: one entry an epoch, to ``log.jsonl``, TensorBoard and the terminal."""
+"""The curves of a run: one entry for each epoch, in ``log.jsonl``, TensorBoard and the terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read_log(path: Path) -> tuple[list[dict], int]:
         path: A ``log.jsonl``; it need not exist.
 
     Returns:
-        The entries, and the number of lines left out as incomplete, such as a power cut leaves.
+        The entries, and the number of incomplete lines left out, such as after a power cut.
     """
     entries: list[dict] = []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
@@ -61,7 +61,7 @@ class Log:
         self.path, self.epochs = folder / LOG_FILE, epochs
         entries, dropped = read_log(self.path) if done else ([], 0)
         if dropped:
-            print(f"note: {self.path}: {dropped} line(s) that were no whole entry are dropped.", flush=True)
+            print(f"note: {self.path}: {dropped} incomplete line(s) are dropped.", flush=True)
         with atomic_path(self.path) as temporary:
             temporary.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries if entry["epoch"] <= done))
         self._board = SummaryWriter(folder, purge_step=done + 1)

@@ -1,9 +1,9 @@
 """The one training loop: any ``Stage`` on one device or many, resumable, with its curves on disk.
 
-Hugging Face Accelerate places things, splits each batch over the processes and averages gradients; a batch of
-``batch_size`` patches is the same batch however many processes share it. What is a statistic of the batch is computed
-over the whole of it: stages gather features (``gather_batch``), batch norms become SyncBatchNorm. PyTorch has that for
-GPUs only; processes on CPUs keep batch-norm statistics of their own share, and the loop says so.
+Hugging Face Accelerate places tensors, splits each batch over the processes and averages gradients. A batch of
+``batch_size`` patches is the same batch however many processes share it. Statistics of a batch are computed over the whole
+batch: stages gather features (``gather_batch``), batch norms become SyncBatchNorm. PyTorch has SyncBatchNorm only for GPUs;
+processes on CPUs keep batch-norm statistics of their own share, and the loop says so.
 """
 
 from __future__ import annotations
@@ -38,15 +38,16 @@ class Patches(Sized, Protocol):
 
 
 class Trainer:
-    """Trains a stage.
+    """Training of a stage.
 
     Args:
-        stage: On the CPU; it is trained in place.
-        folder: Where log, resume file and checkpoint go; its ``options`` say how to train.
-        accelerator: From ``make_accelerator``.
-        info: Metadata for the checkpoint of the stage's branch, but for epoch and metrics; None writes no checkpoint.
+        stage: Stage on the CPU; it is trained in place.
+        folder: Folder of log, resume file and checkpoint; its ``options`` say how to train.
+        accelerator: Result of ``make_accelerator``.
+        info: Metadata for the checkpoint of the stage's branch, without epoch and metrics; None writes no checkpoint.
             With it the branch is written after every epoch, or, with ``score``, after each one that is the best so far.
-        score: Gives a score of the stage as it is, higher is better; with it the best epoch is kept instead of the last.
+        score: Function that scores the stage in its present state, higher is better. With it the best epoch is kept
+            instead of the last.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class Trainer:
     def _train_epoch(
         self, model: nn.Module, loader: DataLoader, optimizer: torch.optim.Optimizer, epoch: int
     ) -> dict[str, object]:
-        """One pass over the training patches; returns the mean loss and its terms."""
+        """Train for one epoch; return the mean loss and its terms."""
         model.train()
         accelerator = self.accelerator
         bar = tqdm(
@@ -139,7 +140,7 @@ class Trainer:
             disable=None if accelerator.is_main_process else True,  # None: no bar where stderr is not a terminal
         )
         look_every = _LOOK_EVERY.get(accelerator.device.type, 20)
-        sums, unseen = torch.zeros((), dtype=torch.float64), []  # unseen: of the last steps, still on the device
+        sums, unseen = torch.zeros((), dtype=torch.float64), []  # unseen: losses of the last steps, still on the device
         for step, batch in enumerate(bar, start=1):
             total, terms = model(*_channels_last(batch))
             optimizer.zero_grad()
@@ -160,7 +161,7 @@ class Trainer:
 
     @torch.no_grad()
     def _held_out_losses(self, data: Patches | None) -> dict[str, object] | None:
-        """Mean loss and terms over held-out patches, normalised as in training; only this process computes it."""
+        """Compute mean loss and terms over held-out patches, normalised as in training, in this process only."""
         if data is None or not len(data):
             return None
         sums = torch.zeros((), dtype=torch.float64)
@@ -173,7 +174,7 @@ class Trainer:
         return {"loss": loss, "terms": dict(zip(terms, means, strict=True))}
 
     def _prepare_stage(self) -> None:
-        """Suit the stage to the device and the number of processes. The result of training stays the same."""
+        """Adapt the stage to the device and the number of processes. The result of training stays the same."""
         stage, accelerator = self.stage, self.accelerator
         for layers in stage.fixed_layers():
             if any(isinstance(module, nn.BatchNorm2d) for module in layers.modules()):  # else it is done already
@@ -201,7 +202,7 @@ class Trainer:
 class EpochOrder(Sampler):
     """A permutation of the patches for each epoch, drawn from the seed and the epoch only.
 
-    So an epoch's order needs no history: a resumed run, and any number of processes, see the same batches.
+    An epoch's order needs no history: a resumed run, and any number of processes, see the same batches.
     """
 
     def __init__(self, length: int, seed: int):
@@ -215,7 +216,7 @@ class EpochOrder(Sampler):
 
 
 def _channels_last(batch: torch.Tensor | list | tuple) -> tuple[torch.Tensor, ...]:
-    """A batch as a tuple, its images in the layout in which convolutions are fastest."""
+    """Make a batch a tuple, its images in the layout in which convolutions are fastest."""
     batch = (batch,) if isinstance(batch, torch.Tensor) else batch
     return tuple(x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in batch)
 
@@ -223,7 +224,7 @@ def _channels_last(batch: torch.Tensor | list | tuple) -> tuple[torch.Tensor, ..
 def _check_batch(patches: int, batch_size: int, processes: int) -> None:
     if batch_size % processes:
         raise TrainingError(
-            f"--batch_size {batch_size}: is shared by {processes} processes, so it must be a multiple of {processes}."
+            f"--batch_size {batch_size}: {processes} processes share a batch. Give a multiple of {processes}."
         )
     if patches < batch_size:
         raise TrainingError(

@@ -1,4 +1,4 @@
-"""Options of a training script, each said once as a field; and how such a script starts and ends."""
+"""Options of a training script, each defined once as a field."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fers.datasets.patches import NODATA_CHOICES
 from fers.training.recipe import RECIPES
@@ -15,9 +15,6 @@ from fers.util.commandline import add_device_options, list_of, natural, positive
 from fers.util.errors import FersError
 from fers.util.options import add_options, option
 from fers.util.paths import home
-
-if TYPE_CHECKING:
-    pass
 
 MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # --precision: Accelerate's word for it
 _OLD_TERMS = {"zcl": "z"}  # loss names of earlier versions
@@ -28,7 +25,7 @@ class TrainingError(FersError):
 
 
 def loss_option(*terms: str) -> Any:
-    """Field for ``--losses``: the terms in force, at first all of a script's ``terms``."""
+    """Make the field of ``--losses``: the terms in force, by default all ``terms`` of the script."""
     parse = list_of(terms)
 
     def read(text: str) -> tuple[str, ...]:
@@ -47,19 +44,19 @@ class TrainOptions:
 
     data_path: Path = option(
         home() / "data" / "HAD100Dataset",
-        "with train/<sensor>/*.npy (default: data/HAD100Dataset)",
+        "folder with train/<sensor>/*.npy (default: data/HAD100Dataset)",
         type=Path,
         group="data",
     )
     sensor: str = option("aviris_ng", "sensor of data and checkpoint", group="data")
     input_channel: int = option(50, "bands given to the networks", type=positive, group="data")
-    start_band: int = option(0, "the first of them", type=natural, names=("--start_channel_id",), group="data")
+    start_band: int = option(0, "the first of these bands", type=natural, names=("--start_channel_id",), group="data")
     train_ratio: float = option(
         1.0, "share of the source scenes to train on; the loss on the others is logged", type=float, group="data"
     )
     nodata: str = option(
         "refuse",
-        "patches with pixels without data: refuse, keep as they are (as released), or mask: leave them out",
+        "patches that hold pixels without data: refuse them, keep them (as released), or mask: leave these patches out",
         choices=NODATA_CHOICES,
         group="data",
     )
@@ -67,16 +64,16 @@ class TrainOptions:
     recipe: str = option(
         "paper", "settings of the paper or of the released code", choices=tuple(RECIPES), group="method"
     )
-    losses: tuple[str, ...] = ()  # each script's own, by loss_option
+    losses: tuple[str, ...] = ()  # each script has its own, by loss_option
     backbone: str = option("imagenet", "frozen layers: imagenet, random[:SEED], a file or a folder", group="method")
-    seed: int = option(0, "of weights, order and held-out scenes", type=natural, group="method")
+    seed: int = option(0, "seed of weights, order and held-out scenes", type=natural, group="method")
 
     epochs: int = option(60, "passes over the training patches", type=positive, group="training")
     batch_size: int = option(16, "patches in a step, over all processes together", type=positive, group="training")
     lr: float = option(0.005, "Adam's learning rate, constant", type=float, group="training")
     select: str = option(
         "last",
-        "epoch to keep. test-auc repeats the published protocol, which looks at the test set; marked as such",
+        "epoch to keep; test-auc repeats the published protocol, which looks at the test set, and is marked",
         choices=("last", "test-auc"),
         group="training",
     )
@@ -89,20 +86,22 @@ class TrainOptions:
 
     checkpoint_dir: Path | None = option(
         None,
-        "for the weights (default: checkpoints/<sensor>_<input_channel>)",
+        "folder for the weights (default: checkpoints/<sensor>_<input_channel>)",
         type=Path,
         names=("--save_model",),
         group="run",
     )
     save_dir: Path | None = option(
         None,
-        "for log and resume file, in stage1/ or stage2/ (default: runs/<sensor>_<input_channel>_<recipe>_seed<seed>)",
+        "folder for log and resume file, in stage1/ or stage2/ (default: runs/<sensor>_<input_channel>_<recipe>_seed<seed>)",
         type=Path,
         group="run",
     )
     resume: bool = option(False, "go on with the run in --save_dir after its last whole epoch", group="run")
     overwrite: bool = option(False, "start again over a run in --save_dir and over its checkpoint", group="run")
-    precision: str = option("fp32", "of the networks; losses are fp32", choices=tuple(MIXED_PRECISION), group="run")
+    precision: str = option(
+        "fp32", "precision of the networks; losses are fp32", choices=tuple(MIXED_PRECISION), group="run"
+    )
     workers: int | None = option(
         None, "processes that read patches (default: 0; 4 with a GPU)", type=natural, group="run"
     )
@@ -119,7 +118,7 @@ class TrainOptions:
 
     @property
     def betas(self) -> tuple[float, float]:
-        """Adam's betas, a matter of the recipe."""
+        """Adam's betas, which the recipe decides."""
         return RECIPES[self.recipe].betas
 
 

@@ -18,13 +18,13 @@ from fers.util.files import atomic_path
 
 RESUME_FILE = "last.pt"
 FINISHED_FILE = "finished.json"
-_FIXED = ("batch_size", "lr", "seed", "precision", "recipe", "backbone", "train_ratio", "select")  # in all of a run
+_FIXED = ("batch_size", "lr", "seed", "precision", "recipe", "backbone", "train_ratio", "select")  # throughout a run
 _START_AGAIN = "Start again with --overwrite."
 _KEYS = {"config", "epoch", "best", "stage", "optimizer", "scaler", "generators"}
 
 
 class RunFolder:
-    """The folder of a run that starts or goes on here.
+    """Folder of a run that starts or goes on in it.
 
     Args:
         path: Holds ``log.jsonl``, TensorBoard's events, ``last.pt`` to resume from, ``finished.json``.
@@ -51,8 +51,8 @@ class RunFolder:
         if self.holds_run() and not (self.options.resume or self.options.overwrite):
             entries, _ = read_log(self.path / LOG_FILE)
             raise TrainingError(
-                f"{self.path}: holds a run already ({len(entries)} epochs in its log). Go on with it by --resume, start "
-                "again over it by --overwrite, or give another --save_dir."
+                f"{self.path}: holds a run already ({len(entries)} epochs in its log). Continue it with --resume, replace "
+                "it with --overwrite, or give another --save_dir."
             )
 
     def finished(self) -> bool:
@@ -71,7 +71,7 @@ class RunFolder:
         self._require_same(self.finished_file, before)
         if epochs < self.options.epochs:
             raise TrainingError(
-                f"{self.path}: this run is finished after {epochs} epochs and has no resume file any more; --epochs is "
+                f"{self.path}: this run is finished after {epochs} epochs and no longer has a resume file; --epochs is "
                 f"{self.options.epochs}. {_START_AGAIN[:-1]}, or give another --save_dir."
             )
         self.resume_file.unlink(missing_ok=True)  # a kill may have come between the two steps of finish
@@ -85,7 +85,7 @@ class RunFolder:
         return Log(self.path, done, self.options.epochs)
 
     def finish(self) -> None:
-        """Mark the run as finished and remove the resume file, which is large and has no use any more."""
+        """Mark the run as finished and delete the resume file, which is large and no longer needed."""
         with atomic_path(self.finished_file) as temporary:
             entry = {"epochs": self.options.epochs, "config": self.identity}
             temporary.write_text(json.dumps(entry, indent=1) + "\n")
@@ -110,11 +110,11 @@ class RunFolder:
         try:
             with atomic_path(self.resume_file) as temporary:
                 torch.save(state, temporary)
-        except RuntimeError as error:  # what PyTorch makes of a full disk
+        except RuntimeError as error:  # PyTorch's error for a full disk
             raise OSError(f"{self.resume_file}: cannot be written ({str(error).splitlines()[0]})") from error
 
     def restore(self, stage: Stage, optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> tuple[int, float]:
-        """Read ``last.pt`` into everything, once all of it is known to fit.
+        """Restore everything from ``last.pt``, once all of it is known to fit.
 
         Returns:
             The epochs done and the best score so far.
@@ -128,7 +128,7 @@ class RunFolder:
             return 0, -math.inf
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            problem = "" if isinstance(state, dict) and state.keys() == _KEYS else "it lacks parts, or has others"
+            problem = "" if isinstance(state, dict) and state.keys() == _KEYS else "it lacks parts, or has unknown ones"
             before = {} if problem else dict(json.loads(state["config"]))
         except Exception as error:  # a damaged file makes the unpickler raise almost anything
             problem = (str(error) or type(error).__name__).splitlines()[0]
@@ -139,7 +139,7 @@ class RunFolder:
             problem = _misfit(state, stage, optimizer, self.options.epochs)
             if not problem:
                 stage.load_state_dict(state["stage"], strict=False)
-                now = optimizer.state_dict()["param_groups"]  # the file's are seen to agree in what counts
+                now = optimizer.state_dict()["param_groups"]  # _misfit has checked the file's
                 optimizer.load_state_dict({"state": state["optimizer"]["state"], "param_groups": now})
                 if accelerator.scaler is not None:
                     accelerator.scaler.load_state_dict(state["scaler"])
@@ -163,7 +163,7 @@ class RunFolder:
 
 
 def _misfit(state: dict, stage: Stage, optimizer: torch.optim.Optimizer, epochs: int) -> str:
-    """The first part of a resume file that does not fit; empty where all do."""
+    """Describe the first part of a resume file that does not fit; empty where all fit."""
     epoch, best = state["epoch"], state["best"]
     if type(epoch) is not int or epoch < 1 or not isinstance(best, float) or math.isnan(best):
         return f"epoch {epoch!r}, best {best!r}"

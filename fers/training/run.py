@@ -1,4 +1,4 @@
-"""A run, made of a training script's options: its data, its folder, its checkpoint, and the scorer of ``--select``."""
+"""A training run: its data, its folder, its checkpoint, and the scorer of ``--select test-auc``."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ _TEST_CHOICE_WARNING = (
 
 
 class TrainRun:
-    """A run, with its data opened and every default settled.
+    """A run, with its data opened and every default filled in.
 
     Args:
         options: Options of the training script.
         stage: The stage to train, or its class; its number and its checkpoint's name are read.
-        accelerator: From ``make_accelerator``.
+        accelerator: Result of ``make_accelerator``.
         identity: Further values that cannot change when the run is resumed.
 
     Attributes:
         patches: All training patches.
         folder: The folder of log and resume file.
-        checkpoint: The file for the weights once training is over.
+        checkpoint: File for the weights once training is over.
         recipe: See ``fers.training.recipe``.
 
     Raises:
@@ -87,7 +87,7 @@ class TrainRun:
             )
 
     def describe(self, title: str) -> None:
-        """Print what is about to be trained, on the main process."""
+        """Print what will be trained, on the main process."""
         say, (height, width) = self.accelerator.print, self.patches.size
         scenes = [len({self.patches.sources[i] for i in part}) for part in (self._train, self._held_out)]
         say(
@@ -105,9 +105,9 @@ class TrainRun:
         """Train a stage, and put its branch where the test scripts find it.
 
         Args:
-            stage: Not trained yet, its frozen layers as they were loaded.
+            stage: Stage that is not trained yet, its frozen layers as they were loaded.
             data: One item for each patch.
-            score: For ``--select test-auc``, else None.
+            score: Scorer of ``--select test-auc``, else None.
             origin: Further words on the origin of the weights, for the checkpoint.
         """
         branch, main = stage.branch, self.accelerator.is_main_process
@@ -148,7 +148,7 @@ class TrainRun:
 
 
 def places(options: TrainOptions, stage: Stage | type[Stage]) -> tuple[Path, Path]:
-    """The run's folder, and the file for its weights.
+    """Return the run's folder, and the file for its weights.
 
     Raises:
         TrainingError: A run or a checkpoint is there, and neither ``--resume`` nor ``--overwrite`` was given.
@@ -160,8 +160,8 @@ def places(options: TrainOptions, stage: Stage | type[Stage]) -> tuple[Path, Pat
     folder.check()
     if target.is_file() and not (options.overwrite or (options.resume and folder.holds_run())):
         raise TrainingError(
-            f"{target}: there is a checkpoint already. Give another --checkpoint_dir, replace it by --overwrite, or go on with "
-            "an interrupted run by --resume."
+            f"{target}: a checkpoint exists already. Give another --checkpoint_dir, replace it with --overwrite, or continue "
+            "an interrupted run with --resume."
         )
     return folder.path, target
 
@@ -173,14 +173,14 @@ def scene_scorer(
     device: torch.device,
     detector: Detector | None = None,
 ) -> Callable[[], float] | None:
-    """For ``--select test-auc``: a function that scores the test scenes with the networks as they are at that moment.
+    """Make the scorer of ``--select test-auc``: it scores the test scenes with the networks in their present state.
 
     Args:
         options: Options of the training script.
-        networks: By branch, ``spe_fen``, ``spa_fen`` or ``aetnet``: from ``(N, C, H, W)`` to features of that shape.
-        features: As ``--features`` has it; ``fused`` takes the fusion that these bands have by default.
+        networks: Networks by branch, ``spe_fen``, ``spa_fen`` or ``aetnet``, from cubes to features of their shape.
+        features: As in ``--features``; ``fused`` takes the default fusion of this number of bands.
         device: The networks' device.
-        detector: Scores the cubes instead of RX.
+        detector: Detector to use instead of RX.
 
     Returns:
         The function, which gives the mean AUC; None where no epoch is to be selected.
@@ -211,7 +211,9 @@ def scene_scorer(
             value = auc(pipeline.score(h, left_out), truth, left_out)
             values += [] if value is None else [value]
         if not values:
-            raise SceneError(f"{folder}: no test scene has an anomaly; no epoch can be selected.")
+            raise SceneError(
+                f"{folder}: no test scene has an anomaly, so no epoch can be selected. Give other scenes with --test_path."
+            )
         return float(np.mean(values))
 
     return mean_auc

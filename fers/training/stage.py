@@ -1,4 +1,4 @@
-"""``Stage``, which the loop trains: the networks of one of the two stages with their loss."""
+"""``Stage``, which the loop trains: networks with their loss."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Stage(nn.Module):
     """Networks of a stage, and their loss.
 
     Args:
-        losses: Names of the terms in force. The others are computed and logged, and train nothing.
+        losses: Names of the terms in force. The others are only computed and logged.
 
     Attributes:
         number: 1 or 2; the run's folder is named by it.
         checkpoint: Name of the file that ``branch`` is kept in: the branch's name and ``.safetensors``.
-        loss: From a batch to the total and its terms by name, without their weights; all of them float32 scalars.
+        loss: Method that computes the total and its terms by name, without their weights; all are float32 scalars.
     """
 
     number: ClassVar[int] = 1
@@ -38,23 +38,23 @@ class Stage(nn.Module):
 
     @property
     def branch(self) -> Branch:
-        """The network that is kept when training is over."""
+        """Network that is kept when training is over."""
         raise NotImplementedError
 
     def fixed_layers(self) -> list[nn.Module]:
-        """Layers that never change, batch norms' statistics included. A resume file leaves them out."""
+        """Return layers that never change, nor their batch norms' statistics. A resume file leaves them out."""
         return []
 
     def forward(self, *batch: torch.Tensor) -> tuple[torch.Tensor, Terms]:
-        """``loss``, by the name that wrappers for several processes call."""
+        """Call ``loss``, by the name that wrappers for several processes use."""
         return self.loss(*batch)
 
     def in_force(self, terms: Terms) -> list[torch.Tensor]:
-        """The values of the terms, zero for those that are switched off."""
+        """Return the values of the terms, zero for those that are switched off."""
         return [value if name in self.losses else 0.0 * value for name, value in terms.items()]
 
     def resume_state(self) -> dict[str, torch.Tensor]:
-        """The tensors that training changes."""
+        """Return the tensors that training changes."""
         fixed = {id(tensor) for layers in self.fixed_layers() for tensor in (*layers.parameters(), *layers.buffers())}
         state = self.state_dict(keep_vars=True)
         return {key: value.detach() for key, value in state.items() if id(value) not in fixed}
@@ -69,9 +69,9 @@ def gather_batch(x: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def batch_statistics(stage: Stage) -> Iterator[None]:
-    """Eval mode, but batch norms that train normalise by their batch and take nothing from it.
+    """Switch to eval mode, except that batch norms in training normalise by their batch; no running statistics change.
 
-    Their running statistics are far off for many steps: what each layer lacks multiplies through the layers after it.
+    Running statistics are far off for many steps: the error of each layer multiplies through the layers after it.
     """
     stage.train()
     norms = [module for module in stage.modules() if isinstance(module, _BatchNorm) and module.training]

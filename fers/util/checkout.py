@@ -13,14 +13,14 @@ def run_script(command: str, script: str, arguments: Sequence[str]) -> int:
     """Replace this process by a script of the checkout; without a checkout, say so and return exit code 2.
 
     Args:
-        command: As the user gave it, for the message.
-        script: Path below the checkout.
-        arguments: For the script.
+        command: The command as the user gave it, for the message.
+        script: Path of the script below the checkout.
+        arguments: Arguments of the script.
     """
     if CHECKOUT is None:
         print(
             f"error: {command}: needs a checkout; training and reproduction are not part of the installed package. "
-            "Clone the repository, run pip install -e '.[train]' in it, and give the command again.",
+            "Clone the repository, run pip install -e '.[train]' in it, and run the command again.",
             file=sys.stderr,
         )
         return 2

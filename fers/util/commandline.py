@@ -1,4 +1,4 @@
-"""What every command line of the project shares: how it ends, and the types of its options."""
+"""Parts that all command lines share: their end, and the types of their options."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NO_MEMORY = (
     "can't allocate memory",
     "not enough memory",
     "start new thread",
-)  # how PyTorch's RuntimeErrors say it
+)  # the words of PyTorch's RuntimeErrors
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,7 +44,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(work: Callable[[], None], errors: tuple[type[Exception], ...] = (), how_to_resume: str = "") -> int:
-    """Do a command's work; what the user can mend becomes a message on stderr and exit code 2, without a traceback.
+    """Run a command; an error that the user can fix becomes a message on stderr and exit code 2, without a traceback.
 
     Args:
         work: The command. It raises ValueError (such as ``FersError``) for input that cannot be used; each message
@@ -57,7 +57,7 @@ def run(work: Callable[[], None], errors: tuple[type[Exception], ...] = (), how_
     """
     hint = f" To go on: {how_to_resume}." if how_to_resume else ""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may not be text
     try:
         with _signals_and_threads():
             work()
@@ -68,7 +68,7 @@ def run(work: Callable[[], None], errors: tuple[type[Exception], ...] = (), how_
         _silence(sys.stdout)
         return 2
     except OSError as error:  # a full disk, a folder that may not be written
-        message, code = f"error: {error}. What was finished is kept.{hint}", 2
+        message, code = f"error: {error}. Finished work is kept.{hint}", 2
     except MemoryError as error:
         message, code = f"error: not enough memory ({error}). Use smaller scenes or fewer at a time.{hint}", 2
     except KeyboardInterrupt:
@@ -83,7 +83,7 @@ def run(work: Callable[[], None], errors: tuple[type[Exception], ...] = (), how_
         message = (
             f"unexpected error: {type(error).__name__}: {error} (in {os.path.basename(where.filename)}, line {where.lineno}). "
             "This is a bug in FERS. Please report the command, this line, and the output of pip freeze. "
-            f"FERS_DEBUG=1 shows all of it. What was finished is kept.{hint}"
+            f"FERS_DEBUG=1 shows the traceback. Finished work is kept.{hint}"
         )
         code = BUG
         if os.environ.get("FERS_DEBUG"):
@@ -99,13 +99,14 @@ def subcommands(
     commands: dict[str, tuple[str, str]],
     arguments: Sequence[str] | None = None,
 ) -> int:
-    """Call one of several modules' ``main``, by the first argument.
+    """Run the command that the first argument names.
 
     Args:
-        program: Name of the whole, such as ``fers data``.
-        description: What it is for, for its help.
-        commands: Name -> a module, or ``module:function``, imported only when it is called, or a script of the checkout; and what it is for.
-        arguments: Of the command line; None for those of this process.
+        program: Name of the program, such as ``fers data``.
+        description: Its purpose, for its help.
+        commands: For each name its place and its purpose. The place is a module, ``module:function``, or a script of the
+            checkout. It is imported only when it is called.
+        arguments: Arguments of the command line; None for those of this process.
 
     Returns:
         The exit code.
@@ -125,7 +126,7 @@ def subcommands(
     place = commands[name][0]
     if place.endswith(".py"):
         return run_script(f"{program} {name}", place, rest)
-    sys.argv[0] = f"{program} {name}"  # what help and errors of the command call it
+    sys.argv[0] = f"{program} {name}"  # the name in the command's help and errors
     module, _, function = place.partition(":")
     return getattr(importlib.import_module(module), function or "main")(rest)
 
@@ -140,15 +141,15 @@ def _ended(message: str, code: int) -> int:
 
 
 def _silence(stream: TextIO) -> None:
-    """Send a stream whose reader has gone nowhere, so that the interpreter can end without an error."""
+    """Redirect a stream whose reader is gone to the null device, so that the interpreter can end without an error."""
     with contextlib.suppress(OSError, ValueError):  # a test's stream has no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager
 def _signals_and_threads() -> Iterator[None]:
-    """Let SIGTERM, as batch systems send it before they kill, end the work as Ctrl-C does; threads fail in one line."""
-    if threading.current_thread() is not threading.main_thread():  # only there can it be said
+    """Let SIGTERM, which batch systems send before they kill, act like Ctrl-C; report errors of threads in one line."""
+    if threading.current_thread() is not threading.main_thread():  # signals can be set only there
         yield
         return
     owner = os.getpid()
@@ -172,13 +173,13 @@ def _signals_and_threads() -> Iterator[None]:
 
 
 def _thread_ended(ended: threading.ExceptHookArgs) -> None:
-    """One line for a library's thread that met an error, such as TensorBoard's on a full disk."""
+    """Report an error in a library's thread in one line, such as TensorBoard's on a full disk."""
     if ended.exc_type is not SystemExit:
         print(f"note: a background thread has ended ({ended.exc_type.__name__}: {ended.exc_value}).", file=sys.stderr)
 
 
 def add_device_options(group: argparse._ArgumentGroup) -> None:
-    """Add ``--device`` and ``--threads``, the same in every command; ``--device_ids`` is the released scripts' word."""
+    """Add ``--device`` and ``--threads``, the same in every command; the released scripts call it ``--device_ids``."""
     group.add_argument(
         "--device",
         "--device_ids",
@@ -204,7 +205,7 @@ def positive(text: str) -> int:
 
 
 def device(text: str) -> str:
-    """Parse a device; a number is that GPU, as the released scripts have it."""
+    """Parse a device; a number is that GPU, as in the released scripts."""
     if not re.fullmatch(r"auto|gpu|cpu|mps|(cuda:)?[0-9]{1,3}|cuda", text):
         raise argparse.ArgumentTypeError(f"'{text}' is not auto, gpu, cpu, cuda, cuda:NUMBER or mps")
     return f"cuda:{text}" if text.isdigit() else text

@@ -1,4 +1,4 @@
-"""The one base class of every error that the user can mend."""
+"""The base class of every error that the user can fix."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class FersError(ValueError):
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """Say `` Did you mean ...?`` with the nearest choice, for the end of a message; empty where none is near.
+    """Suggest the nearest choice as `` Did you mean ...?``, for the end of a message; empty where none is near.
 
     Example:
         >>> did_you_mean("airpot-2", ["airport-1", "airport-2"])

@@ -1,4 +1,4 @@
-"""Writing files so that a crash leaves the old file or the new one, never half of one; and finding them again."""
+"""Writing files so that a crash leaves the old file or the new one, never half a file; listing and hashing files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_BLOCK = 1 << 20  # bytes read at a time
+_READ_BYTES = 1 << 20  # bytes read at a time
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 
 _TEMPORARY = re.compile(rf"\.tmp-{_HOST}-(?P<process>\d+)-")
@@ -21,10 +21,10 @@ _TEMPORARY = re.compile(rf"\.tmp-{_HOST}-(?P<process>\d+)-")
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path``, renamed to it when the block ends and removed if it fails.
+    """Give a temporary name in the folder of ``path``, renamed to it when the block ends and removed if it fails.
 
-    File and folder are synchronised to the disk, so a power cut loses the new file or keeps it whole. What killed
-    processes of this machine left in the folder is removed.
+    File and folder are synchronised to the disk, so a power cut loses the new file or keeps it whole. Leftovers of killed
+    processes of this machine are removed from the folder.
 
     Args:
         path: The file to write; its folder is created.
@@ -33,7 +33,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         The name to write to: a dotfile, with the suffix of ``path``.
 
     Raises:
-        OSError: It cannot be written; the error names ``path``.
+        OSError: The file cannot be written; the error names ``path``.
 
     Example:
         >>> import tempfile
@@ -67,12 +67,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def temporary_prefix() -> str:
-    """Say how the names of this process's temporary files and folders begin: a dot, the machine, the process."""
+    """Return the prefix of this process's temporary files and folders: a dot, the machine, the process."""
     return f".tmp-{_HOST}-{os.getpid()}"
 
 
 def remove_leftovers(folder: str | Path) -> None:
-    """Remove the temporary files and folders in a folder that ended processes of this machine left there; it may be missing."""
+    """Remove temporary files that ended processes of this machine left in a folder, which may be missing."""
     if not os.path.isdir(folder):
         return
     for entry in list(os.scandir(folder)):
@@ -145,6 +145,6 @@ def sha256_of(path: str | Path) -> str:
     """
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
-        while block := file.read(_BLOCK):
+        while block := file.read(_READ_BYTES):
             digest.update(block)
     return digest.hexdigest()

@@ -14,17 +14,17 @@ LOCK = ".running"
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder until the block ends; what a dead process left does not count.
+    """Keep other runs out of a folder until the block ends; the lock of a dead process does not count.
 
     Args:
-        folder: Is made where it is missing.
+        folder: The folder; it is created if need be.
 
     Raises:
         FersError: Another run is writing to it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
-    with path.open("a") as file:  # to close it lets go of the lock, as the end of a process does
+    with path.open("a") as file:  # closing the file, or process exit, releases the lock
         if not _lock(file.fileno()):
             raise FersError(
                 f"{folder}: another run is writing to this folder. Wait for it, or give another --save_dir."

@@ -1,8 +1,8 @@
-"""Options of a command from the dataclass that carries them: each is said once, as a field.
+"""Options of a command from the dataclass that carries them: each is defined once, as a field.
 
 @dataclass(frozen=True)
 class Options:
-    seed: int = option(0, "of the untrained network", type=natural, group="method")
+    seed: int = option(0, "seed of the untrained network", type=natural, group="method")
 
 parser = Parser()
 add_options(parser, Options)
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, field, fields
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+Carrier = TypeVar("Carrier")
 
 
 def option(
@@ -31,17 +31,17 @@ def option(
     metavar: str | None = None,
     many: bool = False,
 ) -> Any:
-    """A field of a dataclass that is an option of its command.
+    """Make a field of a dataclass that is an option of its command.
 
     Args:
-        default: Of field and option. False makes the option a switch.
-        help: For ``--help``; the default is added to it where there is one.
-        group: Heading that the option stands under.
-        type: From text to value.
+        default: Default of field and option. False makes the option a switch.
+        help: Text for ``--help``; the default is added to it where there is one.
+        group: Heading above the option in ``--help``.
+        type: Function from text to value.
         choices: The values allowed, where they can be listed.
         flag: The option's name; by default ``--`` and the field's.
         names: Other spellings, such as those of earlier versions.
-        metavar: What the help shows for the value.
+        metavar: Text that stands for the value in ``--help``.
         many: The option may be given several times; its value is a tuple.
     """
     about = {"help": help, "group": group, "type": type, "choices": choices, "metavar": metavar}
@@ -52,9 +52,9 @@ def add_options(parser: argparse.ArgumentParser, carrier: type, defaults: dict[s
     """Add an option for every field made by ``option``, in the order of the fields, under their groups.
 
     Args:
-        parser: Gets the options.
+        parser: Parser that gets the options.
         carrier: The dataclass.
-        defaults: By name, other defaults than the fields have.
+        defaults: Defaults by name that replace those of the fields.
     """
     groups = {group.title: group for group in parser._action_groups}
     for each in fields(carrier):
@@ -83,16 +83,16 @@ def add_options(parser: argparse.ArgumentParser, carrier: type, defaults: dict[s
         )
 
 
-def read_options(carrier: type[T], given: argparse.Namespace, **more: Any) -> T:
-    """The dataclass from what the command line gave.
+def read_options(carrier: type[Carrier], given: argparse.Namespace, **more: Any) -> Carrier:
+    """Make the dataclass from the values that the command line gave.
 
     Args:
         carrier: The dataclass.
-        given: From ``parse_args``.
-        **more: Fields that are no options.
+        given: Result of ``parse_args``.
+        **more: Fields that are not options.
 
     Raises:
-        FersError: As the dataclass raises it, for values that do not fit together.
+        FersError: The values do not fit together; the dataclass raises it.
     """
     chosen = {each.name: getattr(given, each.name) for each in fields(carrier) if "option" in each.metadata}  # type: ignore[arg-type]
     return carrier(

@@ -1,4 +1,4 @@
-"""Where this project lies on the disk: in a checkout, or as an installed package."""
+"""Folders of this project, in a checkout or as an installed package."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "train_FERD").is_dir() else None 
 
 
 def home() -> Path:
-    """Find the folder of data, runs, results and own checkpoints: the checkout, or, for an installed copy, the current folder."""
+    """Find the folder of data, runs, results and own checkpoints: the checkout, or the current folder if installed."""
     return CHECKOUT or Path.cwd()
 
 
@@ -19,6 +19,6 @@ def shipped_checkpoints() -> Path:
 
 
 def checkpoint_folder(sensor: str, bands: int) -> Path:
-    """Default folder of the checkpoints for a sensor and a number of bands: one's own if there is one, else the shipped."""
+    """Find the checkpoints for a sensor and a number of bands: the user's own if any, else the shipped ones."""
     own = home() / "checkpoints" / f"{sensor}_{bands}"
     return own if own.is_dir() else shipped_checkpoints() / own.name

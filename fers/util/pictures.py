@@ -1,4 +1,4 @@
-"""What every picture and page of the project shares: true-colour bands, the stretch, pictures inside a page."""
+"""Parts that all pictures and pages share: true-colour bands, the stretch, pictures inside a page."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from fers.util.files import atomic_path
 
 RGB_NM = (640.0, 550.0, 470.0)
-_FULL_RANGE_NM = (400.0, 2500.0)  # assumed of a cube without wavelengths: AVIRIS and its kin
-_VNIR_RANGE_NM = (430.0, 860.0)  # assumed of one with too few bands for that: ROSIS and its kin
+_FULL_RANGE_NM = (400.0, 2500.0)  # assumed of a cube without wavelengths: AVIRIS and similar sensors
+_VNIR_RANGE_NM = (430.0, 860.0)  # assumed of one with fewer bands: ROSIS and similar sensors
 _VNIR_BANDS = 128
 
 
@@ -39,7 +39,7 @@ def stretched(image: np.ndarray, reference: np.ndarray | None = None) -> np.ndar
 
     Args:
         image: ``(H, W, 3)``, NaN without data.
-        reference: Likewise; the percentiles are those of this one, by default of ``image``.
+        reference: Image of the same kind whose percentiles are used, by default ``image``.
 
     Returns:
         ``(H, W, 3)`` uint8, 0 without data.
@@ -56,7 +56,7 @@ def stretched(image: np.ndarray, reference: np.ndarray | None = None) -> np.ndar
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """Address of a picture that holds the picture itself, for a page; ``kind`` is ``png`` or ``jpeg``."""
+    """Encode a picture as an address for a page; ``kind`` is ``png`` or ``jpeg``."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
@@ -65,8 +65,8 @@ def write_page(path: Path, template: Path, **values: Any) -> None:
 
     Args:
         path: The page.
-        template: The template's file. What it names must be among ``values``; text is escaped.
-        **values: What the template shows.
+        template: File of the template. Every name in it must be among ``values``; text is escaped.
+        **values: Values that the template shows.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -74,4 +74,4 @@ def write_page(path: Path, template: Path, **values: Any) -> None:
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     page = environment.get_template(template.name).render(**values)
     with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")  # names of files may be no text
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")  # names of files may not be text

@@ -1,1 +1,1 @@
-"""What a run leaves: maps, targets, a page to read. Each file is written whole or not at all."""
+"""Products of a run: maps, targets, a page to read. Each file is written whole or not at all."""

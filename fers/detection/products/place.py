@@ -1,4 +1,4 @@
-"""Where pixels and targets lie on the Earth, whichever of the three kinds of georeference a scene has."""
+"""Position of pixels and targets on the Earth, for all three kinds of georeference."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Place:
     """The georeference of a scene.
 
     Args:
-        geometry: As a reader gives it.
+        geometry: Georeference from a reader.
         shape: ``(H, W)`` of the scene.
     """
 
@@ -35,7 +35,7 @@ class Place:
 
     @property
     def known(self) -> bool:
-        """Whether longitude and latitude can be told."""
+        """True where longitude and latitude are known."""
         return self.crs is not None
 
     @property
@@ -46,17 +46,17 @@ class Place:
         return None, None
 
     def to_raster(self, values: np.ndarray, fill: float = np.nan) -> np.ndarray:
-        """A map as it is written: on the sensor's grid, or pushed through the lookup table."""
+        """Bring a map to the grid of the written raster: the sensor's, or that of the lookup table."""
         return self.geometry.orthorectify(values, fill) if isinstance(self.geometry, LookupTable) else values
 
     def xy(self, row: int, column: int) -> tuple[float, float] | None:
-        """Map coordinates of the centre of a pixel; None where it lies nowhere."""
+        """Return the map coordinates of the centre of a pixel; None where it has none."""
         if isinstance(self.geometry, LookupTable):
             return self._cell(row, column)
         return None if self.geometry is None else self.geometry.xy(row, column)
 
     def lonlat(self, row: int, column: int) -> tuple[float, float] | None:
-        """Longitude and latitude in WGS84 of the centre of a pixel; None where it lies nowhere."""
+        """Return longitude and latitude in WGS84 of the centre of a pixel; None where it has none."""
         point = self.xy(row, column)
         if point is None or self.crs is None:
             return None
@@ -66,7 +66,7 @@ class Place:
         return float(longitude), float(latitude)
 
     def pixel_area(self, row: int, column: int) -> float:
-        """Area in m2 of a pixel near this one."""
+        """Return the area in m2 of a pixel near this one."""
         if isinstance(self.geometry, LatLon):
             return self._swath_area(row, column)
         assert self.geometry is not None and self.crs is not None
@@ -78,7 +78,7 @@ class Place:
         return area * METRES_PER_DEGREE**2 * float(np.cos(np.radians(latitude)))
 
     def polygons(self, labels: np.ndarray) -> dict[int, dict[str, Any]]:
-        """The outline of each label as a GeoJSON geometry in WGS84, with holes and several parts where it has them.
+        """Outline each label as a GeoJSON geometry in WGS84, with holes and several parts where it has them.
 
         Args:
             labels: ``(H, W)`` int32, 0 for nothing.
@@ -106,7 +106,7 @@ class Place:
 
     @cached_property
     def _cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of the filled cells of the lookup table: the number of the pixel that fills each, sorted, and row and column."""
+        """Filled cells of the lookup table, sorted by the number of their pixel: that number, row and column."""
         table = self.geometry
         assert isinstance(table, LookupTable)
         rows, columns = np.nonzero(table.rows >= 0)
@@ -154,7 +154,7 @@ class Place:
 
 
 def _mapped(shape: dict[str, Any], move) -> dict[str, Any]:
-    """A GeoJSON geometry with each position moved."""
+    """Move each position of a GeoJSON geometry."""
 
     def walk(part):
         return move(*part) if isinstance(part[0], int | float) else [walk(inner) for inner in part]

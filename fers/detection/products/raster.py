@@ -25,7 +25,7 @@ _CONTROL_POINTS = 12  # along each side of a swath
 
 
 def write_geotiff(path: Path, score: np.ndarray, probability: np.ndarray, place: Place, about: dict[str, str]) -> None:
-    """Write both maps as one cloud-optimised GeoTIFF, and its style for QGIS beside it.
+    """Write both maps as one cloud-optimised GeoTIFF, with a style for QGIS next to it.
 
     Rotated grids keep their affine transform. A scene with a lookup table is pushed through it. A swath with latitude and
     longitude stays on the sensor's grid and gets control points.
@@ -62,11 +62,11 @@ def write_envi(path: Path, score: np.ndarray, probability: np.ndarray, place: Pl
 
 
 def style(values: np.ndarray, band: int = 2) -> str:
-    """A QGIS style (.qml) that colours one band between its lowest value and its highest.
+    """Make a QGIS style (.qml) that colours one band between its lowest value and its highest.
 
     Args:
-        values: Of that band, NaN left out.
-        band: Its number, from 1.
+        values: Values of that band; NaN is left out.
+        band: Number of the band, from 1.
     """
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     root = ET.Element("qgis", version="3.28", styleCategories="AllStyleCategories")

@@ -14,7 +14,7 @@ from scipy import stats
 
 from fers.detection.findings import Findings
 from fers.detection.products.vector import Record
-from fers.detection.targets import REACH
+from fers.detection.targets import RING_REACH
 from fers.detectors.rx import Whitened
 from fers.util.pictures import data_uri, stretched, write_page
 
@@ -51,18 +51,18 @@ def write_report(path: Path, result: Findings, probability: np.ndarray) -> None:
             "rest": [[record["row"], record["column"]] for record in result.records[SHOWN:]],
             "curve": threshold_curve(result),
             "scored": result.threshold.pixels,
-            "reach": REACH,
+            "reach": RING_REACH,
         },
         facts=_facts(result),
     )
 
 
 def overlay(probability: np.ndarray, thinning: int) -> np.ndarray:
-    """The rarity of scores as a picture to lay over the scene.
+    """Draw the rarity of scores as a picture to lay over the scene.
 
     Args:
         probability: ``(H, W)`` tail probability.
-        thinning: Each pixel of the picture is the rarest of so many rows and columns.
+        thinning: Each pixel of the picture is the rarest of this many rows and columns.
 
     Returns:
         ``(h, w, 4)`` uint8, transparent where scores are common.
@@ -82,7 +82,7 @@ def overlay(probability: np.ndarray, thinning: int) -> np.ndarray:
 
 
 def threshold_curve(result: Findings) -> dict[str, Any]:
-    """How often scores exceed a value: as counted, by the fitted tail, and by the chi-square law where it has a meaning.
+    """Compute how often scores exceed a value: counted, by the fitted tail, and, for RX, by the chi-square law.
 
     The scores are logarithms where they span more than a factor of 100.
     """
@@ -132,16 +132,16 @@ def _target(result: Findings, record: Record) -> dict[str, Any]:
 
 
 def _outline(result: Findings, record: Record) -> str:
-    """The target's border as an SVG path in pixels of the scene."""
+    """Draw the target's border as an SVG path in pixels of the scene."""
     top, left, bottom, right = result.targets[record["rank"] - 1].bounds
-    mask = (result.labels[top:bottom, left:right] == record["_label"]).astype(np.uint8)
-    shapes = features.shapes(mask, mask=mask > 0, connectivity=4, transform=Affine.translation(left, top))
+    inside = (result.labels[top:bottom, left:right] == record["_label"]).astype(np.uint8)
+    shapes = features.shapes(inside, mask=inside > 0, connectivity=4, transform=Affine.translation(left, top))
     rings = [ring for shape, _ in shapes for ring in shape["coordinates"]]
     return "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in ring[:-1]) + "Z" for ring in rings)
 
 
 def _facts(result: Findings) -> list[tuple[str, str]]:
-    """What a reader should know of how this came about."""
+    """List the provenance of a result for its reader."""
     about, counts, options = result.about, result.about["counts"], result.about["options"]
     weights = (
         options["checkpoint_dir"] or f"never trained (seed {options['seed']}), frozen layers {options['backbone']}"

@@ -19,13 +19,13 @@ PROFILES = ("spectrum", "background")  # fields that EnMAP-Box shows as spectra
 def write_geojson(path: Path, records: list[Record], outlines: dict[int, dict[str, Any]]) -> None:
     """Write the targets as GeoJSON in WGS84 (RFC 7946).
 
-    The fields ``spectrum`` and ``background`` are profiles of the EnMAP-Box, and a style beside the file says so to QGIS:
+    The fields ``spectrum`` and ``background`` are profiles of the EnMAP-Box, and a style next to the file tells QGIS so:
     the file opens as a map layer and as a spectral library.
 
     Args:
         path: Ends in .geojson; the style is the same name with .qml.
-        records: One a target, as ``fers.detection.records`` makes them.
-        outlines: Geometry of each target's label; without a georeference empty, and the geometries are null.
+        records: One for each target, as ``fers.detection.records`` makes them.
+        outlines: Geometry of each target's label; empty without a georeference, and then the geometries are null.
     """
     features = []
     for record in records:
@@ -46,7 +46,7 @@ def write_geojson(path: Path, records: list[Record], outlines: dict[int, dict[st
 
 
 def write_csv(path: Path, records: list[Record]) -> None:
-    """Write the targets as a table: one row each, and one column for each wavelength of its spectrum."""
+    """Write the targets as a table: one row for each target, one column for each wavelength of its spectrum."""
     plain = [key for key in (records[0] if records else {}) if not key.startswith("_") and key not in PROFILES]
     profile = next((record["spectrum"] for record in records if record["spectrum"]), None)
     suffix = "" if profile is None or profile["xUnit"] == "Index" else "nm"
@@ -65,7 +65,7 @@ def write_geopackage(path: Path, geojson: Path) -> None:
 
     Args:
         path: Ends in .gpkg.
-        geojson: What ``write_geojson`` wrote.
+        geojson: File that ``write_geojson`` wrote.
 
     Raises:
         FersError: The package pyogrio is not installed.
@@ -80,6 +80,6 @@ def write_geopackage(path: Path, geojson: Path) -> None:
 
 
 def profile(x: np.ndarray, y: np.ndarray, wavelengths: bool) -> dict[str, Any]:
-    """A spectrum as the EnMAP-Box stores it; values that are not finite become null."""
+    """Format a spectrum for the EnMAP-Box; values that are not finite become null."""
     values = [float(f"{v:.7g}") if np.isfinite(v) else None for v in y]
     return {"x": [float(f"{v:.7g}") for v in x], "xUnit": "Nanometers" if wavelengths else "Index", "y": values}
