@@ -61,7 +61,7 @@ def test_an_interrupted_download_goes_on_by_range(published, server, tmp_path, c
 
 
 def test_a_connection_that_breaks_is_taken_up_within_the_call(published, server, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "RETRIES", 3)
+    monkeypatch.setattr(archive, "RETRIES", 3)
     server.break_after = 2_000_000
     assert download.main(["had100", "--out", str(tmp_path)]) == 0
     assert len([asked for asked in server.requests if asked]) == 1
@@ -117,7 +117,7 @@ def test_an_archive_elsewhere_is_checked_where_it_is(published, server, tmp_path
 def test_a_disk_that_is_too_small_is_told_before_anything_is_asked_for(
     published, server, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(download, "free_bytes", lambda _: 1000)
+    monkeypatch.setattr(archive, "free_bytes", lambda _: 1000)
     assert download.main(["had100", "--out", str(tmp_path)]) == 2
     assert "3,000,000 bytes are still to come and 1,000 are free" in capsys.readouterr().err
     assert not server.requests and names(tmp_path) == []
@@ -126,9 +126,9 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_asked_for(
 def test_a_disk_that_fills_up_keeps_what_has_come(published, server, tmp_path):
     """A limit on file sizes stands for the full disk."""
     program = (
-        "import resource, sys; from fers.datasets import download, had100; from fers.datasets.archive import Published\n"
+        "import resource, sys; from fers.datasets import archive, download, had100; from fers.datasets.archive import Published\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1_600_000, resource.RLIM_INFINITY))\n"
-        f"had100.ARCHIVE = {published!r}; download.RETRIES = 0\n"
+        f"had100.ARCHIVE = {published!r}; archive.RETRIES = 0\n"
         f"sys.exit(download.main(['had100', '--out', {str(tmp_path)!r}]))"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

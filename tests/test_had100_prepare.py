@@ -22,9 +22,7 @@ from PIL import Image
 
 from fers.datasets import had100
 from fers.datasets.archive import Published
-from fers.datasets.had100 import archive as had100_archive
 from fers.datasets.had100 import prepare as had100_prepare
-from fers.datasets.had100 import verify as had100_verify
 from fers.util.files import sha256_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -509,8 +507,7 @@ def test_prepare_and_verify_hold_names_places_and_pixels_against_the_published_t
     monkeypatch.setattr(had100, "ARCHIVE", published)
     counts = {"train/aviris_ng": (2, 8), "train/aviris": (4, 16), "test/aviris_ng": (2, 2)}
     groups = {group: had100.Group(had100.GROUPS[group].source, *numbers) for group, numbers in counts.items()}
-    for module in (had100_archive, had100_verify):
-        monkeypatch.setattr(module, "GROUPS", groups)
+    monkeypatch.setattr(had100_prepare, "GROUPS", groups)
     table = {s.name: had100.TestScene(s.name, 0, 0, int(s.mask().sum())) for s in FEW[-2:]}
     monkeypatch.setattr(had100, "published_test_scenes", lambda: table)
 

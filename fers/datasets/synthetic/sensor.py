@@ -18,21 +18,10 @@ def _light() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     peak = 0.5**-5 / (np.exp(14387.77 / (0.5 * 5778)) - 1)
     sun = 195 * planck / peak * (1 - 0.06 * bump(486, 4) - 0.05 * bump(656, 4) - 0.05 * bump(518, 5))
     gases = dips(
-        (600, 45, 0.05),
-        (688, 4, 0.16),
-        (719, 7, 0.13),
-        (761, 4, 0.5),
-        (818, 10, 0.12),
-        (938, 22, 0.55),
-        (1130, 24, 0.65),
-        (1268, 5, 0.12),
-        (1385, 38, 0.97),
-        (1870, 42, 0.98),
-        (2006, 9, 0.4),
-        (2058, 8, 0.25),
-        (2330, 40, 0.12),
-        (2480, 50, 0.4),
-    )
+        (600, 45, 0.05), (688, 4, 0.16), (719, 7, 0.13), (761, 4, 0.5), (818, 10, 0.12),
+        (938, 22, 0.55), (1130, 24, 0.65), (1268, 5, 0.12), (1385, 38, 0.97), (1870, 42, 0.98),
+        (2006, 9, 0.4), (2058, 8, 0.25), (2330, 40, 0.12), (2480, 50, 0.4),
+    )  # fmt: skip
     rayleigh, haze = 0.00864 * um**-4.05, 0.12 * (um / 0.55) ** -1.3
     white = sun * 0.82 / np.pi * gases * np.exp(-1.9 * (0.5 * rayleigh + 0.15 * haze))
     sky = np.clip(0.32 * (nm / 450) ** -1.6, 0.02, 0.4)
@@ -44,14 +33,10 @@ _WHITE, _SKY, _PATH = _light()
 
 
 def radiance(ground: np.ndarray, shade: np.ndarray) -> np.ndarray:
-    """Compute the radiance at the sensor, in uW cm-2 sr-1 nm-1.
+    """Compute the radiance at the sensor, ``(H, W, B)`` in uW cm-2 sr-1 nm-1.
 
-    Args:
-        ground: Reflectance, ``(H * W, B)``.
-        shade: Share of the sun that reaches each pixel, ``(H, W)``; slopes towards it get more than 1.
-
-    Returns:
-        ``(H, W, B)``.
+    ``ground`` is the reflectance, ``(H * W, B)``, and ``shade`` the share of the sun that reaches each pixel, ``(H, W)``;
+    slopes towards it get more than 1.
     """
     lit = shade.reshape(-1, 1)
     return (_WHITE * ground * (lit + (1 - lit) * _SKY) + _PATH).reshape(*shade.shape, -1)

@@ -66,11 +66,7 @@ def _soil(level: float, iron: float, clay: float, carbonate: float, moisture: fl
 
 
 def endmembers() -> dict[str, np.ndarray]:
-    """Make the background materials.
-
-    Returns:
-        Name -> reflectance ``(276,)`` float64 in [0, 1] over `WAVELENGTHS_NM`.
-    """
+    """Make the background materials: name -> reflectance ``(276,)`` in [0, 1] over `WAVELENGTHS_NM`."""
     return {
         "grass": _leaf(0.75, 0.46, 0.95),
         "crop": _leaf(0.95, 0.55, 1.05, edge=720),
@@ -100,11 +96,7 @@ _CH = ((1212, 16, 0.09), (1395, 20, 0.12), (1727, 19, 0.34), (2310, 34, 0.45))  
 
 
 def object_materials() -> dict[str, np.ndarray]:
-    """Make the materials of the anomalies; none of them is in the background.
-
-    Returns:
-        Name -> reflectance ``(276,)`` float64 in [0, 1] over `WAVELENGTHS_NM`.
-    """
+    """Make the materials of the anomalies, as `endmembers`; none of them is in the background."""
     binder = dips((1727, 17, 0.12), (2310, 30, 0.2))  # paint: thin polymer on something else
     return {
         "white_paint": 0.72 * step(412, 9) * binder
