@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -117,9 +118,9 @@ def test_an_archive_elsewhere_is_checked_where_it_is(published, server, tmp_path
 def test_a_disk_that_is_too_small_is_told_before_anything_is_asked_for(
     published, server, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(archive, "free_bytes", lambda _: 1000)
+    monkeypatch.setattr(archive.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     assert download.main(["had100", "--out", str(tmp_path)]) == 2
-    assert "3,000,000 bytes are still to come and 1,000 are free" in capsys.readouterr().err
+    assert "3,000,000 bytes are still to be written and 1,000 are free" in capsys.readouterr().err
     assert not server.requests and names(tmp_path) == []
 
 

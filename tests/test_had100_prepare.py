@@ -13,6 +13,7 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import fake_had100
 import numpy as np
@@ -306,7 +307,7 @@ def test_a_disk_that_fills_up_within_a_patch_leaves_no_part_of_it(few, few_prepa
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_written(few, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(had100_prepare, "free_bytes", lambda _: 10_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10_000_000))
     assert run("prepare", few, tmp_path / "out") == 2
     assert "still to be written and 10,000,000 are free" in capsys.readouterr().err
     assert not list((tmp_path / "out").rglob("*.npy"))

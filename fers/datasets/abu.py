@@ -27,12 +27,10 @@ def scenes(folder: str | Path, sensor: str | None = None, names: str = "paper") 
     They have the names of ``TABLE_SCENES`` wherever they come from.
 
     Args:
-        folder: A folder of ``abu-*.mat``, or one in HAD100's layout, in which the paper's authors have ABU too; that may
-            be in a folder ``abu`` in it.
+        folder: A folder of ``abu-*.mat``, or one in HAD100's layout, or with such a folder ``abu`` in it.
         sensor: The sensor's folder in HAD100's layout; None takes the only one there.
-        names: ``paper`` for the six of the paper's table, ``all``, or names separated by commas, such as ``airport-2``
-            or ``abu-airport-2``. A folder in HAD100's layout is a choice of scenes already, so there ``paper`` takes
-            every one.
+        names: ``paper`` for the six of the paper's table (in HAD100's layout, which is a choice already, for every one),
+            ``all``, or names separated by commas, such as ``airport-2`` or ``abu-airport-2``.
 
     Raises:
         SceneError: There is no ABU scene in the folder, or one that was named is missing.

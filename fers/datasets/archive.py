@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import shutil
 import zipfile
@@ -37,6 +38,16 @@ class Published:
     git_blob: str | None = None
 
 
+def published(group: str, address: str, page: str) -> tuple[Published, ...]:
+    """Read the files of one group of ``published.csv``, each below an address."""
+    with Path(__file__).with_name("published.csv").open(encoding="utf-8", newline="") as table:
+        return tuple(
+            Published(name, f"{address}/{name}", page, int(size) if size else None, sha256 or None, git_blob or None)
+            for known, name, size, sha256, git_blob in csv.reader(table)
+            if known == group
+        )
+
+
 def check_sum(path: Path, published: Published, advice: str) -> None:
     """Check that a file is the one that was published; ``advice`` ends the message if it is not.
 
@@ -66,11 +77,8 @@ def check_sum(path: Path, published: Published, advice: str) -> None:
 def fetch(url: str, target: Path, by_hand: str, size: int | None = None) -> None:
     """Fetch a file over HTTP, or from Google Drive, going on from what an earlier call has left.
 
-    Args:
-        url: Its address.
-        target: The file to write. Until it is whole, its bytes are beside it in ``<name>????????.part``.
-        by_hand: What to do without a connection: the end of the message.
-        size: Its size in bytes, where that is known.
+    Until ``target`` is whole, its bytes are beside it in ``<name>????????.part``. ``by_hand`` ends the message: what to do
+    without a connection.
 
     Raises:
         ArchiveError: There is no connection, it broke, or the server refused; or there is no room on the disk.
@@ -89,12 +97,7 @@ def fetch(url: str, target: Path, by_hand: str, size: int | None = None) -> None
         if whole := next((part for part, length in parts.items() if length >= size), None):
             whole.replace(target)
             return
-        missing, free = size - sum(parts.values()), free_bytes(target.parent)
-        if missing > free:
-            raise ArchiveError(
-                f"{target.parent}: {missing:,} bytes are still to come and {free:,} are free on this disk. Free some space, "
-                "or choose another folder with --out."
-            )
+        require_room(target.parent, size - sum(parts.values()))
     try:
         gdown.download(url=url, output=str(target), resume=True, retries=RETRIES, timeout=TIMEOUT)
     except (requests.RequestException, DownloadError) as error:
@@ -154,9 +157,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
 
 
 def copy_member(archive: zipfile.ZipFile, name: str, target: Path) -> None:
-    """Unpack one member of a zip file, block by block; the zip's checksum is checked.
-
-    Where this fails, ``target`` may hold a part, so it belongs in a temporary folder.
+    """Unpack one member of a zip file, checked by the zip's checksum, to a temporary ``target``: a failure leaves a part.
 
     Raises:
         ArchiveError: The member is missing, damaged, encrypted, or of a compression that is not read here.
@@ -173,9 +174,12 @@ def copy_member(archive: zipfile.ZipFile, name: str, target: Path) -> None:
         raise OSError(error.errno, error.strerror, error.filename or str(target)) from error
 
 
-def free_bytes(folder: Path) -> int:
-    """Ask for the free bytes of the disk that holds a folder, or would hold it."""
-    folder = folder.resolve()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+def require_room(folder: Path, needed: int) -> None:
+    """Refuse what surely does not fit on the disk that holds a folder, or would hold it; ``needed`` is in bytes."""
+    place = next(each for each in (folder.resolve(), *folder.resolve().parents) if each.exists())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise ArchiveError(
+            f"{folder}: at least {needed:,} bytes are still to be written and {free:,} are free on this disk. "
+            "Free some space, or choose another folder with --out."
+        )

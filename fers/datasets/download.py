@@ -13,34 +13,19 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from fers.datasets import had100
-from fers.datasets.archive import ArchiveError, check_sum, copy_member, fetch, fetch_published, open_zip
+from fers.datasets.archive import ArchiveError, check_sum, copy_member, fetch, fetch_published, open_zip, published
 from fers.scenes.scene import SceneError, read_scene
 from fers.util.commandline import run
 from fers.util.files import sha256_of
 from fers.util.paths import home
 
 ABU_PAGE = "http://xudongkang.weebly.com/data-sets.html"
-ABU_SHA256 = {
-    "abu-airport-1.mat": "5de3c0b74593552e21e88ee280d02c4acae60bd48a013d72bd28ef63815485f5",
-    "abu-airport-2.mat": "7121476e700001e76191d6ee6bc6f2d5f680c0fe49186b61a57f10fcac7718b9",
-    "abu-airport-3.mat": "97b574be2de8c1ae3158b60b4aa34676c59a218398fc096c0dcdf125a6c74495",
-    "abu-airport-4.mat": "c10cb987f0a75ad5834da2be35e2cfe740660fd9094521dd6d047de535a2a72b",
-    "abu-beach-1.mat": "b1fa88474fbc06f2e654e4452d8f7f98757c199197e2b7fec1977a5c5753fcb0",
-    "abu-beach-2.mat": "3ec5f0c5c36b2f98a41f9d9e69946e9f3e6fdbeee0f42b3e402485a4efd9bb80",
-    "abu-beach-3.mat": "56622ebe89aa1a37aced4b41286eb0a045677553f637c63f90c8222f1027f576",
-    "abu-beach-4.mat": "bd020d4c649141e5aee2e25dae9a96d1ca8a1d180ddf3e32597494cd9c5b4c11",
-    "abu-urban-1.mat": "951d8d9c405d7ae200634dfd5244586545c01a561b1028f0e65e09e562523942",
-    "abu-urban-2.mat": "ed900cbde844582dd51943f920eac47c3a4e7f4cf3e0ae7612fdfb80b7ee7807",
-    "abu-urban-3.mat": "a4e4ef3c512b72510f5852300a5050e9e544f80abb021d79ee04921c2070598b",
-    "abu-urban-4.mat": "6d6b81c9688f883a9ca59ff99ebc8053c5be1a14099960c460ba420d8507e676",
-    "abu-urban-5.mat": "16a50cfca9d6c4783adfd663e9d1e5e948ddaad950912b58577a604c86eb64c5",
-}
+ABU_SHA256 = {file.name: file.sha256 for file in published("abu", ABU_PAGE, ABU_PAGE)}
 BEACH_4 = "abu-beach-4.mat"  # the sum above is that of a 100x100 cut; the paper's scene is 150x150 and as welcome
 
 
@@ -73,10 +58,7 @@ def fetch_had100(out: Path, archive: Path | None = None, url: str | None = None)
 def fetch_abu(out: Path, archives: Sequence[Path] = (), url: str | None = None) -> list[str]:
     """Put the ABU scenes into a folder as ``abu-*.mat``, each checked against its sha256.
 
-    Args:
-        out: The folder.
-        archives: What was fetched by hand: zip files, folders, or single .mat files.
-        url: The address of a zip file with the scenes.
+    ``archives`` were fetched by hand: zip files, folders, or single .mat files; ``url`` is the address of a zip file.
 
     Returns:
         What a user should know: scenes that are still missing, and a beach-4 that is not the known cut.
@@ -171,14 +153,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("dataset", choices=tuple(folders))
     told = ", ".join(f"{folder} for {name}" for name, folder in folders.items())
     parser.add_argument("--out", type=Path, help=f"folder to write to (default {told})")
-    parser.add_argument(
-        "--archive",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="FILE",
-        help="what was fetched by hand: HAD100.zip; for abu a zip file, a folder or .mat files",
-    )
+    by_hand = "what was fetched by hand: HAD100.zip; for abu a zip file, a folder or .mat files"
+    parser.add_argument("--archive", type=Path, nargs="+", default=[], metavar="FILE", help=by_hand)
     parser.add_argument("--url", help="another address of the file (of a zip file for abu); it is checked the same way")
     args = parser.parse_args(arguments)
     out = args.out or folders[args.dataset]
@@ -200,7 +176,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"Next: python FERS_ABU/test.py --data_path {out}")
 
     return run(work, how_to_resume="run the same command again")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

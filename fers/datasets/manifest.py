@@ -46,21 +46,17 @@ class ManifestError(FersError):
 def write_array(
     folder: Path, file: str, values: np.ndarray, scene: str, nodata: tuple[float, ...] = (), **place: int
 ) -> dict:
-    """Write a cube ``(H, W, B)`` as .npy or a truth ``(H, W)`` as .png, whole or not at all; returns its ENTRY."""
+    """Write a cube ``(H, W, B)`` as .npy or a truth ``(H, W)`` as .png, whole or not at all; returns its ``entry``."""
     content = npy_bytes(values) if values.ndim == 3 else truth_png_bytes(values)
     write_whole(folder / file, content)
     return entry(content, values, scene, nodata, **place)
 
 
 def entry(content: bytes, values: np.ndarray, scene: str, nodata: tuple[float, ...] = (), **place: int) -> dict:
-    """Describe a file for the manifest.
+    """Describe a file, of this content and these values, for the manifest.
 
-    Args:
-        content: The whole file.
-        values: What it holds: a cube ``(H, W, B)`` or a truth ``(H, W)``.
-        scene: Name of the source scene.
-        nodata: Values of a cube that mark missing samples, besides NaN and infinity.
-        **place: ``row`` and ``column`` of the crop in its scene.
+    ``nodata`` marks missing samples of a cube, besides NaN and infinity. ``place`` is ``row`` and ``column`` of the crop in
+    its source scene.
     """
     facts: dict = {
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -74,16 +70,12 @@ def entry(content: bytes, values: np.ndarray, scene: str, nodata: tuple[float, .
     if values.ndim == 2:
         return facts | {"anomalous_pixels": int(values.sum())}
     missing = missing_pixels(values, nodata)
-    pixels = values[missing][None]  # only these can lack data
-
-    def lacking(nodata: tuple[float, ...]) -> list[list[int]]:
-        lacks = [missing_pixels(pixels[:, :, [band]], nodata).any() for band in range(values.shape[2])]
-        return _ranges(np.array(lacks), np.zeros(len(lacks)))
-
+    lacking = values[missing].T[None]  # what lacks data, bands in the place of pixels
+    zero = np.zeros(values.shape[2])
     return facts | {
         "nodata_pixels": int(missing.sum()),
-        "nodata_bands": lacking(nodata),
-        "nonfinite_bands": lacking(()),
+        "nodata_bands": _ranges(missing_pixels(lacking, nodata)[0], zero),
+        "nonfinite_bands": _ranges(missing_pixels(lacking, ())[0], zero),
         "constant_bands": _ranges((values == values[:1, :1]).all(axis=(0, 1)), values[0, 0]),
     }
 
@@ -128,7 +120,7 @@ def read_manifest(folder: str | Path, name: str = MANIFEST) -> dict | None:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         if not _is_a(manifest, {"format": str, "files": dict}) or manifest["format"] != FORMAT:
             raise ValueError(f"no table of format {FORMAT}")
-        if not _is_a({"archive": {}, "bands": {}} | manifest, {"archive": dict, "bands": dict}):
+        if not all(type(manifest.get(key, {})) is dict for key in ("archive", "bands")):
             raise ValueError("archive or bands is no table")
         for file, facts in manifest["files"].items():
             if not _is_a(facts, _CUBE if file.endswith(".npy") else _TRUTH):
@@ -167,12 +159,8 @@ def write_manifest(folder: str | Path, facts: dict, files: dict[str, dict], name
 class Progress:
     """Record of the files of a dataset that is being written, so that an interrupted run goes on.
 
-    It is a context manager: the record is saved when its block ends with an error.
-
-    Args:
-        folder: The dataset.
-        facts: What its manifest says besides the files.
-        replace: Remove the manifest of a dataset with other facts; its files are made again.
+    It is a context manager: the record is saved when its block ends with an error. ``facts`` is what the manifest says
+    besides the files. With ``replace``, a manifest with other facts is removed, and its files are made again.
 
     Attributes:
         before: The manifests that were there: of a finished run and of an interrupted one.
@@ -198,13 +186,9 @@ class Progress:
 
     def intact(self, files: list[str]) -> dict[str, dict] | None:
         """Look up the entries of these files; None unless every one is there with the checksum on record."""
-        for file in files:
-            path, known = self.folder / file, self.files.get(file)
-            if known is None or not path.is_file() or path.stat().st_size != known["bytes"]:
-                return None
-            if sha256_of(path) != known["sha256"]:
-                return None
-        return {file: self.files[file] for file in files}
+        known = {file: self.files[file] for file in files if file in self.files and (self.folder / file).is_file()}
+        whole = all(sha256_of(self.folder / file) == facts["sha256"] for file, facts in known.items())
+        return known if whole and len(known) == len(files) else None
 
     def add(self, entries: dict[str, dict]) -> None:
         """Record files that are written, in any thread; every few seconds this goes to the disk."""

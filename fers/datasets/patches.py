@@ -45,8 +45,7 @@ class BackgroundPatches:
     manifest of its own where it can be written.
 
     Args:
-        folder: The dataset, with ``train/<sensor>/*.npy`` (H x W x B).
-        sensor: The sensor's folder.
+        folder, sensor: The dataset, with ``train/<sensor>/*.npy`` (H x W x B).
         bands: C; patches with fewer get zero bands appended.
         start: The first band, 0-based.
         nodata: What becomes of patches in which a pixel has no data in the chosen bands: ``refuse`` them, ``keep`` them
@@ -133,9 +132,7 @@ class BackgroundPatches:
     def split(self, train_ratio: float, seed: int) -> tuple[list[int], list[int]]:
         """Split the patches by source scene, since patches of one scene overlap.
 
-        Args:
-            train_ratio: Share of the scenes to train on, in (0, 1]; below 1 at least one scene is held out.
-            seed: Which scenes are held out.
+        ``train_ratio`` is the share of the scenes to train on, in (0, 1]; below 1 at least one scene is held out.
 
         Returns:
             Indices of the patches to train on and of the held-out ones.
@@ -190,12 +187,7 @@ def _described(dataset: Path, folder: Path, files: list[Path]) -> dict[str, dict
 def cut_patches(
     scene: Scene, size: int, stride: int, truth: np.ndarray | None = None
 ) -> tuple[list[tuple[int, int]], dict[str, int]]:
-    """Find where anomaly-free patches of ``size`` px can be cut, ``stride`` px apart.
-
-    Args:
-        scene: The scene.
-        size, stride: px.
-        truth: ``(H, W)`` bool, True where an anomaly is; None for a scene known to have none.
+    """Find where patches of ``size`` px can be cut, ``stride`` px apart; ``truth`` is None where there are no anomalies.
 
     Returns:
         Row and column of the first pixel of each patch kept, and how many were left out because a pixel is ``masked``
@@ -226,10 +218,9 @@ def write_patches(
 
     Args:
         scenes: Each scene with its truth (or None), see ``cut_patches``.
-        out: The dataset's folder; ``train/<sensor>`` in it must not exist yet.
+        out, sensor: The dataset's folder; ``train/<sensor>`` in it must not exist yet.
         size: Side of a patch, px; a multiple of 8 (Stage 1 halves the padded patch three times), at least 16.
-        stride: px.
-        sensor: Name of the folder.
+        stride: Distance from one patch to the next, px.
 
     Returns:
         The manifest, as written to ``train/<sensor>/manifest.json``; ``scenes`` in it says what was kept and left out.
@@ -240,10 +231,8 @@ def write_patches(
     folder = Path(out) / "train" / sensor
     if not sensor or sensor != Path(sensor).name or sensor.startswith("."):
         raise SceneError(f"--sensor {sensor!r}: expected the name of a folder, such as custom.")
-    if size % 8 or size < 2 * 8:
-        raise SceneError(
-            f"--size {size}: a patch's side is a multiple of 8, at least 16 (and {MIN_SIDE} px for a scene)."
-        )
+    if size % 8 or size < 16:
+        raise SceneError(f"--size {size}: a patch's side is a multiple of 8, at least 16 (for a scene, {MIN_SIDE} px).")
     if stride < 1:
         raise SceneError(f"--stride {stride}: the distance between patches is at least 1 px.")
     if folder.exists():
@@ -316,9 +305,7 @@ def main(arguments: list[str] | None = None) -> int:
         for scene in manifest["scenes"]:
             left_out = ", ".join(f"{count} {reason}" for reason, count in scene["left_out"].items() if count)
             print(f"{scene['scene']:24s} {scene['kept']:5d} patches" + (f"  left out: {left_out}" if left_out else ""))
-        print(
-            f"{len(manifest['files'])} patches of {options.size} x {options.size} px "
-            f"in {options.out}/train/{options.sensor}"
-        )
+        size, place = f"{options.size} x {options.size} px", f"{options.out}/train/{options.sensor}"
+        print(f"{len(manifest['files'])} patches of {size} in {place}")
 
     return run(work)

@@ -25,7 +25,7 @@ import numpy as np
 from tqdm.contrib.concurrent import thread_map
 
 from fers.datasets import had100
-from fers.datasets.archive import ArchiveError, check_sum, copy_member, free_bytes, open_zip
+from fers.datasets.archive import ArchiveError, check_sum, copy_member, open_zip, require_room
 from fers.datasets.had100 import GROUPS, NODATA, RAW_200, SENSORS, SIDE, TEST_CROPS, TRUTH_SOURCE, TRUTHS
 from fers.datasets.manifest import MANIFEST, ManifestError, Progress, read_manifest, values_sha256, write_array
 from fers.scenes.scene import SceneError, read_scene, read_truth
@@ -81,8 +81,7 @@ def prepare(
     """Make HAD100Dataset from HAD100.zip, or finish what an interrupted run has begun; returns the manifest.
 
     Args:
-        archive: HAD100.zip.
-        out: The folder to write, HAD100Dataset.
+        archive, out: HAD100.zip, and the folder to write.
         bands: ``kept`` (276 and 162 bands) or ``raw`` (AVIRIS-Classic's first 200 of 224 instead of the 162).
         sensor: ``all``, ``aviris_ng`` (training and test) or ``aviris`` (training).
         workers: Scenes at a time; by default one per core.
@@ -114,9 +113,8 @@ def prepare(
                 "Choose another --out."
             )
         facts["bands"] = dict(sorted((bands_before | facts["bands"]).items()))  # the other sensor came before
-    strangers = sorted(
-        _files_in(out) - {file for source in everything for file in source.files()} - set(progress.files)
-    )
+    known = {file for source in everything for file in source.files()} | progress.files.keys()
+    strangers = sorted(_files_in(out) - known)
     if strangers:
         raise ArchiveError(
             f"{out}: {len(strangers)} files there are not of this dataset and would be taken for it, such as "
@@ -124,12 +122,8 @@ def prepare(
         )
     sample = {"aviris_ng": 4, "aviris": 2}  # bytes at least; AVIRIS-Classic's scenes are int16 or float32
     pending = [source for source in sources if not all((out / file).is_file() for file in source.files())]
-    needed = sum(len(s.corners()) * SIDE * SIDE * count_bands(s.bands) * sample[s.sensor] for s in pending)
-    if needed > free_bytes(out):
-        raise ArchiveError(
-            f"{out}: at least {needed:,} bytes are still to be written and {free_bytes(out):,} are free on this disk. "
-            "Free some space, or choose another --out."
-        )
+    needed = sum(len(s.corners()) * SIDE * SIDE * _count(s.bands) * sample[s.sensor] for s in pending)
+    require_room(out, needed)
     remove_leftovers(out)  # of a run that was killed
 
     def make(source: Source) -> None:
@@ -152,13 +146,12 @@ def prepare(
     return progress.finish()
 
 
-def count_bands(ranges: Ranges) -> int:
-    """Count the bands in half-open ranges."""
-    return sum(stop - start for start, stop in ranges)
-
-
 def _chosen_bands(sensor: str, bands: str) -> Ranges:
     return RAW_200 if bands == "raw" and sensor == "aviris" else SENSORS[sensor].kept
+
+
+def _count(ranges: Ranges) -> int:
+    return sum(stop - start for start, stop in ranges)
 
 
 def _check_archive(archive: Path, any_archive: bool) -> dict:
@@ -169,9 +162,9 @@ def _check_archive(archive: Path, any_archive: bool) -> dict:
         )
     if any_archive:
         return {"name": archive.name, "bytes": archive.stat().st_size, "sha256": sha256_of(archive)}
-    advice = "Fetch it again with python -m data.download had100; --any_archive takes another archive of its structure."
-    check_sum(archive, had100.ARCHIVE, advice)
-    return {"name": had100.ARCHIVE.name, "bytes": had100.ARCHIVE.size, "sha256": had100.ARCHIVE.sha256}
+    known = had100.ARCHIVE
+    check_sum(archive, known, "Fetch it again (python -m data.download had100), or give --any_archive to take another.")
+    return {"name": known.name, "bytes": known.size, "sha256": known.sha256}
 
 
 def list_scenes(archive: Path, bands: str = "kept", any_archive: bool = False) -> list[Source]:
@@ -244,16 +237,13 @@ def crops(source: Source, beside: Path | None = None) -> Iterator[tuple[str, np.
             raise ArchiveError(
                 f"{place}: {bands} bands, expected {SENSORS[source.sensor].raw}. This is not the published archive."
             )
+        place += f": {height} x {width} px"
         if truth is not None and (height, width) != (SIDE, SIDE) and source.name not in TEST_CROPS:
-            raise ArchiveError(
-                f"{place}: {height} x {width} px; expected {SIDE} x {SIDE}, or a crop to be known for it."
-            )
+            raise ArchiveError(f"{place}; expected {SIDE} x {SIDE}, or a crop to be known for it.")
         kept = np.concatenate([np.arange(start, stop) for start, stop in source.bands])
         for name, (row, column) in source.corners(height, width).items():
             if row < 0 or column < 0 or row + SIDE > height or column + SIDE > width:
-                raise ArchiveError(
-                    f"{place}: {height} x {width} px; a crop of {SIDE} x {SIDE} at row {row}, column {column} does not fit."
-                )
+                raise ArchiveError(f"{place}; a crop of {SIDE} x {SIDE} at row {row}, column {column} does not fit.")
             at = (slice(row, row + SIDE), slice(column, column + SIDE))
             yield f"{source.group}/{name}.npy", cube[at][:, :, kept], {"row": row, "column": column}
             if truth is not None:
@@ -270,18 +260,15 @@ def verify(
 ) -> tuple[list[str], list[str]]:
     """Compare a HAD100Dataset, whoever made it, with the archive, else with its manifest, and with what is published.
 
-    Test scenes and their truths are compared by name. Training patches are compared by their values and may have any
-    name, since another program may name them otherwise.
-
-    The arguments are those of `prepare`. ``bands`` is by default what the manifest says, else ``kept``. Without an
-    archive, ``any_archive`` takes any number of files and any ground truth.
+    Test scenes and their truths are compared by name, training patches by their values, since another program may name
+    them otherwise. The arguments are those of `prepare`; ``bands`` is by default what the manifest says, else ``kept``.
+    Without an archive, ``any_archive`` takes any number of files and any ground truth.
 
     Returns:
         Problems, none if all is right, and remarks.
 
     Raises:
         ArchiveError: The folder holds nothing to check, or the archive cannot be used.
-        OSError: A file cannot be read.
     """
     out = Path(out)
     manifest = read_manifest(out)
@@ -326,21 +313,21 @@ def verify(
         if not manifest.get("published_archive"):
             remarks.append(f"made from {_made_from(manifest)}: not the published archive")
     else:
-        remarks.append(
-            "only counts, shapes, bands and masks are checked: there is no manifest; give HAD100.zip as well"
-        )
+        remarks.append("only counts, shapes and masks are checked: there is no manifest; give HAD100.zip as well")
     problems += _check_structure(readable, bands, wanted, published and archive is None)
     if expected:
-        differences, notes = _compare(expected, found, reference)
+        differences, renamed = _compare(expected, found, reference)
         problems += differences
-        remarks += [f"{len(expected):,} crops and masks compared with {reference}, value by value", *notes]
+        remarks.append(f"{len(expected):,} crops and masks compared with {reference}, value by value")
+        if renamed:
+            remarks.append(f"{renamed:,} training patches have other names; split them by scene only if these tell it")
     if published:
         problems += _against_the_published({file: expected.get(file, {}) | facts for file, facts in readable.items()})
     return list(dict.fromkeys(problems)), remarks
 
 
-def _compare(expected: dict[str, dict], found: dict[str, dict], reference: Path) -> tuple[list[str], list[str]]:
-    """Scenes and truths by name, training patches by value, each as often as expected; problems, and a remark on names."""
+def _compare(expected: dict[str, dict], found: dict[str, dict], reference: Path) -> tuple[list[str], int]:
+    """Scenes and truths by name, training patches by value, each as often as expected; problems, and how many renamed."""
     left: dict[tuple[str, str], list[str]] = defaultdict(list)
     for file, facts in found.items():
         left[str(PurePosixPath(file).parent), facts.get("values_sha256", "")].append(file)
@@ -358,8 +345,7 @@ def _compare(expected: dict[str, dict], found: dict[str, dict], reference: Path)
         elif "error" not in found[file]:
             problems.append(f"{file}: its values are not those of the {crop} in {reference}")
     strange = [file for files in left.values() for file in files if file not in expected]
-    note = f"{renamed:,} training patches have other names than here; split them by scene only if their names tell it"
-    return problems + [f"{file}: not in {reference}" for file in strange], [note] if renamed else []
+    return problems + [f"{file}: not in {reference}" for file in strange], renamed
 
 
 def _check_structure(found: dict[str, dict], bands: str, sensors: set[str], published: bool) -> list[str]:
@@ -372,12 +358,11 @@ def _check_structure(found: dict[str, dict], bands: str, sensors: set[str], publ
     ]
     for file, facts in found.items():
         folder, sensor, _ = file.split("/")
-        shape = [SIDE, SIDE] + ([] if folder == "ground_truth" else [count_bands(_chosen_bands(sensor, bands))])
+        shape = [SIDE, SIDE] + ([] if folder == "ground_truth" else [_count(_chosen_bands(sensor, bands))])
         if facts["shape"] != shape:
             problems.append(f"{file}: {' x '.join(map(str, facts['shape']))}, expected {' x '.join(map(str, shape))}")
-    tests, truths = ({PurePosixPath(f).stem for f in found if f.startswith(k)} for k in ("test/", "ground_truth/"))
-    problems += [f"test/aviris_ng/{name}.npy: no mask of its name" for name in tests - truths]
-    return problems + [f"{TRUTHS}/{name}.png: no scene of its name" for name in truths - tests]
+    scenes, truths = ({PurePosixPath(f).stem for f in found if f.startswith(k)} for k in ("test/", "ground_truth/"))
+    return problems + [f"{name}: a test scene or its truth without the other" for name in sorted(scenes ^ truths)]
 
 
 def _against_the_published(files: dict[str, dict]) -> list[str]:
@@ -390,10 +375,9 @@ def _against_the_published(files: dict[str, dict]) -> list[str]:
     problems += [f"{name}: no test scene of HAD100" for name in truths if name not in published]
     for name in sorted(truths.keys() & published.keys()):
         facts, known = truths[name], published[name]
-        if "row" in facts and (facts["row"], facts["column"]) != (known.row, known.column):
-            problems.append(
-                f"{name}: cut at row {facts['row']}, column {facts['column']}, expected {known.row} and {known.column}"
-            )
+        row, column = facts.get("row", known.row), facts.get("column", known.column)
+        if (row, column) != (known.row, known.column):
+            problems.append(f"{name}: cut at row {row}, column {column}, expected {known.row} and {known.column}")
         if facts["anomalous_pixels"] != known.anomalous_pixels:
             problems.append(f"{name}: {facts['anomalous_pixels']} anomalous pixels, expected {known.anomalous_pixels}")
     return problems
@@ -408,7 +392,7 @@ def _files_in(out: Path) -> set[str]:
 def _made_from(facts: dict) -> str:
     """The archive and the bands that a manifest names."""
     archive = facts.get("archive", {})
-    chosen = ", ".join(f"{sensor} {count_bands(ranges)} bands" for sensor, ranges in facts.get("bands", {}).items())
+    chosen = ", ".join(f"{sensor} {_count(ranges)} bands" for sensor, ranges in facts.get("bands", {}).items())
     return f"{archive.get('name')} of sha256 {str(archive.get('sha256'))[:8]}.. with {chosen}"
 
 
@@ -423,43 +407,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("archive", type=Path, nargs="?", help="HAD100.zip; --verify works without, from the manifest")
     default = home() / "data" / "HAD100Dataset"
     command.add_argument("--out", type=Path, default=default, help="folder to write to (default %(default)s)")
-    command.add_argument(
-        "--bands",
-        choices=("kept", "raw"),
-        help="kept: 276 of AVIRIS-NG's 425 and 162 of AVIRIS-Classic's 224 (default); raw: AVIRIS-Classic's first 200",
-    )
+    kept = "kept: 276 of AVIRIS-NG's 425 and 162 of AVIRIS-Classic's 224 (default); raw: AVIRIS-Classic's first 200"
+    command.add_argument("--bands", choices=("kept", "raw"), help=kept)
     command.add_argument("--sensor", choices=("all", *SENSORS), default="all", help="sensors to prepare (default all)")
     command.add_argument("--workers", "--jobs", type=positive, help="scenes at a time (default: one per core)")
     command.add_argument("--verify", action="store_true", help="check what is in the folder; nothing is written")
-    command.add_argument(
-        "--any_archive",
-        "--any-archive",
-        action="store_true",
-        help="take an archive of another size, sha256, number of scenes or ground truth; the manifest says so",
-    )
+    other = "take an archive of another size, sha256, number of scenes or ground truth; the manifest says so"
+    command.add_argument("--any_archive", "--any-archive", action="store_true", help=other)
     args = parser.parse_args(arguments)
     if args.archive is None and not args.verify:
         command.error("give the path of HAD100.zip; python -m data.download had100 fetches it")
 
     def work() -> None:
-        settings = (args.bands, args.sensor, args.workers, args.any_archive)
-        if not args.verify:
-            made = prepare(args.archive, args.out, args.bands or "kept", *settings[1:])
-            holed = sum(bool(entry.get("nodata_pixels")) for entry in made["files"].values())
-            one_class = [f for f, e in made["files"].items() if e.get("anomalous_pixels") in (0, SIDE * SIDE)]
-            print(f"{args.out}: complete, {len(made['files']):,} files; sha256 of each in {args.out / MANIFEST}")
-            print(f"  {holed:,} of them hold pixels without data, kept as they are (nodata_pixels in the manifest)")
-            if one_class:
-                print(f"  {len(one_class)} truths are of one class and have no AUC: {', '.join(one_class[:_SHOWN])}")
-            if not made["published_archive"]:
-                print("  This is not the published archive.")
+        settings = (args.sensor, args.workers, args.any_archive)
+        if args.verify:
+            problems, remarks = verify(args.out, args.archive, args.bands, *settings)
+            print("".join(f"{line}\n" for line in (*remarks, *(f"  {each}" for each in problems[:_SHOWN]))), end="")
+            if problems:
+                shown = min(len(problems), _SHOWN)
+                raise ArchiveError(f"{args.out}: {len(problems):,} problems, {shown} shown. Make these files again.")
+            print(f"{args.out}: right")
             return
-        problems, remarks = verify(args.out, args.archive, *settings)
-        print("".join(f"{remark}\n" for remark in remarks), end="")
-        print("".join(f"  {problem}\n" for problem in problems[:_SHOWN]), end="")
-        if problems:
-            shown = min(len(problems), _SHOWN)
-            raise ArchiveError(f"{args.out}: {len(problems):,} problems, {shown} shown. Make these files again.")
-        print(f"{args.out}: right")
+        made = prepare(args.archive, args.out, args.bands or "kept", *settings)
+        holed = sum(bool(entry.get("nodata_pixels")) for entry in made["files"].values())
+        one_class = [f for f, e in made["files"].items() if e.get("anomalous_pixels") in (0, SIDE * SIDE)]
+        print(f"{args.out}: complete, {len(made['files']):,} files; sha256 of each in {args.out / MANIFEST}")
+        print(f"  {holed:,} of them hold pixels without data, kept as they are (nodata_pixels in the manifest)")
+        if one_class:
+            print(f"  {len(one_class)} truths are of one class and have no AUC: {', '.join(one_class[:_SHOWN])}")
+        if not made["published_archive"]:
+            print("  This is not the published archive.")
 
     return run(work, how_to_resume="run the same command again; finished scenes are kept")

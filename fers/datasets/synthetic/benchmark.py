@@ -117,12 +117,9 @@ def write_benchmark(
 
     Args:
         out: Folder to write to; made if missing.
-        seed: Seed, >= 0.
-        n_train: Training patches, >= 0; four of one scene, fewer of the last if it is no multiple of 4.
-        n_test: Test scenes, >= 0.
-        size: Height and width of every patch in px, at least 32.
-        difficulty: 0 to 1, see `make_scene`.
+        n_train, n_test: Training patches and test scenes, >= 0. Four patches are of one scene.
         sensor: Name of the sensor's folder.
+        seed, size, difficulty: As for `make_scene`.
 
     Raises:
         FersError: An argument is out of its range, or the folder holds scenes or masks that are not of this benchmark.
@@ -187,9 +184,8 @@ def main(arguments: list[str] | None = None) -> int:
         description="Write a synthetic benchmark in the layout of HAD100Dataset. Interrupted, the same command goes on.",
     )
     parser.add_argument("out", type=Path, help="folder to write to")
-    parser.add_argument(
-        "--seed", type=natural, default=0, help="the same seed gives the same bytes (default %(default)s)"
-    )
+    same = "the same seed gives the same bytes (default %(default)s)"
+    parser.add_argument("--seed", type=natural, default=0, help=same)
     parser.add_argument("--train", type=natural, default=48, help="training patches (default %(default)s)")
     parser.add_argument("--test", type=natural, default=12, help="test scenes (default %(default)s)")
     full = f"as many as HAD100 has: {FULL_TRAIN:,} patches, {FULL_TEST} scenes (5.2 GB)"

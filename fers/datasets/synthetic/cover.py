@@ -47,15 +47,11 @@ class Canvas:
         variety: float = 0.6,
         texture: np.ndarray | float = 0.0,
     ) -> None:
-        """Cover part of the ground with a mixture of materials.
+        """Cover part of the ground, ``cover`` of each pixel in [0, 1], with a mixture of materials.
 
-        Args:
-            cover: Share of each pixel that is covered, ``(H, W)`` or a number, in [0, 1].
-            mix: Material -> mean logit of its abundance.
-            spread: Standard deviation of the random fields that are added to the logits.
-            length: Their correlation length in px.
-            variety: Standard deviation of this layer's own shift along the materials' spectral modes.
-            texture: Added to the first material's logit.
+        ``mix`` gives the mean logit of each material's abundance. Random fields of this ``spread`` and correlation
+        ``length`` in px are added to the logits, and ``texture`` to the first. ``variety`` is the standard deviation of
+        this layer's own shift along the materials' spectral modes.
         """
         rows = [MATERIALS.index(name) for name in mix]
         logits = spread * random_fields(self.rng, len(rows), self.size, length)
