@@ -286,6 +286,18 @@ def test_a_damaged_manifest_is_named_with_its_remedy(content, tmp_path):
         BackgroundPatches(folder, "aviris_ng", bands=5)
 
 
+@pytest.mark.parametrize(("key", "value"), [("shape", [16]), ("nodata_bands", [[1]]), ("bytes", "1"), ("scene", None)])
+def test_an_entry_of_a_wrong_kind_is_named(key, value, tmp_path):
+    folder = had100_folder(tmp_path, scenes=1)
+    BackgroundPatches(folder, "aviris_ng", bands=5)  # writes the manifest
+    path = folder / "train/aviris_ng" / MANIFEST
+    manifest = json.loads(path.read_text())
+    manifest["files"]["ang2017_0_3.npy"][key] = value
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ManifestError, match=r"the entry of 'ang2017_0_3\.npy' is incomplete"):
+        BackgroundPatches(folder, "aviris_ng", bands=5)
+
+
 @pytest.mark.parametrize("sensor", ["../../x", "a/b", "", "."])
 def test_a_sensor_that_is_no_folders_name_is_refused(sensor, tmp_path):
     with pytest.raises(SceneError, match="expected the name of a folder"):
