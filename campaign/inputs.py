@@ -19,13 +19,13 @@ import torch
 from safetensors.torch import load_file
 
 import fers.datasets.had100.prepare
-import fers.datasets.synthetic.__main__ as synthetic
 import fers.detection.command
 import fers.evaluation.report
 import fers.training.loop
 from campaign.formats import FORMATS
 from campaign.mutations import damage_bytes, damage_json, damage_safetensors, damage_state
 from fers.datasets.patches import BackgroundPatches
+from fers.datasets.synthetic import benchmark as synthetic
 from fers.evaluation import command
 from fers.networks import CheckpointInfo, SpeFEN, load_checkpoint, save_checkpoint
 from fers.networks.backbones import backbone_state, state_hash

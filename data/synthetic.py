@@ -2,7 +2,7 @@
 
 import sys
 
-from fers.datasets.synthetic.__main__ import main
+from fers.datasets.synthetic.benchmark import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from fers.datasets import download
+from fers.datasets import archive
 
 
 class FileServer:
@@ -61,7 +61,7 @@ class FileServer:
 def server(monkeypatch):
     """A server without files; downloads try once."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(download, "RETRIES", 0)
+    monkeypatch.setattr(archive, "RETRIES", 0)
     server = FileServer()
     yield server
     server.close()

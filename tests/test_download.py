@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def test_an_interrupted_download_goes_on_by_range(published, server, tmp_path, c
 
 
 def test_a_connection_that_breaks_is_taken_up_within_the_call(published, server, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "RETRIES", 3)
+    monkeypatch.setattr(archive, "RETRIES", 3)
     server.break_after = 2_000_000
     assert download.main(["had100", "--out", str(tmp_path)]) == 0
     assert len([asked for asked in server.requests if asked]) == 1
@@ -99,6 +100,12 @@ def test_offline_it_says_what_to_fetch_where_to_put_it_and_how_to_go_on(tmp_path
     assert names(tmp_path) == []
 
 
+def test_without_gdown_it_says_what_to_install(published, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "gdown", None)
+    assert download.main(["had100", "--out", str(tmp_path)]) == 2
+    assert "pip install 'fers-had[data]'" in capsys.readouterr().err
+
+
 def test_a_file_put_there_by_hand_is_checked_and_never_removed(published, tmp_path, capsys):
     (tmp_path / "HAD100.zip").write_bytes(CONTENT[:-1])
     assert download.main(["had100", "--out", str(tmp_path)]) == 2
@@ -117,18 +124,18 @@ def test_an_archive_elsewhere_is_checked_where_it_is(published, server, tmp_path
 def test_a_disk_that_is_too_small_is_told_before_anything_is_asked_for(
     published, server, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(download, "free_bytes", lambda _: 1000)
+    monkeypatch.setattr(archive.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     assert download.main(["had100", "--out", str(tmp_path)]) == 2
-    assert "3,000,000 bytes are still to come and 1,000 are free" in capsys.readouterr().err
+    assert "3,000,000 bytes are still to be written and 1,000 are free" in capsys.readouterr().err
     assert not server.requests and names(tmp_path) == []
 
 
 def test_a_disk_that_fills_up_keeps_what_has_come(published, server, tmp_path):
     """A limit on file sizes stands for the full disk."""
     program = (
-        "import resource, sys; from fers.datasets import download, had100; from fers.datasets.archive import Published\n"
+        "import resource, sys; from fers.datasets import archive, download, had100; from fers.datasets.archive import Published\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1_600_000, resource.RLIM_INFINITY))\n"
-        f"had100.ARCHIVE = {published!r}; download.RETRIES = 0\n"
+        f"had100.ARCHIVE = {published!r}; archive.RETRIES = 0\n"
         f"sys.exit(download.main(['had100', '--out', {str(tmp_path)!r}]))"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -12,7 +12,7 @@ import torch
 from fers.datasets import patches as patches_module
 from fers.datasets.manifest import MANIFEST, ManifestError
 from fers.datasets.patches import BackgroundPatches, main
-from fers.datasets.synthetic import write_benchmark
+from fers.datasets.synthetic.benchmark import write_benchmark
 from fers.scenes import SceneError
 
 
@@ -171,7 +171,7 @@ def test_masked_patches_are_left_out_and_counted(tmp_path):
     folder = holed_folder(tmp_path, 1e-34, -9999, np.nan)
     np.save(folder / "train/aviris_ng/ang2017_3_4.npy", np.full((16, 16, 12), 7, np.float32))
     patches = BackgroundPatches(folder, "aviris_ng", bands=5, nodata="mask")
-    assert (len(patches), patches.left_out, len(patches.sources)) == (36, 4, 36)
+    assert len(patches) == len(patches.sources) == 36
     assert patches.reasons == {"no data": 3, "constant": 1}
     assert patches.describe() == "3 patches are left out: no data. 1 patches are left out: constant."
     assert not {"ang2017_0_1.npy", "ang2017_3_4.npy"} & {path.name for path in patches.files}
@@ -181,7 +181,7 @@ def test_masked_patches_are_left_out_and_counted(tmp_path):
 def test_kept_patches_are_used_as_they_are_and_counted(tmp_path):
     folder = holed_folder(tmp_path, 1e-34, -9999)
     patches = BackgroundPatches(folder, "aviris_ng", bands=5, nodata="keep")
-    assert (len(patches), patches.left_out, patches.kept_nodata) == (40, 0, 2)
+    assert (len(patches), patches.kept_nodata) == (40, 2)
     assert "2 patches with no-data pixels are used as they are" in patches.describe()
     h = patches[[path.name for path in patches.files].index("ang2017_1_2.npy")]
     assert h[1, 3, 4] == h.min() == np.float32(-0.1)  # -9999 is the minimum of the range
@@ -283,6 +283,18 @@ def test_a_damaged_manifest_is_named_with_its_remedy(content, tmp_path):
     folder = had100_folder(tmp_path, scenes=1)
     (folder / "train/aviris_ng" / MANIFEST).write_text(content)
     with pytest.raises(ManifestError, match=r"manifest\.json: not a manifest of this project .*Remove it"):
+        BackgroundPatches(folder, "aviris_ng", bands=5)
+
+
+@pytest.mark.parametrize(("key", "value"), [("shape", [16]), ("nodata_bands", [[1]]), ("bytes", "1"), ("scene", None)])
+def test_an_entry_of_a_wrong_kind_is_named(key, value, tmp_path):
+    folder = had100_folder(tmp_path, scenes=1)
+    BackgroundPatches(folder, "aviris_ng", bands=5)  # writes the manifest
+    path = folder / "train/aviris_ng" / MANIFEST
+    manifest = json.loads(path.read_text())
+    manifest["files"]["ang2017_0_3.npy"][key] = value
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ManifestError, match=r"the entry of 'ang2017_0_3\.npy' is incomplete"):
         BackgroundPatches(folder, "aviris_ng", bands=5)
 
 

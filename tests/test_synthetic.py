@@ -15,9 +15,11 @@ from conftest import shared_file
 from PIL import Image
 from scipy import ndimage
 
-from fers.datasets import had100, synthetic
-from fers.datasets.synthetic import benchmark as synthetic_benchmark
-from fers.datasets.synthetic.__main__ import main
+from fers.datasets import had100
+from fers.datasets.synthetic import benchmark as synthetic
+from fers.datasets.synthetic.benchmark import main
+from fers.datasets.synthetic.objects import object_statistics
+from fers.datasets.synthetic.spectra import endmembers, object_materials
 from fers.util.errors import FersError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,7 +62,7 @@ def test_bands_are_the_kept_ranges_of_had100():
 
 
 def test_reflectances_are_fractions_and_smooth():
-    for name, spectrum in {**synthetic.endmembers(), **synthetic.object_materials()}.items():
+    for name, spectrum in {**endmembers(), **object_materials()}.items():
         assert spectrum.shape == (276,)
         assert spectrum.min() >= 0 and spectrum.max() <= 1, name
         step = np.abs(np.diff(spectrum))[np.diff(synthetic.WAVELENGTHS_NM) < 6]
@@ -68,7 +70,7 @@ def test_reflectances_are_fractions_and_smooth():
 
 
 def test_no_background_material_is_an_object_material():
-    background, objects = synthetic.endmembers(), synthetic.object_materials()
+    background, objects = endmembers(), object_materials()
     assert not background.keys() & objects.keys()
     known = np.stack(list(background.values())).T
     for name, spectrum in objects.items():
@@ -78,7 +80,7 @@ def test_no_background_material_is_an_object_material():
 
 def test_vegetation_has_a_red_edge_and_plastic_the_ch_band():
     nm = synthetic.WAVELENGTHS_NM
-    grass, plastic = synthetic.endmembers()["grass"], synthetic.object_materials()["white_plastic"]
+    grass, plastic = endmembers()["grass"], object_materials()["white_plastic"]
     nir, red = np.interp([800, 670], nm, grass)
     shoulder, absorption = np.interp([1650, 1727], nm, plastic)
     assert nir > 5 * red
@@ -158,7 +160,7 @@ def test_anomalies_alter_only_the_pixels_they_touch():
 
 
 def test_objects_are_as_many_and_as_large_as_those_of_a_scene_of_had100(scenes):
-    known = [sorted(scene[:, 0].astype(int).tolist()) for scene in synthetic.object_statistics()]
+    known = [sorted(scene[:, 0].astype(int).tolist()) for scene in object_statistics()]
     for scene in scenes:
         labels, count = ndimage.label(scene.truth, EIGHT)
         areas = np.bincount(labels.ravel())[1:]
@@ -169,9 +171,7 @@ def test_the_table_of_objects_is_that_of_had100s_masks(tmp_path):
     reference = shared_file("had100/test_masks_rgb.npz")
     with np.load(reference, allow_pickle=False) as archive:
         measured = measure(list(archive["masks"].astype(bool)))
-    table = np.concatenate(
-        [np.column_stack([np.full(len(s), k), s]) for k, s in enumerate(synthetic.object_statistics())]
-    )
+    table = np.concatenate([np.column_stack([np.full(len(s), k), s]) for k, s in enumerate(object_statistics())])
     assert table.shape == (460, 4) and table[:, 1].sum() == 3567
     assert np.abs(measured - table).max() <= 0.051  # written with one decimal
 
@@ -259,9 +259,7 @@ def test_numbers_that_are_none_are_refused_by_the_parser(bad, tmp_path):
 
 def test_full_is_of_had100s_size(tmp_path, monkeypatch):
     given = {}
-    monkeypatch.setattr(
-        "fers.datasets.synthetic.__main__.write_benchmark", lambda out, **settings: given.update(settings)
-    )
+    monkeypatch.setattr(synthetic, "write_benchmark", lambda out, **settings: given.update(settings))
     assert main([str(tmp_path), "--full"]) == 0
     counts = {name: group.files for name, group in had100.GROUPS.items()}
     assert (given["n_train"], given["n_test"]) == (counts["train/aviris_ng"], counts["test/aviris_ng"])
@@ -270,7 +268,7 @@ def test_full_is_of_had100s_size(tmp_path, monkeypatch):
 def test_an_interrupted_benchmark_goes_on_and_is_the_same_to_the_byte(benchmark, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     call = [str(out), "--seed", "5", "--train", "5", "--test", "2", "--size", "32"]
-    made, make = [], synthetic_benchmark.make_scene
+    made, make = [], synthetic.make_scene
 
     def interrupted(seed, index, **how):
         if len(made) == 3:
@@ -278,7 +276,7 @@ def test_an_interrupted_benchmark_goes_on_and_is_the_same_to_the_byte(benchmark,
         made.append(index)
         return make(seed, index, **how)
 
-    monkeypatch.setattr(synthetic_benchmark, "make_scene", interrupted)
+    monkeypatch.setattr(synthetic, "make_scene", interrupted)
     assert main(call) == 130
     assert "run the same command again" in capsys.readouterr().err and not (out / "manifest.json").exists()
     first, made[:] = list(made), []
@@ -299,7 +297,7 @@ def test_another_seed_into_the_same_folder_replaces_all_of_it_or_is_interrupted_
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(synthetic_benchmark, "make_scene", stop)
+        patch.setattr(synthetic, "make_scene", stop)
         assert main([str(tmp_path), *call, "--seed", "1"]) == 130
     assert not (tmp_path / "manifest.json").exists()
     assert main([str(tmp_path), *call, "--seed", "1"]) == 0
@@ -308,7 +306,7 @@ def test_another_seed_into_the_same_folder_replaces_all_of_it_or_is_interrupted_
 
 
 def test_command_line_writes_a_benchmark(tmp_path):
-    command = [sys.executable, "-m", "fers.datasets.synthetic", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "data.synthetic", str(tmp_path / "out")]
     done = subprocess.run(
         [*command, "--train", "0", "--test", "1", "--size", "32"], cwd=ROOT, capture_output=True, text=True
     )

@@ -3,8 +3,8 @@
 In reading order:
 
 - ``benchmarks``: the test sets by name; a new one is one row. ``abu`` and ``had100`` find their scenes in a folder.
-- ``download`` fetches and checks what was published (``archive``); ``had100.prepare`` unpacks HAD100, ``had100.verify``
-  checks such a folder.
+- ``archive`` fetches, checks and unzips what was published (``published.csv``); ``download`` is its command.
+- ``had100.prepare`` unpacks HAD100, and checks such a folder.
 - ``patches``: training patches, cut from scenes and read for training.
 - ``manifest``: what each file of a data set holds; all that write patches write one, and training reads it.
 - ``synthetic``: a benchmark made from a seed.

@@ -8,6 +8,7 @@ abu-airport-1.mat ...                                          cube and truth in
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,32 +18,27 @@ from fers.scenes.scene import LabelledScene, Scene, SceneError, read_scene, read
 from fers.util.files import visible
 
 TABLE_SCENES = "airport-1,airport-2,airport-3,airport-4,beach-4,urban-3"  # the paper's Table II
-_PREFIX = "abu-"
 _SHORT_NAMES = {"beach": "beach-4", "urban": "urban-3"}  # of Table II and of the authors' files
-_BEACH_4_CUT = "a 100x100 cut of the paper's 150x150 scene"
 
 
 def scenes(folder: str | Path, sensor: str | None = None, names: str = "paper") -> list[LabelledScene]:
-    """Find the ABU scenes of a folder.
+    """Find the ABU scenes of a folder, in the order of the names given, else of their names.
+
+    They have the names of ``TABLE_SCENES`` wherever they come from.
 
     Args:
-        folder: A folder of ``abu-*.mat``, or one in HAD100's layout, in which the paper's authors have ABU too; that may
-            be in a folder ``abu`` in it.
+        folder: A folder of ``abu-*.mat``, or one in HAD100's layout, or with such a folder ``abu`` in it.
         sensor: The sensor's folder in HAD100's layout; None takes the only one there.
-        names: ``paper`` for the six of the paper's table, ``all``, or names separated by commas, such as ``airport-2``
-            or ``abu-airport-2``. A folder in HAD100's layout is a choice of scenes already, so there ``paper`` takes
-            every one.
-
-    Returns:
-        The scenes, in the order of the names given, else of their names. They have the names of ``TABLE_SCENES``
-        wherever they come from.
+        names: ``paper`` for the six of the paper's table (in HAD100's layout, which is a choice already, for every one),
+            ``all``, or names separated by commas, such as ``airport-2`` or ``abu-airport-2``.
 
     Raises:
         SceneError: There is no ABU scene in the folder, or one that was named is missing.
     """
     folder = Path(folder)
-    found = [_labelled(path) for path in visible(folder, f"{_PREFIX}*.mat")]
-    if found:
+    files = visible(folder, "abu-*.mat")
+    if files:
+        found = [LabelledScene(scene_name(path.stem), path, partial(_load, path)) for path in files]
         names = TABLE_SCENES if names == "paper" else names
     else:
         layouts = [path for path in (folder, folder / "abu") if (path / "test").is_dir()]
@@ -53,7 +49,7 @@ def scenes(folder: str | Path, sensor: str | None = None, names: str = "paper") 
                 "to get them: python -m data.download abu"
             )
         folder = layouts[0]
-        found = [had100.renamed(scene, scene_name(scene.name)) for scene in had100.scenes(folder, sensor)]
+        found = had100.scenes(folder, sensor, rename=scene_name)
         names = "all" if names == "paper" else names
     present = {scene.name for scene in found}
     wanted = [name.strip() for name in names.split(",")]
@@ -68,16 +64,12 @@ def scene_name(stem: str) -> str:
         >>> scene_name("abu-airport-2"), scene_name("beach")
         ('airport-2', 'beach-4')
     """
-    stem = stem.removeprefix(_PREFIX)
+    stem = stem.removeprefix("abu-")
     return _SHORT_NAMES.get(stem, stem)
-
-
-def _labelled(path: Path) -> LabelledScene:
-    return LabelledScene(scene_name(path.stem), path, lambda: _load(path))
 
 
 def _load(path: Path) -> tuple[Scene, np.ndarray]:
     scene = read_scene(path, name=scene_name(path.stem))
     if scene.name == "beach-4" and scene.cube.shape[:2] == (100, 100):
-        scene = replace(scene, notes=(_BEACH_4_CUT,))
+        scene = replace(scene, notes=("a 100x100 cut of the paper's 150x150 scene",))
     return scene, read_truth(path, shape=scene.cube.shape[:2])

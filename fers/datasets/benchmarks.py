@@ -16,25 +16,15 @@ from fers.util.paths import home
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Row of ``BENCHMARKS``.
+    """Row of ``BENCHMARKS``."""
 
-    Attributes:
-        sensor: Sensor of its scenes, and of the checkpoints that belong to it.
-        bands: How many bands its test script takes by default.
-        folders: Where its data is looked for, relative to the project: the first that exists.
-        scenes: Lists the scenes of a folder; takes the folder, a sensor or None, and names.
-        names: The names taken by default.
-        names_help: What ``--scenes`` takes.
-        title: What a folder's results are headed with; takes the folder.
-    """
-
-    sensor: str
-    bands: int
-    folders: tuple[str, ...]
-    scenes: Callable[[Path, str | None, str], list[LabelledScene]]
-    names: str
-    names_help: str
-    title: Callable[[Path], str]
+    sensor: str  # of its scenes, and of the checkpoints that belong to it
+    bands: int  # that its test script takes by default
+    folders: tuple[str, ...]  # where its data is looked for, relative to the project
+    scenes: Callable[[Path, str | None, str], list[LabelledScene]]  # of a folder, a sensor or None, and names
+    names: str  # taken by default
+    names_help: str  # what --scenes takes
+    title: Callable[[Path], str]  # what a folder's results are headed with
 
     def default_folder(self) -> Path:
         """Find the first of ``folders`` that exists; else the first."""

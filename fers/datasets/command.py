@@ -8,7 +8,7 @@ COMMANDS = {
     "download": ("fers.datasets.download", "fetch a data set, or say where to get it, and check it"),
     "had100": ("fers.datasets.had100.prepare", "unpack and check the HAD100 archive"),
     "patches": ("fers.datasets.patches", "cut training patches from scenes of your own"),
-    "synthetic": ("fers.datasets.synthetic.__main__", "make a synthetic benchmark"),
+    "synthetic": ("fers.datasets.synthetic.benchmark", "make a synthetic benchmark"),
 }
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -32,25 +33,30 @@ FORMAT = "fers-dataset-1"
 _UNFINISHED = ".unfinished.json"  # the manifest while its dataset is being written
 _SAVE_EVERY = 5.0  # s
 
+_RANGES = [(int, int)]
+_TRUTH = {"sha256": str, "bytes": int, "values_sha256": str, "shape": (int, int), "dtype": str, "scene": str}
+_CUBE = _TRUTH | {"shape": (int, int, int), "nodata_pixels": int}
+_CUBE |= {"nodata_bands": _RANGES, "nonfinite_bands": _RANGES, "constant_bands": _RANGES}
+
 
 class ManifestError(FersError):
     """Manifest that cannot be used. The message names it, what is wrong and what to do."""
 
 
-def file_bytes(values: np.ndarray) -> bytes:
-    """Write a cube ``(H, W, B)`` as the content of a .npy file, or a truth ``(H, W)`` as that of a .png file."""
-    return npy_bytes(values) if values.ndim == 3 else truth_png_bytes(values)
+def write_array(
+    folder: Path, file: str, values: np.ndarray, scene: str, nodata: tuple[float, ...] = (), **place: int
+) -> dict:
+    """Write a cube ``(H, W, B)`` as .npy or a truth ``(H, W)`` as .png, whole or not at all; returns its ``entry``."""
+    content = npy_bytes(values) if values.ndim == 3 else truth_png_bytes(values)
+    write_whole(folder / file, content)
+    return entry(content, values, scene, nodata, **place)
 
 
 def entry(content: bytes, values: np.ndarray, scene: str, nodata: tuple[float, ...] = (), **place: int) -> dict:
-    """Describe a file for the manifest.
+    """Describe a file, of this content and these values, for the manifest.
 
-    Args:
-        content: The whole file.
-        values: What it holds: a cube ``(H, W, B)`` or a truth ``(H, W)``.
-        scene: Name of the source scene.
-        nodata: Values of a cube that mark missing samples, besides NaN and infinity.
-        **place: ``row`` and ``column`` of the crop in its scene.
+    ``nodata`` marks missing samples of a cube, besides NaN and infinity. ``place`` is ``row`` and ``column`` of the crop in
+    its source scene.
     """
     facts: dict = {
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -64,16 +70,12 @@ def entry(content: bytes, values: np.ndarray, scene: str, nodata: tuple[float, .
     if values.ndim == 2:
         return facts | {"anomalous_pixels": int(values.sum())}
     missing = missing_pixels(values, nodata)
-    pixels = values[missing][None]  # only these can lack data
-
-    def lacking(nodata: tuple[float, ...]) -> list[list[int]]:
-        lacks = [missing_pixels(pixels[:, :, [band]], nodata).any() for band in range(values.shape[2])]
-        return _ranges(np.array(lacks), np.zeros(len(lacks)))
-
+    lacking = values[missing].T[None]  # what lacks data, bands in the place of pixels
+    zero = np.zeros(values.shape[2])
     return facts | {
         "nodata_pixels": int(missing.sum()),
-        "nodata_bands": lacking(nodata),
-        "nonfinite_bands": lacking(()),
+        "nodata_bands": _ranges(missing_pixels(lacking, nodata)[0], zero),
+        "nonfinite_bands": _ranges(missing_pixels(lacking, ())[0], zero),
         "constant_bands": _ranges((values == values[:1, :1]).all(axis=(0, 1)), values[0, 0]),
     }
 
@@ -90,10 +92,9 @@ def _ranges(chosen: np.ndarray, value: np.ndarray) -> list[list[int]]:
 
 
 def values_sha256(values: np.ndarray) -> str:
-    """Compute the sha256 of what an array says, whatever its file looks like: of its shape and its values as float32.
+    """Compute the sha256 of an array's shape and its values as float32, whatever its type, order and file.
 
-    It is the same for any numeric type, byte or memory order, .npy version and PNG encoder. So a folder that another
-    program wrote can be compared.
+    So a folder that another program wrote can be compared.
 
     Example:
         >>> cube = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
@@ -117,29 +118,28 @@ def read_manifest(folder: str | Path, name: str = MANIFEST) -> dict | None:
         return None
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT:
-            raise ValueError(f"format {manifest['format']!r}, expected {FORMAT!r}")
-        wrong = [file for file, facts in manifest["files"].items() if not _is_entry(facts)]
-        if wrong:
-            raise ValueError(f"the entry of {wrong[0]!r} is incomplete")
-        if not all(isinstance(manifest.get(key, {}), dict) for key in ("archive", "bands")):
+        if not _is_a(manifest, {"format": str, "files": dict}) or manifest["format"] != FORMAT:
+            raise ValueError(f"no table of format {FORMAT}")
+        if not all(type(manifest.get(key, {})) is dict for key in ("archive", "bands")):
             raise ValueError("archive or bands is no table")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        for file, facts in manifest["files"].items():
+            if not _is_a(facts, _CUBE if file.endswith(".npy") else _TRUTH):
+                raise ValueError(f"the entry of {file!r} is incomplete")
+    except (ValueError, RecursionError) as error:
         raise ManifestError(
-            f"{path}: not a manifest of this project ({type(error).__name__}: {error}). "
-            "Remove it: what needs one makes it again."
+            f"{path}: not a manifest of this project ({error}). Remove it: what needs one makes it again."
         ) from error
     return manifest
 
 
-def _is_entry(facts: dict) -> bool:
-    kinds = {"sha256": str, "bytes": int, "values_sha256": str, "shape": list, "dtype": str, "scene": str}
-    if len(facts["shape"]) == 3:
-        kinds |= {"nodata_pixels": int, "nodata_bands": list, "nonfinite_bands": list, "constant_bands": list}
-        ranges = [*facts["nodata_bands"], *facts["nonfinite_bands"], *facts["constant_bands"]]
-        if not all(len(pair) == 2 and all(type(band) is int for band in pair) for pair in ranges):
-            return False
-    return all(type(facts[key]) is kind for key, kind in kinds.items()) and all(type(n) is int for n in facts["shape"])
+def _is_a(value: object, kind: type | dict | tuple | list) -> bool:
+    """Whether JSON is of a type, a table with such keys (dict), such a sequence (tuple), or any number of one kind (list)."""
+    if isinstance(kind, type):
+        return type(value) is kind
+    if isinstance(kind, dict):
+        return isinstance(value, dict) and all(_is_a(value.get(key), kind[key]) for key in kind)
+    kinds = kind if isinstance(kind, tuple) or not isinstance(value, list) else kind * len(value)
+    return isinstance(value, list) and len(value) == len(kinds) and all(map(_is_a, value, kinds))
 
 
 def _check(manifest: dict) -> str:
@@ -149,17 +149,7 @@ def _check(manifest: dict) -> str:
 
 
 def write_manifest(folder: str | Path, facts: dict, files: dict[str, dict], name: str = MANIFEST) -> dict:
-    """Write the manifest of a folder, and return it.
-
-    Args:
-        folder: The folder.
-        facts: What else it says: ``dataset``, and how it was made.
-        files: Path relative to the folder -> entry.
-        name: Name of the file in it.
-
-    Raises:
-        OSError: It cannot be written.
-    """
+    """Write the manifest of a folder, and return it: ``facts`` and, by path relative to the folder, an entry a file."""
     manifest = {"format": FORMAT, **facts, "files": dict(sorted(files.items()))}
     manifest["check"] = _check(manifest)
     write_whole(Path(folder) / name, (json.dumps(manifest, indent=1) + "\n").encode())
@@ -169,54 +159,45 @@ def write_manifest(folder: str | Path, facts: dict, files: dict[str, dict], name
 class Progress:
     """Record of the files of a dataset that is being written, so that an interrupted run goes on.
 
-    It is a context manager: the record is saved when its block ends with an error.
-
-    Args:
-        folder: The dataset.
-        facts: What its manifest says besides the files.
+    It is a context manager: the record is saved when its block ends with an error. ``facts`` is what the manifest says
+    besides the files. With ``replace``, a manifest with other facts is removed, and its files are made again.
 
     Attributes:
         before: The manifests that were there: of a finished run and of an interrupted one.
         files: The entries that are on record.
     """
 
-    def __init__(self, folder: Path, facts: dict):
+    def __init__(self, folder: Path, facts: dict, replace: bool = False):
         self.folder, self.facts = folder, facts
-        found = [read_manifest(folder, name) for name in (MANIFEST, _UNFINISHED)]
-        # what is not as it was written proves nothing: the files are made again
-        self.before = [manifest for manifest in found if manifest and manifest.get("check") in (None, _check(manifest))]
+        self.before: list[dict] = []
         self.files: dict[str, dict] = {}
-        for manifest in self.before:
-            self.files |= manifest["files"]
-        self._saved = time.monotonic()
-
-    def drop_other_settings(self) -> None:
-        """Forget what was written with other facts than these, and remove its manifest."""
-        said = json.loads(json.dumps(self.facts))
         for name in (MANIFEST, _UNFINISHED):
-            before = read_manifest(self.folder, name)
-            if before is not None and {k: before[k] for k in before if k not in ("format", "files", "check")} != said:
-                self.files = {file: known for file, known in self.files.items() if file not in before["files"]}
-                (self.folder / name).unlink()
+            found = read_manifest(folder, name)
+            if found is None:
+                continue
+            said = {key: value for key, value in found.items() if key not in ("format", "files", "check")}
+            if replace and said != json.loads(json.dumps(facts)):
+                (folder / name).unlink()
+            elif found.get("check") in (None, _check(found)):  # what was altered proves nothing
+                self.before.append(found)
+                self.files |= found["files"]
+        self._saved = time.monotonic()
+        self._lock = threading.Lock()
 
     def intact(self, files: list[str]) -> dict[str, dict] | None:
         """Look up the entries of these files; None unless every one is there with the checksum on record."""
-        for file in files:
-            path, known = self.folder / file, self.files.get(file)
-            if known is None or not path.is_file() or path.stat().st_size != known["bytes"]:
-                return None
-            if sha256_of(path) != known["sha256"]:
-                return None
-        return {file: self.files[file] for file in files}
+        known = {file: self.files[file] for file in files if file in self.files and (self.folder / file).is_file()}
+        whole = all(sha256_of(self.folder / file) == facts["sha256"] for file, facts in known.items())
+        return known if whole and len(known) == len(files) else None
 
     def add(self, entries: dict[str, dict]) -> None:
-        """Record files that are written; every few seconds this goes to the disk."""
-        self.files |= entries
-        if time.monotonic() > self._saved + _SAVE_EVERY:
-            self.save()
+        """Record files that are written, in any thread; every few seconds this goes to the disk."""
+        with self._lock:
+            self.files |= entries
+            if time.monotonic() > self._saved + _SAVE_EVERY:
+                self._save()
 
-    def save(self) -> None:
-        """Keep the record for the next run."""
+    def _save(self) -> None:
         write_manifest(self.folder, self.facts, self.files, _UNFINISHED)
         self._saved = time.monotonic()
 
@@ -224,10 +205,9 @@ class Progress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Save what was done before an error, unless the error is a full disk that takes the record neither."""
         if kind is not None and self.folder.is_dir():
-            with contextlib.suppress(OSError):
-                self.save()
+            with contextlib.suppress(OSError):  # a full disk takes the record neither
+                self._save()
 
     def finish(self) -> dict:
         """Write the manifest of the whole dataset, which it returns; files that are gone are not in it."""

@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import re
 import shutil
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,17 +22,16 @@ import numpy as np
 from tqdm import tqdm
 
 from fers.datasets.had100 import NODATA
-from fers.datasets.manifest import MANIFEST, entry, read_manifest, write_manifest
+from fers.datasets.manifest import MANIFEST, entry, read_manifest, write_array, write_manifest
 from fers.scenes.normalise import normalise
-from fers.scenes.scene import MIN_SIDE, Scene, SceneError, nodata_pixels, npy_bytes, read_scene, read_truth, row_blocks
+from fers.scenes.scene import MIN_SIDE, Scene, SceneError, nodata_pixels, read_scene, read_truth, row_blocks
 from fers.util.commandline import run
-from fers.util.files import visible, write_whole
+from fers.util.files import visible
 
 if TYPE_CHECKING:
     import torch
 
 NODATA_CHOICES = ("refuse", "keep", "mask")
-REASONS = ("masked", "no data", "constant")
 _NO_MASK = "-"
 _CROP = re.compile(r"(_[1-4]|_r\d{4,}_c\d{4,})$")  # HAD100's four corner crops of a scene, and those cut here
 
@@ -43,12 +41,11 @@ class BackgroundPatches:
 
     Each patch is an image of its own: its bands ``[start : start + bands]`` are scaled to [-0.1, 0.1] by their own
     minimum and maximum, as the test scenes are. What the patches hold is taken from the manifest of the folder or of the
-    dataset (``fers.datasets.manifest``). Files that it does not know, or that are newer, are read, and the folder gets a manifest
-    of its own where it can be written.
+    dataset (``fers.datasets.manifest``). Files that it does not know, or that are newer, are read, and the folder gets a
+    manifest of its own where it can be written.
 
     Args:
-        folder: The dataset, with ``train/<sensor>/*.npy`` (H x W x B).
-        sensor: The sensor's folder.
+        folder, sensor: The dataset, with ``train/<sensor>/*.npy`` (H x W x B).
         bands: C; patches with fewer get zero bands appended.
         start: The first band, 0-based.
         nodata: What becomes of patches in which a pixel has no data in the chosen bands: ``refuse`` them, ``keep`` them
@@ -58,8 +55,7 @@ class BackgroundPatches:
         files: The patches that are used, in the order of their names.
         sources: The source scene of each.
         size: (H, W) of every patch.
-        left_out: How many patches of the folder are not used.
-        reasons: The same by reason: ``no data``, ``constant`` (one value in all the chosen bands).
+        reasons: How many patches are left out, by reason: ``no data``, ``constant`` (one value in all the chosen bands).
         kept_nodata: How many of ``files`` hold pixels without data.
 
     Raises:
@@ -79,9 +75,11 @@ class BackgroundPatches:
                 "sensor with --sensor, or cut patches from your own scenes: python -m data.patches --help"
             )
         facts = _described(Path(folder), self.folder, files)
-        shapes = {path: facts[path.name]["shape"] for path in files}
-        self.size = (shapes[files[0]][0], shapes[files[0]][1])
-        for path, (height, width, available) in shapes.items():
+        self.size = tuple(facts[files[0].name]["shape"][:2])
+        holed, nonfinite, constant = set(), set(), set()
+        for path in files:
+            known = facts[path.name]
+            height, width, available = known["shape"]
             if (height, width) != self.size:
                 raise SceneError(
                     f"{path}: {(height, width)} px, the first patch has {self.size}. All patches of a training set are of "
@@ -89,16 +87,26 @@ class BackgroundPatches:
                 )
             if not 0 <= start < available:
                 raise SceneError(f"{path}: there is no band {start}; it has bands 0 to {available - 1}.")
-        constant = {path for path in files if self._within(facts[path.name]["constant_bands"], shapes[path][2])}
-        holed = {path for path in files if self._touches(facts[path.name]["nodata_bands"])} - constant
-        if nodata != "mask":
-            nonfinite = {path for path in holed if self._touches(facts[path.name]["nonfinite_bands"])}
-            self._refuse(nonfinite if nodata == "keep" else holed, len(files))
-        unused = constant | (holed if nodata == "mask" else set())
-        self.reasons = {"no data": len(holed & unused), "constant": len(constant)}
-        self.left_out = len(unused)
-        self.kept_nodata = len(holed - unused)
-        self.files = [path for path in files if path not in unused]
+            end = min(start + bands, available)
+            if any(first <= start and last >= end for first, last in known["constant_bands"]):
+                constant.add(path)
+            elif any(first < end and last > start for first, last in known["nodata_bands"]):
+                holed.add(path)
+                if any(first < end and last > start for first, last in known["nonfinite_bands"]):
+                    nonfinite.add(path)
+        if refused := {"refuse": holed, "keep": nonfinite, "mask": set()}[nodata]:
+            kind, keep = "NaN or infinity", ""
+            if nodata == "refuse":
+                kind = "NaN, infinity or a no-data value"
+                keep = ", or --nodata keep uses them as they are, as the released code does"
+            raise SceneError(
+                f"{min(refused)}: holds {kind} in the chosen bands, as {len(refused)} of {len(files)} patches do. "
+                f"--nodata mask leaves these patches out{keep}."
+            )
+        masked = holed if nodata == "mask" else set()
+        self.reasons = {"no data": len(masked), "constant": len(constant)}
+        self.kept_nodata = len(holed - masked)
+        self.files = [path for path in files if path not in masked | constant]
         if not self.files:
             raise SceneError(f"{self.folder}: all {len(files)} patches lack data or contrast in the chosen bands.")
         self.sources = [facts[path.name]["scene"] for path in self.files]
@@ -122,14 +130,12 @@ class BackgroundPatches:
         return " ".join(sentences)
 
     def split(self, train_ratio: float, seed: int) -> tuple[list[int], list[int]]:
-        """Split the patches by source scene into those to train on and those held out: patches of one scene overlap.
+        """Split the patches by source scene, since patches of one scene overlap.
 
-        Args:
-            train_ratio: Share of the scenes to train on, in (0, 1]; below 1 at least one scene is held out.
-            seed: Which scenes are held out.
+        ``train_ratio`` is the share of the scenes to train on, in (0, 1]; below 1 at least one scene is held out.
 
         Returns:
-            Indices of the training patches and of the held-out ones.
+            Indices of the patches to train on and of the held-out ones.
 
         Raises:
             SceneError: There is only one scene and some of it should be held out.
@@ -142,10 +148,10 @@ class BackgroundPatches:
                 "to train on. Add scenes, or give --train_ratio 1."
             )
         held_out = set(np.random.RandomState(seed).permutation(scenes)[:n_held_out])
-        return (
-            [i for i, source in enumerate(self.sources) if source not in held_out],
-            [i for i, source in enumerate(self.sources) if source in held_out],
-        )
+        parts: tuple[list[int], list[int]] = ([], [])
+        for index, source in enumerate(self.sources):
+            parts[source in held_out].append(index)
+        return parts
 
     def fingerprint(self) -> str:
         """Compute the sha256 of the patches' names and contents, of the bands taken, and of what becomes of missing data."""
@@ -153,24 +159,6 @@ class BackgroundPatches:
         for path, sha256 in zip(self.files, self._sums, strict=True):
             digest.update(f"{path.name} {sha256}".encode())
         return digest.hexdigest()
-
-    def _touches(self, ranges: list[list[int]]) -> bool:
-        return any(first < self.start + self.bands and last > self.start for first, last in ranges)
-
-    def _within(self, ranges: list[list[int]], available: int) -> bool:
-        last_chosen = min(self.start + self.bands, available)
-        return any(first <= self.start and last >= last_chosen for first, last in ranges)
-
-    def _refuse(self, patches: set[Path], of: int) -> None:
-        if patches:
-            kind = "NaN or infinity" if self.nodata == "keep" else "NaN, infinity or a no-data value"
-            keep = (
-                "" if self.nodata == "keep" else ", or --nodata keep uses them as they are, as the released code does"
-            )
-            raise SceneError(
-                f"{min(patches)}: holds {kind} in the chosen bands, as {len(patches)} of {of} patches do. "
-                f"--nodata mask leaves these patches out{keep}."
-            )
 
 
 def _described(dataset: Path, folder: Path, files: list[Path]) -> dict[str, dict]:
@@ -187,7 +175,8 @@ def _described(dataset: Path, folder: Path, files: list[Path]) -> dict[str, dict
                     facts[path.name] = known
     unknown = [path for path in files if path.name not in facts]
     for path in tqdm(unknown, "describing patches", unit="patch", disable=None, leave=False):
-        facts[path.name] = entry(path.read_bytes(), read_scene(path).cube, scene_of(path), NODATA)
+        scene = _CROP.sub("", path.stem)
+        facts[path.name] = entry(path.read_bytes(), read_scene(path).cube, scene, NODATA)
     if unknown:
         said = {k: v for k, v in (own or {"dataset": "patches"}).items() if k not in ("format", "files")}
         with contextlib.suppress(OSError):  # a folder that cannot be written is described at each launch
@@ -195,35 +184,19 @@ def _described(dataset: Path, folder: Path, files: list[Path]) -> dict[str, dict
     return facts
 
 
-def scene_of(path: Path) -> str:
-    """Name the source scene of a patch, from the patch's name: without the crop's number, or its row and column.
-
-    Example:
-        >>> scene_of(Path("ang20170821t183707_102_4.npy")), scene_of(Path("field_1_r0000_c0032.npy"))
-        ('ang20170821t183707_102', 'field_1')
-    """
-    return _CROP.sub("", path.stem)
-
-
 def cut_patches(
     scene: Scene, size: int, stride: int, truth: np.ndarray | None = None
-) -> tuple[list[tuple[int, int]], Counter]:
-    """Find where anomaly-free patches can be cut.
-
-    Args:
-        scene: The scene.
-        size: Side of a patch in pixels.
-        stride: Distance in pixels from one patch to the next, in both directions.
-        truth: ``(H, W)`` bool, True where an anomaly is; None for a scene known to have none.
+) -> tuple[list[tuple[int, int]], dict[str, int]]:
+    """Find where patches of ``size`` px can be cut, ``stride`` px apart; ``truth`` is None where there are no anomalies.
 
     Returns:
-        Row and column of the first pixel of each patch kept, and how many were left out for each of ``REASONS``: a
-        pixel that is anomalous; one without data; one whose spectrum is one value in every band (fill), or no contrast at all.
+        Row and column of the first pixel of each patch kept, and how many were left out because a pixel is ``masked``
+        (anomalous), has ``no data``, or is ``constant``: one value in every band (fill), or all pixels are alike.
     """
     height, width = scene.cube.shape[:2]
     nodata = nodata_pixels(scene)
     constant = np.concatenate([np.ptp(scene.cube[rows], axis=2) == 0 for rows in row_blocks(scene.cube.shape)])
-    kept, left_out = [], Counter({reason: 0 for reason in REASONS})
+    kept, left_out = [], {"masked": 0, "no data": 0, "constant": 0}
     for row in range(0, height - size + 1, stride):
         for column in range(0, width - size + 1, stride):
             window = slice(row, row + size), slice(column, column + size)
@@ -245,14 +218,12 @@ def write_patches(
 
     Args:
         scenes: Each scene with its truth (or None), see ``cut_patches``.
-        out: The dataset's folder; ``train/<sensor>`` in it must not exist yet.
+        out, sensor: The dataset's folder; ``train/<sensor>`` in it must not exist yet.
         size: Side of a patch, px; a multiple of 8 (Stage 1 halves the padded patch three times), at least 16.
-        stride: px.
-        sensor: Name of the folder.
+        stride: Distance from one patch to the next, px.
 
     Returns:
-        The manifest, as written to ``train/<sensor>/manifest.json`` (``fers.datasets.manifest``); ``scenes`` in it says what was
-        kept and left out of each.
+        The manifest, as written to ``train/<sensor>/manifest.json``; ``scenes`` in it says what was kept and left out.
 
     Raises:
         SceneError: The folder exists, two scenes share a name, the sizes do not fit, or no patch is left.
@@ -260,18 +231,16 @@ def write_patches(
     folder = Path(out) / "train" / sensor
     if not sensor or sensor != Path(sensor).name or sensor.startswith("."):
         raise SceneError(f"--sensor {sensor!r}: expected the name of a folder, such as custom.")
-    if size % 8 or size < 2 * 8:
-        raise SceneError(
-            f"--size {size}: a patch's side is a multiple of 8, at least 16 (and {MIN_SIDE} px for a scene)."
-        )
+    if size % 8 or size < 16:
+        raise SceneError(f"--size {size}: a patch's side is a multiple of 8, at least 16 (for a scene, {MIN_SIDE} px).")
     if stride < 1:
         raise SceneError(f"--stride {stride}: the distance between patches is at least 1 px.")
     if folder.exists():
         raise SceneError(f"{folder}: exists already. Choose another --out or --sensor, or delete it.")
     counts = Counter(scene.name for scene, _ in scenes)
-    if doubled := [name for name, count in counts.items() if count > 1]:
-        raise SceneError(f"{doubled[0]}: two scenes of this name; patches are named after them. Rename one file.")
     for scene, _ in scenes:
+        if counts[scene.name] > 1:
+            raise SceneError(f"{scene.name}: two scenes of this name; patches are named after them. Rename one file.")
         if min(scene.cube.shape[:2]) < size:
             raise SceneError(
                 f"{scene.path}: {scene.cube.shape[0]} x {scene.cube.shape[1]} px, smaller than a patch of {size} px. "
@@ -290,19 +259,9 @@ def write_patches(
             for row, column in kept:
                 name = f"{scene.name}_r{row:04d}_c{column:04d}.npy"
                 cube = np.asarray(scene.cube[row : row + size, column : column + size])
-                content = npy_bytes(cube)
-                write_whole(temporary / name, content)
-                files[name] = entry(content, cube, scene.name, nodata, row=row, column=column)
-            facts["scenes"].append(
-                {
-                    "scene": scene.name,
-                    "file": scene.path.name,
-                    "shape": list(scene.cube.shape),
-                    "mask": truth is not None,
-                    "kept": len(kept),
-                    "left_out": dict(left_out),
-                }
-            )
+                files[name] = write_array(temporary, name, cube, scene.name, nodata, row=row, column=column)
+            about = {"scene": scene.name, "file": scene.path.name, "shape": list(scene.cube.shape)}
+            facts["scenes"].append({**about, "mask": truth is not None, "kept": len(kept), "left_out": left_out})
         if not files:
             raise SceneError(
                 f"{folder}: no patch is left of {len(scenes)} scene(s). Give a smaller --size or --stride, or check the masks."
@@ -323,14 +282,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the dataset's folder")
     parser.add_argument("--size", type=int, default=64, help="side of a patch, px (default: 64)")
     parser.add_argument("--stride", type=int, default=32, help="from one patch to the next, px (default: 32)")
-    parser.add_argument(
-        "--mask",
-        nargs="+",
-        default=[],
-        metavar="MASK",
-        help="one for each scene, in their order: a file with the anomalies (.png, .mat, .npy, .npz; the scene's own .mat if "
-        "it holds a mask), or - for a scene without any. Left out: no scene has anomalies",
+    masks = (
+        "one for each scene, in their order: a file with the anomalies (.png, .mat, .npy, .npz; the scene's own .mat if "
+        "it holds a mask), or - for a scene without any. Left out: no scene has anomalies"
     )
+    parser.add_argument("--mask", nargs="+", default=[], metavar="MASK", help=masks)
     parser.add_argument("--variable", help="the cube's variable, where a .mat or .npz file holds several")
     parser.add_argument("--sensor", default="custom", help="name of the sensor's folder (default: custom)")
     options = parser.parse_args(arguments)
@@ -349,13 +305,7 @@ def main(arguments: list[str] | None = None) -> int:
         for scene in manifest["scenes"]:
             left_out = ", ".join(f"{count} {reason}" for reason, count in scene["left_out"].items() if count)
             print(f"{scene['scene']:24s} {scene['kept']:5d} patches" + (f"  left out: {left_out}" if left_out else ""))
-        print(
-            f"{len(manifest['files'])} patches of {options.size} x {options.size} px "
-            f"in {options.out}/train/{options.sensor}"
-        )
+        size, place = f"{options.size} x {options.size} px", f"{options.out}/train/{options.sensor}"
+        print(f"{len(manifest['files'])} patches of {size} in {place}")
 
     return run(work)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from fers.datasets.archive import ArchiveError
-from fers.datasets.download import fetch_published
+from fers.datasets.archive import ArchiveError, fetch_published
 from fers.datasets.releases import COMMIT, RELEASES, Release
 from fers.networks.checkpoint import CheckpointError
 from fers.networks.import_released import ORIGIN, import_released

@@ -29,7 +29,7 @@ from experiments.runner import RESULTS, machine, read_rows, write_rows
 from scipy import ndimage
 
 from experiments import ROOT
-from fers.datasets.synthetic import make_scene
+from fers.datasets.synthetic.benchmark import make_scene
 from fers.detectors import LRXPC, RX, Detector, minmax
 from fers.evaluation.metrics import auc
 from fers.fast.deploy import deploy

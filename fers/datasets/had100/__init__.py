@@ -3,8 +3,7 @@
 HAD100Dataset/test/aviris_ng/*.npy             H x W x B
 HAD100Dataset/ground_truth/aviris_ng/*.png     RGB, anomaly where the green channel is 255
 
-``python -m data.had100 prepare HAD100.zip`` makes these folders: ``archive`` knows what the zip file holds and cuts it,
-``prepare`` writes the files and goes on where it stopped, ``verify`` checks a folder, whoever made it.
+``python -m data.had100 prepare HAD100.zip`` makes these folders, and checks one, whoever made it (``prepare``).
 
 Names, crops, bands and sums here are those of the published archive; they change only if it does.
 """
@@ -13,8 +12,8 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import replace
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,8 +67,8 @@ GROUPS = {
     "train/aviris": Group("aviris_normal", 262, 1048),
     "test/aviris_ng": Group("aviris_ng_target", 94, 100),
 }
-MASK_SOURCE = "aviris_ng_gt"
-MASKS = "ground_truth/aviris_ng"
+TRUTH_SOURCE = "aviris_ng_gt"
+TRUTHS = "ground_truth/aviris_ng"
 
 
 @cache
@@ -81,10 +80,8 @@ def published_test_scenes() -> dict[str, TestScene]:
         TestScene(scene='ang20170821t183707_102', row=0, column=15, anomalous_pixels=132)
     """
     with Path(__file__).with_name("test_scenes.csv").open(encoding="utf-8", newline="") as file:
-        return {
-            row["file"]: TestScene(row["scene"], int(row["row"]), int(row["column"]), int(row["anomalous_pixels"]))
-            for row in csv.DictReader(file)
-        }
+        _, *rows = csv.reader(file)
+    return {name: TestScene(scene, *map(int, numbers)) for name, scene, *numbers in rows}
 
 
 # (row, column) of the 64 x 64 px crops of a published test scene; one that is not listed is 64 x 64 already
@@ -93,19 +90,19 @@ for _, _crop in sorted(published_test_scenes().items()):
     TEST_CROPS[_crop.scene] = (*TEST_CROPS.get(_crop.scene, ()), (_crop.row, _crop.column))
 
 
-def scenes(folder: str | Path, sensor: str | None = "aviris_ng", names: str = "all") -> list[LabelledScene]:
-    """Find the test scenes of a folder in HAD100's layout.
+def scenes(
+    folder: str | Path, sensor: str | None = "aviris_ng", names: str = "all", rename: Callable[[str], str] = str
+) -> list[LabelledScene]:
+    """Find the test scenes of a folder in HAD100's layout, in the order of their names.
 
     Args:
         folder: Holds ``test/<sensor>/*.npy`` (H x W x B) and ``ground_truth/<sensor>/*.png`` of the same names.
         sensor: The sensor's folder; None takes the only one there, or ``test`` itself where the scenes lie in it.
         names: Scene names separated by commas, or ``all``.
-
-    Returns:
-        The scenes in the order of their names.
+        rename: Gives a scene's name, from the name of its file.
 
     Raises:
-        SceneError: A folder is missing or empty, a scene has no mask, or a scene that was named is missing.
+        SceneError: A folder is missing or empty, a scene has no truth, or a scene that was named is missing.
     """
     folder = Path(folder)
     tests = folder / "test"
@@ -131,20 +128,12 @@ def scenes(folder: str | Path, sensor: str | None = "aviris_ng", names: str = "a
             "a test set needs its ground truth."
         )
 
-    def labelled(cube: Path) -> LabelledScene:
-        return LabelledScene(cube.stem, cube, lambda: _load(cube, truths / f"{cube.stem}.png"))
+    def load(path: Path) -> tuple[Scene, np.ndarray]:
+        scene = read_scene(path, name=rename(path.stem), nodata=NODATA)
+        return scene, read_truth(truths / f"{path.stem}.png", shape=scene.cube.shape[:2])
 
-    return select_scenes([labelled(cube) for cube in cubes], names, tests / sensor)
-
-
-def renamed(labelled: LabelledScene, name: str) -> LabelledScene:
-    """Give a scene another name."""
-
-    def load() -> tuple[Scene, np.ndarray]:
-        scene, truth = labelled.load()
-        return replace(scene, name=name), truth
-
-    return replace(labelled, name=name, load=load)
+    labelled = [LabelledScene(rename(path.stem), path, partial(load, path)) for path in cubes]
+    return select_scenes(labelled, names, tests / sensor)
 
 
 def dataset_name(folder: str | Path) -> str:
@@ -154,8 +143,3 @@ def dataset_name(folder: str | Path) -> str:
     except (OSError, ValueError, AttributeError, RecursionError):
         synthetic = False
     return "synthetic" if synthetic else "HAD100"
-
-
-def _load(path: Path, truth: Path) -> tuple[Scene, np.ndarray]:
-    scene = read_scene(path, nodata=NODATA)
-    return scene, read_truth(truth, shape=scene.cube.shape[:2])

@@ -1,7 +1,11 @@
-"""Scenes, and the benchmark on disk in HAD100's layout."""
+"""Scenes, and the benchmark on disk in HAD100's layout.
+
+python -m data.synthetic data/Synthetic --seed 0 --train 48 --test 12
+"""
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,13 +13,14 @@ import numpy as np
 from scipy import ndimage
 from tqdm import tqdm
 
-from fers.datasets.manifest import Progress, entry, file_bytes
+from fers.datasets.manifest import Progress, write_array
 from fers.datasets.synthetic.cover import LAYOUTS, Canvas, random_fields
 from fers.datasets.synthetic.objects import MASK_FRACTION, place_objects
 from fers.datasets.synthetic.sensor import PSF_SIGMA, radiance, reflectance, sense
 from fers.datasets.synthetic.spectra import WAVELENGTHS_NM
+from fers.util.commandline import natural, run
 from fers.util.errors import FersError
-from fers.util.files import visible, write_whole
+from fers.util.files import visible
 
 DEFAULT_DIFFICULTY = 0.5
 MIN_SIZE = 32
@@ -41,12 +46,8 @@ class SyntheticScene:
     wavelengths: np.ndarray
 
 
-def _rng(seed: int, index: int, purpose: int) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index, purpose])))
-
-
-def _check(seed: int, index: int, size: int, difficulty: float) -> None:
-    for name, value in (("seed", seed), ("index", index)):
+def _check(size: int, difficulty: float, **counts: int) -> None:
+    for name, value in counts.items():
         if value < 0:
             raise FersError(f"{name} is {value}; expected 0 or more.")
     if size < MIN_SIZE:
@@ -56,12 +57,7 @@ def _check(seed: int, index: int, size: int, difficulty: float) -> None:
 
 
 def make_scene(
-    seed: int,
-    index: int = 0,
-    *,
-    size: int = 64,
-    anomalies: bool = True,
-    difficulty: float = DEFAULT_DIFFICULTY,
+    seed: int, index: int = 0, *, size: int = 64, anomalies: bool = True, difficulty: float = DEFAULT_DIFFICULTY
 ) -> SyntheticScene:
     """Make one scene. The same arguments give the same bytes.
 
@@ -72,20 +68,20 @@ def make_scene(
         index: Number of the scene, >= 0. Background, objects and noise come from separate streams: only
             the objects change with `anomalies`, and only their strength with `difficulty`.
         size: Height and width in px, at least 32.
-        anomalies: Put objects into the scene: as many, as large and as long as those of a scene of HAD100
-            (`fers.datasets.synthetic.objects`). A pixel is an anomaly where an object fills at least `MASK_FRACTION` of it,
-            after the sensor's blur.
+        anomalies: Put objects into the scene, as many, as large and as long as those of a scene of HAD100. A pixel is an
+            anomaly where an object fills at least `MASK_FRACTION` of it, after the sensor's blur.
         difficulty: 0 to 1. At 0 every object shows its pure material; above, it is more and more hidden:
             its share of a pixel is multiplied by ``least ** difficulty**2``, ``least`` from 0.016 to 0.37.
-
-    Returns:
-        The scene: cube ``(size, size, 276)``, truth ``(size, size)``, wavelengths.
 
     Raises:
         FersError: An argument is out of its range.
     """
-    _check(seed, index, size, difficulty)
-    canvas = Canvas(_rng(seed, index, _LAYOUT), size)
+    _check(size, difficulty, seed=seed, index=index)
+
+    def stream(purpose: int) -> np.random.Generator:
+        return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index, purpose])))
+
+    canvas = Canvas(stream(_LAYOUT), size)
     LAYOUTS[index % len(LAYOUTS)](canvas)
     slope = random_fields(canvas.rng, 1, size, 14)[0]
     relief = np.sin(canvas.sun) * np.gradient(slope, axis=0) + np.cos(canvas.sun) * np.gradient(slope, axis=1)
@@ -93,12 +89,12 @@ def make_scene(
     for layer in (*canvas.abundance, *canvas.offset, canvas.shade):
         ndimage.gaussian_filter(layer, PSF_SIGMA, output=layer, mode="nearest")
 
-    ground = reflectance(_rng(seed, index, _SPECTRA), canvas)
+    ground = reflectance(stream(_SPECTRA), canvas)
     truth = np.zeros((size, size), dtype=bool)
     if anomalies:
-        truth, touched, share, reflected = place_objects(_rng(seed, index, _OBJECTS), canvas, difficulty)
+        truth, touched, share, reflected = place_objects(stream(_OBJECTS), canvas, difficulty)
         ground[touched] = ground[touched] * (1 - share) + reflected
-    cube = sense(_rng(seed, index, _NOISE), radiance(ground, canvas.shade))
+    cube = sense(stream(_NOISE), radiance(ground, canvas.shade))
     return SyntheticScene(cube, truth, WAVELENGTHS_NM.copy())
 
 
@@ -112,7 +108,7 @@ def write_benchmark(
     difficulty: float = DEFAULT_DIFFICULTY,
     sensor: str = "aviris_ng",
 ) -> Path:
-    """Write a benchmark in the layout of HAD100Dataset.
+    """Write a benchmark in the layout of HAD100Dataset; returns its folder. The same arguments give the same bytes.
 
     ``train/<sensor>/<scene>_<crop>.npy`` are the four corner crops of background scenes 17 px larger: crops
     of one scene overlap, so a split has to be by scene. ``test/<sensor>/<scene>.npy`` go with
@@ -121,85 +117,89 @@ def write_benchmark(
 
     Args:
         out: Folder to write to; made if missing.
-        seed: Seed, >= 0. The same arguments give the same bytes.
-        n_train: Training patches, >= 0; four of one scene, fewer of the last if it is no multiple of 4.
-        n_test: Test scenes, >= 0.
-        size: Height and width of every patch in px, at least 32.
-        difficulty: 0 to 1, see `make_scene`.
+        n_train, n_test: Training patches and test scenes, >= 0. Four patches are of one scene.
         sensor: Name of the sensor's folder.
-
-    Returns:
-        The folder.
+        seed, size, difficulty: As for `make_scene`.
 
     Raises:
         FersError: An argument is out of its range, or the folder holds scenes or masks that are not of this benchmark.
     """
     out = Path(out)
-    for name, value in (("n_train", n_train), ("n_test", n_test)):
-        if value < 0:
-            raise FersError(f"{name} is {value}; expected 0 or more.")
+    _check(size, difficulty, seed=seed, n_train=n_train, n_test=n_test)
     if n_train + n_test == 0:
         raise FersError("n_train and n_test are both 0; there is nothing to write.")
     if not sensor or sensor != Path(sensor).name or sensor.startswith("."):
         raise FersError(f"sensor is {sensor!r}; expected the name of a folder, such as aviris_ng.")
-    _check(seed, 0, size, difficulty)
 
-    def crops(scene: int) -> list[str]:
-        made = range(min(4, n_train - 4 * scene))
-        return [f"train/{sensor}/synthetic_b{scene:04d}_{crop + 1}.npy" for crop in made]
-
-    def pair(scene: int) -> list[str]:
-        name = f"{sensor}/synthetic_t{scene:04d}"
-        return [f"test/{name}.npy", f"ground_truth/{name}.png"]
-
-    backgrounds, tests = range(-(-n_train // 4)), range(n_test)
-    expected = {file for scene in backgrounds for file in crops(scene)} | {f for scene in tests for f in pair(scene)}
+    corners = [(row, column) for row in (0, CROP_MARGIN) for column in (0, CROP_MARGIN)]
+    scenes: list[tuple[str, int, list[str]]] = []  # name, index, files
+    for n in range(-(-n_train // 4)):
+        name = f"synthetic_b{n:04d}"
+        crops = [f"train/{sensor}/{name}_{crop + 1}.npy" for crop in range(min(4, n_train - 4 * n))]
+        scenes.append((name, FIRST_TRAIN_INDEX + n, crops))
+    for n in range(n_test):
+        name = f"synthetic_t{n:04d}"
+        scenes.append((name, n, [f"test/{sensor}/{name}.npy", f"ground_truth/{sensor}/{name}.png"]))
+    expected = {file for _, _, files in scenes for file in files}
     for folder in ("train", "test", "ground_truth"):
         for path in visible(out / folder / sensor, "*"):
             if path.suffix in (".npy", ".png") and path.relative_to(out).as_posix() not in expected:
                 raise FersError(f"{path}: found a file that is not of this benchmark. Choose an empty folder for it.")
 
-    progress = Progress(
-        out,
-        {
-            "dataset": "synthetic",
-            "synthetic": True,
-            "note": "Made by fers.datasets.synthetic. No number measured on it says anything about HAD100 itself.",
-            "seed": seed,
-            "difficulty": difficulty,
-            "size": size,
-            "sensor": sensor,
-            "train": n_train,
-            "test": n_test,
-            "bands": {sensor: [[0, int(WAVELENGTHS_NM.size)]]},
-            "mask_fraction": MASK_FRACTION,
-            "wavelengths_nm": [round(float(nm), 4) for nm in WAVELENGTHS_NM],
-        },
-    )
-    progress.drop_other_settings()
-
-    def write(files: dict[str, tuple[np.ndarray, dict[str, int]]], scene: str) -> None:
-        for file, (values, place) in files.items():
-            content = file_bytes(values)
-            write_whole(out / file, content)
-            progress.add({file: entry(content, values, scene, (), **place)})
-
-    with progress, tqdm(total=len(backgrounds) + n_test, desc="synthetic scenes", unit="scene") as bar:
-        for scene in backgrounds:
-            if not progress.intact(crops(scene)):
-                cube = make_scene(seed, FIRST_TRAIN_INDEX + scene, size=size + CROP_MARGIN, anomalies=False).cube
-                corners = [(row, column) for row in (0, CROP_MARGIN) for column in (0, CROP_MARGIN)]
-                cut = {
-                    file: (cube[row : row + size, column : column + size], {"row": row, "column": column})
-                    for file, (row, column) in zip(crops(scene), corners, strict=False)
-                }
-                write(cut, f"synthetic_b{scene:04d}")
-            bar.update()
-        for scene in tests:
-            if not progress.intact(pair(scene)):
-                made = make_scene(seed, scene, size=size, difficulty=difficulty)
-                cube_file, truth_file = pair(scene)
-                write({cube_file: (made.cube, {}), truth_file: (made.truth, {})}, f"synthetic_t{scene:04d}")
-            bar.update()
-    progress.finish()
+    facts = {
+        "dataset": "synthetic",
+        "synthetic": True,
+        "note": "Made by fers.datasets.synthetic. No number measured on it says anything about HAD100 itself.",
+        "seed": seed,
+        "difficulty": difficulty,
+        "size": size,
+        "sensor": sensor,
+        "train": n_train,
+        "test": n_test,
+        "bands": {sensor: [[0, int(WAVELENGTHS_NM.size)]]},
+        "mask_fraction": MASK_FRACTION,
+        "wavelengths_nm": [round(float(nm), 4) for nm in WAVELENGTHS_NM],
+    }
+    with Progress(out, facts, replace=True) as progress:
+        for name, index, files in tqdm(scenes, desc="synthetic scenes", unit="scene"):
+            if progress.intact(files):
+                continue
+            if files[0].startswith("test/"):
+                made = make_scene(seed, index, size=size, difficulty=difficulty)
+                for file, values in zip(files, (made.cube, made.truth), strict=True):
+                    progress.add({file: write_array(out, file, values, name)})
+                continue
+            cube = make_scene(seed, index, size=size + CROP_MARGIN, anomalies=False).cube
+            for file, (row, column) in zip(files, corners, strict=False):
+                crop = cube[row : row + size, column : column + size]
+                progress.add({file: write_array(out, file, crop, name, row=row, column=column)})
+        progress.finish()
     return out
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m data.synthetic",
+        description="Write a synthetic benchmark in the layout of HAD100Dataset. Interrupted, the same command goes on.",
+    )
+    parser.add_argument("out", type=Path, help="folder to write to")
+    same = "the same seed gives the same bytes (default %(default)s)"
+    parser.add_argument("--seed", type=natural, default=0, help=same)
+    parser.add_argument("--train", type=natural, default=48, help="training patches (default %(default)s)")
+    parser.add_argument("--test", type=natural, default=12, help="test scenes (default %(default)s)")
+    full = f"as many as HAD100 has: {FULL_TRAIN:,} patches, {FULL_TEST} scenes (5.2 GB)"
+    parser.add_argument("--full", action="store_true", help=full)
+    parser.add_argument("--size", type=natural, default=64, help="height and width in px (default %(default)s)")
+    parser.add_argument("--difficulty", type=float, default=DEFAULT_DIFFICULTY, help="0 to 1 (default %(default)s)")
+    parser.add_argument("--sensor", default="aviris_ng", help="name of the sensor's folder (default %(default)s)")
+    settings = vars(parser.parse_args(arguments))
+    out, n_train, n_test = settings.pop("out"), settings.pop("train"), settings.pop("test")
+    if settings.pop("full"):
+        n_train, n_test = FULL_TRAIN, FULL_TEST
+
+    def work() -> None:
+        write_benchmark(out, n_train=n_train, n_test=n_test, **settings)
+        print(f"{out}: {n_train:,} training patches and {n_test:,} test scenes written")
+
+    return run(work, how_to_resume="run the same command again")

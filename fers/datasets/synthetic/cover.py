@@ -47,15 +47,11 @@ class Canvas:
         variety: float = 0.6,
         texture: np.ndarray | float = 0.0,
     ) -> None:
-        """Cover part of the ground with a mixture of materials.
+        """Cover part of the ground, ``cover`` of each pixel in [0, 1], with a mixture of materials.
 
-        Args:
-            cover: Share of each pixel that is covered, ``(H, W)`` or a number, in [0, 1].
-            mix: Material -> mean logit of its abundance.
-            spread: Standard deviation of the random fields that are added to the logits.
-            length: Their correlation length in px.
-            variety: Standard deviation of this layer's own shift along the materials' spectral modes.
-            texture: Added to the first material's logit.
+        ``mix`` gives the mean logit of each material's abundance. Random fields of this ``spread`` and correlation
+        ``length`` in px are added to the logits, and ``texture`` to the first. ``variety`` is the standard deviation of
+        this layer's own shift along the materials' spectral modes.
         """
         rows = [MATERIALS.index(name) for name in mix]
         logits = spread * random_fields(self.rng, len(rows), self.size, length)
@@ -161,13 +157,9 @@ def _farmland(canvas: Canvas) -> None:
     if border.any():
         hedge = canvas.crowns(int(0.12 * border.sum()) + 3, (0.8, 2.0), border + 1e-4)
         canvas.raise_cover(hedge, _TREES, 1.6, 0.5)
-    canvas.road(
-        angle + rng.choice([0, np.pi / 2]),
-        rng.uniform(-0.3, 0.3) * canvas.size,
-        rng.uniform(1.5, 3.2),
-        _ASPHALT if rng.random() < 0.6 else _TRACK,
-        bend=rng.uniform(0, 4),
-    )
+    angle += rng.choice([0, np.pi / 2])
+    at, width = rng.uniform(-0.3, 0.3) * canvas.size, rng.uniform(1.5, 3.2)
+    canvas.road(angle, at, width, _ASPHALT if rng.random() < 0.6 else _TRACK, bend=rng.uniform(0, 4))
 
 
 def _rangeland(canvas: Canvas) -> None:
@@ -183,13 +175,8 @@ def _rangeland(canvas: Canvas) -> None:
     thicket = np.exp(1.2 * random_fields(rng, 1, canvas.size, 8)[0])
     shrubs = canvas.crowns(int(rng.uniform(0.01, 0.035) * u.size), (0.4, 1.2), thicket)
     canvas.raise_cover(0.85 * shrubs, {"shrub": 2.0, "tree": 0.3, soil: -0.5}, 1.0, 0.35)
-    canvas.road(
-        rng.uniform(0, np.pi),
-        rng.uniform(-0.3, 0.3) * canvas.size,
-        rng.uniform(1.2, 2.4),
-        _TRACK,
-        rng.uniform(2, 7),
-    )
+    angle, at = rng.uniform(0, np.pi), rng.uniform(-0.3, 0.3) * canvas.size
+    canvas.road(angle, at, rng.uniform(1.2, 2.4), _TRACK, rng.uniform(2, 7))
 
 
 def _coast(canvas: Canvas) -> None:
@@ -219,13 +206,8 @@ def _forest(canvas: Canvas) -> None:
     for mix in ({"tree": 3.0, "shrub": 0.5}, {"tree": 2.2, "grass": 1.0}, {"shrub": 1.5, "tree": 1.5}):
         crowns = canvas.crowns(int(0.05 * density.sum()) + 5, (1.2, 2.8), density + 1e-4)
         canvas.raise_cover(crowns, mix, 1.5, 0.45, spread=0.4, length=2)
-    canvas.road(
-        rng.uniform(0, np.pi),
-        rng.uniform(-0.3, 0.3) * canvas.size,
-        rng.uniform(1.6, 3.0),
-        _TRACK if rng.random() < 0.6 else _ASPHALT,
-        bend=rng.uniform(1, 6),
-    )
+    angle, at, width = rng.uniform(0, np.pi), rng.uniform(-0.3, 0.3) * canvas.size, rng.uniform(1.6, 3.0)
+    canvas.road(angle, at, width, _TRACK if rng.random() < 0.6 else _ASPHALT, bend=rng.uniform(1, 6))
 
 
 def _suburb(canvas: Canvas) -> None:

@@ -7,7 +7,6 @@ their number, their areas and how the two go together are HAD100's. Where they l
 
 from __future__ import annotations
 
-import csv
 from functools import cache
 from pathlib import Path
 
@@ -31,27 +30,14 @@ _EIGHT = np.ones((3, 3))  # pixels that touch across corners are one object
 @cache
 def object_statistics() -> tuple[np.ndarray, ...]:
     """Read the objects of HAD100's scenes: for each of the 100 scenes ``(objects, 3)``, area, length and width in px."""
-    with Path(__file__).with_name("had100_objects.csv").open(encoding="utf-8", newline="") as file:
-        rows = [[float(row[key]) for key in ("scene", "area", "length", "width")] for row in csv.DictReader(file)]
-    table = np.array(rows)
+    table = np.loadtxt(Path(__file__).with_name("had100_objects.csv"), delimiter=",", skiprows=1)
     return tuple(table[table[:, 0] == scene, 1:] for scene in np.unique(table[:, 0]))
-
-
-def _draw_objects(rng: np.random.Generator, size: int) -> np.ndarray:
-    """The objects of one scene, ``(objects, 3)``, the largest first; for another size than 64 px in proportion to its area."""
-    scenes = object_statistics()
-    chosen = scenes[rng.integers(len(scenes))]
-    wanted = max(1, round(len(chosen) * (size / 64) ** 2))
-    if wanted != len(chosen):
-        chosen = chosen[rng.choice(len(chosen), wanted, replace=wanted > len(chosen))]
-    return chosen[np.argsort(-chosen[:, 0], kind="stable")]
 
 
 def _footprint(rng: np.random.Generator, area: int, length: float, width: float, afloat: bool) -> np.ndarray | None:
     """What the sensor sees of an object, share of each pixel: its mask has exactly ``area`` pixels, in one piece.
 
-    Returns:
-        A square array with the object in its middle; None where this direction and offset allow no such object.
+    The array is square with the object in its middle; None where this direction and offset allow no such object.
     """
     half = int(np.ceil(0.75 * length)) + _MARGIN
     grid = (np.arange(_FINE * (2 * half + 1)) + 0.5) / _FINE - half - 0.5
@@ -97,7 +83,11 @@ def place_objects(
         reflected: ``(P, 276)``, the objects' contribution to their reflectance.
     """
     size = canvas.size
-    wanted = _draw_objects(rng, size)
+    scenes = object_statistics()
+    chosen = scenes[rng.integers(len(scenes))]
+    wanted = max(1, round(len(chosen) * (size / 64) ** 2))  # in proportion to the area
+    if wanted != len(chosen):
+        chosen = chosen[rng.choice(len(chosen), wanted, replace=wanted > len(chosen))]
     spectra = np.stack(list(object_materials().values()))
     palette = rng.choice(len(spectra), size=rng.integers(2, 5), replace=False)
     scene_cover = rng.uniform()
@@ -107,7 +97,7 @@ def place_objects(
     shares: list[np.ndarray] = []
     materials: list[np.ndarray] = []
     cy = cx = 0
-    for area, length, width in wanted:
+    for area, length, width in chosen[np.argsort(-chosen[:, 0], kind="stable")]:  # the largest first
         for _ in range(_TRIES):
             if shares and rng.random() < 0.45:  # parked near the last one
                 bearing, gap = rng.uniform(0, 2 * np.pi), rng.uniform(4, 9)
@@ -120,7 +110,10 @@ def place_objects(
             footprint = _footprint(rng, int(area), length, width, afloat)
             if footprint is None:
                 continue
-            fraction = _paste(footprint, size, ny, nx)
+            half = len(footprint) // 2
+            ground = np.zeros((size + 2 * half, size + 2 * half))
+            ground[ny : ny + 2 * half + 1, nx : nx + 2 * half + 1] = footprint
+            fraction = ground[half : half + size, half : half + size]  # what lies outside the scene is cut off
             here = fraction >= MASK_FRACTION
             if here.sum() != area or (taken & (fraction > 0)).any():
                 continue
@@ -141,11 +134,3 @@ def place_objects(
     reflected = share @ (np.stack(materials) * np.exp(weathering)) * np.exp(facets)
     total = share.sum(axis=1, keepdims=True)
     return mask, touched, total, np.minimum(reflected, total)
-
-
-def _paste(footprint: np.ndarray, size: int, row: int, column: int) -> np.ndarray:
-    """The footprint with its middle at a pixel of an empty scene ``(size, size)``; what lies outside is cut off."""
-    half = len(footprint) // 2
-    padded = np.zeros((size + 2 * half, size + 2 * half))
-    padded[row : row + 2 * half + 1, column : column + 2 * half + 1] = footprint
-    return padded[half : half + size, half : half + size]

@@ -11,47 +11,27 @@ PSF_SIGMA = 0.55  # px, the sensor's point spread
 _COUNT = 1 / 1024  # one digital count, in uW cm-2 sr-1 nm-1
 
 
-def _light() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Radiance of a white sunlit surface, its part that is skylight, path radiance: each ``(276,)``."""
-    nm, um = WAVELENGTHS_NM, WAVELENGTHS_NM / 1000
-    planck = um**-5 / (np.exp(14387.77 / (um * 5778)) - 1)
-    peak = 0.5**-5 / (np.exp(14387.77 / (0.5 * 5778)) - 1)
-    sun = 195 * planck / peak * (1 - 0.06 * bump(486, 4) - 0.05 * bump(656, 4) - 0.05 * bump(518, 5))
-    gases = dips(
-        (600, 45, 0.05),
-        (688, 4, 0.16),
-        (719, 7, 0.13),
-        (761, 4, 0.5),
-        (818, 10, 0.12),
-        (938, 22, 0.55),
-        (1130, 24, 0.65),
-        (1268, 5, 0.12),
-        (1385, 38, 0.97),
-        (1870, 42, 0.98),
-        (2006, 9, 0.4),
-        (2058, 8, 0.25),
-        (2330, 40, 0.12),
-        (2480, 50, 0.4),
-    )
-    rayleigh, haze = 0.00864 * um**-4.05, 0.12 * (um / 0.55) ** -1.3
-    white = sun * 0.82 / np.pi * gases * np.exp(-1.9 * (0.5 * rayleigh + 0.15 * haze))
-    sky = np.clip(0.32 * (nm / 450) ** -1.6, 0.02, 0.4)
-    path = sun / np.pi * gases**0.5 * (0.12 * rayleigh + 0.05 * haze)
-    return white, sky, path
-
-
-_WHITE, _SKY, _PATH = _light()
+# radiance of a white sunlit surface, its part that is skylight, path radiance: each (276,)
+_UM = WAVELENGTHS_NM / 1000
+_PLANCK = _UM**-5 / (np.exp(14387.77 / (_UM * 5778)) - 1)
+_PEAK = 0.5**-5 / (np.exp(14387.77 / (0.5 * 5778)) - 1)
+_SUN = 195 * _PLANCK / _PEAK * (1 - 0.06 * bump(486, 4) - 0.05 * bump(656, 4) - 0.05 * bump(518, 5))
+_GASES = dips(
+    (600, 45, 0.05), (688, 4, 0.16), (719, 7, 0.13), (761, 4, 0.5), (818, 10, 0.12),
+    (938, 22, 0.55), (1130, 24, 0.65), (1268, 5, 0.12), (1385, 38, 0.97), (1870, 42, 0.98),
+    (2006, 9, 0.4), (2058, 8, 0.25), (2330, 40, 0.12), (2480, 50, 0.4),
+)  # fmt: skip
+_RAYLEIGH, _HAZE = 0.00864 * _UM**-4.05, 0.12 * (_UM / 0.55) ** -1.3
+_WHITE = _SUN * 0.82 / np.pi * _GASES * np.exp(-1.9 * (0.5 * _RAYLEIGH + 0.15 * _HAZE))
+_SKY = np.clip(0.32 * (WAVELENGTHS_NM / 450) ** -1.6, 0.02, 0.4)
+_PATH = _SUN / np.pi * _GASES**0.5 * (0.12 * _RAYLEIGH + 0.05 * _HAZE)
 
 
 def radiance(ground: np.ndarray, shade: np.ndarray) -> np.ndarray:
-    """Compute the radiance at the sensor, in uW cm-2 sr-1 nm-1.
+    """Compute the radiance at the sensor, ``(H, W, B)`` in uW cm-2 sr-1 nm-1.
 
-    Args:
-        ground: Reflectance, ``(H * W, B)``.
-        shade: Share of the sun that reaches each pixel, ``(H, W)``; slopes towards it get more than 1.
-
-    Returns:
-        ``(H, W, B)``.
+    ``ground`` is the reflectance, ``(H * W, B)``, and ``shade`` the share of the sun that reaches each pixel, ``(H, W)``;
+    slopes towards it get more than 1.
     """
     lit = shade.reshape(-1, 1)
     return (_WHITE * ground * (lit + (1 - lit) * _SKY) + _PATH).reshape(*shade.shape, -1)

@@ -66,11 +66,7 @@ def _soil(level: float, iron: float, clay: float, carbonate: float, moisture: fl
 
 
 def endmembers() -> dict[str, np.ndarray]:
-    """Make the background materials.
-
-    Returns:
-        Name -> reflectance ``(276,)`` float64 in [0, 1] over `WAVELENGTHS_NM`.
-    """
+    """Make the background materials: name -> reflectance ``(276,)`` in [0, 1] over `WAVELENGTHS_NM`."""
     return {
         "grass": _leaf(0.75, 0.46, 0.95),
         "crop": _leaf(0.95, 0.55, 1.05, edge=720),
@@ -84,12 +80,10 @@ def endmembers() -> dict[str, np.ndarray]:
         "clay": _soil(0.5, 0.15, 0.9, 0.7, 0.1),
         "clear_water": 0.004 + 0.05 * (1 - step(590, 38)) + 0.012 * bump(540, 40),
         "turbid_water": 0.006 + 0.09 * bump(575, 75) + 0.035 * bump(690, 45) + 0.015 * bump(810, 30),
-        "asphalt": _ramp((400, 0.07), (700, 0.105), (1200, 0.14), (1800, 0.17), (2500, 0.17))
-        * dips((2310, 40, 0.05)),
+        "asphalt": _ramp((400, 0.07), (700, 0.105), (1200, 0.14), (1800, 0.17), (2500, 0.17)) * dips((2310, 40, 0.05)),
         "concrete": _ramp((380, 0.16), (550, 0.27), (800, 0.33), (1600, 0.38), (2500, 0.31))
         * dips((900, 90, 0.03), (1430, 45, 0.08), (1930, 55, 0.16), (2338, 28, 0.09)),
-        "tile_roof": (0.07 + 0.27 * step(588, 24))
-        * _ramp((400, 1), (1300, 1.35), (1800, 1.45), (2500, 1.35))
+        "tile_roof": (0.07 + 0.27 * step(588, 24)) * _ramp((400, 1), (1300, 1.35), (1800, 1.45), (2500, 1.35))
         * dips((870, 65, 0.14), (1930, 50, 0.08), (2206, 20, 0.05)),
         "shingle_roof": _ramp((400, 0.11), (700, 0.145), (1300, 0.165), (2500, 0.2))
         * dips((1730, 20, 0.04), (2310, 30, 0.08)),
@@ -100,15 +94,10 @@ _CH = ((1212, 16, 0.09), (1395, 20, 0.12), (1727, 19, 0.34), (2310, 34, 0.45))  
 
 
 def object_materials() -> dict[str, np.ndarray]:
-    """Make the materials of the anomalies; none of them is in the background.
-
-    Returns:
-        Name -> reflectance ``(276,)`` float64 in [0, 1] over `WAVELENGTHS_NM`.
-    """
+    """Make the materials of the anomalies, as `endmembers`; none of them is in the background."""
     binder = dips((1727, 17, 0.12), (2310, 30, 0.2))  # paint: thin polymer on something else
     return {
-        "white_paint": 0.72 * step(412, 9) * binder
-        * _ramp((400, 1), (1000, 0.97), (1700, 0.83), (2500, 0.6)),
+        "white_paint": 0.72 * step(412, 9) * binder * _ramp((400, 1), (1000, 0.97), (1700, 0.83), (2500, 0.6)),
         "red_paint": (0.045 + 0.46 * step(607, 9)) * dips((535, 25, 0.3)) * binder,
         "blue_paint": (0.05 + 0.22 * bump(468, 34) + 0.38 * step(752, 18))
         * dips((622, 30, 0.5), (694, 18, 0.55)) * binder,
@@ -116,13 +105,11 @@ def object_materials() -> dict[str, np.ndarray]:
         "green_paint": (0.05 + 0.17 * bump(516, 26) + 0.33 * step(790, 22))
         * dips((645, 28, 0.45), (728, 20, 0.5)) * binder,
         "grey_paint": (0.26 + 0.05 * bump(470, 60)) * _ramp((400, 1), (900, 0.93), (2500, 0.7)) * binder,
-        "aluminium": _ramp((380, 0.6), (700, 0.56), (850, 0.53), (1200, 0.66), (2500, 0.74))
-        * dips((835, 50, 0.12)),
+        "aluminium": _ramp((380, 0.6), (700, 0.56), (850, 0.53), (1200, 0.66), (2500, 0.74)) * dips((835, 50, 0.12)),
         "blue_tarp": (0.08 + 0.30 * bump(462, 40) + 0.45 * step(735, 14))
         * dips((615, 24, 0.3), (680, 16, 0.35), *_CH),
         "orange_plastic": (0.05 + 0.66 * step(578, 8)) * dips(*_CH),
-        "white_plastic": 0.8 * step(405, 8) * dips(*_CH)
-        * _ramp((400, 1), (1100, 0.96), (1700, 0.86), (2500, 0.6)),
+        "white_plastic": 0.8 * step(405, 8) * dips(*_CH) * _ramp((400, 1), (1100, 0.96), (1700, 0.86), (2500, 0.6)),
         "camouflage": (0.045 + 0.05 * bump(545, 28) + 0.3 * step(692, 9)) * dips((1420, 40, 0.1), *_CH),
     }
 
