@@ -7,9 +7,11 @@ by several threads at once. Samples are read when they are asked for.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from fers.util.errors import FersError
 UNDECLARED_NODATA = -9999.0  # the value that stands for "no data" in files that cannot declare one
 _ALWAYS_ALLOWED = 256 << 20  # bytes that any file may declare
 _MOST_COMPRESSED = 100  # times a file's own size that a scene may take; real scenes compress 2 to 10 times
+Bands = slice | Sequence[int] | np.ndarray | None  # band numbers, 0-based, in any order; None for all
 
 
 class SceneError(FersError):
@@ -50,8 +53,7 @@ class LookupTable:
     Attributes:
         transform: From (column, row) of the map grid to map x, y.
         crs: Coordinate reference system of the map grid as WKT.
-        rows: ``(H', W')`` row of the scene for each cell, 0-based; -1 where nothing fills it.
-        columns: ``(H', W')`` column of the scene for each cell.
+        rows, columns: ``(H', W')`` pixel of the scene for each cell, 0-based; -1 where nothing fills it.
     """
 
     transform: Affine
@@ -59,24 +61,8 @@ class LookupTable:
     rows: np.ndarray
     columns: np.ndarray
 
-    @classmethod
-    def from_glt(cls, transform: Affine, crs: str | None, glt_x: np.ndarray, glt_y: np.ndarray) -> LookupTable:
-        """Convert the tables as they are stored: counted from 1, 0 for nothing, negative for "filled from a neighbour"."""
-        void = (glt_x == 0) | (glt_y == 0)
-        rows, columns = np.abs(glt_y.astype(np.int64)) - 1, np.abs(glt_x.astype(np.int64)) - 1
-        rows[void] = columns[void] = -1
-        return cls(transform, crs, rows, columns)
-
     def orthorectify(self, values: np.ndarray, fill: float = np.nan) -> np.ndarray:
-        """Push one value a pixel through the table.
-
-        Args:
-            values: ``(H, W)`` on the sensor's grid.
-            fill: For cells that nothing fills.
-
-        Returns:
-            ``(H', W')`` on the map grid.
-        """
+        """Push one value a pixel, ``(H, W)``, through the table: ``(H', W')``, ``fill`` where no pixel fills a cell."""
         filled = self.rows >= 0
         out = np.full(self.rows.shape, fill, dtype=np.result_type(values.dtype, np.asarray(fill).dtype))
         out[filled] = values[self.rows[filled], self.columns[filled]]
@@ -85,18 +71,13 @@ class LookupTable:
 
 @dataclass(frozen=True, eq=False)
 class LatLon:
-    """Place of a scene on the sensor's own grid: that of every pixel.
-
-    Attributes:
-        latitude: ``(H, W)`` degrees north.
-        longitude: ``(H, W)`` degrees east.
-    """
+    """Place of a scene on the sensor's own grid: ``(H, W)`` degrees north and east, of every pixel's centre."""
 
     latitude: np.ndarray
     longitude: np.ndarray
 
     def xy(self, row: int, column: int) -> tuple[float, float]:
-        """Look up longitude and latitude of the centre of pixel (row, column)."""
+        """Look up longitude and latitude of pixel (row, column)."""
         return float(self.longitude[row, column]), float(self.latitude[row, column])
 
 
@@ -134,8 +115,11 @@ class Reader(Facts):
 
     Attributes:
         path: The file that a message names (for ENVI, the header).
+        data: The files with the samples, if they are others.
         shape: ``(H, W, B)``.
         stored: Type of the samples in the file.
+        start: Byte at which the samples lie one after the other, to be mapped into memory; None where they do not.
+        axes: Order of these samples' axes, the last one varying fastest: y rows, x columns, b bands.
         declared_nodata: Values of stored samples that mark missing data.
         missing_if: "any" if one marked sample makes a pixel missing, "all" if each sample that is read must be marked
             (a single 0 can be a measurement).
@@ -146,8 +130,11 @@ class Reader(Facts):
     """
 
     path: Path
+    data: tuple[Path, ...] = ()
     shape: tuple[int, int, int]
     stored: np.dtype
+    start: int | None = None
+    axes: str = "yxb"
     declared_nodata: tuple[float, ...] = (UNDECLARED_NODATA,)
     missing_if: str = "any"
     scale: np.ndarray | None = None
@@ -160,11 +147,9 @@ class Reader(Facts):
             raise SceneError(
                 f"{self.path}: found values of type {self.stored}; a cube holds real numbers. Convert it first."
             )
-        if len(self.shape) != 3:
-            raise SceneError(f"{self.path}: found an array of shape {self.shape}; a cube has three axes, H x W x B.")
-        if min(self.shape) < 1:
+        if len(self.shape) != 3 or min(self.shape) < 1:
             raise SceneError(
-                f"{self.path}: the cube is {' x '.join(map(str, self.shape))}; every axis needs at least 1."
+                f"{self.path}: found an array of shape {self.shape}; a cube is H x W x B, each at least 1."
             )
 
     @property
@@ -194,7 +179,13 @@ class Reader(Facts):
 
     def memory_map(self) -> np.ndarray | None:
         """Map the stored values ``(H, W, B)``, read-only; None where the format cannot be mapped."""
-        return None
+        if self.start is None:
+            return None
+        sides = tuple(self.shape["yxb".index(axis)] for axis in self.axes)
+        [data] = self.data or [self.path]
+        with refusing(data, "file of samples"):
+            mapped = np.memmap(data, self.stored, "r", self.start, sides)
+            return mapped.transpose([self.axes.index(axis) for axis in "yxb"])
 
     def load(self) -> np.ndarray:
         """Load the whole cube.
@@ -209,20 +200,12 @@ class Reader(Facts):
         factor = self.scale is None or bool((self.scale == self.scale[0]).all())
         if factor and self.offset is None and self.missing_if == "any" and (mapped := self.memory_map()) is not None:
             return mapped
-        size = self.dtype.itemsize * self.shape[0] * self.shape[1] * self.shape[2]
-        check_declared(self.path, size, self._size())
+        stored = sum(file.stat().st_size for file in self.data or [self.path])
+        check_memory(self.path, self.dtype.itemsize * prod(self.shape), stored)
         return self.read()
 
-    def _size(self) -> int:
-        """Bytes of the files with the samples."""
-        return self.path.stat().st_size
-
-    def read(self, rows: slice = slice(None), bands: slice | Sequence[int] | np.ndarray | None = None) -> np.ndarray:
-        """Read whole rows.
-
-        Args:
-            rows: A slice of rows, of step 1.
-            bands: Bands, 0-based, in any order; all by default.
+    def read(self, rows: slice = slice(None), bands: Bands = None) -> np.ndarray:
+        """Read whole rows, a slice of step 1.
 
         Returns:
             ``(rows, W, bands)``. Physical values, NaN where a sample is missing, if the file declares a scale, an offset
@@ -236,31 +219,29 @@ class Reader(Facts):
             raise ValueError(f"rows of step {step}: whole rows are read one after the other")
         everything = np.arange(self.bands)
         index = everything if bands is None else everything[bands if isinstance(bands, slice) else list(bands)]
-        height = max(0, stop - start)
-        check_memory(self.path, height * self.shape[1] * len(index) * self.dtype.itemsize)
-        if height == 0 or len(index) == 0:
-            return np.empty((height, self.shape[1], len(index)), self.dtype)
+        shape = (max(0, stop - start), self.shape[1], len(index))
+        check_memory(self.path, prod(shape) * self.dtype.itemsize)
+        if 0 in shape:
+            return np.empty(shape, self.dtype)
         with refusing(self.path, f"scene (rows {start} to {stop - 1})"):
             block = self._read(start, stop, index)
         return self._physical(block, index) if self.converted else block
 
-    def valid(self, rows: slice = slice(None), bands: slice | Sequence[int] | np.ndarray | None = None) -> np.ndarray:
-        """Find the pixels with data: ``(rows, W)`` bool, True where each of the bands has a finite, unmarked value."""
-        return self.read_valid(rows, bands)[1]
+    def read_valid(self, rows: slice = slice(None), bands: Bands = None) -> tuple[np.ndarray, np.ndarray]:
+        """Read as ``read`` does, and find the pixels with data.
 
-    def read_valid(
-        self, rows: slice = slice(None), bands: slice | Sequence[int] | np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return what ``read`` and ``valid`` do, from one reading of the file."""
+        Returns:
+            The block, and ``(rows, W)`` bool, True where each of the bands has a finite, unmarked value.
+        """
         block = self.read(rows, bands)
         return block, ~missing_pixels(block, self.nodata)
 
     def _read(self, start: int, stop: int, index: np.ndarray) -> np.ndarray:
         """Stored values of rows ``start`` to ``stop - 1`` and of the bands in ``index``: ``(rows, W, bands)``."""
         mapped = self.memory_map()
-        if mapped is None:
-            raise NotImplementedError("a reader has a memory map or reads its rows itself")
-        return copied(mapped, start, stop, index)
+        assert mapped is not None, "a reader without a memory map reads its rows itself"
+        window, chosen = windowed(index)
+        return np.array(mapped[start:stop, :, window][:, :, chosen])  # in memory: the file's pages are let go
 
     def _physical(self, block: np.ndarray, index: np.ndarray) -> np.ndarray:
         marked = np.zeros(block.shape, bool)
@@ -277,37 +258,8 @@ class Reader(Facts):
         return out
 
 
-@dataclass(kw_only=True)
-class MappedReader(Reader):
-    """Scene whose samples lie one after the other in a file.
-
-    Attributes:
-        data: The file with the samples.
-        start: Byte at which they begin.
-        axes: Order of their axes, the last one varying fastest: y rows, x columns, b bands.
-    """
-
-    data: Path
-    start: int
-    axes: str
-
-    def memory_map(self) -> np.ndarray:
-        return memory_map(self.data, self.stored, self.start, self.shape, self.axes)
-
-
-def memory_map(path: Path, stored: np.dtype, start: int, shape: tuple[int, int, int], axes: str) -> np.ndarray:
-    """Map the samples of a file as ``(H, W, B)``, read-only; for the arguments see `MappedReader`."""
-    sides = tuple(shape["yxb".index(axis)] for axis in axes)
-    with refusing(path, "file of samples"):
-        return np.memmap(path, stored, "r", start, sides).transpose([axes.index(axis) for axis in "yxb"])
-
-
 def missing_pixels(block: np.ndarray, nodata: tuple[float, ...]) -> np.ndarray:
-    """Find the pixels of a block that lack data.
-
-    Args:
-        block: ``(rows, W, B)``.
-        nodata: Values that mark missing samples.
+    """Find the pixels of a block ``(rows, W, B)`` that lack data.
 
     Returns:
         ``(rows, W)`` bool, True where any band is NaN, infinite or one of ``nodata``.
@@ -328,15 +280,7 @@ def in_precision_of(block: np.ndarray, value: float) -> np.ndarray | float:
 
 @contextmanager
 def refusing(path: Path, kind: str) -> Iterator[None]:
-    """Turn whatever a library raises on a damaged file into the one error that names it.
-
-    Args:
-        path: The file.
-        kind: What it was read as, such as "MATLAB file".
-
-    Raises:
-        SceneError: Anything was raised inside the block.
-    """
+    """Turn whatever a library raises on a damaged file, read as a ``kind`` such as "MATLAB file", into a `SceneError`."""
     try:
         yield
     except SceneError:
@@ -352,46 +296,39 @@ def refusing(path: Path, kind: str) -> Iterator[None]:
         ) from error
 
 
-def check_memory(path: Path, size: int) -> None:
-    """Refuse to allocate more than the memory that is free.
+def check_memory(path: Path, size: int, stored: int | None = None) -> None:
+    """Refuse an array before it is allocated.
+
+    Args:
+        path: The file.
+        size: Bytes of the array.
+        stored: Bytes that the file has for it; None where that is known to fit.
 
     Raises:
-        SceneError: ``size`` bytes are more than that.
+        SceneError: More than 256 MiB, and more than the free memory or than 100 times what is stored.
     """
-    if size > _ALWAYS_ALLOWED and size > (free := free_memory()):
+    if size <= _ALWAYS_ALLOWED:
+        return
+    if stored is not None and size > _MOST_COMPRESSED * stored:
+        raise SceneError(
+            f"{path}: declares an array of {size / 1e9:.1f} GB and holds {stored / 1e6:.3g} MB for it. "
+            "The file is cut short, damaged or made to fill the memory. Save it again."
+        )
+    if size > (free := free_memory()):
         raise SceneError(
             f"{path}: {size / 1e9:.1f} GB would be read at once, and {free / 1e9:.1f} GB of memory are free. "
             "Read fewer rows or bands at a time, or give a smaller cut of the scene."
         )
 
 
-def check_declared(path: Path, size: int, stored: int) -> None:
-    """Refuse a file that declares far more data than it can hold, before anything is allocated.
-
-    Args:
-        path: The file.
-        size: Bytes of the array that it declares.
-        stored: Bytes that the file has for it.
-
-    Raises:
-        SceneError: More than 256 MiB, and more than 100 times what is stored; or more than the free memory.
-    """
-    if size > _ALWAYS_ALLOWED and size > _MOST_COMPRESSED * stored:
-        raise SceneError(
-            f"{path}: declares an array of {size / 1e9:.1f} GB and holds {stored / 1e6:.3g} MB for it. "
-            "The file is cut short, damaged or made to fill the memory. Save it again."
-        )
-    check_memory(path, size)
-
-
 def free_memory() -> int:
     """Ask for the bytes of memory that can be used without swapping."""
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
+        found = re.search(r"MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text())
     except OSError:
-        pass
+        found = None
+    if found:
+        return int(found[1]) * 1024
     if hasattr(os, "sysconf"):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return 1 << 62  # Windows: NumPy's own MemoryError is turned into the refusal
@@ -400,12 +337,5 @@ def free_memory() -> int:
 def windowed(index: np.ndarray) -> tuple[slice, np.ndarray | slice]:
     """Find the contiguous range that covers some bands, and what to take of it afterwards."""
     low, high = int(index.min()), int(index.max()) + 1
-    if len(index) == high - low and (np.diff(index) == 1).all():
-        return slice(low, high), slice(None)
-    return slice(low, high), index - low
-
-
-def copied(cube: np.ndarray, start: int, stop: int, index: np.ndarray) -> np.ndarray:
-    """Copy rows and bands of a memory map ``(H, W, B)`` into memory; the file's pages are let go."""
-    window, chosen = windowed(index)
-    return np.array(cube[start:stop, :, window][:, :, chosen])
+    neighbours = len(index) == high - low and (np.diff(index) == 1).all()
+    return slice(low, high), slice(None) if neighbours else index - low

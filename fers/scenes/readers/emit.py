@@ -17,22 +17,15 @@ def mask_file_of(scene: str | Path) -> Path | None:
 
 
 def read_emit_mask(path: str | Path) -> dict[str, np.ndarray]:
-    """Read the flags of an EMIT mask file.
-
-    Args:
-        path: ``EMIT_L2A_MASK_*.nc``.
+    """Read the flags of an EMIT mask file, ``EMIT_L2A_MASK_*.nc``; a `SceneError` if it is another file.
 
     Returns:
         For each layer whose name holds "flag", such as "Cloud flag", ``(H, W)`` bool, True where it is set. Quantities in
         the same file, such as water vapour, are left out.
-
-    Raises:
-        SceneError: It is not a mask file.
     """
     path = Path(path)
     with refusing(path, "EMIT mask file"), h5py.File(path, "r") as file:
-        cube = dataset(file, "mask")
-        names = texts(file, "sensor_band_parameters/mask_bands")
+        cube, names = dataset(file, "mask"), texts(file, "sensor_band_parameters/mask_bands")
         if cube.ndim != 3 or cube.shape[2] != len(names):
             raise SceneError(f"{path}: {len(names)} names for a mask of shape {cube.shape}.")
         return {name: cube[:, :, layer] == 1 for layer, name in enumerate(names) if "flag" in name.lower()}

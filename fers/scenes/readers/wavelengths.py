@@ -8,21 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 SPELLINGS = ("wavelengths", "wavelength", "Wavelength", "Wavelengths", "WAVELENGTH")  # names of arrays of band centres
-_UNITS = {
-    "nanometer": 1.0,
-    "nanometre": 1.0,
-    "nm": 1.0,
-    "micrometer": 1e3,
-    "micrometre": 1e3,
-    "micron": 1e3,
-    "um": 1e3,
-    "µm": 1e3,  # the micro sign
-    "μm": 1e3,  # the Greek letter
-    "millimeter": 1e6,
-    "mm": 1e6,
-    "centimeter": 1e7,
-    "cm": 1e7,
+_FACTORS = {  # nm in each; µ is both the micro sign and the Greek letter
+    1.0: "nanometer nanometre nm",
+    1e3: "micrometer micrometre micron um µm μm",
+    1e6: "millimeter mm",
+    1e7: "centimeter cm",
 }
+_UNITS = {unit: factor for factor, units in _FACTORS.items() for unit in units.split()}
 _WAVENUMBER = ("wavenumber", "cm-1", "1/cm")
 _NAMED = re.compile(r"(\d+(?:\.\d+)?)\s*(nanometers?|nm|micrometers?|um|µm|μm)\b", re.IGNORECASE)
 
@@ -30,12 +22,9 @@ _NAMED = re.compile(r"(\d+(?:\.\d+)?)\s*(nanometers?|nm|micrometers?|um|µm|μm)
 def to_nm(
     centres: np.ndarray, unit: str, fwhm: np.ndarray | None = None
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Convert band centres and widths to nm.
+    """Convert band centres and widths, ``(B,)`` in a unit as the file spells it, to nm.
 
-    Args:
-        centres: ``(B,)`` in the file's unit.
-        unit: The unit as the file spells it. Without a usable one, centres below 100 are taken as micrometres.
-        fwhm: ``(B,)`` widths in the same unit.
+    Without a usable unit, centres below 100 are taken as micrometres.
 
     Returns:
         Centres and widths in nm; None where the unit is "Index", or there are no widths.
@@ -61,8 +50,7 @@ def rising(centres: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.nda
 
     Args:
         centres: ``(B,)`` of all bands, in any order.
-        first: ``(B,)`` bool, the bands of the first detector.
-        second: ``(B,)`` bool, those of the second.
+        first, second: ``(B,)`` bool, the bands of the two detectors.
 
     Returns:
         Numbers of the bands that are kept, by rising wavelength.
@@ -72,9 +60,7 @@ def rising(centres: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.nda
         >>> rising(np.array([500.0, 960.0, 1400.0, 950.0]), part, ~part).tolist()
         [0, 3, 2]
     """
-    kept = np.flatnonzero(
-        ~(first & (centres >= centres[second].min())) if second.any() else np.ones(len(centres), bool)
-    )
+    kept = np.flatnonzero(~(first & (centres >= centres[second].min(initial=np.inf))))
     return kept[np.argsort(centres[kept], kind="stable")]
 
 
