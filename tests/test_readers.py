@@ -16,7 +16,7 @@ from scene_files import HEIGHT, MISSING, PRODUCTS, WIDTH
 
 from fers.scenes import SceneError, read_scene
 from fers.scenes.readers import LatLon, LookupTable, MapGrid, base, open_scene
-from fers.scenes.readers.emit import mask_file_of, read_emit_mask
+from fers.scenes.readers.products import mask_file_of, read_emit_mask
 
 
 @pytest.fixture(params=PRODUCTS)

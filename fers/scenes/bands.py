@@ -23,7 +23,6 @@ SAME_NM = 1.0  # a band this near to the model's is that band
 WATER_WINDOWS_NM = ((1350.0, 1440.0), (1800.0, 1960.0))  # water vapour absorbs everything here
 _AVIRIS_WINDOWS_NM = ((1340.0, 1440.0), (1800.0, 1975.0))
 _RANGE = re.compile(r"(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)\s*(nm|um|[µμ]m)")  # the micro sign and the Greek letter
-SYNTAX = "all, good, first:N, or wavelengths such as 400-900nm; several with commas: good,400-900nm,1500-1700nm"
 
 
 @dataclass(frozen=True)
@@ -86,18 +85,11 @@ class BandChoice:
 
     def record(self) -> dict[str, Any]:
         """Return what goes into results: numbers, reasons, no arrays."""
-        return {
-            "asked": self.asked,
-            "available": self.available,
-            "used": list(self.used),
-            "dropped": list(self.dropped),
-            "bad": list(self.bad),
-            "bad_source": self.bad_source,
-            "padded": self.padded,
-            "resampled_to_nm": None if self.matrix is None else list(self.targets or ()),
-            "coverage": self.coverage,
-            "filled": list(self.filled),
+        facts = {
+            k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items() if k not in ("targets", "matrix")
         }
+        resampled = None if self.matrix is None else list(self.targets or ())
+        return facts | {"dropped": list(self.dropped), "resampled_to_nm": resampled}
 
 
 def _parsed(text: str) -> tuple[bool, int | None, list[tuple[float, float]]]:
@@ -112,7 +104,10 @@ def _parsed(text: str) -> tuple[bool, int | None, list[tuple[float, float]]]:
             factor = 1.0 if match[3] == "nm" else 1e3
             ranges.append((float(match[1]) * factor, float(match[2]) * factor))
         else:
-            raise SceneError(f"--bands {text}: '{term}' is not understood. Give {SYNTAX}.")
+            raise SceneError(
+                f"--bands {text}: '{term}' is not understood. Give all, good, first:N, or wavelengths such as 400-900nm; "
+                "several with commas: good,400-900nm,1500-1700nm."
+            )
     return good, first, ranges
 
 

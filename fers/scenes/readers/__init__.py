@@ -2,9 +2,7 @@
 
 In reading order: ``base`` (the contract, places on the Earth, no-data, refusals), ``arrays`` (.npy, .npz, .mat), ``envi``,
 ``geotiff`` (with EnMAP, DESIS, Hyperion), ``hdf5`` and its ``products``; ``wavelengths`` and ``projection`` serve them.
-
-A new product in HDF5 is one row of ``products.PRODUCTS``, a new format one module and one line in ``_opened``. A reader holds
-no open file, and whatever a library raises on a damaged file becomes a `SceneError` that names it (``base.refusing``).
+A new product in HDF5 is one row of ``products.PRODUCTS``, a new format one module and one line in ``_opened``.
 """
 
 from __future__ import annotations
@@ -92,14 +90,8 @@ def read_array(
 ) -> np.ndarray:
     """Read one array of a .mat, .npz or .npy file, such as a truth.
 
-    Args:
-        path: The file.
-        variable: Its name; by default the only one with ``ndim`` axes.
-        ndim: Number of axes.
-        shape: What it should have, where several fit.
-
-    Raises:
-        SceneError: The file is damaged, or holds no (or more than one) such array.
+    By default the only one with ``ndim`` axes is read, or of those that fit the one of ``shape``; a `SceneError` if the file
+    is damaged or the choice is not clear.
     """
     with refusing(path, "file"):
         if path.suffix.lower() == ".npy":

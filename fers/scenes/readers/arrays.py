@@ -27,7 +27,6 @@ _MX_HEADER = (  # what each matrix begins with: the types that it may have, and 
     ("a name", (1, 2, 16), range(1025)),
 )
 _MX_NUMERIC = range(6, 16)  # double, single, and eight kinds of integers
-_Declared = tuple[str, tuple[int, ...], np.dtype, int]  # name, shape, type, bytes that the file holds
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,7 @@ class Variable:
 def pick(
     path: Path, found: dict[str, Variable], variable: str | None, ndim: int, shape: tuple[int, int] | None = None
 ) -> str:
-    """Pick the variable that was named, else the only one with ``ndim`` axes (for a truth, longer than 1, of ``shape``).
-
-    Raises:
-        SceneError: There is none, or more than one.
-    """
+    """Pick the variable that was named, else the only one with ``ndim`` axes (for a truth, longer than 1, of ``shape``)."""
     kind = {3: "cube (H x W x B)", 2: "mask (H x W)"}[ndim]
     listed = ", ".join(f"{k} {' x '.join(map(str, v.shape))}" for k, v in found.items()) or "nothing numeric"
     if variable is not None:
@@ -79,45 +74,20 @@ def pick(
     return fits[0]
 
 
-# ----- .npy
-
-
-def _npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether the first axis varies fastest, and type of an array; the file is left at its first sample."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
-    if dtype.hasobject:
-        raise ValueError("it holds Python objects")
-    if any(side < 0 for side in shape):
-        raise ValueError(f"the shape {shape}")
-    return shape, fortran, dtype
-
-
-def _npy(path: Path) -> tuple[tuple[int, ...], bool, np.dtype, int]:
-    with refusing(path, ".npy file"), open(path, "rb") as file:
-        shape, fortran, dtype = _npy_header(file)
-        start, size = file.tell(), file.seek(0, 2)
-        needed = start + dtype.itemsize * prod(shape)
-        if size < needed:
-            raise ValueError(f"{size} bytes, and its header says {shape} of {dtype}, {needed} bytes")
-        return shape, fortran, dtype, start
-
-
 def open_npy(path: Path) -> Reader:
     """Open the cube in a .npy file, ``(H, W, B)``."""
-    shape, fortran, dtype, start = _npy(path)
-    axes = "bxy" if fortran else "yxb"
-    return Reader(path=path, shape=shape, stored=dtype, start=start, axes=axes)  # type: ignore[arg-type]
+    array = read_npy(path)
+    facts: dict[str, Any] = {"path": path, "shape": array.shape, "stored": array.dtype, "start": array.offset}
+    return Reader(axes="yxb" if array.flags.c_contiguous else "bxy", **facts)
 
 
-def read_npy(path: Path) -> np.ndarray:
+def read_npy(path: Path) -> np.memmap:
     """Map the array in a .npy file, read-only."""
-    shape, fortran, dtype, start = _npy(path)
-    if 0 in shape or not dtype.itemsize:
-        raise SceneError(f"{path}: the array {shape} is empty.")
     with refusing(path, ".npy file"):
-        return np.memmap(path, dtype, "r", start, shape, "F" if fortran else "C")
+        array = np.lib.format.open_memmap(path, mode="r")
+    if array.size == 0:
+        raise SceneError(f"{path}: the array {array.shape} is empty.")
+    return array
 
 
 # ----- variables that are loaded whole: .npz and .mat
@@ -155,11 +125,7 @@ def open_variable(path: Path, variable: str | None) -> Reader:
 
 
 def variables(path: Path) -> dict[str, Variable]:
-    """List the numeric arrays that a .npz or .mat file declares; none of them is read.
-
-    Raises:
-        SceneError: The file is damaged.
-    """
+    """List the numeric arrays that a .npz or .mat file declares; none of them is read."""
     with open(path, "rb") as file:
         head = file.read(128)
         if head.startswith(b"PK") or path.suffix.lower() == ".npz":
@@ -169,15 +135,16 @@ def variables(path: Path) -> dict[str, Variable]:
         endian = {b"IM": "<", b"MI": ">"}.get(head[126:])
         with refusing(path, "MATLAB file"):
             if endian is not None and any(head[:4]):
-                found = list(_mat_variables(file, endian))
-            else:  # version 4 has matrices only, and no types that could mislead
-                size = path.stat().st_size
-                found = [(name, shape, np.dtype("f8"), size) for name, shape, _ in scipy.io.whosmat(path)]
-            return {name: Variable(path, *declared, partial(_read_mat, path, name)) for name, *declared in found}
+                return dict(_mat_variables(path, file, endian))
+            found, size = scipy.io.whosmat(path), path.stat().st_size
+            # version 4 has matrices only, and no types that could mislead
+            return {
+                name: Variable(path, shape, np.dtype("f8"), size, _mat_reader(path, name)) for name, shape, _ in found
+            }
 
 
-def _read_mat(path: Path, name: str) -> np.ndarray:
-    return scipy.io.loadmat(path, variable_names=[name])[name]
+def _mat_reader(path: Path, name: str) -> Callable[[], np.ndarray]:
+    return lambda: scipy.io.loadmat(path, variable_names=[name])[name]
 
 
 def _read_npz(path: Path, name: str) -> np.ndarray:
@@ -188,15 +155,17 @@ def _read_npz(path: Path, name: str) -> np.ndarray:
 def _npz_variable(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Variable:
     name = member.filename[:-4]
     with archive.open(member) as file:
-        shape, _, dtype = _npy_header(file)  # type: ignore[arg-type]
+        version = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(file)
         declared = Variable(path, shape, dtype, member.compress_size, partial(_read_npz, path, name))
-        if member.file_size != file.tell() + declared.nbytes:
+        if dtype.hasobject or member.file_size != file.tell() + declared.nbytes:
             raise ValueError(f"{name} has {member.file_size} bytes, and its header says {shape} of {dtype}")
     return declared
 
 
-def _mat_variables(file: BinaryIO, endian: str) -> Iterator[_Declared]:
-    """Name, shape, type and stored bytes of each numeric variable of a version 5 to 7 file.
+def _mat_variables(path: Path, file: BinaryIO, endian: str) -> Iterator[tuple[str, Variable]]:
+    """Name and declaration of each numeric variable of a version 5 to 7 file.
 
     Every tag is checked, because SciPy reads beyond its memory on those that the format does not know.
     """
@@ -213,12 +182,14 @@ def _mat_variables(file: BinaryIO, endian: str) -> Iterator[_Declared]:
             if inner != _MI_MATRIX:
                 raise ValueError(f"at byte {place}: compressed element of type {inner}")
             head = head[8:]
-        yield from _mat_matrix(head, whole, endian, stored)
+        if matrix := _mat_matrix(head, whole, endian):
+            name, shape, dtype = matrix
+            yield name, Variable(path, shape, dtype, stored, _mat_reader(path, name))
         place += 8 + stored
 
 
-def _mat_matrix(head: bytes, whole: int, endian: str, stored: int) -> Iterator[_Declared]:
-    """What one matrix declares, from its first bytes; none for text, structures, cells and sparse matrices."""
+def _mat_matrix(head: bytes, whole: int, endian: str) -> tuple[str, tuple[int, ...], np.dtype] | None:
+    """Name, shape and type of one matrix from its first bytes; None for text, structures, cells and sparse matrices."""
     elements = _mat_elements(head, endian)
     parts = []
     for what, kinds, sizes in _MX_HEADER:
@@ -231,14 +202,14 @@ def _mat_matrix(head: bytes, whole: int, endian: str, stored: int) -> Iterator[_
     if min(shape) < 0:
         raise ValueError(f"dimensions {shape}")
     if flags & 0xFF not in _MX_NUMERIC or not name:
-        return
+        return None
     kind, count, _ = next(elements)
     if kind not in _MI_TYPES:
         raise ValueError(f"'{name}' has data of type {kind}")
     dtype = np.dtype(_MI_TYPES[kind])
     if dtype.itemsize * prod(shape) != count or count > whole:
         raise ValueError(f"'{name}' is {' x '.join(map(str, shape))} of {dtype} and has {count} bytes")
-    yield name, shape, np.dtype(complex) if flags & 0x800 else dtype, stored
+    return name, shape, np.dtype(complex) if flags & 0x800 else dtype
 
 
 def _mat_elements(head: bytes, endian: str) -> Iterator[tuple[int, int, bytes]]:

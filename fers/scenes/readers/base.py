@@ -86,61 +86,34 @@ Geometry = MapGrid | LookupTable | LatLon
 
 @dataclass(kw_only=True)
 class Facts:
-    """Facts that a file tells about its scene.
+    """Facts that a file tells about its scene; None or empty where it does not say."""
 
-    Attributes:
-        wavelengths: ``(B,)`` band centres in nm, or None.
-        fwhm: ``(B,)`` widths at half the maximum in nm, or None.
-        good: ``(B,)`` bool, False for bands that the provider marks as unusable; None where nobody says.
-        good_source: Who says so, such as "bbl of the header"; empty where nobody does.
-        sensor: Sensor and product level, such as "EMIT L2A"; empty where unknown.
-        variable: Name of the variable inside the file.
-        map_info: The ENVI ``map info`` entry, verbatim.
-        notes: What a reader of the results should know, such as bands that are left out.
-    """
-
-    wavelengths: np.ndarray | None = None
-    fwhm: np.ndarray | None = None
-    good: np.ndarray | None = None
-    good_source: str = ""
-    sensor: str = ""
-    variable: str | None = None
-    map_info: tuple[str, ...] | None = None
-    notes: tuple[str, ...] = ()
+    wavelengths: np.ndarray | None = None  # (B,) band centres in nm
+    fwhm: np.ndarray | None = None  # (B,) widths at half the maximum in nm
+    good: np.ndarray | None = None  # (B,) bool, False for bands that the provider marks as unusable
+    good_source: str = ""  # who says so, such as "bbl of the header"
+    sensor: str = ""  # and product level, such as "EMIT L2A"
+    variable: str | None = None  # name inside the file
+    map_info: tuple[str, ...] | None = None  # the ENVI entry, verbatim
+    notes: tuple[str, ...] = ()  # what a reader of the results should know, such as bands that are left out
 
 
 @dataclass(kw_only=True)
 class Reader(Facts):
-    """One scene in a file, read piece by piece.
+    """One scene in a file, read piece by piece."""
 
-    Attributes:
-        path: The file that a message names (for ENVI, the header).
-        data: The files with the samples, if they are others.
-        shape: ``(H, W, B)``.
-        stored: Type of the samples in the file.
-        start: Byte at which the samples lie one after the other, to be mapped into memory; None where they do not.
-        axes: Order of these samples' axes, the last one varying fastest: y rows, x columns, b bands.
-        declared_nodata: Values of stored samples that mark missing data.
-        missing_if: "any" if one marked sample makes a pixel missing, "all" if each sample that is read must be marked
-            (a single 0 can be a measurement).
-        scale: ``(B,)`` factors from stored to physical values, or None.
-        offset: ``(B,)`` what is added after that, or None.
-        native_chunks: Rows, columns and bands that the file stores together: read multiples of these rows.
-        grid: The map grid, where the file describes one.
-    """
-
-    path: Path
-    data: tuple[Path, ...] = ()
-    shape: tuple[int, int, int]
-    stored: np.dtype
-    start: int | None = None
-    axes: str = "yxb"
-    declared_nodata: tuple[float, ...] = (UNDECLARED_NODATA,)
-    missing_if: str = "any"
-    scale: np.ndarray | None = None
-    offset: np.ndarray | None = None
-    native_chunks: tuple[int, int, int] = (1, 1, 1)
-    grid: MapGrid | None = None
+    path: Path  # the file that a message names (for ENVI, the header)
+    data: tuple[Path, ...] = ()  # the files with the samples, if they are others
+    shape: tuple[int, int, int]  # (H, W, B)
+    stored: np.dtype  # type of the samples in the file
+    start: int | None = None  # byte at which the samples lie one after the other, to be mapped into memory
+    axes: str = "yxb"  # order of these samples, the last one varying fastest: y rows, x columns, b bands
+    declared_nodata: tuple[float, ...] = (UNDECLARED_NODATA,)  # values of stored samples that mark missing data
+    missing_if: str = "any"  # marked sample makes a pixel missing, or "all" that are read (a single 0 can be measured)
+    scale: np.ndarray | None = None  # (B,) factors from stored to physical values
+    offset: np.ndarray | None = None  # (B,) what is added after that
+    native_chunks: tuple[int, int, int] = (1, 1, 1)  # rows, columns, bands stored together: read multiples of the rows
+    grid: MapGrid | None = None  # the map grid, where the file describes one
 
     def __post_init__(self) -> None:
         if self.stored.kind not in "biuf":
@@ -297,12 +270,7 @@ def refusing(path: Path, kind: str) -> Iterator[None]:
 
 
 def check_memory(path: Path, size: int, stored: int | None = None) -> None:
-    """Refuse an array before it is allocated.
-
-    Args:
-        path: The file.
-        size: Bytes of the array.
-        stored: Bytes that the file has for it; None where that is known to fit.
+    """Refuse an array of ``size`` bytes, for which the file has ``stored`` bytes, before it is allocated.
 
     Raises:
         SceneError: More than 256 MiB, and more than the free memory or than 100 times what is stored.

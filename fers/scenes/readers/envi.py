@@ -44,11 +44,7 @@ def data_of(header: Path) -> Path:
 
 
 class Header:
-    """Entries of an ENVI header: keys in lower case, a list where the value stands in braces.
-
-    Raises:
-        SceneError: It is not an ENVI header, or an entry that is asked for is not what it should be.
-    """
+    """Entries of an ENVI header: keys in lower case, a list where the value stands in braces."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -119,11 +115,7 @@ class Header:
 
 
 def open_envi(path: Path) -> Reader:
-    """Open the scene of an ENVI header, or of the data file beside it.
-
-    Raises:
-        SceneError: The header or the data cannot be used.
-    """
+    """Open the scene of an ENVI header, or of the data file beside it."""
     place = path if path.suffix.lower() == ".hdr" else header_of(path)
     if place is None:
         raise SceneError(f"{path}: no ENVI header beside it. Put {path.stem}.hdr there.")

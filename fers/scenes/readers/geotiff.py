@@ -66,11 +66,7 @@ def opened(name: str) -> Iterator[DatasetReader]:
 
 
 def open_geotiff(path: Path) -> Reader:
-    """Open the scene of a GeoTIFF or JPEG 2000 file, with what the product's XML says if it is EnMAP's or DESIS's.
-
-    Raises:
-        SceneError: It cannot be used.
-    """
+    """Open the scene of a GeoTIFF or JPEG 2000 file, with what the product's XML says if it is EnMAP's or DESIS's."""
     if _HYPERION.fullmatch(path.name):
         return open_hyperion(path)
     arguments = _raster(path, str(path))
@@ -235,9 +231,6 @@ def open_hyperion(path: Path) -> Reader:
 
     Wavelengths are the sensor's nominal ones, 10.175 nm (VNIR) and 10.089 nm (SWIR) apart, right to about 0.2 nm.
     Bands 8-57 and 77-224 are calibrated. Radiance in W m-2 sr-1 um-1 is the stored number / 40 (VNIR) or / 80 (SWIR).
-
-    Raises:
-        SceneError: There is no such file, or bands differ.
 
     Source: USGS's description of the EO-1 Hyperion products.
     """

@@ -12,6 +12,8 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import numpy as np
 
 from fers.scenes.readers.arrays import Variable, pick
 from fers.scenes.readers.base import (
+    UNDECLARED_NODATA,
     Geometry,
     LatLon,
     LookupTable,
@@ -43,19 +46,12 @@ with h5py.File(sys.argv[1], "r") as file:
 
 @dataclass(kw_only=True)
 class Hdf5Reader(Reader):
-    """Scene in one or more datasets of an HDF5 file.
+    """Scene in one or more datasets of an HDF5 file."""
 
-    Attributes:
-        parts: Path of each dataset, and the order of its axes: y rows, x columns, b bands.
-        at: ``(B, 2)`` for each band the number of the part that holds it, and the band's number there.
-        glt: Paths of the tables of columns and rows (GLT) for the map grid ``grid``; None where there are none.
-        latlon: Paths of latitude and longitude.
-    """
-
-    parts: tuple[tuple[str, str], ...]
-    at: np.ndarray
-    glt: tuple[str, str] | None = None
-    latlon: tuple[str, str] | None = None
+    parts: tuple[tuple[str, str], ...]  # path of each dataset, and the order of its axes
+    at: np.ndarray  # (B, 2): for each band the number of the part that holds it, and the band's number there
+    glt: tuple[str, str] | None = None  # tables of columns and rows (GLT) for the map grid
+    latlon: tuple[str, str] | None = None  # latitude and longitude
 
     @property
     def geometry(self) -> Geometry | None:
@@ -94,11 +90,7 @@ class Hdf5Reader(Reader):
 def stack(file: h5py.File, parts: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Ask datasets, given by path and axes, for what they say themselves: shape, type, chunks, and place in the file.
 
-    Returns:
-        These arguments of an ``Hdf5Reader``, with all bands of all parts, one after the other.
-
-    Raises:
-        SceneError: One has not three axes, or they differ in size or type.
+    Returns these arguments of an ``Hdf5Reader``, with all bands of all parts, one after the other.
     """
     at, found, chunks = [], set(), (1, 1, 1)
     for number, (key, axes) in enumerate(parts):
@@ -126,11 +118,7 @@ def stack(file: h5py.File, parts: Sequence[tuple[str, str]]) -> dict[str, Any]:
 
 
 def find(file: h5py.Group, key: str) -> h5py.Group | h5py.Dataset | None:
-    """Find a group or dataset of the file itself; None where there is none.
-
-    Raises:
-        SceneError: The way to it, or its samples, lead into another file.
-    """
+    """Find a group or dataset of the file itself; None where there is none, a `SceneError` if it leads into another file."""
     found, name = file, file.file.filename
     for step in (part for part in key.split("/") if part):
         link = found.get(step, getlink=True) if isinstance(found, h5py.Group) else None
@@ -149,7 +137,7 @@ def find(file: h5py.Group, key: str) -> h5py.Group | h5py.Dataset | None:
 
 
 def dataset(file: h5py.Group, key: str) -> h5py.Dataset:
-    """Find a dataset that must be there; a `SceneError` where it is not."""
+    """Find a dataset that must be there."""
     found = find(file, key)
     if not isinstance(found, h5py.Dataset):
         raise SceneError(f"{file.file.filename}: there is no dataset {key}. Is the file complete?")
@@ -157,10 +145,9 @@ def dataset(file: h5py.Group, key: str) -> h5py.Dataset:
 
 
 def numbers(file: h5py.Group, key: str) -> np.ndarray | None:
-    """Read the numbers of a dataset ("path") or of an attribute ("path@name") as ``(n,)`` float64.
+    """Read the numbers of a dataset ("path") or of an attribute ("path@name") as ``(n,)`` float64; None if it is missing.
 
-    Returns:
-        The numbers; None where it is missing. In an attribute of text they stand apart by blanks or commas.
+    In an attribute of text they stand apart by blanks or commas.
     """
     item, name, dtype = _named(file, key)
     if dtype is None or (not name and dtype.kind not in "biuf"):
@@ -216,8 +203,7 @@ def _named(file: h5py.Group, key: str) -> tuple[Any, str, np.dtype | None]:
     place, _, name = key.partition("@")
     item = find(file, place)
     if name:
-        there = item is not None and name in item.attrs
-        return item, name, item.attrs.get_id(name).dtype if there else None
+        return item, name, item.attrs.get_id(name).dtype if item is not None and name in item.attrs else None
     return item, name, item.dtype if isinstance(item, h5py.Dataset) else None
 
 
@@ -231,17 +217,16 @@ def nodata_of(file: h5py.File, cube: str) -> tuple[float, ...]:
 
 def variables(file: h5py.File, matlab: bool) -> dict[str, Variable]:
     """List the numeric arrays of a file that is of no known product; MATLAB writes its axes in reverse."""
-    place = Path(file.filename)
-    return {
-        key: Variable(
-            place,
-            item.shape[::-1] if matlab else item.shape,
-            item.dtype,
-            item.id.get_storage_size(),
-            lambda item=item: item[()].T if matlab else item[()],
-        )
-        for key, item in _datasets(file, "")
-    }
+    found = {}
+    for key, item in _datasets(file, ""):
+        shape, stored = item.shape[::-1] if matlab else item.shape, item.id.get_storage_size()
+        read = partial(_read, item, matlab)
+        found[key] = Variable(Path(file.filename), shape, item.dtype, stored, read)
+    return found
+
+
+def _read(item: h5py.Dataset, matlab: bool) -> np.ndarray:
+    return item[()].T if matlab else item[()]
 
 
 def open_other(file: h5py.File, variable: str | None, matlab: bool) -> Reader:
@@ -252,18 +237,16 @@ def open_other(file: h5py.File, variable: str | None, matlab: bool) -> Reader:
     axes, notes = ("bxy", ()) if matlab else ("yxb", (f"the axes of {key} are taken as rows, columns, bands",))
     centres = None
     for name, one in found.items():
-        if name.rsplit("/", 1)[-1] in SPELLINGS and max(one.shape) == np.prod(one.shape, dtype=np.int64) > 1:
-            unit = "" if matlab else text(file, f"{name}@units", f"{name}@unit")
-            values, _ = to_nm(np.asarray(one.load(), np.float64).reshape(-1), unit)
-            if not matlab and values is not None and len(values) in shape:
-                axes, notes = {0: "byx", 1: "ybx", 2: "yxb"}[max(a for a in range(3) if shape[a] == len(values))], ()
-                centres = values
-            elif values is not None and len(values) == shape[-1]:
+        if name.rsplit("/", 1)[-1] in SPELLINGS and max(one.shape) == prod(one.shape) > 1:
+            values, _ = to_nm(one.load().reshape(-1).astype(float), text(file, f"{name}@units", f"{name}@unit"))
+            fits = [] if values is None else [axis for axis, side in enumerate(shape) if side == len(values)]
+            if fits and not matlab:
+                axes, notes = ("byx", "ybx", "yxb")[fits[-1]], ()
+            if fits and (not matlab or fits[-1] == 2):
                 centres = values
     arguments = stack(file, [(key, axes)])
-    if not matlab and (nodata := nodata_of(file, key)):
-        arguments["declared_nodata"] = nodata
-    return Hdf5Reader(variable=key, wavelengths=centres, notes=notes, **arguments)
+    nodata = nodata_of(file, key) or (UNDECLARED_NODATA,)
+    return Hdf5Reader(variable=key, wavelengths=centres, notes=notes, declared_nodata=nodata, **arguments)
 
 
 def _datasets(group: h5py.Group, prefix: str, depth: int = 0) -> Iterator[tuple[str, h5py.Dataset]]:

@@ -17,8 +17,7 @@ import numpy as np
 from affine import Affine
 
 from fers.scenes.readers.base import UNDECLARED_NODATA, MapGrid, Reader, SceneError, refusing
-from fers.scenes.readers.emit import sibling
-from fers.scenes.readers.hdf5 import Hdf5Reader, dataset, find, nodata_of, numbers, per_band, stack, text
+from fers.scenes.readers.hdf5 import Hdf5Reader, dataset, find, nodata_of, numbers, per_band, stack, text, texts
 from fers.scenes.readers.projection import crs_wkt, map_grid
 from fers.scenes.readers.wavelengths import rising, to_nm
 
@@ -40,7 +39,7 @@ class Product:
     fwhm: str = ""
     good: str | Callable[[h5py.File, str, np.ndarray | None], Flags] = ""  # flags of bands, or what finds them
     nodata: float = UNDECLARED_NODATA  # where the file does not declare one
-    place: Callable[[h5py.File, str, tuple[int, ...]], dict[str, Any]] = lambda file, key, shape: {}  # map grid
+    place: Callable[[h5py.File, str, tuple[int, int, int]], dict[str, Any]] = lambda *_: {}  # map grid
     glt: tuple[tuple[str, str], ...] = ()  # tables of columns and rows for the map grid; the first that is there
     latlon: tuple[tuple[str, str], ...] = ()  # latitude and longitude
     named: str = ""  # folder of the cubes among which a user may choose by name; empty where there is no choice
@@ -108,14 +107,7 @@ def _at(where: str, cube: str) -> str:
 
 
 def open_product(file: h5py.File, variable: str | None) -> Reader | None:
-    """Open a file of any known product, and the cube that the user names, where the product leaves the choice.
-
-    Returns:
-        Its reader; None if the file is of no known product.
-
-    Raises:
-        SceneError: It is of a known product and incomplete, or not a scene.
-    """
+    """Open a file of any known product, and the cube that the user names where there is a choice; None for other files."""
     return next((found for row in PRODUCTS if (found := row(file, variable)) is not None), None)
 
 
@@ -125,8 +117,9 @@ def open_product(file: h5py.File, variable: str | None) -> Reader | None:
 def _grid_of(file: h5py.File, transform: str, *systems: str) -> dict[str, Any]:
     """The grid of GDAL's six numbers (x0, dx, rx, y0, ry, dy) and of the first reference system that is there."""
     six = numbers(file, transform)
-    known = six is not None and len(six) >= 6
-    return {"grid": MapGrid(Affine.from_gdal(*six[:6]), crs_wkt(text(file, *systems)))} if known else {}
+    if six is None or len(six) < 6:
+        return {}
+    return {"grid": MapGrid(Affine.from_gdal(*six[:6]), crs_wkt(text(file, *systems)))}
 
 
 def _aviris_grid(file: h5py.File, cube: str, shape: tuple[int, int, int]) -> dict[str, Any]:
@@ -180,7 +173,7 @@ def _emit_flags(file: h5py.File, cube: str, centres: np.ndarray | None) -> Flags
     key = "sensor_band_parameters/good_wavelengths"
     bands = dataset(file, cube).shape[2]
     good = per_band(file, key, bands)
-    if good is None and (other := sibling(Path(file.filename), "L2A_RFL")) is not None:
+    if good is None and (other := _sibling(Path(file.filename), "L2A_RFL")) is not None:
         with refusing(other, "netCDF file"), h5py.File(other, "r") as reflectance:
             return per_band(reflectance, key, bands), f"good_wavelengths of {other.name}"
     return good, _GOOD
@@ -298,6 +291,36 @@ def _pace_l1b(file: h5py.File, variable: str | None) -> Reader | None:
     )
 
 
+# ----- the files that belong to an EMIT scene
+
+
+def mask_file_of(scene: str | Path) -> Path | None:
+    """Find the EMIT mask file beside an EMIT scene, of any version; None where there is none."""
+    return _sibling(Path(scene), "L2A_MASK")
+
+
+def read_emit_mask(path: str | Path) -> dict[str, np.ndarray]:
+    """Read the flags of an EMIT mask file, ``EMIT_L2A_MASK_*.nc``; a `SceneError` if it is another file.
+
+    Returns:
+        For each layer whose name holds "flag", such as "Cloud flag", ``(H, W)`` bool, True where it is set. Quantities in
+        the same file, such as water vapour, are left out.
+    """
+    path = Path(path)
+    with refusing(path, "EMIT mask file"), h5py.File(path, "r") as file:
+        cube, names = dataset(file, "mask"), texts(file, "sensor_band_parameters/mask_bands")
+        if cube.ndim != 3 or cube.shape[2] != len(names):
+            raise SceneError(f"{path}: {len(names)} names for a mask of shape {cube.shape}.")
+        return {name: cube[:, :, layer] == 1 for layer, name in enumerate(names) if "flag" in name.lower()}
+
+
+def _sibling(path: Path, product: str) -> Path | None:
+    """Find the file of another EMIT product of the same time, orbit and scene number; the newest version of several."""
+    scene = "_".join(path.stem.split("_")[-3:])
+    found = sorted(path.parent.glob(f"EMIT_{product}_*_{scene}{path.suffix}")) if scene.count("_") == 2 else []
+    return found[-1] if found else None
+
+
 PRODUCTS: tuple[Callable[[h5py.File, str | None], Reader | None], ...] = (
     _prisma,
     Product(  # Planet's Tanager-1, ortho and basic
@@ -322,7 +345,7 @@ PRODUCTS: tuple[Callable[[h5py.File, str | None], Reader | None], ...] = (
         centres="sensor_band_parameters/wavelengths",
         fwhm="sensor_band_parameters/fwhm",
         good=_emit_flags,
-        place=lambda file, key, shape: _grid_of(file, "/@geotransform", "/@spatial_ref"),
+        place=lambda file, *_: _grid_of(file, "/@geotransform", "/@spatial_ref"),
         glt=(("location/glt_x", "location/glt_y"),),
         latlon=(("location/lat", "location/lon"),),
         lacks="an EMIT file without reflectance or radiance, such as a mask file, not a scene. Give the RFL or RAD file.",

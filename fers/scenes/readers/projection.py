@@ -71,8 +71,8 @@ def _epsg(plain: Sequence[str]) -> str | None:
     projection, text = plain[0].lower(), re.sub(r"[^a-z0-9]", "", " ".join(plain[7:]).lower())
     north, south, geographic = next((codes for key, codes in _DATUMS.items() if key in text), (None, None, None))
     if projection.startswith("geographic"):
-        return geographic and f"EPSG:{geographic}"
+        return f"EPSG:{geographic}" if geographic else None
     if projection == "utm" and len(plain) > 8 and plain[7].isdigit():
         zone = south if plain[8].lower().startswith("s") else north
-        return zone and f"EPSG:{zone}{int(plain[7]):02d}"
+        return f"EPSG:{zone}{int(plain[7]):02d}" if zone else None
     return None

@@ -46,14 +46,9 @@ def to_nm(
 
 
 def rising(centres: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Order the bands of several detectors by wavelength, and keep the second where the first reaches into it.
+    """Order bands by wavelength: ``(B,)`` centres, and which bands are the first and the second detector's, ``(B,)`` bool.
 
-    Args:
-        centres: ``(B,)`` of all bands, in any order.
-        first, second: ``(B,)`` bool, the bands of the two detectors.
-
-    Returns:
-        Numbers of the bands that are kept, by rising wavelength.
+    Where the first detector reaches into the second, the second is kept. Returns the numbers of the bands that are kept.
 
     Example:
         >>> part = np.array([True, True, False, False])
