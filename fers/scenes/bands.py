@@ -85,9 +85,8 @@ class BandChoice:
 
     def record(self) -> dict[str, Any]:
         """Return what goes into results: numbers, reasons, no arrays."""
-        facts = {
-            k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items() if k not in ("targets", "matrix")
-        }
+        facts = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
+        del facts["matrix"], facts["targets"]
         resampled = None if self.matrix is None else list(self.targets or ())
         return facts | {"dropped": list(self.dropped), "resampled_to_nm": resampled}
 

@@ -25,18 +25,14 @@ MIN_SIDE = 9  # px: reflect padding of 4, and enough pixels for RX
 class Scene(Facts):
     """One hyperspectral scene in memory, or mapped into it.
 
-    Attributes:
-        name: Scene name, the file's stem unless the dataset knows better.
-        cube: ``(H, W, B)`` array of any real numeric type, possibly a read-only memory map. Values as stored; physical ones,
-            with NaN for missing samples, where the file scales its bands differently.
-        path: The file it was read from (for ENVI, the header).
-        nodata: Values that mark missing samples: what the file declares, else -9999. Empty where they are NaN.
+    The cube, of any real numeric type, may be a read-only memory map. It has the values as stored; physical ones, with NaN
+    for missing samples, where the file scales its bands differently.
     """
 
-    name: str
-    cube: np.ndarray
-    path: Path
-    nodata: tuple[float, ...] = (UNDECLARED_NODATA,)
+    name: str  # the file's stem unless the dataset knows better
+    cube: np.ndarray  # (H, W, B)
+    path: Path  # the file it was read from (for ENVI, the header)
+    nodata: tuple[float, ...] = (UNDECLARED_NODATA,)  # values that mark missing samples; empty where they are NaN
 
     @property
     def bands(self) -> int:
@@ -54,11 +50,7 @@ class LabelledScene:
 
 
 def select_scenes(found: list[LabelledScene], names: str, folder: Path) -> list[LabelledScene]:
-    """Select the scenes of a comma-separated list of names, in that order; every one for ``all``.
-
-    Raises:
-        SceneError: One of them is not there.
-    """
+    """Select the scenes of a comma-separated list of names, in that order; every one for ``all``."""
     if names == "all":
         return found
     wanted = [name.strip() for name in names.split(",") if name.strip()]
@@ -158,11 +150,7 @@ def truth_png_bytes(truth: np.ndarray) -> bytes:
 
 
 def nodata_pixels(scene: Scene, bands: slice = slice(None)) -> np.ndarray:
-    """Find the pixels of a scene that have no data.
-
-    Returns:
-        ``(H, W)`` bool, True where any of the bands is NaN, infinite or one of ``scene.nodata``.
-    """
+    """Find the pixels ``(H, W)`` of a scene in which any of the bands is NaN, infinite or one of ``scene.nodata``."""
     bad = np.empty(scene.cube.shape[:2], dtype=bool)
     for rows in row_blocks(scene.cube.shape):
         bad[rows] = missing_pixels(np.asarray(scene.cube[rows, :, bands]), scene.nodata)

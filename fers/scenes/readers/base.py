@@ -31,15 +31,10 @@ class SceneError(FersError):
 
 @dataclass(frozen=True)
 class MapGrid:
-    """Place of a scene whose pixels lie on a regular, possibly rotated, map grid.
+    """Place of a scene whose pixels lie on a regular, possibly rotated, map grid."""
 
-    Attributes:
-        transform: From (column, row) to map x, y; (0, 0) is the outer corner of the first pixel.
-        crs: Coordinate reference system as WKT; None where the file does not name one.
-    """
-
-    transform: Affine
-    crs: str | None
+    transform: Affine  # from (column, row) to map x, y; (0, 0) is the outer corner of the first pixel
+    crs: str | None  # coordinate reference system as WKT; None where the file does not name one
 
     def xy(self, row: float, column: float) -> tuple[float, float]:
         """Compute the map coordinates of the centre of pixel (row, column)."""
@@ -48,18 +43,12 @@ class MapGrid:
 
 @dataclass(frozen=True, eq=False)
 class LookupTable:
-    """Place of a scene on the sensor's own grid: a table that says which of its pixels fills each cell of a map grid (GLT).
+    """Place of a scene on the sensor's own grid: a table that says which of its pixels fills each cell of a map grid (GLT)."""
 
-    Attributes:
-        transform: From (column, row) of the map grid to map x, y.
-        crs: Coordinate reference system of the map grid as WKT.
-        rows, columns: ``(H', W')`` pixel of the scene for each cell, 0-based; -1 where nothing fills it.
-    """
-
-    transform: Affine
-    crs: str | None
-    rows: np.ndarray
-    columns: np.ndarray
+    transform: Affine  # from (column, row) of the map grid to map x, y
+    crs: str | None  # of the map grid, as WKT
+    rows: np.ndarray  # (H', W') row of the scene for each cell, 0-based; -1 where no pixel fills it
+    columns: np.ndarray  # (H', W') column of the scene for each cell
 
     def orthorectify(self, values: np.ndarray, fill: float = np.nan) -> np.ndarray:
         """Push one value a pixel, ``(H, W)``, through the table: ``(H', W')``, ``fill`` where no pixel fills a cell."""
@@ -161,14 +150,10 @@ class Reader(Facts):
             return mapped.transpose([self.axes.index(axis) for axis in "yxb"])
 
     def load(self) -> np.ndarray:
-        """Load the whole cube.
+        """Load the whole cube ``(H, W, B)``.
 
-        Returns:
-            ``(H, W, B)``: a memory map of the stored values if these differ from physical ones by one common factor at
-            most, else what ``read()`` gives.
-
-        Raises:
-            SceneError: It declares far more than its file holds, or is larger than the free memory.
+        It is a memory map of the stored values if these differ from physical ones by one common factor at most, else what
+        ``read()`` gives. A `SceneError` refuses what declares far more than its file holds, or is larger than the free memory.
         """
         factor = self.scale is None or bool((self.scale == self.scale[0]).all())
         if factor and self.offset is None and self.missing_if == "any" and (mapped := self.memory_map()) is not None:
@@ -178,14 +163,10 @@ class Reader(Facts):
         return self.read()
 
     def read(self, rows: slice = slice(None), bands: Bands = None) -> np.ndarray:
-        """Read whole rows, a slice of step 1.
+        """Read whole rows, a slice of step 1: ``(rows, W, bands)``.
 
-        Returns:
-            ``(rows, W, bands)``. Physical values, NaN where a sample is missing, if the file declares a scale, an offset
-            or no-data by whole pixels; else the values as stored. ``dtype`` and ``nodata`` say which.
-
-        Raises:
-            SceneError: The file cannot be read there, or the block is larger than the memory.
+        Physical values, NaN where a sample is missing, if the file declares a scale, an offset or no-data by whole pixels;
+        else the values as stored. ``dtype`` and ``nodata`` say which. A `SceneError` refuses a block larger than the memory.
         """
         start, stop, step = rows.indices(self.shape[0])
         if step != 1:
@@ -201,11 +182,7 @@ class Reader(Facts):
         return self._physical(block, index) if self.converted else block
 
     def read_valid(self, rows: slice = slice(None), bands: Bands = None) -> tuple[np.ndarray, np.ndarray]:
-        """Read as ``read`` does, and find the pixels with data.
-
-        Returns:
-            The block, and ``(rows, W)`` bool, True where each of the bands has a finite, unmarked value.
-        """
+        """Read a block, and find its pixels with data: ``(rows, W)`` bool, True where each band has a finite, unmarked value."""
         block = self.read(rows, bands)
         return block, ~missing_pixels(block, self.nodata)
 
@@ -232,11 +209,7 @@ class Reader(Facts):
 
 
 def missing_pixels(block: np.ndarray, nodata: tuple[float, ...]) -> np.ndarray:
-    """Find the pixels of a block ``(rows, W, B)`` that lack data.
-
-    Returns:
-        ``(rows, W)`` bool, True where any band is NaN, infinite or one of ``nodata``.
-    """
+    """Find the pixels of a block ``(rows, W, B)`` in which any band is NaN, infinite or one of ``nodata``: ``(rows, W)`` bool."""
     missing = ~np.isfinite(block).all(axis=2) if block.dtype.kind == "f" else np.zeros(block.shape[:2], bool)
     for value in nodata:
         missing |= (block == in_precision_of(block, value)).any(axis=2)
@@ -270,10 +243,9 @@ def refusing(path: Path, kind: str) -> Iterator[None]:
 
 
 def check_memory(path: Path, size: int, stored: int | None = None) -> None:
-    """Refuse an array of ``size`` bytes, for which the file has ``stored`` bytes, before it is allocated.
+    """Refuse an array of ``size`` bytes before it is allocated, if that is over 256 MiB and larger than the free memory.
 
-    Raises:
-        SceneError: More than 256 MiB, and more than the free memory or than 100 times what is stored.
+    Refuse it, too, at over 100 times the ``stored`` bytes that the file has for it.
     """
     if size <= _ALWAYS_ALLOWED:
         return

@@ -161,10 +161,8 @@ def per_band(file: h5py.Group, key: str, bands: int) -> np.ndarray | None:
     """Read ``numbers`` of which there is one a band; None where they are missing, a `SceneError` if they are others."""
     values = numbers(file, key)
     if values is not None and len(values) != bands:
-        name = re.split("[/@]", key)[-1]
-        raise SceneError(
-            f"{file.file.filename}: {len(values)} values of {name} for {bands} bands. Is the file complete?"
-        )
+        found = f"{len(values)} values of {re.split('[/@]', key)[-1]} for {bands} bands"
+        raise SceneError(f"{file.file.filename}: {found}. Is the file complete?")
     return values
 
 

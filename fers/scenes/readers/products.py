@@ -227,9 +227,7 @@ def _prisma(file: h5py.File, variable: str | None) -> Reader | None:
     def listed(name: str, count: int = 1) -> np.ndarray:
         values = numbers(file, f"/@{name}")
         if values is None or len(values) != count:
-            raise SceneError(
-                f"{file.filename}: attribute {name} should have {count} values, one a band. Is the file complete?"
-            )
+            raise SceneError(f"{file.filename}: attribute {name} should have {count} values. Is the file complete?")
         return values
 
     parts, facts = [], []
@@ -300,11 +298,9 @@ def mask_file_of(scene: str | Path) -> Path | None:
 
 
 def read_emit_mask(path: str | Path) -> dict[str, np.ndarray]:
-    """Read the flags of an EMIT mask file, ``EMIT_L2A_MASK_*.nc``; a `SceneError` if it is another file.
+    """Read the flags of an EMIT mask file, ``EMIT_L2A_MASK_*.nc``: ``(H, W)`` bool by name, such as "Cloud flag".
 
-    Returns:
-        For each layer whose name holds "flag", such as "Cloud flag", ``(H, W)`` bool, True where it is set. Quantities in
-        the same file, such as water vapour, are left out.
+    Quantities in the same file, such as water vapour, are left out. A `SceneError` refuses another file.
     """
     path = Path(path)
     with refusing(path, "EMIT mask file"), h5py.File(path, "r") as file:

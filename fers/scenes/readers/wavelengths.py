@@ -24,10 +24,7 @@ def to_nm(
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Convert band centres and widths, ``(B,)`` in a unit as the file spells it, to nm.
 
-    Without a usable unit, centres below 100 are taken as micrometres.
-
-    Returns:
-        Centres and widths in nm; None where the unit is "Index", or there are no widths.
+    Without a usable unit, centres below 100 are taken as micrometres. None where the unit is "Index", or there are no widths.
 
     Example:
         >>> to_nm(np.array([0.55, 2.2]), "Micrometers")[0].tolist()
