@@ -25,8 +25,8 @@ MIN_SIDE = 9  # px: reflect padding of 4, and enough pixels for RX
 class Scene(Facts):
     """One hyperspectral scene in memory, or mapped into it.
 
-    The cube, of any real numeric type, may be a read-only memory map. It has the values as stored; physical ones, with NaN
-    for missing samples, where the file scales its bands differently.
+    The cube, of any real numeric type, may be a read-only memory map. It has the values as stored; physical ones,
+    with NaN for missing samples, where the file scales its bands differently.
     """
 
     name: str  # the file's stem unless the dataset knows better
@@ -42,7 +42,7 @@ class Scene(Facts):
 
 @dataclass(frozen=True)
 class LabelledScene:
-    """Scene of a test set, not read yet. ``load`` reads it: the scene, and its truth ``(H, W)`` bool, True at anomalies."""
+    """Scene of a test set, not read yet. ``load`` reads the scene, and its truth ``(H, W)`` bool, True at anomalies."""
 
     name: str  # as in the paper's tables
     path: Path  # the file with the cube

@@ -90,8 +90,8 @@ def read_array(
 ) -> np.ndarray:
     """Read one array of a .mat, .npz or .npy file, such as a truth.
 
-    By default the only one with ``ndim`` axes is read, or of those that fit the one of ``shape``; a `SceneError` if the file
-    is damaged or the choice is not clear.
+    By default the only one with ``ndim`` axes is read, or of those that fit the one of ``shape``; a `SceneError` if the
+    file is damaged or the choice is not clear.
     """
     with refusing(path, "file"):
         if path.suffix.lower() == ".npy":

@@ -31,7 +31,7 @@ _MX_NUMERIC = range(6, 16)  # double, single, and eight kinds of integers
 
 @dataclass(frozen=True)
 class Variable:
-    """Array that a file declares: axes, type, bytes that the file holds for it, compressed or not, and how to read it."""
+    """Array that a file declares: axes, type, bytes that the file holds for it, packed or not, and how to read it."""
 
     path: Path
     shape: tuple[int, ...]
@@ -45,7 +45,7 @@ class Variable:
         return self.dtype.itemsize * prod(self.shape)
 
     def load(self) -> np.ndarray:
-        """Load the array; a `SceneError` if it is damaged, not of real numbers, or declares far more than the file holds."""
+        """Load the array; a `SceneError` if it is damaged, not of real numbers, or declares far more than it holds."""
         if self.dtype.kind not in "biuf":
             raise SceneError(
                 f"{self.path}: found values of type {self.dtype}; real numbers are needed. Convert it first."
@@ -58,7 +58,7 @@ class Variable:
 def pick(
     path: Path, found: dict[str, Variable], variable: str | None, ndim: int, shape: tuple[int, int] | None = None
 ) -> str:
-    """Pick the variable that was named, else the only one with ``ndim`` axes (for a truth, longer than 1, of ``shape``)."""
+    """Pick the variable that was named, else the only one of ``ndim`` axes (for a truth, longer than 1, ``shape``)."""
     kind = {3: "cube (H x W x B)", 2: "mask (H x W)"}[ndim]
     listed = ", ".join(f"{k} {' x '.join(map(str, v.shape))}" for k, v in found.items()) or "nothing numeric"
     if variable is not None:
@@ -83,7 +83,7 @@ def open_npy(path: Path) -> Reader:
 
 def read_npy(path: Path) -> np.memmap:
     """Map the array in a .npy file, read-only."""
-    with refusing(path, ".npy file"):
+    with refusing(path, ".npy file"), np.errstate(over="ignore"):  # shapes larger than any memory
         array = np.lib.format.open_memmap(path, mode="r")
     if array.size == 0:
         raise SceneError(f"{path}: the array {array.shape} is empty.")

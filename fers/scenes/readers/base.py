@@ -43,7 +43,7 @@ class MapGrid:
 
 @dataclass(frozen=True, eq=False)
 class LookupTable:
-    """Place of a scene on the sensor's own grid: a table that says which of its pixels fills each cell of a map grid (GLT)."""
+    """Place of a scene on the sensor's own grid: a table (GLT) of which of its pixels fills each cell of a map grid."""
 
     transform: Affine  # from (column, row) of the map grid to map x, y
     crs: str | None  # of the map grid, as WKT
@@ -152,8 +152,8 @@ class Reader(Facts):
     def load(self) -> np.ndarray:
         """Load the whole cube ``(H, W, B)``.
 
-        It is a memory map of the stored values if these differ from physical ones by one common factor at most, else what
-        ``read()`` gives. A `SceneError` refuses what declares far more than its file holds, or is larger than the free memory.
+        It is a memory map of the stored values if these differ from physical ones by one common factor at most, else
+        what ``read()`` gives. A `SceneError` refuses what declares far more than its file holds or the memory takes.
         """
         factor = self.scale is None or bool((self.scale == self.scale[0]).all())
         if factor and self.offset is None and self.missing_if == "any" and (mapped := self.memory_map()) is not None:
@@ -165,8 +165,8 @@ class Reader(Facts):
     def read(self, rows: slice = slice(None), bands: Bands = None) -> np.ndarray:
         """Read whole rows, a slice of step 1: ``(rows, W, bands)``.
 
-        Physical values, NaN where a sample is missing, if the file declares a scale, an offset or no-data by whole pixels;
-        else the values as stored. ``dtype`` and ``nodata`` say which. A `SceneError` refuses a block larger than the memory.
+        Physical values, NaN where a sample is missing, if the file declares a scale, an offset or no-data by whole
+        pixels; else the values as stored. ``dtype`` and ``nodata`` say which. More than the memory is a `SceneError`.
         """
         start, stop, step = rows.indices(self.shape[0])
         if step != 1:
@@ -182,7 +182,7 @@ class Reader(Facts):
         return self._physical(block, index) if self.converted else block
 
     def read_valid(self, rows: slice = slice(None), bands: Bands = None) -> tuple[np.ndarray, np.ndarray]:
-        """Read a block, and find its pixels with data: ``(rows, W)`` bool, True where each band has a finite, unmarked value."""
+        """Read a block, and find its pixels with data: ``(rows, W)`` bool, True where each band is finite and unmarked."""
         block = self.read(rows, bands)
         return block, ~missing_pixels(block, self.nodata)
 
@@ -209,7 +209,7 @@ class Reader(Facts):
 
 
 def missing_pixels(block: np.ndarray, nodata: tuple[float, ...]) -> np.ndarray:
-    """Find the pixels of a block ``(rows, W, B)`` in which any band is NaN, infinite or one of ``nodata``: ``(rows, W)`` bool."""
+    """Find the pixels ``(rows, W)`` of a block in which any band is NaN, infinite or one of ``nodata``."""
     missing = ~np.isfinite(block).all(axis=2) if block.dtype.kind == "f" else np.zeros(block.shape[:2], bool)
     for value in nodata:
         missing |= (block == in_precision_of(block, value)).any(axis=2)
@@ -226,7 +226,7 @@ def in_precision_of(block: np.ndarray, value: float) -> np.ndarray | float:
 
 @contextmanager
 def refusing(path: Path, kind: str) -> Iterator[None]:
-    """Turn whatever a library raises on a damaged file, read as a ``kind`` such as "MATLAB file", into a `SceneError`."""
+    """Turn whatever a library raises on a damaged file, read as a kind such as "MATLAB file", into a `SceneError`."""
     try:
         yield
     except SceneError:
@@ -243,7 +243,7 @@ def refusing(path: Path, kind: str) -> Iterator[None]:
 
 
 def check_memory(path: Path, size: int, stored: int | None = None) -> None:
-    """Refuse an array of ``size`` bytes before it is allocated, if that is over 256 MiB and larger than the free memory.
+    """Refuse an array of ``size`` bytes before it is allocated, if it is over 256 MiB and larger than the free memory.
 
     Refuse it, too, at over 100 times the ``stored`` bytes that the file has for it.
     """

@@ -118,7 +118,7 @@ def stack(file: h5py.File, parts: Sequence[tuple[str, str]]) -> dict[str, Any]:
 
 
 def find(file: h5py.Group, key: str) -> h5py.Group | h5py.Dataset | None:
-    """Find a group or dataset of the file itself; None where there is none, a `SceneError` if it leads into another file."""
+    """Find a group or dataset of the file; None where there is none, a `SceneError` if it leads into another file."""
     found, name = file, file.file.filename
     for step in (part for part in key.split("/") if part):
         link = found.get(step, getlink=True) if isinstance(found, h5py.Group) else None
@@ -145,7 +145,7 @@ def dataset(file: h5py.Group, key: str) -> h5py.Dataset:
 
 
 def numbers(file: h5py.Group, key: str) -> np.ndarray | None:
-    """Read the numbers of a dataset ("path") or of an attribute ("path@name") as ``(n,)`` float64; None if it is missing.
+    """Read the numbers of a dataset ("path") or an attribute ("path@name") as ``(n,)`` float64; None if it is missing.
 
     In an attribute of text they stand apart by blanks or commas.
     """

@@ -107,7 +107,7 @@ def _at(where: str, cube: str) -> str:
 
 
 def open_product(file: h5py.File, variable: str | None) -> Reader | None:
-    """Open a file of any known product, and the cube that the user names where there is a choice; None for other files."""
+    """Open a file of any known product, with the cube that the user names where there is a choice; else None."""
     return next((found for row in PRODUCTS if (found := row(file, variable)) is not None), None)
 
 

@@ -40,9 +40,9 @@ def crs_wkt(text: str | None) -> str | None:
 def map_grid(map_info: Sequence[str], crs: str | None = None) -> tuple[MapGrid | None, str]:
     """Compute the grid that an ENVI ``map info`` entry describes, or None; and a note on what is missing.
 
-    Its parts: projection, reference column and row counted from 1 (1, 1 is the outer corner of the first pixel), x and y
-    there, pixel width and height, for UTM zone and hemisphere, datum, ``units=``, ``rotation=`` in degrees. ``crs``, the
-    ``coordinate system string``, is better than the projection's name.
+    Its parts: projection, reference column and row counted from 1 (1, 1 is the outer corner of the first pixel), x and
+    y there, pixel width and height, for UTM zone and hemisphere, datum, ``units=``, ``rotation=`` in degrees. ``crs``,
+    the ``coordinate system string``, is better than the projection's name.
     """
     parts = [part.strip() for part in map_info]
     named = dict(part.lower().replace(" ", "").split("=", 1) for part in parts if "=" in part)

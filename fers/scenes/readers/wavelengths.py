@@ -24,7 +24,7 @@ def to_nm(
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Convert band centres and widths, ``(B,)`` in a unit as the file spells it, to nm.
 
-    Without a usable unit, centres below 100 are taken as micrometres. None where the unit is "Index", or there are no widths.
+    Without a usable unit, centres below 100 are micrometres. None where the unit is "Index", or there are no widths.
 
     Example:
         >>> to_nm(np.array([0.55, 2.2]), "Micrometers")[0].tolist()
@@ -43,9 +43,9 @@ def to_nm(
 
 
 def rising(centres: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Order bands by wavelength: ``(B,)`` centres, and which bands are the first and the second detector's, ``(B,)`` bool.
+    """Order bands by wavelength: ``(B,)`` centres, and which are the first and the second detector's, ``(B,)`` bool.
 
-    Where the first detector reaches into the second, the second is kept. Returns the numbers of the bands that are kept.
+    Where the first detector reaches into the second, the second is kept. Returns the numbers of the bands kept.
 
     Example:
         >>> part = np.array([True, True, False, False])
