@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from fers.scenes.readers import Reader
 from fers.scenes.readers.base import missing_pixels, windowed
+from fers.scenes.readers.wavelengths import within
 from fers.scenes.scene import Scene, SceneError, row_blocks
 
 MIN_COVERAGE = 0.9  # share of a model's bands that the scene must have
@@ -121,13 +121,9 @@ def good_bands(source: Scene | Reader) -> tuple[np.ndarray, str]:
     if source.wavelengths is None:
         return np.ones(source.bands, bool), ""
     windows = _AVIRIS_WINDOWS_NM if source.sensor.startswith("AVIRIS") else WATER_WINDOWS_NM
-    return ~_within(source.wavelengths, windows), "the water vapour windows " + " and ".join(
+    return ~within(source.wavelengths, windows), "the water vapour windows " + " and ".join(
         f"{low:g}-{high:g} nm" for low, high in windows
     )
-
-
-def _within(centres: np.ndarray, ranges: Sequence[tuple[float, float]]) -> np.ndarray:
-    return np.any([(centres >= low) & (centres <= high) for low, high in ranges], axis=0)
 
 
 def choose_bands(
@@ -163,7 +159,7 @@ def choose_bands(
         )
     inside = np.ones(source.bands, bool)
     if ranges and source.wavelengths is not None:
-        inside = _within(source.wavelengths, ranges)
+        inside = within(source.wavelengths, ranges)
     used = np.flatnonzero(inside & good if only_good else inside)[:first]
     if len(used) == 0:
         raise SceneError(f"{source.path}: --bands {request} leaves none of its {source.bands} bands. Widen it.")

@@ -58,7 +58,13 @@ def normalise(scene: Scene, bands: int, start: int = 0, nodata: NoData = "refuse
     usable = usable_pixels(scene, bands, start)
     if nodata != "mask" and not usable.all():
         if nodata == "refuse" or not usable_pixels(replace(scene, nodata=()), bands, start).all():
-            raise _lacking(scene, usable, nodata)
+            row, column = np.argwhere(~usable)[0]
+            declared = f" ({', '.join(f'{v:g}' for v in scene.nodata)})" if scene.nodata else ""
+            kept, cut = "NaN and infinity cannot be kept.", "Cut them away or fill them before the scene is used."
+            raise SceneError(
+                f"{scene.path}: {int((~usable).sum())} of {usable.size} pixels hold NaN, infinity or a no-data value"
+                f"{declared}, the first at row {row}, column {column}. {kept if nodata == 'keep' else cut}"
+            )
         usable[:] = True
     whole = bool(usable.all())
     cube = scene.cube[:, :, start : start + bands]
@@ -103,13 +109,3 @@ def usable_pixels(scene: Scene, bands: int, start: int = 0) -> np.ndarray:
     if not 0 <= start < scene.bands:
         raise SceneError(f"{scene.path}: there is no band {start}; it has bands 0 to {scene.bands - 1}.")
     return ~nodata_pixels(scene, slice(start, start + bands))
-
-
-def _lacking(scene: Scene, usable: np.ndarray, nodata: NoData) -> SceneError:
-    row, column = np.argwhere(~usable)[0]
-    declared = f" ({', '.join(f'{v:g}' for v in scene.nodata)})" if scene.nodata else ""
-    kept, cut = "NaN and infinity cannot be kept.", "Cut them away or fill them before the scene is used."
-    return SceneError(
-        f"{scene.path}: {int((~usable).sum())} of {usable.size} pixels hold NaN, infinity or a no-data value{declared}, "
-        f"the first at row {row}, column {column}. {kept if nodata == 'keep' else cut}"
-    )

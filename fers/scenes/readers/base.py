@@ -182,7 +182,7 @@ class Reader(Facts):
         return self._physical(block, index) if self.converted else block
 
     def read_valid(self, rows: slice = slice(None), bands: Bands = None) -> tuple[np.ndarray, np.ndarray]:
-        """Read a block, and find its pixels with data: ``(rows, W)`` bool, True where each band is finite and unmarked."""
+        """Read a block, and find its pixels with data: ``(rows, W)`` bool, True where all bands have it."""
         block = self.read(rows, bands)
         return block, ~missing_pixels(block, self.nodata)
 
@@ -194,9 +194,7 @@ class Reader(Facts):
         return np.array(mapped[start:stop, :, window][:, :, chosen])  # in memory: the file's pages are let go
 
     def _physical(self, block: np.ndarray, index: np.ndarray) -> np.ndarray:
-        marked = np.zeros(block.shape, bool)
-        for value in self.declared_nodata:
-            marked |= block == in_precision_of(block, value)
+        marked = marked_samples(block, self.declared_nodata)
         if self.missing_if == "all":
             marked = np.broadcast_to(marked.all(axis=2, keepdims=True), block.shape)
         out = block.astype(self.dtype)
@@ -208,20 +206,21 @@ class Reader(Facts):
         return out
 
 
+def marked_samples(block: np.ndarray, nodata: tuple[float, ...]) -> np.ndarray:
+    """Find the samples that are one of the values, rounded as the block stores them: 1e-34 is not 1e-34 in float32."""
+    marked = np.zeros(block.shape, bool)
+    with np.errstate(over="ignore"):
+        for value in nodata:
+            marked |= block == (np.array(value).astype(block.dtype) if block.dtype.kind == "f" else value)
+    return marked
+
+
 def missing_pixels(block: np.ndarray, nodata: tuple[float, ...]) -> np.ndarray:
     """Find the pixels ``(rows, W)`` of a block in which any band is NaN, infinite or one of ``nodata``."""
-    missing = ~np.isfinite(block).all(axis=2) if block.dtype.kind == "f" else np.zeros(block.shape[:2], bool)
-    for value in nodata:
-        missing |= (block == in_precision_of(block, value)).any(axis=2)
+    missing = marked_samples(block, nodata).any(axis=2)
+    if block.dtype.kind == "f":
+        missing |= ~np.isfinite(block).all(axis=2)
     return missing
-
-
-def in_precision_of(block: np.ndarray, value: float) -> np.ndarray | float:
-    """Round a value as the block would store it: 1e-34 in a header is not 1e-34 in float32 data."""
-    if block.dtype.kind != "f":
-        return value
-    with np.errstate(over="ignore"):
-        return np.array(value).astype(block.dtype)
 
 
 @contextmanager

@@ -33,14 +33,13 @@ def header_of(path: Path) -> Path | None:
 def data_of(header: Path) -> Path:
     """Find the data file of an ENVI header; a `SceneError` if it is not there."""
     stem = header.with_suffix("")
-    places = [stem, *(stem.with_name(stem.name + s) for low in _SUFFIXES for s in (low, low.upper()))]
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
-        raise SceneError(
-            f"{header}: the data file of this ENVI header is missing. Put {stem.name}.img (or .dat, .raw, .hyspex, .bil, "
-            ".bip, .bsq, or no extension) beside it."
-        )
-    return found
+    for suffix in ("", *(cased for low in _SUFFIXES for cased in (low, low.upper()))):
+        if (data := stem.with_name(stem.name + suffix)).is_file():
+            return data
+    raise SceneError(
+        f"{header}: the data file of this ENVI header is missing. Put {stem.name}.img (or .dat, .raw, .hyspex, .bil, "
+        ".bip, .bsq, or no extension) beside it."
+    )
 
 
 class Header:

@@ -19,7 +19,7 @@ import numpy as np
 
 from fers.scenes.readers.base import MapGrid, Reader, SceneError, refusing
 from fers.scenes.readers.projection import crs_wkt
-from fers.scenes.readers.wavelengths import from_names, rising, to_nm
+from fers.scenes.readers.wavelengths import from_names, rising, to_nm, within
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -29,7 +29,6 @@ _RASTERS = (".tif", ".tiff", ".geotiff", *_DRIVERS)
 _LARGEST_XML = 64 << 20  # bytes
 _EMPTY_MEAN = -1_000_000.0  # EnMAP's mean of a band that holds nothing
 _HYPERION = re.compile(r"(EO1H.*_B)(\d{3})(_L1.*)\.tif", re.IGNORECASE)
-_HYPERION_CALIBRATED = [(8, 57), (77, 224)]  # first and last band, counted from 1
 
 
 @dataclass(kw_only=True)
@@ -104,7 +103,7 @@ def _raster(path: Path, name: str) -> dict[str, Any]:
             "shape": (source.height, source.width, source.count),
             "stored": np.dtype(types.pop()),
             "native_chunks": (*source.block_shapes[0], 1),
-            "grid": _grid(source),
+            "grid": None,
         }
         if nodata := tuple(sorted({float(v) for v in source.nodatavals if v is not None})):
             arguments["declared_nodata"] = nodata
@@ -112,7 +111,9 @@ def _raster(path: Path, name: str) -> dict[str, Any]:
             arguments["scale"] = np.array(source.scales)
         if any(offset != 0 for offset in source.offsets):
             arguments["offset"] = np.array(source.offsets)
-        if arguments["grid"] is None and source.gcps[0]:
+        if source.crs is not None or not source.transform.is_identity:
+            arguments["grid"] = MapGrid(source.transform, crs_wkt(source.crs.to_wkt()) if source.crs else None)
+        elif source.gcps[0]:
             arguments["notes"] = ("placed by control points, which are not used: there is no georeference",)
         tags = [{k.lower(): v for k, v in source.tags(int(number)).items()} for number in numbers]
         centres, widths, good = (_tagged(tags, key) for key in ("wavelength", "fwhm", "bbl"))
@@ -124,12 +125,6 @@ def _raster(path: Path, name: str) -> dict[str, Any]:
         if good is not None:
             arguments |= {"good": good != 0, "good_source": "bbl of the bands' tags"}
     return arguments
-
-
-def _grid(source: DatasetReader) -> MapGrid | None:
-    if source.crs is None and source.transform.is_identity:
-        return None
-    return MapGrid(source.transform, crs_wkt(source.crs.to_wkt()) if source.crs else None)
 
 
 def _tagged(tags: list[dict[str, str]], key: str) -> np.ndarray | None:
@@ -266,7 +261,7 @@ def open_hyperion(path: Path) -> Reader:
         data=tuple(files[band] for band in bands),
         shape=(height, width, len(bands)),
         wavelengths=centres,
-        good=np.any([(bands >= low) & (bands <= high) for low, high in _HYPERION_CALIBRATED], axis=0),
+        good=within(bands, [(8, 57), (77, 224)]),
         good_source="the sensor's calibrated bands, 8-57 and 77-224",
         scale=np.where(vnir, 1 / 40, 1 / 80),
         declared_nodata=(0.0,),

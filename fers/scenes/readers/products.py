@@ -19,7 +19,7 @@ from affine import Affine
 from fers.scenes.readers.base import UNDECLARED_NODATA, MapGrid, Reader, SceneError, refusing
 from fers.scenes.readers.hdf5 import Hdf5Reader, dataset, find, nodata_of, numbers, per_band, stack, text, texts
 from fers.scenes.readers.projection import crs_wkt, map_grid
-from fers.scenes.readers.wavelengths import rising, to_nm
+from fers.scenes.readers.wavelengths import rising, to_nm, within
 
 Flags = tuple[np.ndarray | None, str]
 _GOOD = "good_wavelengths of the file"
@@ -186,8 +186,7 @@ def _neon_flags(file: h5py.File, cube: str, centres: np.ndarray | None) -> Flags
     windows = [window for window in found if window is not None and len(window) == 2]
     if centres is None or not windows:
         return None, ""
-    bad = np.any([(centres >= low) & (centres <= high) for low, high in windows], axis=0)
-    return ~bad, "Band_Window_1 and _2 of the file"
+    return ~within(centres, windows), "Band_Window_1 and _2 of the file"
 
 
 # ----- products whose cube is in several detectors

@@ -42,6 +42,11 @@ def to_nm(
     return centres * factor, None if fwhm is None else fwhm * factor
 
 
+def within(centres: np.ndarray, ranges: Sequence[tuple[float, float] | np.ndarray]) -> np.ndarray:
+    """Tell which numbers, ``(B,)``, lie in one of the ranges, ends included."""
+    return np.any([(centres >= low) & (centres <= high) for low, high in ranges], axis=0)
+
+
 def rising(centres: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Order bands by wavelength: ``(B,)`` centres, and which are the first and the second detector's, ``(B,)`` bool.
 
@@ -57,7 +62,7 @@ def rising(centres: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.nda
 
 
 def from_names(names: Sequence[str | None]) -> np.ndarray | None:
-    """Read band centres in nm from names such as "376.44 Nanometers" or "band 12 (550.5 nm)"; None unless every band has one.
+    """Read band centres in nm from names such as "376.44 Nanometers" or "band 12 (550.5 nm)"; None if one has none.
 
     Example:
         >>> from_names(["376.44 Nanometers", "band 2 (0.5 um)"]).tolist()
