@@ -217,7 +217,7 @@ def marked_samples(block: np.ndarray, nodata: tuple[float, ...]) -> np.ndarray:
 
 def missing_pixels(block: np.ndarray, nodata: tuple[float, ...]) -> np.ndarray:
     """Find the pixels ``(rows, W)`` of a block in which any band is NaN, infinite or one of ``nodata``."""
-    missing = marked_samples(block, nodata).any(axis=2)
+    missing: np.ndarray = np.logical_or.reduce(marked_samples(block, nodata), axis=2)
     if block.dtype.kind == "f":
         missing |= ~np.isfinite(block).all(axis=2)
     return missing
