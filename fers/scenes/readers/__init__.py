@@ -85,13 +85,11 @@ def _opened(path: Path, head: bytes, variable: str | None) -> Reader:
     raise SceneError(f"{path}: not a cube format that is read here. Give {_KNOWN}.")
 
 
-def read_array(
-    path: Path, variable: str | None = None, ndim: int = 2, shape: tuple[int, int] | None = None
-) -> np.ndarray:
-    """Read one array of a .mat, .npz or .npy file, such as a truth.
+def read_array(path: Path, variable: str | None = None, shape: tuple[int, int] | None = None) -> np.ndarray:
+    """Read an array of a .mat, .npz or .npy file, such as a truth.
 
-    By default the only one with ``ndim`` axes is read, or of those that fit the one of ``shape``; a `SceneError` if the
-    file is damaged or the choice is not clear.
+    By default it is the only one with two axes, or of those the one of ``shape``; a `SceneError` if the file is damaged or
+    the choice is not clear.
     """
     with refusing(path, "file"):
         if path.suffix.lower() == ".npy":
@@ -99,9 +97,9 @@ def read_array(
         if _is_hdf5(path, head := _head(path)):
             with _hdf5(path, head) as (file, matlab):
                 found = hdf5.variables(file, matlab)
-                return found[arrays.pick(path, found, variable, ndim, shape)].load()
+                return found[arrays.pick(path, found, variable, 2, shape)].load()
         found = arrays.variables(path)
-        return found[arrays.pick(path, found, variable, ndim, shape)].load()
+        return found[arrays.pick(path, found, variable, 2, shape)].load()
 
 
 def _is_hdf5(path: Path, head: bytes) -> bool:
