@@ -67,20 +67,7 @@ def write_envi(
 
 def envi_file(folder: Path) -> Written:
     cube, centres = with_missing(values(6), -9999), np.linspace(0.45, 0.95, 6)
-    info = [
-        "UTM",
-        "1.0",
-        "1.0",
-        "500000.0",
-        "4000000.0",
-        "5.0",
-        "5.0",
-        "33",
-        "North",
-        "WGS-84",
-        "units=Meters",
-        "rotation=-29.0",
-    ]
+    info = "UTM, 1.0, 1.0, 500000.0, 4000000.0, 5.0, 5.0, 33, North, WGS-84, units=Meters, rotation=-29.0"
     path = write_envi(
         folder,
         cube,
@@ -89,13 +76,10 @@ def envi_file(folder: Path) -> Written:
         fwhm=[0.006] * 6,
         bbl=["1.0", "1.0", "0.0", "1.0", "1.0", "0.0"],
         data_ignore_value=-9999,
-        map_info=info,
+        map_info=info.split(", "),
     )
-    angle = np.radians(-29)
-    centre = (
-        500000 + 2.5 * np.cos(angle) + 2.5 * np.sin(angle),
-        4000000 + 2.5 * np.sin(angle) - 2.5 * np.cos(angle),
-    )
+    across, down = 2.5 * np.cos(np.radians(-29)), 2.5 * np.sin(np.radians(-29))
+    centre = (500000 + across + down, 4000000 + down - across)
     good = np.array([True, True, False, True, True, False])
     return Written(path, cube, centres * 1000, np.full(6, 6.0), good, (500000.0, 4000000.0), centre)
 
@@ -145,10 +129,7 @@ def emit_file(folder: Path, level: str = "L2A_RFL", stem: str = "001_20220827T09
             parameters["good_wavelengths"] = good.astype("f4")
         location = file.create_group("location")
         glt_y, glt_x = np.mgrid[1 : HEIGHT + 1, 1 : WIDTH + 1]
-        glt_x, glt_y = (
-            np.pad(glt_x, ((0, 1), (1, 0))),
-            np.pad(glt_y, ((0, 1), (1, 0))),
-        )  # one row below, one column left
+        glt_x, glt_y = (np.pad(table, ((0, 1), (1, 0))) for table in (glt_x, glt_y))  # one row below, one column left
         glt_x[HEIGHT, 1], glt_y[HEIGHT, 1] = -1, -HEIGHT  # filled from a neighbour
         location["glt_x"], location["glt_y"] = glt_x.astype("i4"), glt_y.astype("i4")
         location["lat"], location["lon"] = np.full((HEIGHT, WIDTH), 40.0), np.full((HEIGHT, WIDTH), 15.0)
@@ -158,16 +139,8 @@ def emit_file(folder: Path, level: str = "L2A_RFL", stem: str = "001_20220827T09
 
 
 def emit_mask_file(folder: Path, stem: str = "002_20220827T091626_2223906_007") -> Path:
-    names = [
-        "Cloud flag",
-        "Cirrus flag",
-        "Water flag",
-        "Spacecraft Flag",
-        "Dilated Cloud Flag",
-        "AOD550",
-        "H2O (g cm-2)",
-        "Aggregate Flag",
-    ]
+    flags = ["Cloud flag", "Cirrus flag", "Water flag", "Spacecraft Flag", "Dilated Cloud Flag"]
+    names = [*flags, "AOD550", "H2O (g cm-2)", "Aggregate Flag"]
     mask = np.zeros((HEIGHT, WIDTH, 8), np.float32)
     mask[1, 2, 0] = mask[1, 2, 7] = 1
     path = folder / f"EMIT_L2A_MASK_{stem}.nc"
@@ -399,20 +372,13 @@ def pace_l1b_file(folder: Path) -> Written:
         file["sensor_band_parameters/SWIR_bandpass"] = np.array([45.0, 30.0], "f4")
         file["geolocation_data/latitude"] = np.full((HEIGHT, WIDTH), 40.0, "f4")
         file["geolocation_data/longitude"] = np.full((HEIGHT, WIDTH), 15.0, "f4")
-    return Written(
-        path,
-        cube[:, :, [0, 1, 3, 4, 5, 6]],
-        np.array([400.0, 500, 600, 700, 940, 1250]),
-        np.array([5.0, 5, 5, 5, 45, 30]),
-    )
+    order, widths = [0, 1, 3, 4, 5, 6], np.array([5.0, 5, 5, 5, 45, 30])
+    return Written(path, cube[:, :, order], np.array([400.0, 500, 600, 700, 940, 1250]), widths)
 
 
 def pace_l2_file(folder: Path) -> Written:
-    path, cube, centres = (
-        folder / "PACE_OCI.20240601T120000.L2.nc",
-        with_missing(values(5), -32767),
-        np.linspace(400, 800, 5),
-    )
+    path = folder / "PACE_OCI.20240601T120000.L2.nc"
+    cube, centres = with_missing(values(5), -32767), np.linspace(400, 800, 5)
     with h5py.File(path, "w") as file:
         file.create_dataset("geophysical_data/rhos", data=cube).attrs["_FillValue"] = np.float32(-32767)
         file["geophysical_data/l2_flags"] = np.zeros((HEIGHT, WIDTH), "i4")

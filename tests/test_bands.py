@@ -11,7 +11,7 @@ import scene_files as files
 from spectral import BandResampler
 
 from fers.scenes import Scene, SceneError, read_scene
-from fers.scenes.bands import choose_bands, good_bands, parse_bands, select
+from fers.scenes.bands import choose_bands, good_bands, select
 from fers.scenes.readers import open_scene
 
 CENTRES = np.array([400.0, 600, 800, 1000, 1400, 1600, 1900, 2200])
@@ -46,7 +46,7 @@ def test_bands_by_quality_position_and_wavelength(text, used):
 @pytest.mark.parametrize("text", ["", "best", "first:0", "first:x", "900-400nm", "400-900", "first:-1", "good,"])
 def test_what_is_not_understood_is_refused_with_what_is(text):
     with pytest.raises(SceneError, match=r"not understood\. Give all, good, first:N"):
-        parse_bands(text)
+        choose_bands(scene(), text)
 
 
 def test_the_providers_flags_come_before_the_windows():
@@ -126,12 +126,13 @@ def test_other_wavelengths_are_resampled_as_spy_does_it():
 def test_resampling_does_not_depend_on_how_the_scene_is_cut_or_on_the_order_of_bands():
     own = np.linspace(400, 2400, 120)
     cube = np.random.default_rng(2).random((9, 9, 120)).astype(np.float32)
-    choice = choose_bands(scene(cube, own), "all", centres=np.linspace(500, 1500, 77))
-    whole = choice.apply(cube)
-    assert np.array_equal(np.concatenate([choice.apply(cube[:2]), choice.apply(cube[2:])]), whole)
+    choice, valid = choose_bands(scene(cube, own), "all", centres=np.linspace(500, 1500, 77)), np.ones((9, 9), bool)
+    whole = choice.apply(cube, valid)
+    parts = [choice.apply(cube[:2], valid[:2]), choice.apply(cube[2:], valid[2:])]
+    assert np.array_equal(np.concatenate(parts), whole)
     shuffled = np.random.default_rng(3).permutation(120)  # such as AVIRIS, whose spectrometers overlap
     other = choose_bands(scene(cube[:, :, shuffled], own[shuffled]), "all", centres=np.linspace(500, 1500, 77))
-    assert other.apply(cube[:, :, shuffled]) == pytest.approx(whole, abs=1e-6)
+    assert other.apply(cube[:, :, shuffled], valid) == pytest.approx(whole, abs=1e-6)
 
 
 def test_a_gap_in_the_scene_is_not_covered_by_wide_neighbours():

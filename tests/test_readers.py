@@ -15,8 +15,8 @@ from rasterio.warp import transform
 from scene_files import HEIGHT, MISSING, PRODUCTS, WIDTH
 
 from fers.scenes import SceneError, read_scene
-from fers.scenes.readers import LatLon, LookupTable, MapGrid, open_scene
-from fers.scenes.readers.emit import mask_file_of, read_emit_mask
+from fers.scenes.readers import LatLon, LookupTable, MapGrid, base, open_scene
+from fers.scenes.readers.products import mask_file_of, read_emit_mask
 
 
 @pytest.fixture(params=PRODUCTS)
@@ -38,7 +38,7 @@ def test_samples_wavelengths_and_flags_are_those_of_the_product(written):
 
 
 def test_pixels_without_data_are_known(written):
-    valid = open_scene(written.path).valid()
+    _, valid = open_scene(written.path).read_valid()
     expected = np.ones((HEIGHT, WIDTH), bool)
     expected[MISSING] = False
     assert np.array_equal(valid, expected)
@@ -209,6 +209,12 @@ def test_envi_header_as_people_write_it(tmp_path):
     assert reader.geometry.transform @ (0, 0) == (500000, 4000000)
 
 
+def test_a_large_envi_scene_of_several_gains_is_measured_by_its_data_and_not_by_its_header(tmp_path, monkeypatch):
+    path = files.write_envi(tmp_path, np.ones((2000, 100, 3), np.float32), data_gain_values=[0.1, 0.2, 0.3])
+    monkeypatch.setattr(base, "_ALWAYS_ALLOWED", 1)
+    assert read_scene(path).cube.shape == (2000, 100, 3)
+
+
 def test_scale_factor_is_applied_by_the_reader_and_not_by_a_memory_map(tmp_path):
     stored = (files.values(3) * 10000).astype(np.int16)
     path = files.write_envi(tmp_path, stored, reflectance_scale_factor=10000)
@@ -229,11 +235,11 @@ def test_nan_and_a_declared_value_are_both_missing_and_saturation_is_not(tmp_pat
     cube = files.values(3)
     cube[1, 1, 0], cube[2, 2, 1] = np.nan, -1
     path = files.write_envi(tmp_path, cube, data_ignore_value=-1)
-    assert np.argwhere(~open_scene(path).valid()).tolist() == [[1, 1], [2, 2]]
+    assert np.argwhere(~open_scene(path).read_valid()[1]).tolist() == [[1, 1], [2, 2]]
     stored = np.full((HEIGHT, WIDTH, 3), 55537, np.uint16)  # what -9999 wraps to
     stored[0, 0] = 65535
     path = files.write_envi(tmp_path, stored, "other", data_ignore_value=-9999)
-    assert open_scene(path).valid().all()
+    assert open_scene(path).read_valid()[1].all()
 
 
 def test_enmap_vnir_of_l1b_alone_has_no_georeference(tmp_path):

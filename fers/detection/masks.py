@@ -9,7 +9,7 @@ import rasterio
 from rasterio.errors import RasterioError
 
 from fers.scenes.readers import SceneError, read_array
-from fers.scenes.readers.emit import read_emit_mask
+from fers.scenes.readers.products import read_emit_mask
 from fers.util.errors import FersError
 
 AGGREGATE = "aggregate flag"  # EMIT's own: clouds, cirrus, water and spacecraft

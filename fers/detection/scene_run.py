@@ -23,7 +23,7 @@ from fers.detection.store import BackgroundStatistics, Store
 from fers.detection.streaming import Stream, without_highest
 from fers.scenes.bands import choose_bands
 from fers.scenes.readers import Reader
-from fers.scenes.readers.emit import mask_file_of
+from fers.scenes.readers.products import mask_file_of
 from fers.scoring.settings import SPATIAL_MODES
 from fers.scoring.spatial import WITHOUT_ASKING
 from fers.util.errors import FersError

@@ -1,14 +1,9 @@
 """Scenes: cubes and truths from the files that people have, and the way from raw values to what the networks see.
 
-In reading order:
+In reading order: ``readers`` (one contract for all formats), ``scene`` (a scene in memory, its truth, its pixels
+without data), ``bands`` (which are used, and how they become a model's), ``normalise`` (the range [-0.1, 0.1]).
 
-- ``readers``: one contract (``readers.base.Reader``) for all formats. ``open_scene`` tells formats apart by what a file
-  holds; a module a family of formats. A new product in HDF5 is one row of ``readers.products.PRODUCTS``.
-- ``scene``: a scene in memory, its truth, and its pixels without data.
-- ``bands``: which bands are used, and how they become a model's.
-- ``normalise``: the range [-0.1, 0.1].
-
-Each format's reader may be changed by itself; tests/test_readers.py holds it to files written as the product is described.
+Each reader may be changed by itself; tests/test_readers.py holds it to files written as the product is described.
 What ``normalise`` and ``bands`` compute is part of every published number: golden files and tables change with them.
 """
 

@@ -14,61 +14,31 @@ from typing import Any
 import numpy as np
 
 from fers.scenes.readers import Reader
-from fers.scenes.scene import Scene, SceneError, nodata_pixels, row_blocks
+from fers.scenes.readers.base import missing_pixels, windowed
+from fers.scenes.readers.wavelengths import within
+from fers.scenes.scene import Scene, SceneError, row_blocks
 
 MIN_COVERAGE = 0.9  # share of a model's bands that the scene must have
 SAME_NM = 1.0  # a band this near to the model's is that band
 WATER_WINDOWS_NM = ((1350.0, 1440.0), (1800.0, 1960.0))  # water vapour absorbs everything here
 _AVIRIS_WINDOWS_NM = ((1340.0, 1440.0), (1800.0, 1975.0))
-_RANGE = re.compile(r"(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)\s*(nm|um|µm)", re.IGNORECASE)
-SYNTAX = "all, good, first:N, or wavelengths such as 400-900nm; several with commas: good,400-900nm,1500-1700nm"
-
-
-@dataclass(frozen=True)
-class BandRequest:
-    """Request of ``--bands``.
-
-    Attributes:
-        text: As it was written.
-        good: Leave out bad bands.
-        first: Take this many from the first on; None for no limit.
-        ranges: Wavelengths in nm, ends included; all if empty.
-    """
-
-    text: str
-    good: bool = False
-    first: int | None = None
-    ranges: tuple[tuple[float, float], ...] = ()
+_RANGE = re.compile(r"(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)\s*(nm|um|[µμ]m)")  # the micro sign and the Greek letter
 
 
 @dataclass(frozen=True)
 class BandChoice:
-    """Choice of the bands of a scene that are used.
+    """Choice of the bands of a scene that are used. Bands are numbered from 0."""
 
-    Attributes:
-        asked: The request.
-        available: Number of bands in the file.
-        used: Their numbers, 0-based, in the order in which they are used.
-        bad: Bands that are marked as bad.
-        bad_source: Who marks them.
-        padded: Zero-valued bands to append, as the authors do for scenes with too few.
-        targets: ``(C,)`` wavelengths in nm of the model's bands that ``matrix`` makes.
-        matrix: ``(C, len(used))`` weights from used bands to the model's; None where bands are taken as they are.
-        coverage: Share of the model's bands that the scene's sensor has; None without a model's wavelengths.
-        filled: The model's bands, 0-based, that no used band overlaps with, because the sensor lacks them or they are bad;
-            each is a copy of the nearest used band.
-    """
-
-    asked: str
-    available: int
-    used: tuple[int, ...]
-    bad: tuple[int, ...] = ()
-    bad_source: str = ""
-    padded: int = 0
-    targets: tuple[float, ...] | None = None
-    matrix: np.ndarray | None = field(default=None, repr=False, compare=False)
-    coverage: float | None = None
-    filled: tuple[int, ...] = ()
+    asked: str  # the request
+    available: int  # number of bands in the file
+    used: tuple[int, ...]  # in the order in which they are used
+    bad: tuple[int, ...] = ()  # bands that are marked as bad
+    bad_source: str = ""  # who marks them
+    padded: int = 0  # zero-valued bands to append, as the authors do for scenes with too few
+    targets: tuple[float, ...] | None = None  # (C,) wavelengths in nm of the model's bands that matrix makes
+    matrix: np.ndarray | None = field(default=None, repr=False, compare=False)  # (C, len(used)) weights, if resampled
+    coverage: float | None = None  # share of the model's bands that the scene's sensor has
+    filled: tuple[int, ...] = ()  # the model's bands that no used one overlaps with: copies of the nearest used one
 
     @property
     def dropped(self) -> tuple[int, ...]:
@@ -80,16 +50,12 @@ class BandChoice:
         """Number of bands C that ``apply`` gives and the padding adds."""
         return (len(self.used) if self.matrix is None else len(self.matrix)) + self.padded
 
-    def apply(self, block: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
-        """Turn the used bands into the model's.
-
-        Args:
-            block: ``(rows, W, len(used))``.
-            valid: ``(rows, W)`` bool; where it is False, a resampled pixel is NaN. No-data values must not be mixed.
+    def apply(self, block: np.ndarray, valid: np.ndarray) -> np.ndarray:
+        """Turn the used bands of a block, ``(rows, W, len(used))``, into the model's, without the padding.
 
         Returns:
-            ``(rows, W, C)`` without the padding: ``block`` itself, or float32 where it is resampled. Each pixel depends on
-            itself only, to the last bit.
+            ``(rows, W, C)``: ``block`` itself, or float32 where it is resampled, with NaN where ``valid``, ``(rows, W)``
+            bool, is False: no-data values must not be mixed. Each pixel depends on itself only, to the last bit.
         """
         if self.matrix is None:
             return block
@@ -100,8 +66,7 @@ class BandChoice:
             for band in np.flatnonzero(weights):
                 total += weights[band] * source[band]
             out[place] = total
-        if valid is not None:
-            out[:, ~valid] = np.nan
+        out[:, ~valid] = np.nan
         return np.moveaxis(out, 0, 2)
 
     def describe(self) -> str:
@@ -120,33 +85,14 @@ class BandChoice:
 
     def record(self) -> dict[str, Any]:
         """Return what goes into results: numbers, reasons, no arrays."""
-        return {
-            "asked": self.asked,
-            "available": self.available,
-            "used": list(self.used),
-            "dropped": list(self.dropped),
-            "bad": list(self.bad),
-            "bad_source": self.bad_source,
-            "padded": self.padded,
-            "resampled_to_nm": None if self.matrix is None else list(self.targets or ()),
-            "coverage": self.coverage,
-            "filled": list(self.filled),
-        }
+        facts = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
+        del facts["matrix"], facts["targets"]
+        resampled = None if self.matrix is None else list(self.targets or ())
+        return facts | {"dropped": list(self.dropped), "resampled_to_nm": resampled}
 
 
-def parse_bands(text: str) -> BandRequest:
-    """Read a ``--bands`` option.
-
-    Args:
-        text: ``all``, ``good``, ``first:N``, ``400-900nm`` (or um); several with commas. Ranges add up, the others narrow.
-
-    Raises:
-        SceneError: It is none of these.
-
-    Example:
-        >>> parse_bands("good,0.4-0.9um").ranges
-        ((400.0, 900.0),)
-    """
+def _parsed(text: str) -> tuple[bool, int | None, list[tuple[float, float]]]:
+    """What ``--bands`` asks for: good bands only, at most so many, and ranges in nm, ends included."""
     good, first, ranges = False, None, []
     for term in (part.strip().lower() for part in text.split(",")):
         if term in ("good", "all"):
@@ -157,15 +103,15 @@ def parse_bands(text: str) -> BandRequest:
             factor = 1.0 if match[3] == "nm" else 1e3
             ranges.append((float(match[1]) * factor, float(match[2]) * factor))
         else:
-            raise SceneError(f"--bands {text}: '{term}' is not understood. Give {SYNTAX}.")
-    return BandRequest(text, good, first, tuple(ranges))
+            raise SceneError(
+                f"--bands {text}: '{term}' is not understood. Give all, good, first:N, or wavelengths such as 400-900nm; "
+                "several with commas: good,400-900nm,1500-1700nm."
+            )
+    return good, first, ranges
 
 
 def good_bands(source: Scene | Reader) -> tuple[np.ndarray, str]:
     """Tell which bands are good: by the provider's flags, else outside the windows where water vapour absorbs.
-
-    Args:
-        source: A scene or reader.
 
     Returns:
         ``(B,)`` bool, and who says so; all True and an empty text where the file has neither flags nor wavelengths.
@@ -175,13 +121,14 @@ def good_bands(source: Scene | Reader) -> tuple[np.ndarray, str]:
     if source.wavelengths is None:
         return np.ones(source.bands, bool), ""
     windows = _AVIRIS_WINDOWS_NM if source.sensor.startswith("AVIRIS") else WATER_WINDOWS_NM
-    bad = np.any([(source.wavelengths >= low) & (source.wavelengths <= high) for low, high in windows], axis=0)
-    return ~bad, "the water vapour windows " + " and ".join(f"{low:g}-{high:g} nm" for low, high in windows)
+    return ~within(source.wavelengths, windows), "the water vapour windows " + " and ".join(
+        f"{low:g}-{high:g} nm" for low, high in windows
+    )
 
 
 def choose_bands(
     source: Scene | Reader,
-    request: BandRequest | str = "good",
+    request: str = "good",
     count: int | None = None,
     centres: np.ndarray | None = None,
     fwhm: np.ndarray | None = None,
@@ -190,67 +137,59 @@ def choose_bands(
 
     Args:
         source: A scene or reader.
-        request: What ``--bands`` asks for.
+        request: ``--bands``: ``all``, ``good``, ``first:N``, ``400-900nm`` (or um); several with commas. Ranges add up, the
+            others narrow.
         count: C, the number of bands that a model takes where it does not know their wavelengths: the first C of the
             chosen ones, with zero-valued bands appended where there are fewer.
         centres: ``(C,)`` wavelengths in nm that the model was trained on. The chosen bands are resampled to them, except
             for ``first:N``, which is by position.
         fwhm: ``(C,)`` widths of these.
 
-    Returns:
-        The choice.
-
     Raises:
-        SceneError: No band is left, wavelengths are needed and missing, or less than 90 % of the model's are covered.
+        SceneError: The request is not understood, no band is left, wavelengths are needed and missing, or less than 90 %
+            of the model's are covered.
     """
-    if isinstance(request, str):
-        request = parse_bands(request)
+    only_good, first, ranges = _parsed(request)
     good, who = good_bands(source)
-    by_wavelength = centres is not None and request.first is None
-    if source.wavelengths is None and (request.ranges or by_wavelength):
+    by_wavelength = centres is not None and first is None
+    if source.wavelengths is None and (ranges or by_wavelength):
         raise SceneError(
             f"{source.path}: the file has no wavelengths, and {'the model' if by_wavelength else '--bands'} goes by them. "
             "Add them to the file, or choose bands by position: --bands first:N."
         )
     inside = np.ones(source.bands, bool)
-    if request.ranges and source.wavelengths is not None:
-        within = [(source.wavelengths >= low) & (source.wavelengths <= high) for low, high in request.ranges]
-        inside = np.any(within, axis=0)
-    used = np.flatnonzero(inside & good if request.good else inside)[: request.first]
+    if ranges and source.wavelengths is not None:
+        inside = within(source.wavelengths, ranges)
+    used = np.flatnonzero(inside & good if only_good else inside)[:first]
     if len(used) == 0:
-        raise SceneError(f"{source.path}: --bands {request.text} leaves none of its {source.bands} bands. Widen it.")
-    choice = BandChoice(request.text, source.bands, tuple(used.tolist()), tuple(np.flatnonzero(~good).tolist()), who)
-    if by_wavelength:
-        assert centres is not None
+        raise SceneError(f"{source.path}: --bands {request} leaves none of its {source.bands} bands. Widen it.")
+    choice = BandChoice(request, source.bands, tuple(used.tolist()), tuple(np.flatnonzero(~good).tolist()), who)
+    if centres is not None and by_wavelength:
         targets = np.asarray(centres, float)
-        widths = _spacing(targets) if fwhm is None else np.asarray(fwhm, float)
-        return _resampled(source, choice, inside, targets, widths)
-    wanted = request.first if count is None else count
+        return _resampled(
+            source, choice, inside, targets, _spacing(targets) if fwhm is None else np.asarray(fwhm, float)
+        )
+    wanted = first if count is None else count
     if wanted is None:
         return choice
     return replace(choice, used=choice.used[:wanted], padded=max(0, wanted - len(used)))
 
 
 def select(scene: Scene, choice: BandChoice) -> Scene:
-    """Take the chosen bands of a scene: a view where they are neighbours, else in memory.
+    """Take the bands that ``choose_bands`` chose of this scene: a view where they are neighbours, else in memory.
 
-    Args:
-        scene: The scene.
-        choice: From ``choose_bands`` of this scene.
-
-    Returns:
-        The scene; pixels without data are NaN where it was resampled. The padding is left to ``normalise``.
+    Pixels without data are NaN where the scene is resampled. The padding is left to ``normalise``.
     """
     used = np.array(choice.used)
     if choice.matrix is None:
-        neighbours = len(used) == used[-1] - used[0] + 1 and (np.diff(used) == 1).all()
-        cube = scene.cube[:, :, used[0] : used[-1] + 1] if neighbours else scene.cube[:, :, used]
+        window, chosen = windowed(used)
+        cube = scene.cube[:, :, window] if isinstance(chosen, slice) else scene.cube[:, :, used]
         wavelengths, fwhm, good = (None if v is None else v[used] for v in (scene.wavelengths, scene.fwhm, scene.good))
         return replace(scene, cube=cube, wavelengths=wavelengths, fwhm=fwhm, good=good)
     cube = np.empty((*scene.cube.shape[:2], choice.count), np.float32)
     for rows in row_blocks(scene.cube.shape):
-        block = replace(scene, cube=np.asarray(scene.cube[rows][:, :, used]))
-        cube[rows] = choice.apply(block.cube, ~nodata_pixels(block))
+        block = np.asarray(scene.cube[rows][:, :, used])
+        cube[rows] = choice.apply(block, ~missing_pixels(block, scene.nodata))
     return replace(
         scene, cube=cube, wavelengths=np.array(choice.targets), fwhm=None, good=None, good_source="", nodata=()
     )
@@ -263,6 +202,8 @@ def _resampled(
 
     Bad bands count as covered: the scene's sensor has them. They are filled from the nearest band like those it lacks.
     """
+    from spectral import BandResampler
+
     assert source.wavelengths is not None
     used = np.array(choice.used)
     own = source.wavelengths[used]
@@ -281,25 +222,17 @@ def _resampled(
             f"{len(centres)} ({centres.min():.0f}-{centres.max():.0f} nm); {MIN_COVERAGE:.0%} are needed. Use a model trained "
             "on such wavelengths, or none: --features untrained."
         )
-    order = np.argsort(own, kind="stable")
-    matrix = np.zeros((len(centres), len(used)))
-    matrix[:, order] = _weights(own[order], widths[used][order], centres, fwhm)
+    order, target_order = np.argsort(own, kind="stable"), np.argsort(centres, kind="stable")
+    logging.getLogger("spectral").setLevel(logging.WARNING)  # it reports each band without overlap
+    weights = BandResampler(own[order], centres[target_order], widths[used][order], fwhm[target_order]).matrix
+    matrix = np.empty((len(centres), len(used)))
+    matrix[np.ix_(target_order, order)] = weights
     empty = np.isnan(matrix).any(axis=1) & ~same
     alike = same | empty
     matrix[alike] = 0
     matrix[alike, nearest[alike]] = 1
     filled = tuple(np.flatnonzero(empty).tolist())
     return replace(choice, targets=targets, matrix=matrix, coverage=float(covered.mean()), filled=filled)
-
-
-def _weights(own: np.ndarray, own_fwhm: np.ndarray, centres: np.ndarray, fwhm: np.ndarray) -> np.ndarray:
-    from spectral import BandResampler
-
-    logging.getLogger("spectral").setLevel(logging.WARNING)  # it reports each band without overlap
-    order = np.argsort(centres, kind="stable")
-    matrix = np.empty((len(centres), len(own)))
-    matrix[order] = BandResampler(own, centres[order], own_fwhm, fwhm[order]).matrix
-    return matrix
 
 
 def _spacing(centres: np.ndarray) -> np.ndarray:

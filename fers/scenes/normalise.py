@@ -7,6 +7,7 @@ that statistics leave them out too and they are not scored.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -17,12 +18,7 @@ SCALE = 0.1
 NoData = Literal["refuse", "keep", "mask"]
 
 
-def normalise(
-    scene: Scene,
-    bands: int,
-    start: int = 0,
-    nodata: NoData = "refuse",
-) -> np.ndarray:
+def normalise(scene: Scene, bands: int, start: int = 0, nodata: NoData = "refuse") -> np.ndarray:
     """Take bands ``[start : start + bands]`` of a scene and scale them to [-0.1, 0.1].
 
     ``h = 0.1 * (2 * (x - min) / (max - min) - 1)`` with one minimum and maximum over all chosen bands together.
@@ -57,23 +53,40 @@ def normalise(
             f"{scene.path}: {height} x {width} px; at least {MIN_SIDE} px on each side are needed. Give a larger cut of "
             "the scene. (Rows and columns come first: H x W x B.)"
         )
-    usable = _usable(scene, bands, start, nodata)
-    low, high = _range(scene, bands, start, usable)
+    if nodata not in ("refuse", "keep", "mask"):
+        raise ValueError(f"nodata='{nodata}'; expected refuse, keep or mask")
+    usable = usable_pixels(scene, bands, start)
+    if nodata != "mask" and not usable.all():
+        if nodata == "refuse" or not usable_pixels(replace(scene, nodata=()), bands, start).all():
+            row, column = np.argwhere(~usable)[0]
+            declared = f" ({', '.join(f'{v:g}' for v in scene.nodata)})" if scene.nodata else ""
+            kept, cut = "NaN and infinity cannot be kept.", "Cut them away or fill them before the scene is used."
+            raise SceneError(
+                f"{scene.path}: {int((~usable).sum())} of {usable.size} pixels hold NaN, infinity or a no-data value"
+                f"{declared}, the first at row {row}, column {column}. {kept if nodata == 'keep' else cut}"
+            )
+        usable[:] = True
+    whole = bool(usable.all())
     cube = scene.cube[:, :, start : start + bands]
+    low, high, total = np.inf, -np.inf, np.zeros(cube.shape[2])
+    for rows in row_blocks(cube.shape):
+        block = cube[rows] if whole else cube[rows][usable[rows]]
+        if block.size:
+            low, high = min(low, float(np.min(block))), max(high, float(np.max(block)))
+        if not whole:
+            total += block.sum(axis=0, dtype=np.float64)
+    if cube.shape[2] < bands and low <= high:  # the appended bands are zero in raw values, and count for the range
+        low, high = min(low, 0.0), max(high, 0.0)
     if not low < high:
-        found = (
-            f"every value of the chosen bands is {low:g}" if low == high else "no pixel has data in the chosen bands"
-        )
+        constant = f"every value of the chosen bands is {low:g}"
+        found = constant if low == high else "no pixel has data in the chosen bands"
         raise SceneError(f"{scene.path}: {found}. A constant cube has no anomalies.")
     h = np.empty((height, width, bands), dtype=np.float32)
     h[:, :, cube.shape[2] :] = scaled(np.zeros(()), low, high)
-    total = np.zeros(cube.shape[2])
     with np.errstate(over="ignore"):  # no-data such as -1.8e308, which is filled afterwards
         for rows in row_blocks(cube.shape):
             h[rows, :, : cube.shape[2]] = scaled(cube[rows], low, high)
-            if usable is not None:
-                total += cube[rows][usable[rows]].sum(axis=0, dtype=np.float64)
-    if usable is not None:
+    if not whole:
         h[~usable, : cube.shape[2]] = scaled(total / usable.sum(), low, high)
     return h
 
@@ -87,17 +100,12 @@ def scaled_rows(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Values of any real type from the range [low, high] to [-0.1, 0.1], in float64."""
+    """Scale values of any real type from the range [low, high] to [-0.1, 0.1], in float64."""
     return SCALE * (2 * (values.astype(np.float64) - low) / (high - low) - 1)
 
 
 def usable_pixels(scene: Scene, bands: int, start: int = 0) -> np.ndarray:
-    """Find the pixels of a scene with data in the chosen bands.
-
-    Args:
-        scene: The scene.
-        bands: C, the number of bands the model takes.
-        start: First band, 0-based.
+    """Find the pixels of a scene with data in the bands ``[start : start + bands]``.
 
     Returns:
         ``(H, W)`` bool, False where ``normalise`` with ``nodata="mask"`` fills in the mean spectrum: leave these pixels
@@ -106,47 +114,6 @@ def usable_pixels(scene: Scene, bands: int, start: int = 0) -> np.ndarray:
     Raises:
         SceneError: There is no band at ``start``.
     """
-    available = scene.cube.shape[2]
-    if not 0 <= start < available:
-        raise SceneError(f"{scene.path}: there is no band {start}; it has bands 0 to {available - 1}.")
-    return ~nodata_pixels(scene, slice(start, min(start + bands, available)))
-
-
-def _usable(scene: Scene, bands: int, start: int, nodata: NoData) -> np.ndarray | None:
-    """The pixels that count for the range; None for all of them."""
-    if nodata not in ("refuse", "keep", "mask"):
-        raise ValueError(f"nodata='{nodata}'; expected refuse, keep or mask")
-    usable = usable_pixels(scene, bands, start)
-    if usable.all():
-        return None
-    if nodata == "mask":
-        return usable
-    if nodata == "keep":
-        kept = Scene(scene.name, scene.cube, scene.path, nodata=())
-        if usable_pixels(kept, bands, start).all():
-            return None
-    row, column = np.argwhere(~usable)[0]
-    found = "NaN, infinity or a no-data value" + (
-        f" ({', '.join(f'{v:g}' for v in scene.nodata)})" if scene.nodata else ""
-    )
-    remedy = (
-        "NaN and infinity cannot be kept."
-        if nodata == "keep"
-        else "Cut them away or fill them before the scene is used."
-    )
-    raise SceneError(
-        f"{scene.path}: {int((~usable).sum())} of {usable.size} pixels hold {found}, the first at row {row}, column "
-        f"{column}. {remedy}"
-    )
-
-
-def _range(scene: Scene, bands: int, start: int, usable: np.ndarray | None) -> tuple[float, float]:
-    cube = scene.cube[:, :, start : start + bands]
-    low, high = np.inf, -np.inf
-    for rows in row_blocks(cube.shape):
-        block = cube[rows] if usable is None else cube[rows][usable[rows]]
-        if block.size:
-            low, high = min(low, float(np.min(block))), max(high, float(np.max(block)))
-    if cube.shape[2] < bands and low <= high:  # the appended bands are zero in raw values, and count for the range
-        low, high = min(low, 0.0), max(high, 0.0)
-    return low, high
+    if not 0 <= start < scene.bands:
+        raise SceneError(f"{scene.path}: there is no band {start}; it has bands 0 to {scene.bands - 1}.")
+    return ~nodata_pixels(scene, slice(start, start + bands))

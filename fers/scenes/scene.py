@@ -19,25 +19,20 @@ from fers.scenes.readers.base import UNDECLARED_NODATA, Facts, missing_pixels, r
 from fers.util.errors import did_you_mean
 
 MIN_SIDE = 9  # px: reflect padding of 4, and enough pixels for RX
-TRUTH_SUFFIXES = (".png", ".mat", ".npy", ".npz")
 
 
 @dataclass
 class Scene(Facts):
     """One hyperspectral scene in memory, or mapped into it.
 
-    Attributes:
-        name: Scene name, the file's stem unless the dataset knows better.
-        cube: ``(H, W, B)`` array of any real numeric type, possibly a read-only memory map. Values as stored; physical ones,
-            with NaN for missing samples, where the file scales its bands differently.
-        path: The file it was read from (for ENVI, the header).
-        nodata: Values that mark missing samples: what the file declares, else -9999. Empty where they are NaN.
+    The cube, of any real numeric type, may be a read-only memory map. It has the values as stored; physical ones,
+    with NaN for missing samples, where the file scales its bands differently.
     """
 
-    name: str
-    cube: np.ndarray
-    path: Path
-    nodata: tuple[float, ...] = (UNDECLARED_NODATA,)
+    name: str  # the file's stem unless the dataset knows better
+    cube: np.ndarray  # (H, W, B)
+    path: Path  # the file it was read from (for ENVI, the header)
+    nodata: tuple[float, ...] = (UNDECLARED_NODATA,)  # values that mark missing samples; empty where they are NaN
 
     @property
     def bands(self) -> int:
@@ -47,25 +42,15 @@ class Scene(Facts):
 
 @dataclass(frozen=True)
 class LabelledScene:
-    """Scene of a test set, not read yet.
+    """Scene of a test set, not read yet. ``load`` reads the scene, and its truth ``(H, W)`` bool, True at anomalies."""
 
-    Attributes:
-        name: Scene name, as in the paper's tables.
-        path: The file with the cube.
-        load: Reads it: the scene and its truth, ``(H, W)`` bool, True at anomalies.
-    """
-
-    name: str
-    path: Path
+    name: str  # as in the paper's tables
+    path: Path  # the file with the cube
     load: Callable[[], tuple[Scene, np.ndarray]]
 
 
 def select_scenes(found: list[LabelledScene], names: str, folder: Path) -> list[LabelledScene]:
-    """Select the scenes of a comma-separated list of names, in that order; every one for ``all``.
-
-    Raises:
-        SceneError: One of them is not there.
-    """
+    """Select the scenes of a comma-separated list of names, in that order; every one for ``all``."""
     if names == "all":
         return found
     wanted = [name.strip() for name in names.split(",") if name.strip()]
@@ -97,8 +82,8 @@ def read_scene(
         SceneError: The file is missing, unreadable, of an unknown type, or holds no (or more than one) cube.
     """
     reader = open_scene(path, variable)
-    nodata = reader.nodata if nodata is None else nodata
     facts = {each.name: getattr(reader, each.name) for each in fields(Facts)}
+    nodata = reader.nodata if nodata is None else nodata
     return Scene(name or Path(path).stem, reader.load(), reader.path, nodata, **facts)
 
 
@@ -123,22 +108,22 @@ def read_truth(path: str | Path, variable: str | None = None, shape: tuple[int, 
         with refusing(path, "PNG image"), Image.open(path, formats=["PNG"]) as image:  # others start external programs
             truth = np.asarray(image.convert("RGB") if image.mode in ("P", "PA", "RGBA", "LA") else image)
         truth = truth[:, :, 1] == 255 if truth.ndim == 3 else truth  # as HAD100 marks anomalies
-    elif path.suffix.lower() in TRUTH_SUFFIXES:
+    elif path.suffix.lower() in (".mat", ".npy", ".npz"):
         truth = read_array(path, variable, shape=shape)
     else:
-        raise SceneError(f"{path}: not a mask format that is read here. Give {', '.join(TRUTH_SUFFIXES)}.")
+        raise SceneError(f"{path}: not a mask format that is read here. Give .png, .mat, .npy or .npz.")
     if truth.dtype.kind not in "biuf":
         raise SceneError(f"{path}: found values of type {truth.dtype}; a mask holds numbers. Convert it first.")
-    if truth.dtype.kind == "f" and not (finite := np.isfinite(truth)).all():
+    if lacking := int((~np.isfinite(truth)).sum()):
         raise SceneError(
-            f"{path}: {int((~finite).sum())} pixels of the mask are NaN or infinite. Say for each whether it is an anomaly."
+            f"{path}: {lacking} pixels of the mask are NaN or infinite. Say for each whether it is an anomaly."
         )
     values = np.unique(truth)
     if len(values) > 2 or (len(values) == 2 and values[0] != 0):
-        shown = ", ".join(f"{v}" for v in values[:5])
+        shown = ", ".join([*map(str, values[:5]), *(["..."] if len(values) > 5 else [])])
         raise SceneError(
             f"{path}: a mask holds 0 for background and one other value for anomalies; found {len(values)} values "
-            f"({shown}{', ...' if len(values) > 5 else ''}). Binarise it first."
+            f"({shown}). Binarise it first."
         )
     if shape is not None and truth.shape != tuple(shape):
         raise SceneError(
@@ -165,15 +150,7 @@ def truth_png_bytes(truth: np.ndarray) -> bytes:
 
 
 def nodata_pixels(scene: Scene, bands: slice = slice(None)) -> np.ndarray:
-    """Find the pixels of a scene that have no data.
-
-    Args:
-        scene: The scene.
-        bands: The bands to look at.
-
-    Returns:
-        ``(H, W)`` bool, True where any of the bands is NaN, infinite or one of ``scene.nodata``.
-    """
+    """Find the pixels ``(H, W)`` of a scene in which any of the bands is NaN, infinite or one of ``scene.nodata``."""
     bad = np.empty(scene.cube.shape[:2], dtype=bool)
     for rows in row_blocks(scene.cube.shape):
         bad[rows] = missing_pixels(np.asarray(scene.cube[rows, :, bands]), scene.nodata)

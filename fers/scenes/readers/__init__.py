@@ -2,9 +2,7 @@
 
 In reading order: ``base`` (the contract, places on the Earth, no-data, refusals), ``arrays`` (.npy, .npz, .mat), ``envi``,
 ``geotiff`` (with EnMAP, DESIS, Hyperion), ``hdf5`` and its ``products``; ``wavelengths`` and ``projection`` serve them.
-
-A new product in HDF5 is one row of ``products.PRODUCTS``, a new format one module and one line in ``_opened``. A reader holds
-no open file, and whatever a library raises on a damaged file becomes a `SceneError` that names it (``base.refusing``).
+A new product in HDF5 is one row of ``products.PRODUCTS``, a new format one module and one line in ``_opened``.
 """
 
 from __future__ import annotations
@@ -21,8 +19,7 @@ from fers.scenes.readers.base import Geometry, LatLon, LookupTable, MapGrid, Rea
 
 __all__ = ["Geometry", "LatLon", "LookupTable", "MapGrid", "Reader", "SceneError", "open_scene", "read_array"]
 
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_JP2 = b"\0\0\0\x0cjP  "
+_RASTER = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\0\0\0\x0cjP  ")  # TIFF, BigTIFF, JPEG 2000
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _KNOWN = "MATLAB (.mat), NumPy (.npy, .npz), ENVI with its .hdr, GeoTIFF, or a product in HDF5 or netCDF4"
 
@@ -50,16 +47,15 @@ def open_scene(path: str | Path, variable: str | None = None) -> Reader:
     """
     path = Path(path)
     with refusing(path, "scene"):
-        try:
-            with open(path, "rb") as file:
-                head = file.read(128)
-        except FileNotFoundError as error:
-            raise SceneError(f"{path}: no such file. Check the path of the scene.") from error
-        except OSError:
-            if path.is_dir():
-                return geotiff.open_hyperion(path)
-            raise
-        return _opened(path, head, variable)
+        return geotiff.open_hyperion(path) if path.is_dir() else _opened(path, _head(path), variable)
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(128)
+    except FileNotFoundError as error:
+        raise SceneError(f"{path}: no such file. Check the path of the scene.") from error
 
 
 def _opened(path: Path, head: bytes, variable: str | None) -> Reader:
@@ -68,12 +64,12 @@ def _opened(path: Path, head: bytes, variable: str | None) -> Reader:
         return arrays.open_npy(path)
     if head.startswith(b"PK"):
         return geotiff.open_zip(path) or arrays.open_variable(path, variable)
-    if head.startswith(_TIFF) or head.startswith(_JP2):
+    if head.startswith(_RASTER):
         return geotiff.open_geotiff(path)
     if _is_hdf5(path, head):
         with _hdf5(path, head) as (file, matlab):
-            found = None if matlab else products.open_product(path, file, variable)
-            return found or hdf5.open_other(path, file, variable, matlab)
+            found = None if matlab else products.open_product(file, variable)
+            return found or hdf5.open_other(file, variable, matlab)
     if head[124:128] in (b"\x00\x01IM", b"\x01\x00MI") or suffix in (".mat", ".npz"):
         return arrays.open_variable(path, variable)
     if suffix == ".npy":
@@ -89,32 +85,21 @@ def _opened(path: Path, head: bytes, variable: str | None) -> Reader:
     raise SceneError(f"{path}: not a cube format that is read here. Give {_KNOWN}.")
 
 
-def read_array(
-    path: Path, variable: str | None = None, ndim: int = 2, shape: tuple[int, int] | None = None
-) -> np.ndarray:
-    """Read one array of a .mat, .npz or .npy file, such as a truth.
+def read_array(path: Path, variable: str | None = None, shape: tuple[int, int] | None = None) -> np.ndarray:
+    """Read an array of a .mat, .npz or .npy file, such as a truth.
 
-    Args:
-        path: The file.
-        variable: Its name; by default the only one with ``ndim`` axes (and of ``shape``).
-        ndim: Number of axes.
-        shape: What it should have, where several fit.
-
-    Raises:
-        SceneError: The file is damaged, or holds no (or more than one) such array.
+    By default it is the only one with two axes, or of those the one of ``shape``; a `SceneError` if the file is damaged or
+    the choice is not clear.
     """
     with refusing(path, "file"):
-        with open(path, "rb") as opened:
-            head = opened.read(128)
         if path.suffix.lower() == ".npy":
             return arrays.read_npy(path)
-        if _is_hdf5(path, head):
+        if _is_hdf5(path, head := _head(path)):
             with _hdf5(path, head) as (file, matlab):
-                key = arrays.pick(path, hdf5.variables(file, matlab), variable, ndim, shape)
-                return hdf5.load_variable(path, file, key, matlab)
+                found = hdf5.variables(file, matlab)
+                return found[arrays.pick(path, found, variable, 2, shape)].load()
         found = arrays.variables(path)
-        key = arrays.pick(path, found, variable, ndim, shape)
-        return arrays.load_variable(path, key, found[key])
+        return found[arrays.pick(path, found, variable, 2, shape)].load()
 
 
 def _is_hdf5(path: Path, head: bytes) -> bool:

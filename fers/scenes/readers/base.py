@@ -7,9 +7,11 @@ by several threads at once. Samples are read when they are asked for.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from fers.util.errors import FersError
 UNDECLARED_NODATA = -9999.0  # the value that stands for "no data" in files that cannot declare one
 _ALWAYS_ALLOWED = 256 << 20  # bytes that any file may declare
 _MOST_COMPRESSED = 100  # times a file's own size that a scene may take; real scenes compress 2 to 10 times
+Bands = slice | Sequence[int] | np.ndarray | None  # band numbers, 0-based, in any order; None for all
 
 
 class SceneError(FersError):
@@ -28,15 +31,10 @@ class SceneError(FersError):
 
 @dataclass(frozen=True)
 class MapGrid:
-    """Place of a scene whose pixels lie on a regular, possibly rotated, map grid.
+    """Place of a scene whose pixels lie on a regular, possibly rotated, map grid."""
 
-    Attributes:
-        transform: From (column, row) to map x, y; (0, 0) is the outer corner of the first pixel.
-        crs: Coordinate reference system as WKT; None where the file does not name one.
-    """
-
-    transform: Affine
-    crs: str | None
+    transform: Affine  # from (column, row) to map x, y; (0, 0) is the outer corner of the first pixel
+    crs: str | None  # coordinate reference system as WKT; None where the file does not name one
 
     def xy(self, row: float, column: float) -> tuple[float, float]:
         """Compute the map coordinates of the centre of pixel (row, column)."""
@@ -45,38 +43,15 @@ class MapGrid:
 
 @dataclass(frozen=True, eq=False)
 class LookupTable:
-    """Place of a scene on the sensor's own grid: a table that says which of its pixels fills each cell of a map grid (GLT).
+    """Place of a scene on the sensor's own grid: a table (GLT) of which of its pixels fills each cell of a map grid."""
 
-    Attributes:
-        transform: From (column, row) of the map grid to map x, y.
-        crs: Coordinate reference system of the map grid as WKT.
-        rows: ``(H', W')`` row of the scene for each cell, 0-based; -1 where nothing fills it.
-        columns: ``(H', W')`` column of the scene for each cell.
-    """
-
-    transform: Affine
-    crs: str | None
-    rows: np.ndarray
-    columns: np.ndarray
-
-    @classmethod
-    def from_glt(cls, transform: Affine, crs: str | None, glt_x: np.ndarray, glt_y: np.ndarray) -> LookupTable:
-        """Convert the tables as they are stored: counted from 1, 0 for nothing, negative for "filled from a neighbour"."""
-        void = (glt_x == 0) | (glt_y == 0)
-        rows, columns = np.abs(glt_y.astype(np.int64)) - 1, np.abs(glt_x.astype(np.int64)) - 1
-        rows[void] = columns[void] = -1
-        return cls(transform, crs, rows, columns)
+    transform: Affine  # from (column, row) of the map grid to map x, y
+    crs: str | None  # of the map grid, as WKT
+    rows: np.ndarray  # (H', W') row of the scene for each cell, 0-based; -1 where no pixel fills it
+    columns: np.ndarray  # (H', W') column of the scene for each cell
 
     def orthorectify(self, values: np.ndarray, fill: float = np.nan) -> np.ndarray:
-        """Push one value a pixel through the table.
-
-        Args:
-            values: ``(H, W)`` on the sensor's grid.
-            fill: For cells that nothing fills.
-
-        Returns:
-            ``(H', W')`` on the map grid.
-        """
+        """Push one value a pixel, ``(H, W)``, through the table: ``(H', W')``, ``fill`` where no pixel fills a cell."""
         filled = self.rows >= 0
         out = np.full(self.rows.shape, fill, dtype=np.result_type(values.dtype, np.asarray(fill).dtype))
         out[filled] = values[self.rows[filled], self.columns[filled]]
@@ -85,18 +60,13 @@ class LookupTable:
 
 @dataclass(frozen=True, eq=False)
 class LatLon:
-    """Place of a scene on the sensor's own grid: that of every pixel.
-
-    Attributes:
-        latitude: ``(H, W)`` degrees north.
-        longitude: ``(H, W)`` degrees east.
-    """
+    """Place of a scene on the sensor's own grid: ``(H, W)`` degrees north and east, of every pixel's centre."""
 
     latitude: np.ndarray
     longitude: np.ndarray
 
     def xy(self, row: int, column: int) -> tuple[float, float]:
-        """Look up longitude and latitude of the centre of pixel (row, column)."""
+        """Look up longitude and latitude of pixel (row, column)."""
         return float(self.longitude[row, column]), float(self.latitude[row, column])
 
 
@@ -105,66 +75,43 @@ Geometry = MapGrid | LookupTable | LatLon
 
 @dataclass(kw_only=True)
 class Facts:
-    """Facts that a file tells about its scene.
+    """Facts that a file tells about its scene; None or empty where it does not say."""
 
-    Attributes:
-        wavelengths: ``(B,)`` band centres in nm, or None.
-        fwhm: ``(B,)`` widths at half the maximum in nm, or None.
-        good: ``(B,)`` bool, False for bands that the provider marks as unusable; None where nobody says.
-        good_source: Who says so, such as "bbl of the header"; empty where nobody does.
-        sensor: Sensor and product level, such as "EMIT L2A"; empty where unknown.
-        variable: Name of the variable inside the file.
-        map_info: The ENVI ``map info`` entry, verbatim.
-        notes: What a reader of the results should know, such as bands that are left out.
-    """
-
-    wavelengths: np.ndarray | None = None
-    fwhm: np.ndarray | None = None
-    good: np.ndarray | None = None
-    good_source: str = ""
-    sensor: str = ""
-    variable: str | None = None
-    map_info: tuple[str, ...] | None = None
-    notes: tuple[str, ...] = ()
+    wavelengths: np.ndarray | None = None  # (B,) band centres in nm
+    fwhm: np.ndarray | None = None  # (B,) widths at half the maximum in nm
+    good: np.ndarray | None = None  # (B,) bool, False for bands that the provider marks as unusable
+    good_source: str = ""  # who says so, such as "bbl of the header"
+    sensor: str = ""  # and product level, such as "EMIT L2A"
+    variable: str | None = None  # name inside the file
+    map_info: tuple[str, ...] | None = None  # the ENVI entry, verbatim
+    notes: tuple[str, ...] = ()  # what a reader of the results should know, such as bands that are left out
 
 
 @dataclass(kw_only=True)
 class Reader(Facts):
-    """One scene in a file, read piece by piece.
+    """One scene in a file, read piece by piece."""
 
-    Attributes:
-        path: The file that a message names (for ENVI, the header).
-        shape: ``(H, W, B)``.
-        stored: Type of the samples in the file.
-        declared_nodata: Values of stored samples that mark missing data.
-        missing_if: "any" if one marked sample makes a pixel missing, "all" if each sample that is read must be marked
-            (a single 0 can be a measurement).
-        scale: ``(B,)`` factors from stored to physical values, or None.
-        offset: ``(B,)`` what is added after that, or None.
-        native_chunks: Rows, columns and bands that the file stores together: read multiples of these rows.
-        grid: The map grid, where the file describes one.
-    """
-
-    path: Path
-    shape: tuple[int, int, int]
-    stored: np.dtype
-    declared_nodata: tuple[float, ...] = (UNDECLARED_NODATA,)
-    missing_if: str = "any"
-    scale: np.ndarray | None = None
-    offset: np.ndarray | None = None
-    native_chunks: tuple[int, int, int] = (1, 1, 1)
-    grid: MapGrid | None = None
+    path: Path  # the file that a message names (for ENVI, the header)
+    data: tuple[Path, ...] = ()  # the files with the samples, if they are others
+    shape: tuple[int, int, int]  # (H, W, B)
+    stored: np.dtype  # type of the samples in the file
+    start: int | None = None  # byte at which the samples lie one after the other, to be mapped into memory
+    axes: str = "yxb"  # order of these samples, the last one varying fastest: y rows, x columns, b bands
+    declared_nodata: tuple[float, ...] = (UNDECLARED_NODATA,)  # values of stored samples that mark missing data
+    missing_if: str = "any"  # marked sample makes a pixel missing, or "all" that are read (a single 0 can be measured)
+    scale: np.ndarray | None = None  # (B,) factors from stored to physical values
+    offset: np.ndarray | None = None  # (B,) what is added after that
+    native_chunks: tuple[int, int, int] = (1, 1, 1)  # rows, columns, bands stored together: read multiples of the rows
+    grid: MapGrid | None = None  # the map grid, where the file describes one
 
     def __post_init__(self) -> None:
         if self.stored.kind not in "biuf":
             raise SceneError(
                 f"{self.path}: found values of type {self.stored}; a cube holds real numbers. Convert it first."
             )
-        if len(self.shape) != 3:
-            raise SceneError(f"{self.path}: found an array of shape {self.shape}; a cube has three axes, H x W x B.")
-        if min(self.shape) < 1:
+        if len(self.shape) != 3 or min(self.shape) < 1:
             raise SceneError(
-                f"{self.path}: the cube is {' x '.join(map(str, self.shape))}; every axis needs at least 1."
+                f"{self.path}: found an array of shape {self.shape}; a cube is H x W x B, each at least 1."
             )
 
     @property
@@ -194,78 +141,60 @@ class Reader(Facts):
 
     def memory_map(self) -> np.ndarray | None:
         """Map the stored values ``(H, W, B)``, read-only; None where the format cannot be mapped."""
-        return None
+        if self.start is None:
+            return None
+        sides = tuple(self.shape["yxb".index(axis)] for axis in self.axes)
+        [data] = self.data or [self.path]
+        with refusing(data, "file of samples"):
+            mapped = np.memmap(data, self.stored, "r", self.start, sides)
+            return mapped.transpose([self.axes.index(axis) for axis in "yxb"])
 
     def load(self) -> np.ndarray:
-        """Load the whole cube.
+        """Load the whole cube ``(H, W, B)``.
 
-        Returns:
-            ``(H, W, B)``: a memory map of the stored values if these differ from physical ones by one common factor at
-            most, else what ``read()`` gives.
-
-        Raises:
-            SceneError: It declares far more than its file holds, or is larger than the free memory.
+        It is a memory map of the stored values if these differ from physical ones by one common factor at most, else
+        what ``read()`` gives. A `SceneError` refuses what declares far more than its file holds or the memory takes.
         """
         factor = self.scale is None or bool((self.scale == self.scale[0]).all())
         if factor and self.offset is None and self.missing_if == "any" and (mapped := self.memory_map()) is not None:
             return mapped
-        size = self.dtype.itemsize * self.shape[0] * self.shape[1] * self.shape[2]
-        check_declared(self.path, size, self._size())
+        stored = sum(file.stat().st_size for file in self.data or [self.path])
+        check_memory(self.path, self.dtype.itemsize * prod(self.shape), stored)
         return self.read()
 
-    def _size(self) -> int:
-        """Bytes of the files with the samples."""
-        return self.path.stat().st_size
+    def read(self, rows: slice = slice(None), bands: Bands = None) -> np.ndarray:
+        """Read whole rows, a slice of step 1: ``(rows, W, bands)``.
 
-    def read(self, rows: slice = slice(None), bands: slice | Sequence[int] | np.ndarray | None = None) -> np.ndarray:
-        """Read whole rows.
-
-        Args:
-            rows: A slice of rows, of step 1.
-            bands: Bands, 0-based, in any order; all by default.
-
-        Returns:
-            ``(rows, W, bands)``. Physical values, NaN where a sample is missing, if the file declares a scale, an offset
-            or no-data by whole pixels; else the values as stored. ``dtype`` and ``nodata`` say which.
-
-        Raises:
-            SceneError: The file cannot be read there, or the block is larger than the memory.
+        Physical values, NaN where a sample is missing, if the file declares a scale, an offset or no-data by whole
+        pixels; else the values as stored. ``dtype`` and ``nodata`` say which. More than the memory is a `SceneError`.
         """
         start, stop, step = rows.indices(self.shape[0])
         if step != 1:
             raise ValueError(f"rows of step {step}: whole rows are read one after the other")
         everything = np.arange(self.bands)
         index = everything if bands is None else everything[bands if isinstance(bands, slice) else list(bands)]
-        height = max(0, stop - start)
-        check_memory(self.path, height * self.shape[1] * len(index) * self.dtype.itemsize)
-        if height == 0 or len(index) == 0:
-            return np.empty((height, self.shape[1], len(index)), self.dtype)
+        shape = (max(0, stop - start), self.shape[1], len(index))
+        check_memory(self.path, prod(shape) * self.dtype.itemsize)
+        if 0 in shape:
+            return np.empty(shape, self.dtype)
         with refusing(self.path, f"scene (rows {start} to {stop - 1})"):
             block = self._read(start, stop, index)
         return self._physical(block, index) if self.converted else block
 
-    def valid(self, rows: slice = slice(None), bands: slice | Sequence[int] | np.ndarray | None = None) -> np.ndarray:
-        """Find the pixels with data: ``(rows, W)`` bool, True where each of the bands has a finite, unmarked value."""
-        return self.read_valid(rows, bands)[1]
-
-    def read_valid(
-        self, rows: slice = slice(None), bands: slice | Sequence[int] | np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return what ``read`` and ``valid`` do, from one reading of the file."""
+    def read_valid(self, rows: slice = slice(None), bands: Bands = None) -> tuple[np.ndarray, np.ndarray]:
+        """Read a block, and find its pixels with data: ``(rows, W)`` bool, True where all bands have it."""
         block = self.read(rows, bands)
         return block, ~missing_pixels(block, self.nodata)
 
     def _read(self, start: int, stop: int, index: np.ndarray) -> np.ndarray:
         """Stored values of rows ``start`` to ``stop - 1`` and of the bands in ``index``: ``(rows, W, bands)``."""
         mapped = self.memory_map()
-        if mapped is None:
-            raise NotImplementedError("a reader has a memory map or reads its rows itself")
-        return copied(mapped, start, stop, index)
+        assert mapped is not None, "a reader without a memory map reads its rows itself"
+        window, chosen = windowed(index)
+        return np.array(mapped[start:stop, :, window][:, :, chosen])  # in memory: the file's pages are let go
 
     def _physical(self, block: np.ndarray, index: np.ndarray) -> np.ndarray:
-        marked = np.zeros(block.shape, bool)
-        for value in self.declared_nodata:
-            marked |= block == in_precision_of(block, value)
+        marked = marked_samples(block, self.declared_nodata)
         if self.missing_if == "all":
             marked = np.broadcast_to(marked.all(axis=2, keepdims=True), block.shape)
         out = block.astype(self.dtype)
@@ -277,66 +206,26 @@ class Reader(Facts):
         return out
 
 
-@dataclass(kw_only=True)
-class MappedReader(Reader):
-    """Scene whose samples lie one after the other in a file.
-
-    Attributes:
-        data: The file with the samples.
-        start: Byte at which they begin.
-        axes: Order of their axes, the last one varying fastest: y rows, x columns, b bands.
-    """
-
-    data: Path
-    start: int
-    axes: str
-
-    def memory_map(self) -> np.ndarray:
-        return memory_map(self.data, self.stored, self.start, self.shape, self.axes)
-
-
-def memory_map(path: Path, stored: np.dtype, start: int, shape: tuple[int, int, int], axes: str) -> np.ndarray:
-    """Map the samples of a file as ``(H, W, B)``, read-only; for the arguments see `MappedReader`."""
-    sides = tuple(shape["yxb".index(axis)] for axis in axes)
-    with refusing(path, "file of samples"):
-        return np.memmap(path, stored, "r", start, sides).transpose([axes.index(axis) for axis in "yxb"])
+def marked_samples(block: np.ndarray, nodata: tuple[float, ...]) -> np.ndarray:
+    """Find the samples that are one of the values, rounded as the block stores them: 1e-34 is not 1e-34 in float32."""
+    marked = np.zeros(block.shape, bool)
+    with np.errstate(over="ignore"):
+        for value in nodata:
+            marked |= block == (np.array(value).astype(block.dtype) if block.dtype.kind == "f" else value)
+    return marked
 
 
 def missing_pixels(block: np.ndarray, nodata: tuple[float, ...]) -> np.ndarray:
-    """Find the pixels of a block that lack data.
-
-    Args:
-        block: ``(rows, W, B)``.
-        nodata: Values that mark missing samples.
-
-    Returns:
-        ``(rows, W)`` bool, True where any band is NaN, infinite or one of ``nodata``.
-    """
-    missing = ~np.isfinite(block).all(axis=2) if block.dtype.kind == "f" else np.zeros(block.shape[:2], bool)
-    for value in nodata:
-        missing |= (block == in_precision_of(block, value)).any(axis=2)
+    """Find the pixels ``(rows, W)`` of a block in which any band is NaN, infinite or one of ``nodata``."""
+    missing: np.ndarray = np.logical_or.reduce(marked_samples(block, nodata), axis=2)
+    if block.dtype.kind == "f":
+        missing |= ~np.isfinite(block).all(axis=2)
     return missing
-
-
-def in_precision_of(block: np.ndarray, value: float) -> np.ndarray | float:
-    """Round a value as the block would store it: 1e-34 in a header is not 1e-34 in float32 data."""
-    if block.dtype.kind != "f":
-        return value
-    with np.errstate(over="ignore"):
-        return np.array(value).astype(block.dtype)
 
 
 @contextmanager
 def refusing(path: Path, kind: str) -> Iterator[None]:
-    """Turn whatever a library raises on a damaged file into the one error that names it.
-
-    Args:
-        path: The file.
-        kind: What it was read as, such as "MATLAB file".
-
-    Raises:
-        SceneError: Anything was raised inside the block.
-    """
+    """Turn whatever a library raises on a damaged file, read as a kind such as "MATLAB file", into a `SceneError`."""
     try:
         yield
     except SceneError:
@@ -352,46 +241,33 @@ def refusing(path: Path, kind: str) -> Iterator[None]:
         ) from error
 
 
-def check_memory(path: Path, size: int) -> None:
-    """Refuse to allocate more than the memory that is free.
+def check_memory(path: Path, size: int, stored: int | None = None) -> None:
+    """Refuse an array of ``size`` bytes before it is allocated, if it is over 256 MiB and larger than the free memory.
 
-    Raises:
-        SceneError: ``size`` bytes are more than that.
+    Refuse it, too, at over 100 times the ``stored`` bytes that the file has for it.
     """
-    if size > _ALWAYS_ALLOWED and size > (free := free_memory()):
+    if size <= _ALWAYS_ALLOWED:
+        return
+    if stored is not None and size > _MOST_COMPRESSED * stored:
+        raise SceneError(
+            f"{path}: declares an array of {size / 1e9:.1f} GB and holds {stored / 1e6:.3g} MB for it. "
+            "The file is cut short, damaged or made to fill the memory. Save it again."
+        )
+    if size > (free := free_memory()):
         raise SceneError(
             f"{path}: {size / 1e9:.1f} GB would be read at once, and {free / 1e9:.1f} GB of memory are free. "
             "Read fewer rows or bands at a time, or give a smaller cut of the scene."
         )
 
 
-def check_declared(path: Path, size: int, stored: int) -> None:
-    """Refuse a file that declares far more data than it can hold, before anything is allocated.
-
-    Args:
-        path: The file.
-        size: Bytes of the array that it declares.
-        stored: Bytes that the file has for it.
-
-    Raises:
-        SceneError: More than 256 MiB, and more than 100 times what is stored; or more than the free memory.
-    """
-    if size > _ALWAYS_ALLOWED and size > _MOST_COMPRESSED * stored:
-        raise SceneError(
-            f"{path}: declares an array of {size / 1e9:.1f} GB and holds {stored / 1e6:.3g} MB for it. "
-            "The file is cut short, damaged or made to fill the memory. Save it again."
-        )
-    check_memory(path, size)
-
-
 def free_memory() -> int:
     """Ask for the bytes of memory that can be used without swapping."""
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
+        found = re.search(r"MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text())
     except OSError:
-        pass
+        found = None
+    if found:
+        return int(found[1]) * 1024
     if hasattr(os, "sysconf"):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return 1 << 62  # Windows: NumPy's own MemoryError is turned into the refusal
@@ -400,12 +276,5 @@ def free_memory() -> int:
 def windowed(index: np.ndarray) -> tuple[slice, np.ndarray | slice]:
     """Find the contiguous range that covers some bands, and what to take of it afterwards."""
     low, high = int(index.min()), int(index.max()) + 1
-    if len(index) == high - low and (np.diff(index) == 1).all():
-        return slice(low, high), slice(None)
-    return slice(low, high), index - low
-
-
-def copied(cube: np.ndarray, start: int, stop: int, index: np.ndarray) -> np.ndarray:
-    """Copy rows and bands of a memory map ``(H, W, B)`` into memory; the file's pages are let go."""
-    window, chosen = windowed(index)
-    return np.array(cube[start:stop, :, window][:, :, chosen])
+    neighbours = len(index) == high - low and (np.diff(index) == 1).all()
+    return slice(low, high), slice(None) if neighbours else index - low

@@ -6,13 +6,13 @@ Source: the ENVI header format; AVIRIS-Classic's ``.spc`` and ``.gain`` files as
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fers.scenes.readers.base import MappedReader, Reader, SceneError, refusing
+from fers.scenes.readers.base import Reader, SceneError, refusing
 from fers.scenes.readers.projection import map_grid
 from fers.scenes.readers.wavelengths import from_names, to_nm
 
@@ -26,44 +26,28 @@ _CLASSIC_NODATA = -50.0  # AVIRIS-Classic radiance marks missing samples with it
 
 def header_of(path: Path) -> Path | None:
     """Find the ENVI header of a data file: ``scene.hdr`` or ``scene.img.hdr``; None where there is none."""
-    for candidate in (path.with_suffix(".hdr"), path.with_name(path.name + ".hdr")):
-        for header in (candidate, candidate.with_suffix(".HDR")):
-            if header.is_file() and header != path:
-                return header
-    return None
+    places = [path.with_suffix(s) for s in (".hdr", ".HDR")] + [path.with_name(path.name + s) for s in (".hdr", ".HDR")]
+    return next((header for header in places if header.is_file() and header != path), None)
 
 
 def data_of(header: Path) -> Path:
-    """Find the data file of an ENVI header.
-
-    Raises:
-        SceneError: It is not there.
-    """
+    """Find the data file of an ENVI header; a `SceneError` if it is not there."""
     stem = header.with_suffix("")
-    candidates = [stem, *(stem.with_name(stem.name + s) for low in _SUFFIXES for s in (low, low.upper()))]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
+    for suffix in ("", *(cased for low in _SUFFIXES for cased in (low, low.upper()))):
+        if (data := stem.with_name(stem.name + suffix)).is_file():
+            return data
     raise SceneError(
         f"{header}: the data file of this ENVI header is missing. Put {stem.name}.img (or .dat, .raw, .hyspex, .bil, "
         ".bip, .bsq, or no extension) beside it."
     )
 
 
-@dataclass(frozen=True)
 class Header:
     """Entries of an ENVI header: keys in lower case, a list where the value stands in braces."""
 
-    path: Path
-    fields: dict[str, str | list[str]]
-
-    @classmethod
-    def read(cls, path: Path) -> Header:
-        """Read a header.
-
-        Raises:
-            SceneError: It is not an ENVI header.
-        """
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.fields: dict[str, str | list[str]] = {}
         with refusing(path, "ENVI header"):
             if path.stat().st_size > _LARGEST_HEADER:
                 raise ValueError(f"{path.stat().st_size} bytes")
@@ -74,18 +58,16 @@ class Header:
                 text = raw.decode("latin-1")
             if not text.startswith("ENVI"):
                 raise ValueError("its first line is not ENVI")
-            fields: dict[str, str | list[str]] = {}
             lines = (line for line in text.splitlines()[1:] if not line.lstrip().startswith(";"))
             for match in _ENTRY.finditer("\n".join(lines)):
                 key, value = " ".join(match[1].lower().split()), match[2].strip()
                 if not value.startswith("{"):
-                    fields[key] = value
+                    self.fields[key] = value
                     continue
                 if "}" not in value:
                     raise ValueError(f"the braces of '{key}' are not closed")
                 parts = value[1:].partition("}")[0].replace("\n", " ").split(",")
-                fields[key] = [part.strip() for part in parts if part.strip()]
-        return cls(path, fields)
+                self.fields[key] = [part.strip() for part in parts if part.strip()]
 
     def listed(self, entry: str) -> list[str]:
         """Return the values of an entry, with or without braces; none where it is missing."""
@@ -100,13 +82,13 @@ class Header:
             raise SceneError(f"{self.path}: ENVI header entry '{entry}' is {value}; expected one value without braces.")
         return value
 
-    def whole(self, entry: str, at_least: int = 0, default: str = "") -> int:
+    def whole(self, entry: str, at_least: int = 0, among: Collection[int] = (), default: str = "") -> int:
         """Return the whole number of an entry."""
         value = self.text(entry, default)
-        if not re.fullmatch(r"[0-9]{1,18}", value) or int(value) < at_least:
-            raise SceneError(
-                f"{self.path}: ENVI header entry '{entry}' is '{value}'; expected a whole number of at least {at_least}."
-            )
+        known = re.fullmatch(r"[0-9]{1,18}", value) and (int(value) in among if among else int(value) >= at_least)
+        if not known:
+            expected = f"one of {', '.join(map(str, among))}" if among else f"a whole number of at least {at_least}"
+            raise SceneError(f"{self.path}: ENVI header entry '{entry}' is '{value}'; expected {expected}.")
         return int(value)
 
     def numbers(self, entry: str) -> list[float]:
@@ -132,16 +114,12 @@ class Header:
 
 
 def open_envi(path: Path) -> Reader:
-    """Open the scene of an ENVI header, or of the data file beside it.
-
-    Raises:
-        SceneError: The header or the data cannot be used.
-    """
+    """Open the scene of an ENVI header, or of the data file beside it."""
     place = path if path.suffix.lower() == ".hdr" else header_of(path)
     if place is None:
         raise SceneError(f"{path}: no ENVI header beside it. Put {path.stem}.hdr there.")
     data = data_of(place) if place == path else path
-    header = Header.read(place)
+    header = Header(place)
     axes = _AXES.get(header.text("interleave").lower())
     if axes is None:
         raise SceneError(
@@ -155,11 +133,7 @@ def open_envi(path: Path) -> Reader:
         if any(header.numbers(entry)):
             raise SceneError(f"{place}: {entry} are not zero. Save the image without them.")
     height, width, bands = (header.whole(entry, at_least=1) for entry in ("lines", "samples", "bands"))
-    kind, big = header.whole("data type"), header.whole("byte order", default="0")
-    for entry, value, known in (("data type", kind, list(_TYPES)), ("byte order", big, [0, 1])):
-        if value not in known:
-            expected = ", ".join(map(str, known))
-            raise SceneError(f"{place}: ENVI header entry '{entry}' is {value}; expected one of {expected}.")
+    kind, big = header.whole("data type", among=_TYPES), header.whole("byte order", among=(0, 1), default="0")
     dtype = np.dtype(("<", ">")[big] + _TYPES[kind])
     start = header.whole("header offset", default="0")
     needed, size = start + height * width * bands * dtype.itemsize, data.stat().st_size
@@ -169,14 +143,10 @@ def open_envi(path: Path) -> Reader:
             f"{dtype.name}, {needed} bytes. The file is cut short or the header is another's."
         )
     sensor = header.text("sensor type")
-    facts: dict[str, Any] = {"sensor": "" if sensor.lower() == "unknown" else sensor, "notes": ()}
-    facts |= _spectral(header, bands) | _values(header, bands)
-    if info := header.listed("map info"):
-        facts["grid"], note = map_grid(info, ", ".join(header.listed("coordinate system string")) or None)
-        facts |= {"map_info": tuple(info), "notes": (*facts["notes"], *([note] if note else []))}
-    return MappedReader(
+    facts = {"sensor": "" if sensor.lower() == "unknown" else sensor} | _facts(header, bands)
+    return Reader(
         path=place,
-        data=data,
+        data=(data,),
         shape=(height, width, bands),
         stored=dtype,
         start=start,
@@ -186,9 +156,9 @@ def open_envi(path: Path) -> Reader:
     )
 
 
-def _spectral(header: Header, bands: int) -> dict[str, Any]:
-    """Wavelengths, widths and good bands."""
-    facts: dict[str, Any] = {}
+def _facts(header: Header, bands: int) -> dict[str, Any]:
+    """Wavelengths, widths, good bands, no-data values, scale, offset, and place."""
+    facts: dict[str, Any] = {"notes": ()}
     widths, centres = header.per_band("fwhm", bands), header.per_band("wavelength", bands)
     names = header.listed("band names")
     if centres is not None:
@@ -199,12 +169,6 @@ def _spectral(header: Header, bands: int) -> dict[str, Any]:
         facts |= {"wavelengths": named, "notes": ("wavelengths from the band names of the header",)}
     if (good := header.per_band("bbl", bands)) is not None:
         facts |= {"good": good != 0, "good_source": "bbl of the header"}
-    return facts
-
-
-def _values(header: Header, bands: int) -> dict[str, Any]:
-    """No-data values, scale and offset."""
-    facts: dict[str, Any] = {}
     if ignored := header.numbers("data ignore value"):
         facts["declared_nodata"] = tuple(ignored)
     gains, offsets = (header.per_band(f"data {kind} values", bands) for kind in ("gain", "offset"))
@@ -215,6 +179,9 @@ def _values(header: Header, bands: int) -> dict[str, Any]:
         facts["scale"] = (np.ones(bands) if gains is None else gains) / factor
     if offsets is not None and offsets.any():
         facts["offset"] = offsets / factor
+    if info := header.listed("map info"):
+        facts["grid"], note = map_grid(info, ", ".join(header.listed("coordinate system string")) or None)
+        facts |= {"map_info": tuple(info), "notes": (*facts["notes"], *([note] if note else []))}
     return facts
 
 
@@ -231,11 +198,10 @@ def _classic(header: Path, bands: int, facts: dict[str, Any]) -> dict[str, Any]:
         if len(table) != bands or (suffix == ".gain" and (table[:, 0] == 0).any()):
             raise SceneError(f"{side}: {len(table)} rows for {bands} bands. Is it another flight's? Remove it.")
         found["sensor"] = "AVIRIS-Classic"
-        if suffix == ".spc" and facts.get("wavelengths") is None:
+        if suffix == ".gain":
+            found["scale"] = 1 / table[:, 0]
+            found["declared_nodata"] = facts.get("declared_nodata", (_CLASSIC_NODATA,))
+        elif facts.get("wavelengths") is None:
             width = table[:, 1] if table.shape[1] > 1 else None
             found["wavelengths"], found["fwhm"] = to_nm(table[:, 0], "", width)
-        elif suffix == ".gain":
-            found["scale"] = 1 / table[:, 0]
-            if "declared_nodata" not in facts:
-                found["declared_nodata"] = (_CLASSIC_NODATA,)
     return found

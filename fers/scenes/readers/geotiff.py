@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 
 from fers.scenes.readers.base import MapGrid, Reader, SceneError, refusing
 from fers.scenes.readers.projection import crs_wkt
-from fers.scenes.readers.wavelengths import from_names, rising, to_nm
+from fers.scenes.readers.wavelengths import from_names, rising, to_nm, within
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -29,34 +29,25 @@ _RASTERS = (".tif", ".tiff", ".geotiff", *_DRIVERS)
 _LARGEST_XML = 64 << 20  # bytes
 _EMPTY_MEAN = -1_000_000.0  # EnMAP's mean of a band that holds nothing
 _HYPERION = re.compile(r"(EO1H.*_B)(\d{3})(_L1.*)\.tif", re.IGNORECASE)
-_HYPERION_CALIBRATED = [(8, 57), (77, 224)]  # first and last band, counted from 1
 
 
 @dataclass(kw_only=True)
 class RasterReader(Reader):
-    """Scene in one raster, or in one raster a band.
+    """Scene in one raster, or in one raster a band: then ``data`` names them."""
 
-    Attributes:
-        files: GDAL names of the rasters.
-        numbers: ``(B,)`` band number, counted from 1, in the only file; None where each band has its own file.
-    """
-
-    files: tuple[str, ...]
-    numbers: np.ndarray | None = None
-
-    def _size(self) -> int:
-        return sum(Path(name).stat().st_size for name in self.files) if self.numbers is None else super()._size()
+    image: str = ""  # GDAL's name of the only raster
+    numbers: np.ndarray | None = None  # (B,) band number there, counted from 1
 
     def _read(self, start: int, stop: int, index: np.ndarray) -> np.ndarray:
         from rasterio.windows import Window
 
         window = Window(0, start, self.shape[1], stop - start)
         if self.numbers is not None:
-            with opened(self.files[0]) as source:
+            with opened(self.image) as source:
                 return np.moveaxis(source.read(self.numbers[index].tolist(), window=window), 0, 2)
         out = np.empty((stop - start, self.shape[1], len(index)), self.stored)
         for place, band in enumerate(index):
-            with opened(self.files[band]) as source:
+            with opened(str(self.data[band])) as source:
                 out[:, :, place] = source.read(1, window=window)
         return out
 
@@ -74,21 +65,13 @@ def opened(name: str) -> Iterator[DatasetReader]:
 
 
 def open_geotiff(path: Path) -> Reader:
-    """Open the scene of a GeoTIFF or JPEG 2000 file, with what the product's XML says if it is EnMAP's or DESIS's.
-
-    Raises:
-        SceneError: It cannot be used.
-    """
+    """Open the scene of a GeoTIFF or JPEG 2000 file, with what the product's XML says if it is EnMAP's or DESIS's."""
     if _HYPERION.fullmatch(path.name):
         return open_hyperion(path)
     arguments = _raster(path, str(path))
-    xml = _xml_beside(path)
-    if xml is not None:
+    if (xml := _xml_beside(path)) is not None:
         with refusing(xml, "metadata file"):
-            if xml.stat().st_size > _LARGEST_XML:
-                raise ValueError(f"{xml.stat().st_size} bytes")
-            root = ElementTree.fromstring(xml.read_bytes())
-        arguments = _product(path, xml.name, root, arguments)
+            arguments |= _product(path, xml.stat().st_size, xml.read_bytes, arguments)
     return RasterReader(**arguments)
 
 
@@ -100,11 +83,10 @@ def open_zip(path: Path) -> Reader | None:
         image = next((n for n in names if "SPECTRAL_IMAGE" in n.upper() and n.lower().endswith(_RASTERS)), None)
         if xml is None or image is None:
             return None
-        if archive.getinfo(xml).file_size > _LARGEST_XML:
-            raise ValueError(f"{xml} declares {archive.getinfo(xml).file_size} bytes")
-        root = ElementTree.fromstring(archive.read(xml))
-    arguments = _raster(path, f"/vsizip/{path.resolve()}/{image}")
-    return RasterReader(**_product(path, xml, root, arguments))
+        arguments = _raster(path, f"/vsizip/{path.resolve()}/{image}")
+        with refusing(path / xml, "metadata file"):
+            size = archive.getinfo(xml).file_size
+            return RasterReader(**arguments | _product(path, size, lambda: archive.read(xml), arguments))
 
 
 def _raster(path: Path, name: str) -> dict[str, Any]:
@@ -113,17 +95,17 @@ def _raster(path: Path, name: str) -> dict[str, Any]:
         types = set(source.dtypes)
         if len(types) != 1:
             raise SceneError(f"{path}: its bands are of several types ({', '.join(sorted(types))}). Save them as one.")
-        bands = source.count
+        numbers = np.arange(1, source.count + 1)
         arguments: dict[str, Any] = {
             "path": path,
-            "files": (name,),
-            "numbers": np.arange(1, bands + 1),
-            "shape": (source.height, source.width, bands),
+            "image": name,
+            "numbers": numbers,
+            "shape": (source.height, source.width, source.count),
             "stored": np.dtype(types.pop()),
             "native_chunks": (*source.block_shapes[0], 1),
+            "grid": None,
         }
-        nodata = tuple(sorted({float(v) for v in source.nodatavals if v is not None}))
-        if nodata:
+        if nodata := tuple(sorted({float(v) for v in source.nodatavals if v is not None})):
             arguments["declared_nodata"] = nodata
         if any(scale != 1 for scale in source.scales):
             arguments["scale"] = np.array(source.scales)
@@ -133,7 +115,7 @@ def _raster(path: Path, name: str) -> dict[str, Any]:
             arguments["grid"] = MapGrid(source.transform, crs_wkt(source.crs.to_wkt()) if source.crs else None)
         elif source.gcps[0]:
             arguments["notes"] = ("placed by control points, which are not used: there is no georeference",)
-        tags = [{k.lower(): v for k, v in source.tags(i).items()} for i in range(1, bands + 1)]
+        tags = [{k.lower(): v for k, v in source.tags(int(number)).items()} for number in numbers]
         centres, widths, good = (_tagged(tags, key) for key in ("wavelength", "fwhm", "bbl"))
         if centres is not None:
             unit = tags[0].get("wavelength_units", tags[0].get("wavelength_unit", ""))
@@ -147,8 +129,8 @@ def _raster(path: Path, name: str) -> dict[str, Any]:
 
 def _tagged(tags: list[dict[str, str]], key: str) -> np.ndarray | None:
     """A number that every band has as a tag; None if one lacks it."""
-    found = [tag.get(key) for tag in tags]
-    return None if any(value is None for value in found) else np.array([float(value) for value in found if value])
+    found = [float(tag[key]) for tag in tags if tag.get(key)]
+    return np.array(found) if len(found) == len(tags) else None
 
 
 def _xml_beside(path: Path) -> Path | None:
@@ -159,95 +141,84 @@ def _xml_beside(path: Path) -> Path | None:
     return named[0] if named else found[0] if image and len(found) == 1 else None
 
 
-def _product(path: Path, xml: str, root: ElementTree.Element, arguments: dict[str, Any]) -> dict[str, Any]:
+def _product(path: Path, size: int, read: Callable[[], bytes], raster: dict[str, Any]) -> dict[str, Any]:
+    """What the metadata file of a raster says; nothing if it is no product's that is known."""
+    if size > _LARGEST_XML:
+        raise ValueError(f"{size} bytes")
+    root = ElementTree.fromstring(read())
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
     table = next(root.iter("bandCharacterisation"), None)
     if table is None:
-        return arguments
-    with refusing(path.with_name(Path(xml).name), "metadata file"):
-        if table.find("bandID") is not None:
-            return _enmap(path, root, table, arguments)
-        if table.find("band") is not None:
-            return _desis(path, table, arguments)
-    return arguments
+        return {}
+    if rows := table.findall("bandID"):
+        return _enmap(path, root, rows, raster)
+    if not (rows := table.findall("band")):  # DESIS; the file lists other bands by the same name elsewhere
+        return {}
+    if len(rows) != raster["shape"][2]:
+        raise _other_bands(path, raster["shape"][2], len(rows))
+    return {
+        "declared_nodata": raster.get("declared_nodata", (-32768.0,)),
+        "wavelengths": _column(rows, "wavelengthCenterOfBand"),
+        "fwhm": _column(rows, "wavelengthWidthOfBand"),
+        "scale": _column(rows, "gainOfBand"),
+        "offset": _column(rows, "offsetOfBand"),
+        "sensor": "DESIS",
+    }
 
 
 def _column(rows: list[ElementTree.Element], name: str) -> np.ndarray:
     return np.array([float(row.findtext(name, "").strip()) for row in rows])
 
 
-def _enmap(path: Path, root: ElementTree.Element, table: ElementTree.Element, arguments: dict) -> dict[str, Any]:
+def _other_bands(path: Path, bands: int, described: int) -> SceneError:
+    return SceneError(f"{path}: {bands} bands, and its metadata file describes {described}. Are both of one product?")
+
+
+def _enmap(path: Path, root: ElementTree.Element, rows: list[ElementTree.Element], raster: dict) -> dict[str, Any]:
     """Bands by rising wavelength; where the two instruments overlap, SWIR is kept. VNIR or SWIR of L1B by itself, too."""
-    rows = table.findall("bandID")
     numbers = np.array([int(row.get("number", place + 1)) for place, row in enumerate(rows)])
-    arms = {arm: _channels(root, f"{arm}ProductQuality") for arm in ("vnir", "swir")}
-    bands = arguments["shape"][2]
-    notes = list(arguments.get("notes", ()))
+    listed = {arm: root.findtext(f".//{arm}ProductQuality/expectedChannelsList") or "" for arm in ("vnir", "swir")}
+    arms = {arm: {int(number) for number in re.findall(r"\d+", words)} for arm, words in listed.items()}
+    height, width, bands = raster["shape"]
+    grid, notes = raster["grid"], list(raster.get("notes", ()))
     if bands != len(rows):  # L1B has one raster an instrument
         arm = next((arm for arm in arms if len(arms[arm]) == bands and arm.upper() in path.name.upper()), None)
         if arm is None:
-            raise SceneError(
-                f"{path}: {bands} bands, and its metadata file describes {len(rows)}. Are both of one product?"
-            )
+            raise _other_bands(path, bands, len(rows))
         rows = [row for row, number in zip(rows, numbers, strict=True) if number in arms[arm]]
-        numbers = np.array(sorted(arms[arm]))
-        arguments.pop("grid", None)
+        grid, numbers = None, np.array(sorted(arms[arm]))
         notes.append("L1B is on the sensor's grid; the raster's own corners are a rough fit and are not used")
-    centres, widths = _column(rows, "wavelengthCenterOfBand"), _column(rows, "FWHMOfBand")
-    gains, offsets = _column(rows, "GainOfBand"), _column(rows, "OffsetOfBand")
-    vnir, swir = (np.isin(numbers, list(arms[arm])) for arm in ("vnir", "swir"))
+    centres, gains = _column(rows, "wavelengthCenterOfBand"), _column(rows, "GainOfBand")
+    vnir, swir = (np.isin(numbers, list(channels)) for channels in arms.values())
     order = rising(centres, vnir, swir)
     if lost := len(centres) - len(order):
         notes.append(f"{lost} VNIR bands that overlap with SWIR are left out")
-    statistics = next(root.iter("bandStatistics"), None)
-    filled = np.ones(len(centres), bool)
-    for row in [] if statistics is None else statistics.findall("bandID"):
-        empty = float(row.findtext("stdDeviation", "1")) == 0 and float(row.findtext("mean", "0")) == _EMPTY_MEAN
-        if empty:
-            filled[numbers == int(row.get("number", 0))] = False
+    filled = None
+    if (statistics := next(root.iter("bandStatistics"), None)) is not None:
+        empty = {
+            int(row.get("number", 0))
+            for row in statistics.findall("bandID")
+            if float(row.findtext("stdDeviation", "1")) == 0 and float(row.findtext("mean", "0")) == _EMPTY_MEAN
+        }
+        filled = ~np.isin(numbers, list(empty))[order]
     reflectance = bool(np.allclose(gains, 1e-4))
-    declared = arguments.get("declared_nodata", (-32768.0,) if reflectance else (0.0,))
-    return arguments | {
-        "shape": (*arguments["shape"][:2], len(order)),
-        "numbers": arguments["numbers"][order],
+    declared = raster.get("declared_nodata", (-32768.0,) if reflectance else (0.0,))
+    return {
+        "grid": grid,
+        "shape": (height, width, len(order)),
+        "numbers": raster["numbers"][order],
         "wavelengths": centres[order],
-        "fwhm": widths[order],
-        "good": filled[order] if statistics is not None else None,
-        "good_source": "bandStatistics of the metadata file" if statistics is not None else "",
+        "fwhm": _column(rows, "FWHMOfBand")[order],
+        "good": filled,
+        "good_source": "" if filled is None else "bandStatistics of the metadata file",
         "scale": gains[order],
-        "offset": offsets[order],
+        "offset": _column(rows, "OffsetOfBand")[order],
         "declared_nodata": declared,
         "missing_if": "all" if declared == (0.0,) else "any",
         "sensor": "EnMAP L2A" if reflectance else "EnMAP L1",
         "notes": tuple(notes),
     }
-
-
-def _channels(root: ElementTree.Element, product: str) -> set[int]:
-    """The band numbers of one EnMAP instrument."""
-    words = root.findtext(f".//{product}/expectedChannelsList") or ""
-    return {int(number) for number in re.findall(r"\d+", words)}
-
-
-def _desis(path: Path, table: ElementTree.Element, arguments: dict) -> dict[str, Any]:
-    """DESIS: the bands of ``bandCharacterisation`` only, since the file lists others by the same name."""
-    rows = table.findall("band")
-    if len(rows) != arguments["shape"][2]:
-        raise SceneError(
-            f"{path}: {arguments['shape'][2]} bands, and its metadata file describes {len(rows)}. Are both of one product?"
-        )
-    return (
-        {"declared_nodata": (-32768.0,)}
-        | arguments
-        | {
-            "wavelengths": _column(rows, "wavelengthCenterOfBand"),
-            "fwhm": _column(rows, "wavelengthWidthOfBand"),
-            "scale": _column(rows, "gainOfBand"),
-            "offset": _column(rows, "offsetOfBand"),
-            "sensor": "DESIS",
-        }
-    )
 
 
 def open_hyperion(path: Path) -> Reader:
@@ -256,16 +227,12 @@ def open_hyperion(path: Path) -> Reader:
     Wavelengths are the sensor's nominal ones, 10.175 nm (VNIR) and 10.089 nm (SWIR) apart, right to about 0.2 nm.
     Bands 8-57 and 77-224 are calibrated. Radiance in W m-2 sr-1 um-1 is the stored number / 40 (VNIR) or / 80 (SWIR).
 
-    Raises:
-        SceneError: There is no such file, or bands differ.
-
     Source: USGS's description of the EO-1 Hyperion products.
     """
     folder = path if path.is_dir() else path.parent
     named = {p: m for p in sorted(folder.iterdir()) if (m := _HYPERION.fullmatch(p.name))}
-    if not path.is_dir():
-        own = _HYPERION.fullmatch(path.name)
-        named = {p: m for p, m in named.items() if own is not None and (m[1], m[3]) == (own[1], own[3])}
+    if own := _HYPERION.fullmatch(path.name):
+        named = {p: m for p, m in named.items() if (m[1], m[3]) == (own[1], own[3])}
     scenes = {m[1] for m in named.values()}
     if len(scenes) != 1:
         raise SceneError(
@@ -275,16 +242,14 @@ def open_hyperion(path: Path) -> Reader:
     bands = np.array(sorted(files))
     if bands[0] < 1 or bands[-1] > 242:
         raise SceneError(f"{files[bands[-1]]}: band {bands[-1]}; Hyperion has bands 1 to 242. Remove the file.")
-    arguments: dict[str, Any] = {}
-    for band in bands:
-        with refusing(files[band], "GeoTIFF"), opened(str(files[band])) as source:
-            found = (source.height, source.width, np.dtype(source.dtypes[0]), source.transform)
-            if not arguments:
-                grid = MapGrid(source.transform, crs_wkt(source.crs.to_wkt()) if source.crs else None)
-                arguments = {"grid": grid, "native_chunks": (*source.block_shapes[0], 1)}
-                first = found
-        if found != first:
-            raise SceneError(f"{files[band]}: its size, type or place differs from that of {files[bands[0]].name}.")
+    rasters = [_raster(files[band], str(files[band])) for band in bands]
+    alike = {key: rasters[0][key] for key in ("stored", "native_chunks", "grid")}
+    height, width, _ = rasters[0]["shape"]
+    for raster in rasters:
+        if raster["shape"] != (height, width, 1) or any(raster[key] != alike[key] for key in alike):
+            raise SceneError(
+                f"{raster['path']}: its size, type or place differs from that of {rasters[0]['path'].name}."
+            )
     vnir = bands <= 70
     centres = np.where(
         vnir,
@@ -293,16 +258,15 @@ def open_hyperion(path: Path) -> Reader:
     )
     return RasterReader(
         path=path,
-        files=tuple(str(files[band]) for band in bands),
-        shape=(first[0], first[1], len(bands)),
-        stored=first[2],
+        data=tuple(files[band] for band in bands),
+        shape=(height, width, len(bands)),
         wavelengths=centres,
-        good=np.any([(bands >= low) & (bands <= high) for low, high in _HYPERION_CALIBRATED], axis=0),
+        good=within(bands, [(8, 57), (77, 224)]),
         good_source="the sensor's calibrated bands, 8-57 and 77-224",
         scale=np.where(vnir, 1 / 40, 1 / 80),
         declared_nodata=(0.0,),
         missing_if="all",
         sensor="Hyperion L1T",
         notes=("wavelengths are the sensor's nominal ones",),
-        **arguments,
+        **alike,
     )

@@ -1,7 +1,6 @@
 """HDF5 files, netCDF4 among them: one reader for all, and the way to find what is inside.
 
-The products differ in where the cube lies and in the order of its axes. Each product's module says so and makes an
-``Hdf5Reader``.
+The products differ in where the cube lies and in the order of its axes. ``products`` says so and makes an ``Hdf5Reader``.
 """
 
 from __future__ import annotations
@@ -11,8 +10,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,13 @@ import numpy as np
 
 from fers.scenes.readers.arrays import Variable, pick
 from fers.scenes.readers.base import (
+    UNDECLARED_NODATA,
     Geometry,
     LatLon,
     LookupTable,
     Reader,
     SceneError,
-    check_declared,
     free_memory,
-    memory_map,
     refusing,
     windowed,
 )
@@ -39,46 +39,33 @@ _READ_TEXT = """
 import h5py, json, numpy, sys
 with h5py.File(sys.argv[1], "r") as file:
     item = file[sys.argv[2]]
-    found = item.attrs[sys.argv[3]] if len(sys.argv) > 3 else item[()]
+    found = item.attrs[sys.argv[3]] if sys.argv[3] else item[()]
     print(json.dumps([v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in numpy.ravel(found)]))
 """
 
 
 @dataclass(kw_only=True)
 class Hdf5Reader(Reader):
-    """Scene in one or more datasets of an HDF5 file.
+    """Scene in one or more datasets of an HDF5 file."""
 
-    Attributes:
-        parts: Path of each dataset, and the order of its axes: y rows, x columns, b bands.
-        at: ``(B, 2)`` for each band the number of the part that holds it, and the band's number there.
-        glt: Paths of the tables of columns and rows (GLT) for the map grid ``grid``; None where there are none.
-        latlon: Paths of latitude and longitude.
-        start: Byte at which the samples of the only part lie one after the other; None where they are in chunks.
-    """
-
-    parts: tuple[tuple[str, str], ...]
-    at: np.ndarray
-    glt: tuple[str, str] | None = None
-    latlon: tuple[str, str] | None = None
-    start: int | None = None
-
-    def memory_map(self) -> np.ndarray | None:
-        if self.start is None:
-            return None
-        return memory_map(self.path, self.stored, self.start, self.shape, self.parts[0][1])
+    parts: tuple[tuple[str, str], ...]  # path of each dataset, and the order of its axes
+    at: np.ndarray  # (B, 2): for each band the number of the part that holds it, and the band's number there
+    glt: tuple[str, str] | None = None  # tables of columns and rows (GLT) for the map grid
+    latlon: tuple[str, str] | None = None  # latitude and longitude
 
     @property
     def geometry(self) -> Geometry | None:
-        if self.glt is None and self.latlon is None:
+        keys = self.glt if self.glt is not None and self.grid is not None else self.latlon
+        if keys is None:
             return self.grid
         with refusing(self.path, "HDF5 file"), h5py.File(self.path, "r") as file:
-            if self.glt is not None and self.grid is not None:
-                glt_x, glt_y = (dataset(file, key)[()] for key in self.glt)
-                return LookupTable.from_glt(self.grid.transform, self.grid.crs, glt_x, glt_y)
-            if self.latlon is not None:
-                latitude, longitude = (np.asarray(dataset(file, key)[()], np.float64) for key in self.latlon)
-                return LatLon(latitude, longitude)
-        return self.grid
+            first, second = (dataset(file, key)[()] for key in keys)
+            if keys == self.latlon or self.grid is None:
+                return LatLon(np.asarray(first, np.float64), np.asarray(second, np.float64))
+            void = (first == 0) | (second == 0)  # counted from 1, 0 for nothing, negative for "filled from a neighbour"
+            rows, columns = np.abs(second.astype(np.int64)) - 1, np.abs(first.astype(np.int64)) - 1
+            rows[void] = columns[void] = -1
+            return LookupTable(self.grid.transform, self.grid.crs, rows, columns)
 
     def _read(self, start: int, stop: int, index: np.ndarray) -> np.ndarray:
         if self.start is not None:
@@ -100,51 +87,38 @@ class Hdf5Reader(Reader):
         return out
 
 
-def stack(path: Path, file: h5py.File, parts: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Ask the datasets for what they say themselves: shape, type, chunks, and place in the file.
+def stack(file: h5py.File, parts: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Ask datasets, given by path and axes, for what they say themselves: shape, type, chunks, and place in the file.
 
-    Args:
-        path: The file, for messages.
-        file: The open file.
-        parts: Path and axes of each dataset.
-
-    Returns:
-        These arguments of an ``Hdf5Reader``, with all bands of all parts, one after the other.
-
-    Raises:
-        SceneError: One has not three axes, or they differ in size or type.
+    Returns these arguments of an ``Hdf5Reader``, with all bands of all parts, one after the other.
     """
-    at, sides, types, chunks = [], set(), set(), (1, 1, 1)
+    at, found, chunks = [], set(), (1, 1, 1)
     for number, (key, axes) in enumerate(parts):
         item = dataset(file, key)
         if item.ndim != 3:
-            raise SceneError(f"{path}: {key} has the shape {item.shape}; expected three axes.")
-        size = dict(zip(axes, item.shape, strict=True))
-        sides.add((size["y"], size["x"]))
-        types.add(item.dtype)
-        at += [(number, band) for band in range(size["b"])]
+            raise SceneError(f"{file.file.filename}: {key} has the shape {item.shape}; expected three axes.")
+        order = [axes.index(axis) for axis in "yxb"]
+        height, width, bands = (item.shape[axis] for axis in order)
+        found.add((height, width, item.dtype))
+        at += [(number, band) for band in range(bands)]
         if item.chunks:
-            chunk = dict(zip(axes, item.chunks, strict=True))
-            chunks = (chunk["y"], chunk["x"], chunk["b"])
-    if len(sides) != 1 or len(types) != 1:
-        raise SceneError(f"{path}: its parts differ in size or type: {sides}, {types}.")
+            chunks = tuple(item.chunks[axis] for axis in order)
+    if len(found) != 1:
+        raise SceneError(f"{file.file.filename}: its parts differ in size or type: {found}.")
     return {
-        "path": path,
+        "path": Path(file.filename),
         "parts": tuple(parts),
         "at": np.array(at, np.int64).reshape(-1, 2),
-        "shape": (*sides.pop(), len(at)),
-        "stored": types.pop(),
+        "shape": (height, width, len(at)),
+        "stored": item.dtype,
         "native_chunks": chunks,
         "start": item.id.get_offset() if len(parts) == 1 else None,
+        "axes": parts[0][1],
     }
 
 
 def find(file: h5py.Group, key: str) -> h5py.Group | h5py.Dataset | None:
-    """Find a group or dataset of the file itself; None where there is none.
-
-    Raises:
-        SceneError: The way to it, or its samples, lead into another file.
-    """
+    """Find a group or dataset of the file; None where there is none, a `SceneError` if it leads into another file."""
     found, name = file, file.file.filename
     for step in (part for part in key.split("/") if part):
         link = found.get(step, getlink=True) if isinstance(found, h5py.Group) else None
@@ -163,11 +137,7 @@ def find(file: h5py.Group, key: str) -> h5py.Group | h5py.Dataset | None:
 
 
 def dataset(file: h5py.Group, key: str) -> h5py.Dataset:
-    """Find a dataset that must be there.
-
-    Raises:
-        SceneError: It is not.
-    """
+    """Find a dataset that must be there."""
     found = find(file, key)
     if not isinstance(found, h5py.Dataset):
         raise SceneError(f"{file.file.filename}: there is no dataset {key}. Is the file complete?")
@@ -175,29 +145,24 @@ def dataset(file: h5py.Group, key: str) -> h5py.Dataset:
 
 
 def numbers(file: h5py.Group, key: str) -> np.ndarray | None:
-    """Read the numbers of a dataset ("path") or of an attribute ("path@name") as ``(n,)`` float64.
+    """Read the numbers of a dataset ("path") or an attribute ("path@name") as ``(n,)`` float64; None if it is missing.
 
-    Returns:
-        The numbers; None where it is missing. In an attribute of text they stand apart by blanks or commas.
+    In an attribute of text they stand apart by blanks or commas.
     """
-    item, name = _named(file, key)
-    if item is None or (not name and not (isinstance(item, h5py.Dataset) and item.dtype.kind in "biuf")):
+    item, name, dtype = _named(file, key)
+    if dtype is None or (not name and dtype.kind not in "biuf"):
         return None
-    if name and item.attrs.get_id(name).dtype.kind not in "biuf":
+    if dtype.kind not in "biuf":
         return np.array([float(part) for part in re.split(r"[\s,]+", text(file, key).strip("[](){} \n"))])
     return np.asarray(item.attrs[name] if name else item[()], np.float64).reshape(-1)
 
 
-def per_band(path: Path, file: h5py.Group, key: str, bands: int) -> np.ndarray | None:
-    """Read ``numbers`` of which there is one a band; None where they are missing.
-
-    Raises:
-        SceneError: There is another number of them.
-    """
+def per_band(file: h5py.Group, key: str, bands: int) -> np.ndarray | None:
+    """Read ``numbers`` of which there is one a band; None where they are missing, a `SceneError` if they are others."""
     values = numbers(file, key)
     if values is not None and len(values) != bands:
-        name = re.split("[/@]", key)[-1]
-        raise SceneError(f"{path}: {len(values)} values of {name} for {bands} bands. Is the file complete?")
+        found = f"{len(values)} values of {re.split('[/@]', key)[-1]} for {bands} bands"
+        raise SceneError(f"{file.file.filename}: {found}. Is the file complete?")
     return values
 
 
@@ -211,25 +176,15 @@ def texts(file: h5py.Group, key: str) -> list[str]:
 
     Text of variable length is read by another process, within a time: HDF5's library never returns from some damaged heaps.
     """
-    item, name = _named(file, key)
-    if item is None or (not name and not isinstance(item, h5py.Dataset)):
+    item, name, dtype = _named(file, key)
+    if dtype is None:
         return []
-    dtype = item.attrs.get_id(name).dtype if name else item.dtype
     if dtype.kind != "O":
-        return [
-            v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v)
-            for v in np.ravel(item.attrs[name] if name else item[()])
-        ]
+        found = np.ravel(item.attrs[name] if name else item[()])
+        return [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in found]
     if h5py.check_string_dtype(dtype) is None:
         raise ValueError(f"{item.name} {name} is not text")
-    command = [
-        sys.executable,
-        "-c",
-        _READ_TEXT,
-        os.path.abspath(item.file.filename),
-        item.name,
-        *([name] if name else []),
-    ]
+    command = [sys.executable, "-c", _READ_TEXT, os.path.abspath(item.file.filename), item.name, name]
     packages = Path(h5py.__file__).parent.parent  # Python looks for modules where it starts: not in the user's folder
     try:
         ended = subprocess.run(command, cwd=packages, capture_output=True, timeout=_TEXT_SECONDS)
@@ -241,11 +196,13 @@ def texts(file: h5py.Group, key: str) -> list[str]:
     return json.loads(ended.stdout)
 
 
-def _named(file: h5py.Group, key: str) -> tuple[h5py.Group | h5py.Dataset | None, str]:
-    """The item and the attribute's name of "path@name"; None where either is missing."""
+def _named(file: h5py.Group, key: str) -> tuple[Any, str, np.dtype | None]:
+    """Item, attribute's name and type of "path" or "path@name"; the type is None where there is no such array."""
     place, _, name = key.partition("@")
     item = find(file, place)
-    return (None if item is None or (name and name not in item.attrs) else item), name
+    if name:
+        return item, name, item.attrs.get_id(name).dtype if item is not None and name in item.attrs else None
+    return item, name, item.dtype if isinstance(item, h5py.Dataset) else None
 
 
 def nodata_of(file: h5py.File, cube: str) -> tuple[float, ...]:
@@ -258,61 +215,46 @@ def nodata_of(file: h5py.File, cube: str) -> tuple[float, ...]:
 
 def variables(file: h5py.File, matlab: bool) -> dict[str, Variable]:
     """List the numeric arrays of a file that is of no known product; MATLAB writes its axes in reverse."""
-    found: dict[str, h5py.Dataset] = {}
-    _collect(file, "", found)
-    return {
-        key: Variable(item.shape[::-1] if matlab else item.shape, item.dtype, item.id.get_storage_size())
-        for key, item in found.items()
-    }
+    found = {}
+    for key, item in _datasets(file, ""):
+        shape, stored = item.shape[::-1] if matlab else item.shape, item.id.get_storage_size()
+        read = partial(_read, item, matlab)
+        found[key] = Variable(Path(file.filename), shape, item.dtype, stored, read)
+    return found
 
 
-def load_variable(path: Path, file: h5py.File, key: str, matlab: bool) -> np.ndarray:
-    """Load one array, whole.
-
-    Raises:
-        SceneError: It declares far more than it holds.
-    """
-    item = dataset(file, key)
-    check_declared(path, item.nbytes, item.id.get_storage_size())
+def _read(item: h5py.Dataset, matlab: bool) -> np.ndarray:
     return item[()].T if matlab else item[()]
 
 
-def open_other(path: Path, file: h5py.File, variable: str | None, matlab: bool) -> Reader:
+def open_other(file: h5py.File, variable: str | None, matlab: bool) -> Reader:
     """Open a file of no known product: MATLAB 7.3, or a three-dimensional dataset and a vector of wavelengths for one axis."""
     found = variables(file, matlab)
-    key = pick(path, found, None if variable is None else variable.strip("/"), ndim=3)
+    key = pick(Path(file.filename), found, None if variable is None else variable.strip("/"), ndim=3)
     shape = found[key].shape
     axes, notes = ("bxy", ()) if matlab else ("yxb", (f"the axes of {key} are taken as rows, columns, bands",))
     centres = None
     for name, one in found.items():
-        if name.rsplit("/", 1)[-1] in SPELLINGS and max(one.shape) == np.prod(one.shape, dtype=np.int64) > 1:
-            unit = "" if matlab else text(file, f"{name}@units", f"{name}@unit")
-            values, _ = to_nm(np.asarray(dataset(file, name)[()], np.float64).reshape(-1), unit)
-            if not matlab and values is not None and len(values) in shape:
-                axes, notes = {0: "byx", 1: "ybx", 2: "yxb"}[max(a for a in range(3) if shape[a] == len(values))], ()
+        if name.rsplit("/", 1)[-1] in SPELLINGS and max(one.shape) == prod(one.shape) > 1:
+            values, _ = to_nm(one.load().reshape(-1).astype(float), text(file, f"{name}@units", f"{name}@unit"))
+            fits = [] if values is None else [axis for axis, side in enumerate(shape) if side == len(values)]
+            if fits and not matlab:
+                axes, notes = ("byx", "ybx", "yxb")[fits[-1]], ()
+            if fits and (not matlab or fits[-1] == 2):
                 centres = values
-            elif values is not None and len(values) == shape[-1]:
-                centres = values
-    if len(shape) != 3:
-        raise SceneError(f"{path}: found an array of shape {shape}; a cube has three axes, H x W x B.")
-    arguments = stack(path, file, [(key, axes)])
-    if not matlab and (nodata := nodata_of(file, key)):
-        arguments["declared_nodata"] = nodata
-    return Hdf5Reader(variable=key, wavelengths=centres, notes=notes, **arguments)
+    arguments = stack(file, [(key, axes)])
+    nodata = nodata_of(file, key) or (UNDECLARED_NODATA,)
+    return Hdf5Reader(variable=key, wavelengths=centres, notes=notes, declared_nodata=nodata, **arguments)
 
 
-def _collect(group: h5py.Group, prefix: str, found: dict[str, h5py.Dataset], depth: int = 0) -> None:
+def _datasets(group: h5py.Group, prefix: str, depth: int = 0) -> Iterator[tuple[str, h5py.Dataset]]:
     """Every numeric dataset below a group, except in MATLAB's own ``#refs#``.
 
     The names are listed first: an error inside h5py's iterators would leave the library locked.
     """
-    if depth > 8:
-        return
-    for name in list(group):
-        if name.startswith("#"):
-            continue
-        item = find(group, name)
+    for name in list(group) if depth <= 8 else []:
+        item = None if name.startswith("#") else find(group, name)
         if isinstance(item, h5py.Group):
-            _collect(item, f"{prefix}{name}/", found, depth + 1)
+            yield from _datasets(item, f"{prefix}{name}/", depth + 1)
         elif isinstance(item, h5py.Dataset) and item.shape and item.dtype.kind in "biufV":
-            found[prefix + name] = item
+            yield prefix + name, item

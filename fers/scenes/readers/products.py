@@ -16,11 +16,10 @@ import h5py
 import numpy as np
 from affine import Affine
 
-from fers.scenes.readers.base import MapGrid, Reader, SceneError, refusing
-from fers.scenes.readers.emit import sibling
-from fers.scenes.readers.hdf5 import Hdf5Reader, dataset, find, nodata_of, numbers, per_band, stack, text
+from fers.scenes.readers.base import UNDECLARED_NODATA, MapGrid, Reader, SceneError, refusing
+from fers.scenes.readers.hdf5 import Hdf5Reader, dataset, find, nodata_of, numbers, per_band, stack, text, texts
 from fers.scenes.readers.projection import crs_wkt, map_grid
-from fers.scenes.readers.wavelengths import rising, to_nm
+from fers.scenes.readers.wavelengths import rising, to_nm, within
 
 Flags = tuple[np.ndarray | None, str]
 _GOOD = "good_wavelengths of the file"
@@ -31,57 +30,45 @@ class Product:
     """Row of the table: where a product of one cube keeps what a reader needs.
 
     A path is of a dataset, or "path@name" of an attribute. "@name" is an attribute of the cube, "./name" lies beside it.
-
-    Attributes:
-        needs: What every file of the product holds; a ``*`` stands for any one name.
-        cubes: Path of each cube that it may have, and the sensor to report. The first that is there is read.
-        axes: Order of the cube's axes: y rows, x columns, b bands.
-        centres: Path of the band centres.
-        fwhm: Path of the bands' widths.
-        good: Path of the bands' flags, or a function that finds them and says who set them.
-        nodata: Value that marks missing samples where the file does not declare one.
-        place: Finds the map grid, and notes about it.
-        glt: Paths of the tables of columns and rows for the map grid.
-        latlon: Paths of latitude and longitude.
-        named: Folder of the cubes among which a user may choose by name; empty where there is no choice.
-        lacks: What to say of a file without a cube; empty where it is then of another product.
     """
 
-    needs: tuple[str, ...] = ()
-    cubes: dict[str, str]
-    axes: str
-    centres: str
+    needs: tuple[str, ...] = ()  # what every file of the product holds; a * stands for any one name
+    cubes: dict[str, str]  # path of each cube that it may have, and the sensor; the first that is there is read
+    axes: str  # of the cube: y rows, x columns, b bands
+    centres: str  # band centres
     fwhm: str = ""
-    good: str | Callable[[Path, h5py.File, str, np.ndarray | None], Flags] = ""
-    nodata: float = -9999.0
-    place: Callable[[h5py.File, str, tuple[int, int, int]], dict[str, Any]] = lambda file, key, shape: {}
-    glt: tuple[tuple[str, str], ...] = ()
-    latlon: tuple[tuple[str, str], ...] = ()
-    named: str = ""
-    lacks: str = ""
+    good: str | Callable[[h5py.File, str, np.ndarray | None], Flags] = ""  # flags of bands, or what finds them
+    nodata: float = UNDECLARED_NODATA  # where the file does not declare one
+    place: Callable[[h5py.File, str, tuple[int, int, int]], dict[str, Any]] = lambda *_: {}  # map grid
+    glt: tuple[tuple[str, str], ...] = ()  # tables of columns and rows for the map grid; the first that is there
+    latlon: tuple[tuple[str, str], ...] = ()  # latitude and longitude
+    named: str = ""  # folder of the cubes among which a user may choose by name; empty where there is no choice
+    lacks: str = ""  # what to say of a file without a cube; empty where it is then of another product
 
-    def __call__(self, path: Path, file: h5py.File, variable: str | None) -> Reader | None:
+    def __call__(self, file: h5py.File, variable: str | None) -> Reader | None:
         if any(_present(file, need) is None for need in self.needs):
             return None
         cubes = self.cubes
         if self.named and variable is not None:
             cubes = {self.named + variable: next(iter(cubes.values()))}
-        there = ((key, sensor) for cube, sensor in cubes.items() if (key := _present(file, cube)) is not None)
-        key, sensor = next((pair for pair in there if isinstance(find(file, pair[0]), h5py.Dataset)), ("", ""))
+        there = ((_present(file, cube) or "", sensor) for cube, sensor in cubes.items())
+        key, sensor = next(
+            (pair for pair in there if pair[0] and isinstance(find(file, pair[0]), h5py.Dataset)), ("", "")
+        )
         if not key and self.lacks:
-            raise SceneError(f"{path}: {self.lacks}")
+            raise SceneError(f"{file.filename}: {self.lacks}")
         if not key:
             return None
-        arguments = stack(path, file, [(key, self.axes)])
+        arguments = stack(file, [(key, self.axes)])
         bands = arguments["shape"][2]
-        centres, widths = (per_band(path, file, _at(where, key), bands) for where in (self.centres, self.fwhm))
+        centres, widths = (per_band(file, _at(where, key), bands) for where in (self.centres, self.fwhm))
         if centres is not None:
             unit = text(file, *(f"{_at(self.centres, key)}@{name}" for name in ("units", "unit")))
             centres, widths = to_nm(centres, unit, widths)
         if callable(self.good):
-            good, source = self.good(path, file, key, centres)
+            good, source = self.good(file, key, centres)
         else:
-            good, source = per_band(path, file, _at(self.good, key), bands), _GOOD
+            good, source = per_band(file, _at(self.good, key), bands), _GOOD
         divisor, factor, offset = (numbers(file, f"{key}@{n}") for n in ("Scale_Factor", "scale_factor", "add_offset"))
         if divisor is not None and divisor[0]:
             factor = 1 / divisor
@@ -119,21 +106,9 @@ def _at(where: str, cube: str) -> str:
     return cube.rpartition("/")[0] + where[1:] if where.startswith("./") else where
 
 
-def open_product(path: Path, file: h5py.File, variable: str | None) -> Reader | None:
-    """Open a file of any product that is known.
-
-    Args:
-        path: The file, for messages.
-        file: The open file.
-        variable: The cube that the user names, where the product leaves the choice.
-
-    Returns:
-        Its reader; None if the file is of no known product.
-
-    Raises:
-        SceneError: It is of a known product and incomplete, or not a scene.
-    """
-    return next((found for row in PRODUCTS if (found := row(path, file, variable)) is not None), None)
+def open_product(file: h5py.File, variable: str | None) -> Reader | None:
+    """Open a file of any known product, with the cube that the user names where there is a choice; else None."""
+    return next((found for row in PRODUCTS if (found := row(file, variable)) is not None), None)
 
 
 # ----- where the pixels lie
@@ -147,10 +122,6 @@ def _grid_of(file: h5py.File, transform: str, *systems: str) -> dict[str, Any]:
     return {"grid": MapGrid(Affine.from_gdal(*six[:6]), crs_wkt(text(file, *systems)))}
 
 
-def _emit_grid(file: h5py.File, cube: str, shape: tuple[int, int, int]) -> dict[str, Any]:
-    return _grid_of(file, "/@geotransform", "/@spatial_ref")
-
-
 def _aviris_grid(file: h5py.File, cube: str, shape: tuple[int, int, int]) -> dict[str, Any]:
     at = "projection" if find(file, "projection") is not None else "transverse_mercator"
     return _grid_of(file, f"{at}@GeoTransform", f"{at}@spatial_ref", f"{at}@crs_wkt")
@@ -161,12 +132,10 @@ def _tanager_grid(file: h5py.File, cube: str, shape: tuple[int, int, int]) -> di
     if "/GRIDS/" not in cube:
         return {}
     structure = text(file, "HDFEOS INFORMATION/StructMetadata.0")
-    corners: list[float] = []
-    for corner in ("UpperLeftPointMtrs", "LowerRightMtrs"):
-        found = re.search(rf"{corner}\s*=\s*\(\s*([-+.\deE]+)\s*,\s*([-+.\deE]+)\s*\)", structure)
-        if found is None:
-            return {}
-        corners += [float(found[1]), float(found[2])]
+    corner = r"(?:UpperLeftPointMtrs|LowerRightMtrs)\s*=\s*\(\s*([-+.\deE]+)\s*,\s*([-+.\deE]+)\s*\)"
+    corners = [float(number) for pair in re.findall(corner, structure)[:2] for number in pair]
+    if len(corners) < 4:
+        return {}
     left, top, right, bottom = corners
     transform = Affine((right - left) / shape[1], 0, left, 0, (bottom - top) / shape[0], top)
     code = numbers(file, "HDFEOS/GRIDS/HYP@epsg_code")
@@ -199,33 +168,32 @@ def _prisma_place(file: h5py.File, swath: str, level: str, shape: tuple[int, int
 # ----- which bands are good
 
 
-def _emit_flags(path: Path, file: h5py.File, cube: str, centres: np.ndarray | None) -> Flags:
+def _emit_flags(file: h5py.File, cube: str, centres: np.ndarray | None) -> Flags:
     """The file's own, or, for radiance, those of the reflectance beside it."""
     key = "sensor_band_parameters/good_wavelengths"
     bands = dataset(file, cube).shape[2]
-    good = per_band(path, file, key, bands)
-    if good is None and (other := sibling(path, "L2A_RFL")) is not None:
+    good = per_band(file, key, bands)
+    if good is None and (other := _sibling(Path(file.filename), "L2A_RFL")) is not None:
         with refusing(other, "netCDF file"), h5py.File(other, "r") as reflectance:
-            return per_band(path, reflectance, key, bands), f"good_wavelengths of {other.name}"
+            return per_band(reflectance, key, bands), f"good_wavelengths of {other.name}"
     return good, _GOOD
 
 
-def _neon_flags(path: Path, file: h5py.File, cube: str, centres: np.ndarray | None) -> Flags:
+def _neon_flags(file: h5py.File, cube: str, centres: np.ndarray | None) -> Flags:
     """Outside the two windows that the file names, at the cube or at its group."""
     names = [f"@Band_Window_{number}_Nanometers" for number in (1, 2)]
     found = [numbers(file, place + name) for name in names for place in (cube.rpartition("/")[0], cube)]
     windows = [window for window in found if window is not None and len(window) == 2]
     if centres is None or not windows:
         return None, ""
-    bad = np.any([(centres >= low) & (centres <= high) for low, high in windows], axis=0)
-    return ~bad, "Band_Window_1 and _2 of the file"
+    return ~within(centres, windows), "Band_Window_1 and _2 of the file"
 
 
 # ----- products whose cube is in several detectors
 
 
 def _joined(
-    path: Path, file: h5py.File, parts: list[tuple[str, str]], facts: list[np.ndarray], left_out: str
+    file: h5py.File, parts: list[tuple[str, str]], facts: list[np.ndarray], left_out: str
 ) -> tuple[dict[str, Any], np.ndarray]:
     """The reader's arguments for several parts as one cube by rising wavelength, and the facts in that order.
 
@@ -237,7 +205,7 @@ def _joined(
     acquired = np.flatnonzero(joined[0] > 0)
     order = acquired[rising(joined[0, acquired], owner[acquired] == 0, owner[acquired] == 1)]
     counts = (("bands that were not acquired", len(owner) - len(acquired)), (left_out, len(acquired) - len(order)))
-    arguments = stack(path, file, parts)
+    arguments = stack(file, parts)
     return arguments | {
         "shape": (*arguments["shape"][:2], len(order)),
         "at": arguments["at"][order],
@@ -246,7 +214,7 @@ def _joined(
     }, joined[:, order]
 
 
-def _prisma(path: Path, file: h5py.File, variable: str | None) -> Reader | None:
+def _prisma(file: h5py.File, variable: str | None) -> Reader | None:
     """PRISMA L1, L2B, L2C, L2D: two arms, wavelengths falling, 0 for bands that were not acquired."""
     swaths = find(file, "HDFEOS/SWATHS")
     names = list(swaths) if isinstance(swaths, h5py.Group) else []
@@ -258,7 +226,7 @@ def _prisma(path: Path, file: h5py.File, variable: str | None) -> Reader | None:
     def listed(name: str, count: int = 1) -> np.ndarray:
         values = numbers(file, f"/@{name}")
         if values is None or len(values) != count:
-            raise SceneError(f"{path}: attribute {name} should have {count} values, one a band. Is the file complete?")
+            raise SceneError(f"{file.filename}: attribute {name} should have {count} values. Is the file complete?")
         return values
 
     parts, facts = [], []
@@ -272,16 +240,15 @@ def _prisma(path: Path, file: h5py.File, variable: str | None) -> Reader | None:
         if level == "L1":
             divisor = float(listed(f"ScaleFactor_{arm}")[0])
             if divisor == 0:
-                raise SceneError(f"{path}: attribute ScaleFactor_{arm} is 0. Is the file complete?")
+                raise SceneError(f"{file.filename}: attribute ScaleFactor_{arm} is 0. Is the file complete?")
             scale, offset = 1 / divisor, -float(listed(f"Offset_{arm}")[0])
         else:
             offset = float(listed(f"L2Scale{arm}Min")[0])
             scale = (float(listed(f"L2Scale{arm}Max")[0]) - offset) / 65535.0
         parts.append((key, "ybx"))
         facts.append(np.stack([centres, widths, np.full(count, scale), np.full(count, offset)]))
-    arguments, (_, fwhm, scales, offsets) = _joined(
-        path, file, parts, facts, "VNIR bands that overlap with the SWIR arm"
-    )
+    overlap = "VNIR bands that overlap with the SWIR arm"
+    arguments, (_, fwhm, scales, offsets) = _joined(file, parts, facts, overlap)
     return Hdf5Reader(
         fwhm=fwhm,
         scale=scales,
@@ -294,7 +261,7 @@ def _prisma(path: Path, file: h5py.File, variable: str | None) -> Reader | None:
     )
 
 
-def _pace_l1b(path: Path, file: h5py.File, variable: str | None) -> Reader | None:
+def _pace_l1b(file: h5py.File, variable: str | None) -> Reader | None:
     """PACE OCI at the top of the atmosphere: three detectors."""
     if find(file, "observation_data/rhot_blue") is None:
         return None
@@ -302,15 +269,15 @@ def _pace_l1b(path: Path, file: h5py.File, variable: str | None) -> Reader | Non
     for name in ("blue", "red", "SWIR"):
         key = f"observation_data/rhot_{name}"
         count = dataset(file, key).shape[0]
-        centres = per_band(path, file, f"sensor_band_parameters/{name}_wavelength", count)
+        centres = per_band(file, f"sensor_band_parameters/{name}_wavelength", count)
         if centres is None:
-            raise SceneError(f"{path}: sensor_band_parameters lacks wavelengths. Is the file complete?")
+            raise SceneError(f"{file.filename}: sensor_band_parameters lacks wavelengths. Is the file complete?")
         widths: np.ndarray | None = np.full(count, 5.0)  # nominal, of the blue and red detectors
         if name == "SWIR":
-            widths = per_band(path, file, "sensor_band_parameters/SWIR_bandpass", count)
+            widths = per_band(file, "sensor_band_parameters/SWIR_bandpass", count)
         parts.append((key, "byx"))
         facts.append(np.stack([centres, np.full(count, np.nan) if widths is None else widths]))
-    arguments, (_, fwhm) = _joined(path, file, parts, facts, "blue bands that overlap with the red detector")
+    arguments, (_, fwhm) = _joined(file, parts, facts, "blue bands that overlap with the red detector")
     places = ("geolocation_data/latitude", "geolocation_data/longitude")
     return Hdf5Reader(
         fwhm=None if np.isnan(fwhm).any() else fwhm,
@@ -321,7 +288,35 @@ def _pace_l1b(path: Path, file: h5py.File, variable: str | None) -> Reader | Non
     )
 
 
-PRODUCTS: tuple[Callable[[Path, h5py.File, str | None], Reader | None], ...] = (
+# ----- the files that belong to an EMIT scene
+
+
+def mask_file_of(scene: str | Path) -> Path | None:
+    """Find the EMIT mask file beside an EMIT scene, of any version; None where there is none."""
+    return _sibling(Path(scene), "L2A_MASK")
+
+
+def read_emit_mask(path: str | Path) -> dict[str, np.ndarray]:
+    """Read the flags of an EMIT mask file, ``EMIT_L2A_MASK_*.nc``: ``(H, W)`` bool by name, such as "Cloud flag".
+
+    Quantities in the same file, such as water vapour, are left out. A `SceneError` refuses another file.
+    """
+    path = Path(path)
+    with refusing(path, "EMIT mask file"), h5py.File(path, "r") as file:
+        cube, names = dataset(file, "mask"), texts(file, "sensor_band_parameters/mask_bands")
+        if cube.ndim != 3 or cube.shape[2] != len(names):
+            raise SceneError(f"{path}: {len(names)} names for a mask of shape {cube.shape}.")
+        return {name: cube[:, :, layer] == 1 for layer, name in enumerate(names) if "flag" in name.lower()}
+
+
+def _sibling(path: Path, product: str) -> Path | None:
+    """Find the file of another EMIT product of the same time, orbit and scene number; the newest version of several."""
+    scene = "_".join(path.stem.split("_")[-3:])
+    found = sorted(path.parent.glob(f"EMIT_{product}_*_{scene}{path.suffix}")) if scene.count("_") == 2 else []
+    return found[-1] if found else None
+
+
+PRODUCTS: tuple[Callable[[h5py.File, str | None], Reader | None], ...] = (
     _prisma,
     Product(  # Planet's Tanager-1, ortho and basic
         needs=("HDFEOS/*/HYP",),
@@ -345,7 +340,7 @@ PRODUCTS: tuple[Callable[[Path, h5py.File, str | None], Reader | None], ...] = (
         centres="sensor_band_parameters/wavelengths",
         fwhm="sensor_band_parameters/fwhm",
         good=_emit_flags,
-        place=_emit_grid,
+        place=lambda file, *_: _grid_of(file, "/@geotransform", "/@spatial_ref"),
         glt=(("location/glt_x", "location/glt_y"),),
         latlon=(("location/lat", "location/lon"),),
         lacks="an EMIT file without reflectance or radiance, such as a mask file, not a scene. Give the RFL or RAD file.",

@@ -10,11 +10,12 @@ from affine import Affine
 
 from fers.scenes.readers.base import MapGrid
 
-_DATUMS = {
+_DATUMS = {  # UTM north, south; geographic
     "wgs84": (326, 327, 4326),
     "nad83": (269, None, 4269),
+    "northamerica1983": (269, None, 4269),
     "nad27": (267, None, 4267),
-}  # UTM north, south; geographic
+}
 
 
 def crs_wkt(text: str | None) -> str | None:
@@ -37,16 +38,11 @@ def crs_wkt(text: str | None) -> str | None:
 
 
 def map_grid(map_info: Sequence[str], crs: str | None = None) -> tuple[MapGrid | None, str]:
-    """Compute the grid that an ENVI ``map info`` entry describes.
+    """Compute the grid that an ENVI ``map info`` entry describes, or None; and a note on what is missing.
 
-    Args:
-        map_info: Its parts: projection, reference column and row counted from 1 (1, 1 is the outer corner of the first
-            pixel), x and y there, pixel width and height, for UTM zone and hemisphere, datum, ``units=``, ``rotation=``
-            in degrees.
-        crs: The ``coordinate system string``, which is better than the projection's name.
-
-    Returns:
-        The grid, or None; and a note on what is missing.
+    Its parts: projection, reference column and row counted from 1 (1, 1 is the outer corner of the first pixel), x and
+    y there, pixel width and height, for UTM zone and hemisphere, datum, ``units=``, ``rotation=`` in degrees. ``crs``,
+    the ``coordinate system string``, is better than the projection's name.
     """
     parts = [part.strip() for part in map_info]
     named = dict(part.lower().replace(" ", "").split("=", 1) for part in parts if "=" in part)
@@ -56,27 +52,22 @@ def map_grid(map_info: Sequence[str], crs: str | None = None) -> tuple[MapGrid |
         angle = radians(float(named.get("rotation", 0)))
     except ValueError:
         return None, f"map info {{{', '.join(parts)}}} is not understood; there is no georeference"
+    if plain[0].lower() == "arbitrary":
+        return None, "map info is Arbitrary; there is no georeference"
     a, b, d, e = cos(angle) * width, sin(angle) * height, sin(angle) * width, -cos(angle) * height
     left, up = column - 1, row - 1
     transform = Affine(a, b, x - a * left - b * up, d, e, y - d * left - e * up)
-    if plain[0].lower() == "arbitrary":
-        return None, "map info is Arbitrary; there is no georeference"
     wkt = crs_wkt(crs) or crs_wkt(_epsg(plain))
     note = "" if wkt else f"the projection {plain[0]} of map info is not understood; the grid has no reference system"
     return MapGrid(transform, wkt), note
 
 
 def _epsg(plain: Sequence[str]) -> str | None:
-    projection = plain[0].lower()
-    text = re.sub(r"[^a-z0-9]", "", " ".join(plain[7:]).lower())
-    datum = next((codes for key, codes in _DATUMS.items() if key in text), None)
-    if "northamerica1983" in text:
-        datum = _DATUMS["nad83"]
-    if datum is None:
-        return None
+    projection, text = plain[0].lower(), re.sub(r"[^a-z0-9]", "", " ".join(plain[7:]).lower())
+    north, south, geographic = next((codes for key, codes in _DATUMS.items() if key in text), (None, None, None))
     if projection.startswith("geographic"):
-        return f"EPSG:{datum[2]}"
+        return f"EPSG:{geographic}" if geographic else None
     if projection == "utm" and len(plain) > 8 and plain[7].isdigit():
-        prefix = datum[1] if plain[8].lower().startswith("s") else datum[0]
-        return None if prefix is None else f"EPSG:{prefix}{int(plain[7]):02d}"
+        zone = south if plain[8].lower().startswith("s") else north
+        return f"EPSG:{zone}{int(plain[7]):02d}" if zone else None
     return None

@@ -8,21 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 SPELLINGS = ("wavelengths", "wavelength", "Wavelength", "Wavelengths", "WAVELENGTH")  # names of arrays of band centres
-_UNITS = {
-    "nanometer": 1.0,
-    "nanometre": 1.0,
-    "nm": 1.0,
-    "micrometer": 1e3,
-    "micrometre": 1e3,
-    "micron": 1e3,
-    "um": 1e3,
-    "µm": 1e3,  # the micro sign
-    "μm": 1e3,  # the Greek letter
-    "millimeter": 1e6,
-    "mm": 1e6,
-    "centimeter": 1e7,
-    "cm": 1e7,
+_FACTORS = {  # nm in each; µ is both the micro sign and the Greek letter
+    1.0: "nanometer nanometre nm",
+    1e3: "micrometer micrometre micron um µm μm",
+    1e6: "millimeter mm",
+    1e7: "centimeter cm",
 }
+_UNITS = {unit: factor for factor, units in _FACTORS.items() for unit in units.split()}
 _WAVENUMBER = ("wavenumber", "cm-1", "1/cm")
 _NAMED = re.compile(r"(\d+(?:\.\d+)?)\s*(nanometers?|nm|micrometers?|um|µm|μm)\b", re.IGNORECASE)
 
@@ -30,15 +22,9 @@ _NAMED = re.compile(r"(\d+(?:\.\d+)?)\s*(nanometers?|nm|micrometers?|um|µm|μm)
 def to_nm(
     centres: np.ndarray, unit: str, fwhm: np.ndarray | None = None
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Convert band centres and widths to nm.
+    """Convert band centres and widths, ``(B,)`` in a unit as the file spells it, to nm.
 
-    Args:
-        centres: ``(B,)`` in the file's unit.
-        unit: The unit as the file spells it. Without a usable one, centres below 100 are taken as micrometres.
-        fwhm: ``(B,)`` widths in the same unit.
-
-    Returns:
-        Centres and widths in nm; None where the unit is "Index", or there are no widths.
+    Without a usable unit, centres below 100 are micrometres. None where the unit is "Index", or there are no widths.
 
     Example:
         >>> to_nm(np.array([0.55, 2.2]), "Micrometers")[0].tolist()
@@ -56,30 +42,27 @@ def to_nm(
     return centres * factor, None if fwhm is None else fwhm * factor
 
 
+def within(centres: np.ndarray, ranges: Sequence[tuple[float, float] | np.ndarray]) -> np.ndarray:
+    """Tell which numbers, ``(B,)``, lie in one of the ranges, ends included."""
+    return np.any([(centres >= low) & (centres <= high) for low, high in ranges], axis=0)
+
+
 def rising(centres: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Order the bands of several detectors by wavelength, and keep the second where the first reaches into it.
+    """Order bands by wavelength: ``(B,)`` centres, and which are the first and the second detector's, ``(B,)`` bool.
 
-    Args:
-        centres: ``(B,)`` of all bands, in any order.
-        first: ``(B,)`` bool, the bands of the first detector.
-        second: ``(B,)`` bool, those of the second.
-
-    Returns:
-        Numbers of the bands that are kept, by rising wavelength.
+    Where the first detector reaches into the second, the second is kept. Returns the numbers of the bands kept.
 
     Example:
         >>> part = np.array([True, True, False, False])
         >>> rising(np.array([500.0, 960.0, 1400.0, 950.0]), part, ~part).tolist()
         [0, 3, 2]
     """
-    kept = np.flatnonzero(
-        ~(first & (centres >= centres[second].min())) if second.any() else np.ones(len(centres), bool)
-    )
+    kept = np.flatnonzero(~(first & (centres >= centres[second].min(initial=np.inf))))
     return kept[np.argsort(centres[kept], kind="stable")]
 
 
 def from_names(names: Sequence[str | None]) -> np.ndarray | None:
-    """Read band centres in nm from names such as "376.44 Nanometers" or "band 12 (550.5 nm)"; None unless every band has one.
+    """Read band centres in nm from names such as "376.44 Nanometers" or "band 12 (550.5 nm)"; None if one has none.
 
     Example:
         >>> from_names(["376.44 Nanometers", "band 2 (0.5 um)"]).tolist()
