@@ -135,20 +135,20 @@ def _paper(options: argparse.Namespace) -> None:
             print(f"left out, as their scenes are not here: {', '.join(left_out)}. Give --data and --abu.")
     for workspace in request.both:
         workspace.claim()
-    wanted = {name: list(TARGETS[name].jobs(request)) for name in names}
-    if empty := [name for name, jobs in wanted.items() if not jobs]:
+    wanted = {name: TARGETS[name].work(request) for name in names}
+    if empty := [name for name, work in wanted.items() if not work.steps]:
         message = f"{', '.join(empty)}: none of their rows is among --rows {','.join(options.rows)}."
         if options.name != "all":
             raise FersError(f"{message} Give rows of this table.")
         print(f"left out: {message}")
-    make_missing(
-        [job for jobs in wanted.values() for job in jobs], options.device, options.out / "log.txt", options.plan
-    )
-    for name in [name for name, jobs in wanted.items() if jobs and not options.plan]:
-        for path in TARGETS[name].make(request):
-            print(f"wrote {path}", flush=True)
-            if path.suffix == ".md":
-                print(path.read_text(encoding="utf-8"))
+    steps = [step for work in wanted.values() for step in work.steps]
+    make_missing(steps, options.device, options.out / "log.txt", options.plan)
+    if options.plan:
+        return
+    for path in (path for work in wanted.values() if work.steps for path in work.make()):
+        print(f"wrote {path}", flush=True)
+        if path.suffix == ".md":
+            print(path.read_text(encoding="utf-8"))
 
 
 def _request(options: argparse.Namespace) -> Request:

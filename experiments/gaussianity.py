@@ -7,18 +7,14 @@ so no number depends on the units of the bands, and bands that are constant or c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from scipy import stats
 from sklearn.covariance import oas
 
 from fers.detectors.background import Background, whitening
-from fers.util.files import atomic_path
 
 PRODUCT_SIDE = 1 << 11  # pixels on each side of a product: 32 MiB
 
@@ -146,25 +142,6 @@ def describe(cube: np.ndarray, truth: np.ndarray) -> dict[str, float]:
         "Mahalanobis": mahalanobis,
         "Bhattacharyya": bhattacharyya,
     }
-
-
-def qq_figure(lines: Mapping[str, QQ], path: Path) -> Path:
-    """Draw Q-Q lines side by side by their titles, on the same axes, to a .png or .pdf; returns its path."""
-    figure = Figure(figsize=(0.6 + 3.2 * len(lines), 3.6), layout="constrained")
-    panels = figure.subplots(1, len(lines), sharex=True, sharey=True, squeeze=False)[0]
-    for axes, (title, line) in zip(panels, lines.items(), strict=True):
-        axes.semilogy(line.expected, line.expected, color="0.4", linewidth=1, linestyle="--", label="Gaussian")
-        dots = {"color": "#2166ac", "markersize": 2, "rasterized": True, "label": "background"}
-        axes.semilogy(line.expected, line.observed, ".", **dots)
-        axes.set_title(f"{title} (r = {line.correlation:.3f})", fontsize=10)
-        axes.set_xlabel("expected squared distance")
-        axes.grid(True, color="0.9", linewidth=0.6)
-        axes.set_axisbelow(True)
-    panels[0].set_ylabel("observed squared distance")
-    panels[0].legend(loc="upper left", frameon=False, markerscale=4)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=200)
-    return path
 
 
 def _statistics(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

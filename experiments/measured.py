@@ -12,7 +12,7 @@ from scipy.io import loadmat
 from experiments.jobs import Score
 from experiments.rows import TableRow
 from experiments.workspace import Workspace
-from fers.evaluation.metrics import auc, measures
+from fers.evaluation.metrics import auc
 from fers.util.errors import FersError
 
 
@@ -57,13 +57,7 @@ def measured(jobs: Sequence[Score]) -> Measured:
 
 
 def others(workspace: Workspace, name: str, folder: Path, bands: int) -> Measured:
-    """Score the maps of somebody's method.
-
-    Args:
-        workspace: Has the scenes.
-        name: As the table calls the method.
-        folder: Holds ``<scene>.npy`` or ``<scene>.mat`` for every scene, or a folder of them for each number of bands.
-        bands: C.
+    """Score the maps of somebody's method; ``folder`` may hold a folder of them for each number of bands.
 
     Raises:
         FersError: A map is missing, of another shape than its scene, or not finite.
@@ -91,7 +85,10 @@ def load_map(folder: Path, name: str) -> np.ndarray:
     if path is None:
         raise FersError(f"{folder}: no {name}.npy and no {name}.mat. Every scene of the table needs its score map.")
     try:
-        score = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _only_array(path)
+        if path.suffix == ".npy":
+            score = np.load(path, allow_pickle=False)
+        else:
+            (score,) = (value for key, value in loadmat(path).items() if not key.startswith("__"))
     except (NotImplementedError, ValueError, TypeError, OSError) as error:
         raise FersError(f"{path}: cannot be read as a score map ({error}).") from error
     if score.ndim != 2 or not np.issubdtype(score.dtype, np.number) or np.iscomplexobj(score):
@@ -99,27 +96,13 @@ def load_map(folder: Path, name: str) -> np.ndarray:
     return score
 
 
-def _only_array(path: Path) -> np.ndarray:
-    arrays = {key: value for key, value in loadmat(path).items() if not key.startswith("__")}
-    if len(arrays) != 1:
-        raise ValueError(f"it holds {', '.join(arrays) or 'nothing'}; expected one variable")
-    return np.asarray(next(iter(arrays.values())))
-
-
-def metrics(workspace: Workspace, row: Measured, names: Sequence[str]) -> dict[str, float]:
-    """Mean over scenes of every measure of ``fers.evaluation.metrics.measures``, of the first seed's maps."""
-    values = [measures(row.score(name), workspace.truths[name]) for name in names]
-    return {key: float(np.mean([one[key] for one in values])) for key in values[0]}
-
-
-def common_scenes(rows: Iterable[Measured], among: Iterable[str]) -> list[str]:
+def common_scenes(rows: Rows, among: Iterable[str]) -> list[str]:
     """The scenes for which every row has an AUC.
 
     Raises:
         FersError: There is none.
     """
-    seeds = [one for row in rows for one in row.aucs]
-    names = [name for name in among if all(name in one for one in seeds)]
+    names = [name for name in among if all(name in aucs for _, found in rows for aucs in found.aucs)]
     if not names:
         raise FersError("no scene has both anomalies and background, so there is no AUC to put into a table.")
     return names

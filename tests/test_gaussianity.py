@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from experiments.gaussianity import Mardia, describe, mardia, qq, qq_figure, separability
+from experiments.drawing import qq_figure
+from experiments.gaussianity import Mardia, describe, mardia, qq, separability
 
 
 def gaussian(n=600, bands=4, seed=0) -> np.ndarray:
