@@ -210,17 +210,17 @@ def _numbers(kind: Callable[[str], int]) -> Callable[[str], tuple[int, ...]]:
 
 def _abu(options: argparse.Namespace) -> None:
     """Make the README's table."""
-    from experiments import documents, render
+    from experiments.render import abu, abu_table
 
-    print(f"wrote {documents.abu_table(_scenes(options), options.device)}")
-    print(render.abu())
+    print(f"wrote {abu_table(_scenes(options), options.device)}")
+    print(abu())
 
 
 def _picture(options: argparse.Namespace) -> None:
     """Draw the README's picture."""
-    from experiments import documents
+    from experiments.render import draw_picture
 
-    print(f"wrote {documents.draw_picture(_scenes(options))}")
+    print(f"wrote {draw_picture(_scenes(options))}")
 
 
 def _scenes(options: argparse.Namespace) -> Path:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import platform
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,11 +57,7 @@ class Weights:
 
 
 def given(files: Sequence[Path], place: Path) -> Weights:
-    """Weights that are there already, such as released ones, to be copied to one folder below ``place``.
-
-    Raises:
-        FersError: A file is missing.
-    """
+    """Weights that are there already, such as released ones, to be copied to one folder below ``place``."""
     for path in files:
         if not path.is_file():
             bands = "abu" if path.parent.name == "aviris_200_released" else path.parent.name.rpartition("_")[2]
@@ -92,9 +88,6 @@ def training(
         seed: Of weights and order.
         options: Further options of the training script, such as ``("--epochs", "60")``.
         teacher: Of Stage 2: what has its Spe-FEN.
-
-    Raises:
-        FersError: There are no patches.
     """
     if not workspace.has_patches:
         raise FersError(
@@ -139,7 +132,7 @@ class Score:
     seed: int  # of the detector, and of the untrained control
     config: dict = field(default_factory=dict, hash=False)  # further arguments of DetectConfig
     weights: Weights | None = None
-    detector_file: str = ""  # a checkpoint of the detector's own, in the folder of the weights
+    network: str = ""  # rd4ad: the detector has a checkpoint of its own, in the folder of the weights
 
     @property
     def needs(self) -> tuple[Weights, ...]:
@@ -175,8 +168,8 @@ class Score:
         fields = dict(self.config)
         if self.weights is not None:
             fields["checkpoint_dir"] = self.weights.checkpoints
-            if self.detector_file:
-                fields["options"] = {"checkpoint": str(self.weights.checkpoints / self.detector_file)}
+            if self.network == "rd4ad":
+                fields["options"] = {"checkpoint": str(self.weights.checkpoints / STAGE_FILES["rd4ad"])}
         return Pipeline(DetectConfig(self.bands, self.workspace.sensor, seed=self.seed, device=device, **fields))
 
     def done(self) -> bool:
@@ -195,9 +188,7 @@ class Score:
         slow = find_detector(self.config.get("detect", "RX")).trains_on == "scene"
         where = {"benchmark": self.workspace.benchmark, "data_path": str(self.workspace.data.resolve())}
         evaluate(
-            self.workspace.scenes,
-            self.pipeline(device),
-            self.folder,
+            *(self.workspace.scenes, self.pipeline(device), self.folder),
             dataset=self.workspace.title,
             config={**self.identity, **where},
             batch_size=1 if slow else 8,  # a scene that took minutes is not lost with those after it
@@ -209,28 +200,26 @@ Step = Weights | Score
 
 
 def make_missing(steps: Sequence[Step], device: str, log: Path, plan: bool = False) -> None:
-    """Do what is not done yet, each step after those that it needs.
+    """Do what is not done yet, each step after those that it needs; with ``plan``, only print what that is.
 
     Args:
         steps: What tables and figures need; the same step may occur more than once.
         device: As ``--device``.
         log: File for what the steps print.
-        plan: Print what would be done, and do nothing.
+        plan: Do nothing.
 
     Raises:
         FersError: A step cannot be done. The message names it; what was done before it is kept.
     """
-    ordered: dict[Path, Step] = {}
 
-    def add(step: Step) -> None:
+    def in_order(step: Step) -> Iterator[Step]:
         for needed in step.needs:
-            add(needed)
-        ordered.setdefault(step.folder, step)
+            yield from in_order(needed)
+        yield step
 
-    for step in steps:
-        add(step)
-    missing = [step for step in ordered.values() if not step.done()]
-    tqdm.write(f"{len(ordered) - len(missing)} of {len(ordered)} steps are done already.")
+    every = {each.folder: each for step in steps for each in in_order(step)}
+    missing = [step for step in every.values() if not step.done()]
+    tqdm.write(f"{len(every) - len(missing)} of {len(every)} steps are done already.")
     if plan:
         print("\n".join(f"to do: {step.label}" for step in missing))
         return
