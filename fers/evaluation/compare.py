@@ -78,17 +78,11 @@ class CompareOptions(Method):
 
 @dataclass(frozen=True)
 class CompareResult:
-    """What a comparison found.
+    """What a comparison found."""
 
-    Attributes:
-        rows: One for each detector and scene, as ``table`` shows them.
-        maps: Score maps ``(H, W)`` by detector and scene; NaN at pixels left out.
-        caveats: Sentences that belong under the table.
-    """
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    maps: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
-    caveats: list[str] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)  # one for each detector and scene, as table() shows them
+    maps: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)  # by detector and scene; NaN: left out
+    caveats: list[str] = field(default_factory=list)  # sentences that belong under the table
 
     def table(self) -> pd.DataFrame:
         """One row for each detector and scene: ``detector``, ``scene``, the measures, ``seconds``, ``note``."""
@@ -108,12 +102,8 @@ class CompareResult:
         """The means, every cell and the caveats as Markdown."""
         from fers.evaluation.tables import markdown_table
 
-        parts = [
-            markdown_table(self.means()),
-            markdown_table(self.table()),
-            *(f"Note: {text}\n" for text in self.caveats),
-        ]
-        return "\n".join(parts)
+        tables = [markdown_table(self.means()), markdown_table(self.table())]
+        return "\n".join([*tables, *(f"Note: {text}\n" for text in self.caveats)])
 
     def write(self, folder: str | Path) -> None:
         """Write ``compare.csv``, one row for each detector and scene, and ``compare.md`` into a folder."""

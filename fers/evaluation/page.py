@@ -23,16 +23,7 @@ _LOG_FROM = 100  # curves that span more than this factor are drawn on a logarit
 
 
 def build_report(folder: str | Path, out: str | Path, title: str = "", note: str = "") -> Path:
-    """Write the page.
-
-    Args:
-        folder: Holds finished results, and perhaps training runs.
-        out: The page.
-        title: Its heading; the dataset's name by default.
-        note: A paragraph under it.
-
-    Returns:
-        ``out``.
+    """Write the page of the finished results and training runs below a folder, with a heading and a note; returns ``out``.
 
     Raises:
         ReportError: There is nothing to report on, something is damaged, or it does not belong together.
@@ -69,11 +60,11 @@ def summary_lines(sets: list[ResultSet]) -> list[str]:
     lines = [f"{'setting':<{width}}{'mAUC':>8}{'95 % interval':>20}{'scenes':>8}{'s/scene':>10}"]
     for each in sets:
         values = list(each.results.aucs.values())
-        interval = bootstrap_mean(values) if values else None
-        mean = "-" if interval is None else f"{interval.mean:.4f}"
-        between = "-" if interval is None else f"{interval.low:.4f} to {interval.high:.4f}"
-        seconds = f"{each.results.mean_seconds:>10.3f}"
-        lines.append(f"{each.label:<{width}}{mean:>8}{between:>20}{len(values):>8}{seconds}")
+        mean = between = "-"
+        if values:
+            interval = bootstrap_mean(values)
+            mean, between = f"{interval.mean:.4f}", f"{interval.low:.4f} to {interval.high:.4f}"
+        lines.append(f"{each.label:<{width}}{mean:>8}{between:>20}{len(values):>8}{each.results.mean_seconds:>10.3f}")
     return lines
 
 
@@ -90,8 +81,10 @@ def _common_scenes(sets: list[ResultSet]) -> list[LabelledScene]:
 def _comparisons(columns: dict[str, list[float]]) -> list[str]:
     """Say in a sentence what the differences of the means are worth."""
     scenes = len(next(iter(columns.values())))
-    if len(columns) < 2 or scenes < 6:
-        return [] if len(columns) < 2 else [f"{scenes} scenes are too few to test differences of the columns."]
+    if len(columns) < 2:
+        return []
+    if scenes < 6:
+        return [f"{scenes} scenes are too few to test differences of the columns."]
     sure = [c for c in compare_methods(columns) if c.p_holm < 0.05]
     told = "; ".join(f"{c.first} and {c.second}" for c in sure)
     return [f"Pairs that differ by more than chance (Wilcoxon over {scenes} scenes, Holm, 5 %): {told or 'none'}."]
@@ -155,8 +148,7 @@ def _loss_curves(panel: Axes, entries: list[dict], term: str | None) -> None:
         shown = shown + held_out
     if 0 < _LOG_FROM * min(shown) < max(shown):
         panel.set_yscale("log")
-    panel.set_title("loss" if term is None else f"L_{term}")
-    panel.set_xlabel("epoch")
+    panel.set(title="loss" if term is None else f"L_{term}", xlabel="epoch")
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.grid(True, color="0.9", linewidth=0.6)
 
