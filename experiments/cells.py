@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.workspace import Workspace
+from fers.evaluation.tables import markdown
 from fers.util.errors import FersError
 from fers.util.files import atomic_path, write_whole
 
@@ -71,12 +72,6 @@ def read_cells(path: Path) -> pd.DataFrame:
     if frame.empty:
         raise FersError(f"{path}: holds no rows. Make it with reproduce.py.")
     return frame
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; the first column is text, the others are numbers."""
-    lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
 
 
 def cells_markdown(frame: pd.DataFrame, notes: Sequence[str] = ()) -> str:

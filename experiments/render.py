@@ -20,13 +20,14 @@ from pathlib import Path
 import pandas as pd
 
 from experiments import RESULTS, ROOT
-from experiments.cells import cells_markdown, markdown, read_cells
+from experiments.cells import cells_markdown, read_cells
 from experiments.jobs import STAGE_FILES, Score, given, machine, make_missing
 from experiments.tables import ABU_BANDS, FIVE
 from experiments.workspace import Workspace
 from fers.datasets import abu as abu_scenes
 from fers.evaluation.figures import SceneMaps, comparison_figure
 from fers.evaluation.published import published_aucs
+from fers.evaluation.tables import markdown
 from fers.networks.checkpoint import git_revision
 from fers.scenes.normalise import normalise
 from fers.scoring.pipeline import DetectConfig, Pipeline

@@ -129,9 +129,6 @@ def compare(
         **settings: As ``DetectConfig`` has them, such as ``features``, ``fusion``, ``nodata``, ``seed``, ``device``;
             features are ``original`` by default.
 
-    Returns:
-        Table, means and score maps.
-
     Raises:
         FersError: A detector or the scenes are not there, settings do not fit together, or nothing could be scored.
     """
@@ -159,17 +156,13 @@ def compare(
 
 
 def compared_scenes(place: str | Path) -> tuple[list[LabelledScene], str]:
-    """Find the scenes of a benchmark or a folder.
+    """Find the scenes of a place, and the sensor that the default checkpoints belong to.
 
-    Args:
-        place: ``ABU`` or ``HAD100``, in any case; or a folder in the layout of one of them; or one of .mat files, each
-            with a cube and a truth of its size, such as ``data`` and ``map``.
-
-    Returns:
-        The scenes, and the sensor that the default checkpoints belong to.
+    A place is ``ABU`` or ``HAD100``, in any case; or a folder in the layout of one of them; or one of .mat files, each
+    with a cube and a truth of its size, such as ``data`` and ``map``.
 
     Raises:
-        SceneError: There are none.
+        SceneError: There are no scenes.
     """
     for name, benchmark in BENCHMARKS.items():
         if str(place).lower() == name.lower():
@@ -199,7 +192,7 @@ class _Cells:
         return [text for pipeline, _ in self.pipelines.values() for text in pipeline.caveats]
 
     def cell(self, labelled: LabelledScene) -> tuple[dict[str, Any], np.ndarray | None]:
-        """Row of the table and score map of a scene; no map where the note says why not."""
+        """Make the row of the table and the score map of a scene; no map where the note says why not."""
         try:
             return self._cell(labelled)
         except ValueError as error:  # refused, by a message that names the remedy

@@ -47,14 +47,11 @@ def bootstrap_mean(
     lines. A flight line of one scene adds no spread. Scenes whose names tell no flight line form one group.
 
     Args:
-        values: ``(S,)``, one a scene; for a difference, the differences scene by scene.
+        values: ``(S,)``, one a scene, finite; for a difference, the differences scene by scene.
         names: The S scenes' names, for their flight lines; None takes all scenes as one group.
         level: Coverage asked for, between 0 and 1.
         resamples: Number of bootstrap samples.
         seed: For the draws.
-
-    Raises:
-        FersError: No values, NaN, more or fewer names than values, or a level out of range.
 
     Source: B. Efron and R. J. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
@@ -159,11 +156,8 @@ def compare_methods(
     for few scenes whose differences are distinct and not zero; else it is a normal approximation.
 
     Args:
-        results: For each method, one value a scene, the scenes in the same order.
+        results: For each of two methods or more, one finite value a scene, the scenes in the same order.
         reference: Compare only this method with each of the others; None compares all pairs.
-
-    Raises:
-        FersError: Fewer than two methods, lists of different lengths, NaN, or an unknown reference.
 
     Source: F. Wilcoxon, Biometrics Bulletin 1(6), 1945; J. Demsar, JMLR 7, 2006, for its use over data sets.
     """
@@ -198,12 +192,7 @@ def rank_methods(results: Mapping[str, Sequence[float] | np.ndarray], level: flo
     ``CD = q sqrt(k (k + 1) / (6 S))`` for k methods on S scenes; q is the quantile ``1 - level`` of the studentised
     range of k with infinitely many degrees of freedom, over the square root of 2.
 
-    Args:
-        results: For each method, one value a scene, higher is better, the scenes in the same order.
-        level: Level of the critical difference.
-
-    Raises:
-        FersError: Fewer than two methods, lists of different lengths, or NaN.
+    Higher values are better; ``results`` as ``compare_methods`` takes them.
 
     Source: J. Demsar, Statistical Comparisons of Classifiers over Multiple Data Sets, JMLR 7, 2006.
     """
@@ -220,12 +209,9 @@ def rank_methods(results: Mapping[str, Sequence[float] | np.ndarray], level: flo
 
 def indistinguishable(ranks: Ranks) -> list[tuple[int, int]]:
     """Find the largest groups of two methods or more within one critical difference, as (first, last) index."""
-    k = len(ranks.names)
-    last = [
-        int(np.searchsorted(ranks.mean_ranks, rank + ranks.critical_difference, side="left")) - 1
-        for rank in ranks.mean_ranks
-    ]
-    return [(i, last[i]) for i in range(k) if last[i] > i and (i == 0 or last[i] > last[i - 1])]
+    means = ranks.mean_ranks
+    last = [int(end) - 1 for end in np.searchsorted(means, means + ranks.critical_difference)]
+    return [(i, end) for i, end in enumerate(last) if end > i and (i == 0 or end > last[i - 1])]
 
 
 def _matrix(results: Mapping[str, Sequence[float] | np.ndarray]) -> np.ndarray:
