@@ -62,11 +62,8 @@ def read_cells(path: Path) -> pd.DataFrame:
         FersError: It is missing, empty, or no table's.
     """
     try:
-        frame = (
-            pd.read_csv(path, dtype={"mark": str})
-            .fillna({"mark": ""})
-            .astype({"best": bool, **dict.fromkeys(NUMBERS, float)})
-        )
+        frame = pd.read_csv(path, dtype={"mark": str}).fillna({"mark": ""})
+        frame = frame.astype({"best": bool, **dict.fromkeys(NUMBERS, float)})
     except (OSError, KeyError, ValueError) as error:
         raise FersError(f"{path}: cannot be read as a table ({error}). Make it with reproduce.py.") from error
     if frame.empty:
@@ -122,12 +119,8 @@ def _shown(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     frame = frame.assign(**{marked: frame[marked] + frame[marked].map(signs)})
     text = pd.DataFrame({part: [_text(cell, part) for cell in frame.itertuples()] for part in HEADS})
     wide = text.set_index([frame.row, frame.column]).unstack(fill_value="-")
-    kept = [
-        (part, column)
-        for column in frame.column.unique()
-        for part in HEADS
-        if part == "value" or (wide[part, column] != "-").any()
-    ]
+    every = [(part, column) for column in frame.column.unique() for part in HEADS]
+    kept = [key for key in every if key[0] == "value" or (wide[key] != "-").any()]
     wide = wide.loc[frame.row.unique(), kept]
     wide.columns = [HEADS[part] or column for part, column in kept]
     return wide.reset_index(names=""), [f"{sign} {text}" for text, sign in numbers.items()]

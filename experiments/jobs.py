@@ -10,8 +10,7 @@ import contextlib
 import hashlib
 import json
 import platform
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +30,7 @@ from fers.scoring.pipeline import DetectConfig, Pipeline
 from fers.training.resume import FINISHED_FILE
 from fers.util.commandline import INTERRUPTED
 from fers.util.errors import FersError
-from fers.util.files import atomic_path, sha256_of
+from fers.util.files import sha256_of, write_whole
 
 SCRIPTS = {"stage1": train_FERD.train, "stage2": train_FERS.train, "rd4ad": baselines.train, "aetnet": baselines.train}
 STAGE_FILES = {network: f"{network}.safetensors" for network in SCRIPTS}
@@ -67,13 +66,10 @@ def given(files: Sequence[Path], place: Path) -> Weights:
             )
     key = _digits([sha256_of(path) for path in files])
     folder = place / key
-
-    def make(device: str) -> None:
-        for path in (files[0].with_name(BACKBONE_FILE), *files):  # the frozen layers of the first one too
-            _copy(path, folder)
-
+    every = (files[0].with_name(BACKBONE_FILE), *files)  # the frozen layers of the first one too
     label = f"weights of {', '.join(path.parent.name for path in files)}"
-    return Weights(label, key, folder, folder, tuple(folder / path.name for path in files), make)
+    ends = tuple(folder / path.name for path in files)
+    return Weights(label, key, folder, folder, ends, lambda device: _copy(every, folder))
 
 
 def training(
@@ -87,7 +83,7 @@ def training(
         bands: C.
         seed: Of weights and order.
         options: Further options of the training script, such as ``("--epochs", "60")``.
-        teacher: Of Stage 2: what has its Spe-FEN.
+        teacher: Has the Spe-FEN of Stage 2.
     """
     if not workspace.has_patches:
         raise FersError(
@@ -98,13 +94,11 @@ def training(
     parts = [network, bands, seed, options, teacher.key if teacher else "", training_code(script.__name__)]
     key = _digits([*parts, patches_hash(workspace.data, workspace.sensor, bands)])
     folder = workspace.folder / "training" / f"{network}_{bands}_seed{seed}_{key}"
-    needs = () if teacher is None else (teacher,)
     checkpoints, log = folder / "checkpoints", folder / ("stage2" if network == "stage2" else "stage1") / "log.jsonl"
 
     def make(device: str) -> None:
-        for needed in needs:  # beside the student, as a pipeline wants them
-            for name in (BACKBONE_FILE, STAGE_FILES["stage1"]):
-                _copy(needed.checkpoints / name, checkpoints)
+        if teacher:  # beside the student, as a pipeline wants it
+            _copy([teacher.checkpoints / name for name in (BACKBONE_FILE, STAGE_FILES["stage1"])], checkpoints)
         arguments = [
             *([network] if script is baselines.train else []),
             *("--data_path", workspace.data, "--sensor", workspace.sensor, "--input_channel", bands),
@@ -119,7 +113,7 @@ def training(
 
     label = f"train {network}, {bands} bands, seed {seed} {' '.join(options)}".rstrip()
     ends = (log.with_name(FINISHED_FILE), checkpoints / STAGE_FILES[network])
-    return Weights(label, key, folder, checkpoints, ends, make, needs, log)
+    return Weights(label, key, folder, checkpoints, ends, make, (teacher,) if teacher else (), log)
 
 
 @dataclass(frozen=True)
@@ -147,14 +141,10 @@ class Score:
     @property
     def identity(self) -> dict:
         """Everything that the scores depend on."""
-        return {
-            "bands": self.bands,
-            "seed": self.seed,
-            "setting": json.loads(json.dumps(self.config, default=str)),
-            "weights_key": "" if self.weights is None else self.weights.key,
-            "data": self.workspace.data_hash,
-            "method": scoring_code(self.config.get("detect", "RX")),
-        }
+        setting = json.loads(json.dumps(self.config, default=str))
+        depends = {"data": self.workspace.data_hash, "method": scoring_code(self.config.get("detect", "RX"))}
+        key = "" if self.weights is None else self.weights.key
+        return {"bands": self.bands, "seed": self.seed, "setting": setting, "weights_key": key, **depends}
 
     @property
     def folder(self) -> Path:
@@ -202,11 +192,7 @@ Step = Weights | Score
 def make_missing(steps: Sequence[Step], device: str, log: Path, plan: bool = False) -> None:
     """Do what is not done yet, each step after those that it needs; with ``plan``, only print what that is.
 
-    Args:
-        steps: What tables and figures need; the same step may occur more than once.
-        device: As ``--device``.
-        log: File for what the steps print.
-        plan: Do nothing.
+    What the steps print goes to the file ``log``. The same step may occur more than once.
 
     Raises:
         FersError: A step cannot be done. The message names it; what was done before it is kept.
@@ -243,10 +229,10 @@ def machine() -> str:
     return f"{model}, {torch.get_num_threads()} threads"
 
 
-def _copy(path: Path, folder: Path) -> None:
-    if path.is_file():
-        with atomic_path(folder / path.name) as temporary:
-            shutil.copyfile(path, temporary)
+def _copy(files: Iterable[Path], folder: Path) -> None:
+    for path in files:
+        if path.is_file():
+            write_whole(folder / path.name, path.read_bytes())
 
 
 def _digits(parts: object) -> str:

@@ -103,20 +103,20 @@ TABLE2 = {  # detector: its settings, and whether the paper's numbers may stand 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for: test sets, rows, weights and seeds."""
+    """What the user asked for; ``reproduce.py --help`` says what the options mean."""
 
-    weights: str = "own"  # own: both stages are trained; released: the authors', where they are there
-    seeds: tuple[int, ...] = (0,)  # of training, and of detectors with random weights
+    weights: str = "own"
+    seeds: tuple[int, ...] = (0,)
     training: tuple[str, ...] = ()  # options of the training scripts, such as ("--epochs", "60")
-    backbone: str = "imagenet"  # frozen layers of what is trained, and of the untrained control
-    recipes: tuple[str, ...] = ("paper",)  # of both stages
+    backbone: str = "imagenet"
+    recipes: tuple[str, ...] = ("paper",)
     options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # the detectors' own, by detector
     names: tuple[str, ...] = ()  # of the rows to make; empty for all
-    released: Path = ROOT / "checkpoints"  # holds the authors' weights, a folder for each of their sets
+    released: Path = ROOT / "checkpoints"
     had100: Workspace | None = None
     abu: Workspace | None = None
-    bands: tuple[int, ...] = (50, 100, 200)  # columns of Tables I and III
-    positions: tuple[int, ...] = (58, 76, 87, 90)  # scenes of Fig. 7, 1-based in the sorted list
+    bands: tuple[int, ...] = (50, 100, 200)
+    positions: tuple[int, ...] = (58, 76, 87, 90)
     scores: tuple[tuple[str, Path], ...] = ()  # other people's score maps, a folder by the method's name
     own: tuple[str, ...] = ()  # detectors of the user's, module:Name
     device: str = "auto"

@@ -1,24 +1,115 @@
-"""Tables I to V of the paper, and one of the field's other measures: their jobs, then their cells."""
+"""Tables I to V of the paper, and one of the field's other measures: their jobs, what these gave, and the cells."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from scipy.io import loadmat
 
 from experiments.cells import TIME
 from experiments.jobs import Score
-from experiments.measured import Measured, Rows, common_scenes, measured, others
-from experiments.rows import ENHANCED, LAST, ORACLE, ORIGINAL, RELEASED_RX, TABLE2, UNTRAINED, Request, TableRow
+from experiments.rows import ENHANCED, LAST, ORACLE, ORIGINAL, TABLE2, UNTRAINED, Request, TableRow
 from experiments.workspace import Workspace
-from fers.evaluation.metrics import measures
+from fers.evaluation.metrics import auc, measures
 from fers.evaluation.published import published_numbers
 from fers.evaluation.statistics import bootstrap_mean, compare_methods, delong, holm
+from fers.util.errors import FersError
 
 LEVEL = 0.05
 FIVE = ("airport-1", "airport-2", "airport-3", "airport-4", "urban-3")  # ABU scenes whose public files are whole
 ABU_BANDS = 200
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row in one column: every scene's AUC, seed by seed."""
+
+    aucs: tuple[dict[str, float], ...]  # for each seed; scenes without both classes are not in it
+    maps: Path  # folder of the first seed's score maps
+    seconds: float | None = None  # mean time per scene; None where it is not known
+    caveats: tuple[str, ...] = ()  # what the runs say of themselves
+    cut: frozenset[str] = frozenset()  # scenes that are only a part of the paper's
+
+    def mark(self, of_row: str) -> str:
+        """What a reader must know: what the row says, and what the runs say beyond it."""
+        known = ("--select oracle", "RX as inside") if of_row else ()
+        return " ".join([of_row, *(text for text in self.caveats if not any(part in text for part in known))]).strip()
+
+    def table(self, names: Sequence[str]) -> np.ndarray:
+        """AUCs ``(seeds, scenes)``."""
+        return np.array([[one[name] for name in names] for one in self.aucs])
+
+    def score(self, name: str) -> np.ndarray:
+        """The first seed's score map of a scene, ``(H, W)``."""
+        return load_map(self.maps, name)
+
+
+Rows = Sequence[tuple[TableRow, Measured]]
+
+
+def measured(jobs: Sequence[Score]) -> Measured:
+    """Read what the seeds of a row gave."""
+    results = [job.results() for job in jobs]
+    aucs = [{k: s["auc"] for k, s in one["scenes"].items() if s["auc"] is not None} for one in results]
+    seconds = float(np.mean([one["mean_seconds"] for one in results]))
+    caveats = tuple(dict.fromkeys(text for one in results for text in one["caveats"]))
+    options = {k: v for k, v in results[0]["config"]["options"].items() if k not in ("checkpoint", "solver")}
+    if options:
+        caveats = (*caveats, f"Not by default: {', '.join(f'{key} {value}' for key, value in options.items())}.")
+    cut = frozenset(name for name, scene in results[0]["scenes"].items() if scene["cut"])
+    return Measured(tuple(aucs), jobs[0].folder / "scores", seconds, caveats, cut)
+
+
+def others(workspace: Workspace, name: str, folder: Path, bands: int) -> Measured:
+    """Score the maps of somebody's method; ``folder`` may hold a folder of them for each number of bands."""
+    folder = folder / str(bands) if (folder / str(bands)).is_dir() else folder
+    aucs = {}
+    for scene, truth in workspace.truths.items():
+        try:
+            score = load_map(folder, scene)
+            value = auc(score, truth)
+        except ValueError as error:
+            raise FersError(f"--scores {name}: {folder / scene}: {error}") from error
+        if value is not None:
+            aucs[scene] = value
+    return Measured((aucs,), folder)
+
+
+def load_map(folder: Path, name: str) -> np.ndarray:
+    """Read a score map ``(H, W)`` from ``<name>.npy``, or from the only array in ``<name>.mat``.
+
+    Raises:
+        FersError: There is none, or it is not one map.
+    """
+    path = next((path for suffix in (".npy", ".mat") if (path := folder / f"{name}{suffix}").is_file()), None)
+    if path is None:
+        raise FersError(f"{folder}: no {name}.npy and no {name}.mat. Every scene of the table needs its score map.")
+    try:
+        if path.suffix == ".npy":
+            score = np.load(path, allow_pickle=False)
+        else:
+            (score,) = (value for key, value in loadmat(path).items() if not key.startswith("__"))
+    except (NotImplementedError, ValueError, TypeError, OSError) as error:
+        raise FersError(f"{path}: cannot be read as a score map ({error}).") from error
+    if score.ndim != 2 or not np.issubdtype(score.dtype, np.number) or np.iscomplexobj(score):
+        raise FersError(f"{path}: holds {score.dtype} {score.shape}; expected one map of numbers, rows by columns.")
+    return score
+
+
+def common_scenes(rows: Rows, among: Iterable[str]) -> list[str]:
+    """The scenes for which every row has an AUC.
+
+    Raises:
+        FersError: There is none.
+    """
+    names = [name for name in among if all(name in aucs for _, found in rows for aucs in found.aucs)]
+    if not names:
+        raise FersError("no scene has both anomalies and background, so there is no AUC to put into a table.")
+    return names
 
 
 @dataclass(frozen=True)
@@ -60,6 +151,7 @@ class Means:
 
     def cells(self) -> Iterator[dict]:
         """The table. Bold is better than each other row of its column, by Wilcoxon's test with Holm's correction."""
+        place = self.workspace, self.source
         for column in self.columns:
             rows = self.measured(column)
             names = common_scenes(rows, column.scenes or self.workspace.truths)
@@ -69,17 +161,12 @@ class Means:
                 interval = bootstrap_mean(table.mean(0), names)
                 yield {
                     **{"row": row.name, "column": column.name, "value": interval.mean},
-                    **{"spread": spread_of(table.mean(1)), "low": interval.low, "high": interval.high},
+                    **{"spread": pd.Series(table.mean(1)).std(), "low": interval.low, "high": interval.high},
                     **{"seeds": len(table), "scenes": len(names), "seconds": found.seconds},
-                    "paper": None if found.cut & set(names) else self._paper(row, column, names),
-                    "paper_seconds": published(self.workspace, self.source, row, "mean", column.bands, "seconds"),
+                    "paper": None if found.cut & set(names) else published_mean(*place, row, names, column.bands),
+                    "paper_seconds": published(*place, row, "mean", column.bands, "seconds"),
                     **{"best": row.name == best, "mark": found.mark(row.mark)},
                 }
-
-    def _paper(self, row: TableRow, column: Column, names: Sequence[str]) -> float | None:
-        if self.workspace.benchmark == "HAD100":
-            return published(self.workspace, self.source, row, "mean", column.bands, "mAUC")
-        return published_mean(self.workspace, row, names, column.bands)
 
     def metric_cells(self, column: Column) -> Iterator[dict]:
         """The field's other measures for the rows of one column, means over scenes of the first seed's maps."""
@@ -101,19 +188,16 @@ def winner(results: Mapping[str, np.ndarray], level: float = LEVEL) -> str:
     return best if all(pair.p_holm < level for pair in compare_methods(results, best)) else ""
 
 
-def spread_of(values: np.ndarray) -> float | None:
-    """The standard deviation over seeds, if there are several."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
 def published(workspace: Workspace, source: str, row: TableRow, scene: str, bands: int, metric: str) -> float | None:
     """A number of the paper's; None where it has none, as for synthetic scenes."""
     wanted = {"source": source, "dataset": workspace.title, "losses": row.paper_losses}  # no synthetic one is published
     return published_numbers((metric,), *row.paper, bands, **wanted).get(scene)
 
 
-def published_mean(workspace: Workspace, row: TableRow, names: Sequence[str], bands: int) -> float | None:
-    """The mean of the paper's numbers for ABU scenes; None where it lacks one of them."""
+def published_mean(workspace: Workspace, source: str, row: TableRow, names: Sequence[str], bands: int) -> float | None:
+    """The paper's mean over HAD100, or of its numbers for these ABU scenes; None where it lacks one of them."""
+    if workspace.benchmark == "HAD100":
+        return published(workspace, source, row, "mean", bands, "mAUC")
     known = [published(workspace, "Table II", row, name, bands, "AUC") for name in names]
     return None if None in known else float(np.mean(np.array(known, dtype=float)))
 
@@ -162,9 +246,11 @@ class Scenes:
             place = {"column": f"{detector}: {seen}", "mark": found.mark(row.mark)}
             for title, among in groups.items():
                 values = found.table(among).mean(1)
-                paper = None if found.cut & set(among) else published_mean(self.workspace, row, among, ABU_BANDS)
+                known = not found.cut & set(among)
+                paper = published_mean(self.workspace, "Table II", row, among, ABU_BANDS) if known else None
                 best = len(among) == 1 and (detector, seen, among[0]) in better
-                numbers = {"value": float(values.mean()), "spread": spread_of(values), "paper": paper, "best": best}
+                spread = pd.Series(values).std()
+                numbers = {"value": float(values.mean()), "spread": spread, "paper": paper, "best": best}
                 yield {**place, **numbers, "row": title, "seeds": len(values), "scenes": len(among)}
             paper = published(self.workspace, "Table II", row, "mean", ABU_BANDS, "seconds")
             yield {**place, "row": TIME, "value": found.seconds or 0.0, "paper": paper, "digits": 2}
@@ -183,22 +269,3 @@ class Scenes:
             for (detector, scene, test), p in zip(tests, adjusted, strict=True)
             if p < LEVEL
         }
-
-
-def band_columns(bands: Iterable[int]) -> list[Column]:
-    """A column for each number of bands."""
-    return [Column(f"{c} bands", c) for c in bands]
-
-
-def fusion_columns(bands: int) -> list[Column]:
-    """Fusion A of Table V by the equations and as released."""
-    return [
-        Column(f"{bands} bands, fusion A, equations", bands),
-        Column(f"{bands} bands, fusion A, as released", bands, config=tuple(RELEASED_RX.items())),
-    ]
-
-
-def abu_columns(names: Collection[str]) -> list[Column]:
-    """Means over the five scenes whose files are whole, where all are there, and over all."""
-    five = [Column(f"{ABU_BANDS} bands, mean of five", ABU_BANDS, FIVE)] if set(FIVE) <= set(names) else []
-    return [*five, Column(f"{ABU_BANDS} bands, mean of {len(names)}", ABU_BANDS)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,17 +14,20 @@ import numpy as np
 import torch
 
 from experiments.cells import save
-from experiments.explain import Explained, timing_cells
+from experiments.explain import Explained
 from experiments.jobs import Step, machine
-from experiments.measured import common_scenes, measured
-from experiments.rows import TABLE3, TABLE4, TABLE5, UNTRAINED, Request
-from experiments.tables import Column, Means, Scenes, abu_columns, band_columns, fusion_columns
+from experiments.rows import RELEASED_RX, TABLE3, TABLE4, TABLE5, UNTRAINED, Request
+from experiments.tables import ABU_BANDS, FIVE, Column, Means, Measured, Scenes, common_scenes, measured, published
 from experiments.workspace import Workspace
 from fers.evaluation.figures import SceneMaps, comparison_figure, critical_difference_figure
 from fers.evaluation.statistics import rank_methods
+from fers.scenes.normalise import normalise
+from fers.scenes.scene import LabelledScene
+from fers.scoring.pipeline import Pipeline
 
 BOLD = "Bold: better than every other row of its column (Wilcoxon's signed-rank test over scenes with Holm's correction, p < 0.05)."
 BOLD_PAIR = "Bold: better than its pair on that scene (DeLong's test of the first seed's maps with Holm's correction, p < 0.05)."
+TIMED = 3  # runs; the fastest counts
 INTERVAL = "In brackets: 95 % bootstrap interval of the mean over scenes. ±: standard deviation over seeds."
 MEASURES = "Means over scenes of the first seed's maps. For AUC(F,tau) lower is better, for the others higher."
 WHITENED = (
@@ -57,7 +61,7 @@ def _table(name: str, title: str, tables: Sequence[Means]) -> Work:
 
 
 def _table1(request: Request) -> Work:
-    table = Means(request, "Table I", request.first, request.table1, band_columns(request.bands))
+    table = Means(request, "Table I", request.first, request.table1, _by_bands(request.bands))
     main = _table("table1", "Methods on {}", [table])
 
     def make() -> Iterable[Path]:
@@ -84,25 +88,34 @@ def _table2(request: Request) -> Work:
 
 
 def _table3(request: Request) -> Work:
-    tables = [
-        Means(
-            *(request, "Table III", place, TABLE3),
-            band_columns(request.bands) if place.benchmark == "HAD100" else abu_columns(place.truths),
+    columns = {"HAD100": _by_bands(request.bands)}
+    if request.abu is not None:
+        names = list(request.abu.truths)  # the five scenes whose files are whole, where all are there; and all
+        groups = (
+            {f"mean of {len(names)}": ()}
+            if not {*FIVE} <= {*names}
+            else {"mean of five": FIVE, f"mean of {len(names)}": ()}
         )
-        for place in request.both
-    ]
+        columns["ABU"] = [Column(f"{ABU_BANDS} bands, {title}", ABU_BANDS, scenes) for title, scenes in groups.items()]
+    tables = [Means(request, "Table III", place, TABLE3, columns[place.benchmark]) for place in request.both]
     return _table("table3", "Branches and fusions on {}", tables)
 
 
 def _table4(request: Request) -> Work:
     own = replace(request, weights="own")  # an ablation of Stage 1 has no released weights
-    table = Means(own, "Table IV", request.first, TABLE4, band_columns(request.bands[:1]))
+    table = Means(own, "Table IV", request.first, TABLE4, _by_bands(request.bands[:1]))
     return _table("table4", "Losses of Stage 1", [table])
 
 
 def _table5(request: Request) -> Work:
-    table = Means(request, "Table V", request.first, TABLE5, fusion_columns(request.bands[0]))
-    return _table("table5", "Losses of Stage 2", [table])
+    bands = request.bands[0]
+    released = Column(f"{bands} bands, fusion A, as released", bands, config=tuple(RELEASED_RX.items()))
+    columns = [Column(f"{bands} bands, fusion A, equations", bands), released]
+    return _table("table5", "Losses of Stage 2", [Means(request, "Table V", request.first, TABLE5, columns)])
+
+
+def _by_bands(bands: Iterable[int]) -> list[Column]:
+    return [Column(f"{c} bands", c) for c in bands]
 
 
 def _figure7(request: Request) -> Work:
@@ -110,24 +123,20 @@ def _figure7(request: Request) -> Work:
     table = Means(request, "Table I", workspace, request.table1, [Column("", request.bands[0])])
 
     def make() -> Iterable[Path]:
-        rows = [(row, found) for row, found in table.measured(table.columns[0]) if not row.oracle]
-        scenes, positions = workspace.scenes, request.positions
-        if max(positions) > len(scenes):  # a smaller test set: as many, spread over it
-            positions = tuple(int(p) for p in np.linspace(1, len(scenes), min(len(positions), len(scenes))).round())
+        rows = {_short(row.name): found for row, found in table.measured(table.columns[0]) if not row.oracle}
+        count, positions = len(workspace.scenes), request.positions
+        if max(positions) > count:  # a smaller test set: as many, spread over it
+            positions = tuple(int(p) for p in np.linspace(1, count, min(len(positions), count)).round())
             drawn = ", ".join(map(str, positions))
-            print(f"fig7: {workspace.title} has only {len(scenes)} scenes; drawn are those at {drawn}.")
-        lines = []
-        for position in positions:
-            scene, truth = scenes[position - 1].load()
-            maps = {_short(row.name): found.score(scene.name) for row, found in rows}
-            lines.append(SceneMaps(replace(scene, name=f"scene {position}"), truth, maps))
-        return _maps(lines, workspace, "fig7")
+            print(f"fig7: {workspace.title} has only {count} scenes; drawn are those at {drawn}.")
+        shown = {f"scene {position}": workspace.scenes[position - 1] for position in positions}
+        return _maps(workspace, "fig7", rows, shown)
 
     return Work(table.jobs, make)
 
 
 def _figure8(request: Request) -> Work:
-    table, workspace = Scenes(request), request.second
+    table = Scenes(request)
 
     def make() -> Iterable[Path]:
         rows = {
@@ -135,18 +144,19 @@ def _figure8(request: Request) -> Work:
             for detector, seen, row, jobs in table.settings()
             if not row.oracle and row is not UNTRAINED
         }
-        loaded = [labelled.load() for labelled in workspace.scenes]
-        lines = [
-            SceneMaps(scene, truth, {title: found.score(scene.name) for title, found in rows.items()})
-            for scene, truth in loaded
-        ]
-        return _maps(lines, workspace, "fig8")
+        return _maps(table.workspace, "fig8", rows, {scene.name: scene for scene in table.workspace.scenes})
 
     return Work(table.jobs, make)
 
 
-def _maps(lines: list[SceneMaps], workspace: Workspace, name: str) -> list[Path]:
-    side = max(0.72, 7.0 / (2 + len(lines[0].scores)))  # inches: a page is about 7 wide
+def _maps(workspace: Workspace, name: str, rows: dict[str, Measured], shown: dict[str, LabelledScene]) -> list[Path]:
+    """Draw score maps: a column for each of ``rows``, a line for each scene by its title."""
+    lines = []
+    for title, labelled in shown.items():
+        scene, truth = labelled.load()
+        maps = {column: found.score(scene.name) for column, found in rows.items()}
+        lines.append(SceneMaps(replace(scene, name=title), truth, maps))
+    side = max(0.72, 7.0 / (2 + len(rows)))  # inches: a page is about 7 wide
     return workspace.figures(name, lambda path: comparison_figure(lines, path, side, font=7))
 
 
@@ -167,12 +177,39 @@ def _gaussianity(one: Explained) -> Iterable[Path]:
     yield from one.qq_figures()
 
 
+def _timing_cells(request: Request) -> Iterator[dict]:
+    """Seconds for one scene, every row of Table I in one run on this machine, beside the paper's.
+
+    The first scene, features and detector, without reading. Rows that take less than a second are run again, and the
+    fastest counts.
+    """
+    scene, _ = request.first.scenes[0].load()
+    for c in request.bands:
+        h = normalise(scene, c)
+        for row in request.chosen(request.table1, c):
+            if not row.oracle:  # it takes as long as the last iteration
+                seconds = _seconds(request.jobs(request.first, row, c)[0].pipeline(request.device), h)
+                column = f"{h.shape[0]} x {h.shape[1]} px, {c} bands (s)"
+                as_paper = replace(row, paper=("AE", "original")) if row.name.startswith("AE,") else row
+                paper = published(request.first, "Table I", as_paper, "mean", c, "seconds")
+                yield {"row": row.name, "column": column, "value": seconds, "paper": paper, "digits": 3}
+
+
+def _seconds(pipeline: Pipeline, h: np.ndarray) -> float:
+    times: list[float] = []
+    while len(times) < TIMED and max(times, default=0) <= 1:
+        began = time.perf_counter()
+        pipeline.score(h)
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
 def _timing(request: Request) -> Work:
     where = torch.cuda.get_device_name() if torch.cuda.is_available() and request.device != "cpu" else machine()
-    notes = (f"Measured on {where}; the paper's on an RTX 3090 Ti.", "AE's time is that of either iteration.")
-    notes = (*notes, *request.facts)
+    measured_on = f"Measured on {where}; the paper's on an RTX 3090 Ti."
+    notes = (measured_on, "AE's time is that of either iteration.", *request.facts)
     steps = _table1(request).steps
-    return Work(steps, lambda: save(request.first, "timing", timing_cells(request), "Seconds per scene", notes))
+    return Work(steps, lambda: save(request.first, "timing", _timing_cells(request), "Seconds per scene", notes))
 
 
 TARGETS: dict[str, Target] = {

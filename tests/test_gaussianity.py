@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from experiments.drawing import qq_figure
+from experiments.explain import qq_figure
 from experiments.gaussianity import Mardia, describe, mardia, qq, separability
 
 

@@ -19,7 +19,7 @@ from scipy.io import savemat
 
 import reproduce
 from experiments import cells as forms
-from experiments.drawing import decorrelation_figure, own_components, pca_figure, relate
+from experiments.explain import decorrelation_figure, own_components, pca_figure, relate
 from experiments.rows import TABLE1, TABLE3, TABLE4, TABLE5, Request, TableRow
 from experiments.tables import published, winner
 from experiments.workspace import Workspace

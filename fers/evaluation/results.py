@@ -155,7 +155,10 @@ def read_results(path: Path) -> Results:
         if found["format"] != RESULTS_FORMAT:
             raise ReportError(f"{path}: is of format {found['format']}, this version reads {RESULTS_FORMAT}. {again}")
         results = Results(found["scenes"], found["config"], found["caveats"], found["complete"])
-        typed = [(results.config, _CONFIG_TYPES), *((scene, _SCENE_TYPES) for scene in results.scenes.values())]
+        typed: list[tuple[dict, dict]] = [
+            (results.config, _CONFIG_TYPES),
+            *((scene, _SCENE_TYPES) for scene in results.scenes.values()),
+        ]
         right = all(isinstance(entry.get(key, ...), kind) for entry, kinds in typed for key, kind in kinds.items())
         right &= all(0 <= value <= 1 for value in results.aucs.values())
         right &= isinstance(results.complete, bool) and isinstance(results.caveats, list)
