@@ -59,7 +59,7 @@ class Explained:
 
         Only scenes with anomalies and background.
         """
-        aucs = {seen: measured([job]).aucs[0] for seen, job in self.jobs.items()}
+        aucs = {seen: measured([job]).aucs.iloc[0] for seen, job in self.jobs.items()}
         changes = []
         for name, *cubes, truth in self._cubes():
             if name in aucs["original"] and truth.any():
@@ -185,8 +185,7 @@ def decorrelation_figure(spe: np.ndarray, spa: np.ndarray, curves: list[dict], p
     axes[0].hist(cosine, bins=60, color=BLUE)
     mean = float(cosine.mean()) if cosine.size else float("nan")
     axes[0].axvline(mean, color=RED, linewidth=1.2, linestyle="--", label=f"mean {mean:.3f}")
-    axes[0].set_xlabel("cosine of $F_{spe}$ and $F_{spa}$ at a pixel")
-    axes[0].set_ylabel("pixels")
+    axes[0].set(xlabel="cosine of $F_{spe}$ and $F_{spa}$ at a pixel", ylabel="pixels")
     axes[0].xaxis.set_major_locator(MaxNLocator(5))
     axes[0].legend(frameon=False, fontsize=9)
     axes[0].spines[["top", "right"]].set_visible(False)
@@ -215,10 +214,7 @@ def _curves(axes, curves: list[dict]) -> None:
     for (name, first), colour, style in zip(curves[0]["terms"].items(), colours, styles, strict=False):
         values = np.array([entry["terms"][name] for entry in curves]) / (first or 1.0)
         axes.plot(epochs, values, color=colour, linestyle=style, label=f"$L_{{{name}}}$", marker="o", markersize=2.5)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("loss relative to the first epoch")
-    axes.set_yscale("log")
-    axes.set_xlim(0.5, len(epochs) + 0.5)
+    axes.set(xlabel="epoch", ylabel="loss relative to the first epoch", yscale="log", xlim=(0.5, len(epochs) + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(True, color="0.9", linewidth=0.6)
     axes.legend(frameon=False, fontsize=8, ncols=2)

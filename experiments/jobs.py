@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,7 +47,7 @@ class Weights:
     checkpoints: Path  # the folder for a pipeline
     ends: tuple[Path, ...]  # files that are there when the work is done
     make: Callable[[str], None]  # takes a device
-    needs: tuple[Weights, ...] = ()
+    weights: Weights | None = None  # that must be there before
     log: Path | None = None  # curves of a training
 
     def done(self) -> bool:
@@ -113,7 +113,7 @@ def training(
 
     label = f"train {network}, {bands} bands, seed {seed} {' '.join(options)}".rstrip()
     ends = (log.with_name(FINISHED_FILE), checkpoints / STAGE_FILES[network])
-    return Weights(label, key, folder, checkpoints, ends, make, (teacher,) if teacher else (), log)
+    return Weights(label, key, folder, checkpoints, ends, make, teacher, log)
 
 
 @dataclass(frozen=True)
@@ -127,11 +127,6 @@ class Score:
     config: dict = field(default_factory=dict, hash=False)  # further arguments of DetectConfig
     weights: Weights | None = None
     network: str = ""  # rd4ad: the detector has a checkpoint of its own, in the folder of the weights
-
-    @property
-    def needs(self) -> tuple[Weights, ...]:
-        """The weights."""
-        return () if self.weights is None else (self.weights,)
 
     @property
     def label(self) -> str:
@@ -198,10 +193,8 @@ def make_missing(steps: Sequence[Step], device: str, log: Path, plan: bool = Fal
         FersError: A step cannot be done. The message names it; what was done before it is kept.
     """
 
-    def in_order(step: Step) -> Iterator[Step]:
-        for needed in step.needs:
-            yield from in_order(needed)
-        yield step
+    def in_order(step: Step) -> list[Step]:
+        return [*(in_order(step.weights) if step.weights else ()), step]
 
     every = {each.folder: each for step in steps for each in in_order(step)}
     missing = [step for step in every.values() if not step.done()]

@@ -28,7 +28,7 @@ ABU_BANDS = 200
 class Measured:
     """A row in one column: every scene's AUC, seed by seed."""
 
-    aucs: tuple[dict[str, float], ...]  # for each seed; scenes without both classes are not in it
+    aucs: pd.DataFrame  # a column for each scene that has both classes, a line for each seed
     maps: Path  # folder of the first seed's score maps
     seconds: float | None = None  # mean time per scene; None where it is not known
     caveats: tuple[str, ...] = ()  # what the runs say of themselves
@@ -41,7 +41,7 @@ class Measured:
 
     def table(self, names: Sequence[str]) -> np.ndarray:
         """AUCs ``(seeds, scenes)``."""
-        return np.array([[one[name] for name in names] for one in self.aucs])
+        return self.aucs[list(names)].to_numpy()
 
     def score(self, name: str) -> np.ndarray:
         """The first seed's score map of a scene, ``(H, W)``."""
@@ -54,14 +54,14 @@ Rows = Sequence[tuple[TableRow, Measured]]
 def measured(jobs: Sequence[Score]) -> Measured:
     """Read what the seeds of a row gave."""
     results = [job.results() for job in jobs]
-    aucs = [{k: s["auc"] for k, s in one["scenes"].items() if s["auc"] is not None} for one in results]
+    aucs = pd.DataFrame([{name: scene["auc"] for name, scene in one["scenes"].items()} for one in results])
     seconds = float(np.mean([one["mean_seconds"] for one in results]))
     caveats = tuple(dict.fromkeys(text for one in results for text in one["caveats"]))
     options = {k: v for k, v in results[0]["config"]["options"].items() if k not in ("checkpoint", "solver")}
     if options:
         caveats = (*caveats, f"Not by default: {', '.join(f'{key} {value}' for key, value in options.items())}.")
     cut = frozenset(name for name, scene in results[0]["scenes"].items() if scene["cut"])
-    return Measured(tuple(aucs), jobs[0].folder / "scores", seconds, caveats, cut)
+    return Measured(aucs.dropna(axis=1), jobs[0].folder / "scores", seconds, caveats, cut)
 
 
 def others(workspace: Workspace, name: str, folder: Path, bands: int) -> Measured:
@@ -70,13 +70,10 @@ def others(workspace: Workspace, name: str, folder: Path, bands: int) -> Measure
     aucs = {}
     for scene, truth in workspace.truths.items():
         try:
-            score = load_map(folder, scene)
-            value = auc(score, truth)
+            aucs[scene] = auc(load_map(folder, scene), truth)
         except ValueError as error:
             raise FersError(f"--scores {name}: {folder / scene}: {error}") from error
-        if value is not None:
-            aucs[scene] = value
-    return Measured((aucs,), folder)
+    return Measured(pd.DataFrame([aucs], dtype=float).dropna(axis=1), folder)
 
 
 def load_map(folder: Path, name: str) -> np.ndarray:
@@ -106,7 +103,7 @@ def common_scenes(rows: Rows, among: Iterable[str]) -> list[str]:
     Raises:
         FersError: There is none.
     """
-    names = [name for name in among if all(name in aucs for _, found in rows for aucs in found.aucs)]
+    names = [name for name in among if all(name in found.aucs for _, found in rows)]
     if not names:
         raise FersError("no scene has both anomalies and background, so there is no AUC to put into a table.")
     return names
@@ -173,11 +170,9 @@ class Means:
         rows = self.measured(column)
         names = common_scenes(rows, self.workspace.truths)
         for row, found in rows:
-            of_scenes = [measures(found.score(name), self.workspace.truths[name]) for name in names]
-            for measure in of_scenes[0]:
-                value = float(np.mean([one[measure] for one in of_scenes]))
-                cell = {"row": row.name, "column": measure, "value": value}
-                yield {**cell, "scenes": len(names), "mark": found.mark(row.mark)}
+            means = pd.DataFrame([measures(found.score(name), self.workspace.truths[name]) for name in names]).mean()
+            about = {"row": row.name, "scenes": len(names), "mark": found.mark(row.mark)}
+            yield from ({**about, "column": measure, "value": value} for measure, value in means.items())
 
 
 def winner(results: Mapping[str, np.ndarray], level: float = LEVEL) -> str:
