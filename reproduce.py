@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,78 +39,38 @@ def parser() -> argparse.ArgumentParser:
     """Make the parser of the options."""
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("name", choices=(*IN_PAPER, *WORK), help="what to make")
-    group = found.add_argument_group("data")
-    group.add_argument("--data", type=Path, help="HAD100 or a folder in its layout (default: data/HAD100Dataset)")
-    group.add_argument("--abu", type=Path, help="the ABU scenes (default: data/ABU)")
-    group.add_argument(
-        "--bands", type=_numbers(positive), default=(50, 100, 200), help="columns of the tables (default: 50,100,200)"
-    )
-    group.add_argument(
-        "--scenes", default="all", help="scenes of --data: all, or names separated by commas (default: all)"
-    )
-    group = found.add_argument_group("method")
-    group.add_argument(
-        "--weights",
-        choices=("own", "released"),
-        default="own",
-        help="train both stages, or take the authors' (default: own)",
-    )
-    group.add_argument(
-        "--released",
-        type=Path,
-        default=ROOT / "checkpoints",
-        help="where python -m models.download_released put the authors' weights (default: checkpoints)",
-    )
-    group.add_argument(
-        "--seeds", type=_numbers(natural), default=(0,), help="of training and of random detectors (default: 0)"
-    )
-    group.add_argument(
-        "--recipes", type=list_of(("paper", "released")), default=("paper",), help="of both stages (default: paper)"
-    )
-    group.add_argument("--epochs", type=positive, help="of every training (default: 60, and 200 for RD4AD and AETNet)")
-    group.add_argument("--batch_size", type=positive, help="of every training (default: 16)")
-    group.add_argument(
-        "--backbone",
-        default="imagenet",
-        help="frozen layers of what is trained and of the untrained control (default: imagenet)",
-    )
-    group.add_argument(
-        "--rows",
-        type=lambda text: tuple(text.split(",")),
-        default=(),
-        help="only these rows, such as RX,AE,FERS (default: all)",
-    )
-    group.add_argument(
-        "--option",
-        action="append",
-        default=[],
-        metavar="DETECTOR.NAME=VALUE",
-        help="such as Auto-AD.iterations=101, as often as needed",
-    )
-    group.add_argument(
-        "--detect",
-        action="append",
-        default=[],
-        metavar="MODULE:NAME",
-        help="a detector of your own, as a row of Table I and Fig. 7, as test.py --detect takes it",
-    )
-    group.add_argument(
-        "--scores",
-        action="append",
-        default=[],
-        metavar="NAME=FOLDER",
-        help="score maps of another method, <scene>.npy or .mat, as rows of Table I and Fig. 7",
-    )
-    group.add_argument(
-        "--positions",
-        type=_numbers(positive),
-        default=(58, 76, 87, 90),
-        help="scenes of Fig. 7, 1-based (default: 58,76,87,90)",
-    )
-    group = found.add_argument_group("run")
-    group.add_argument("--out", type=Path, default=ROOT / "results" / "reproduce", help="default: results/reproduce")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    group.add_argument("--plan", action="store_true", help="only say what is left to train and to score")
+    bands, positions = (50, 100, 200), (58, 76, 87, 90)
+    add = found.add_argument_group("data").add_argument
+    add("--data", type=Path, help="HAD100 or a folder in its layout (default: data/HAD100Dataset)")
+    add("--abu", type=Path, help="the ABU scenes (default: data/ABU)")
+    add("--bands", type=_numbers(positive), default=bands, help="columns of the tables (default: 50,100,200)")
+    add("--scenes", default="all", help="scenes of --data: all, or names separated by commas (default: all)")
+    add = found.add_argument_group("method").add_argument
+    weights = "train both stages, or take the authors' (default: own)"
+    add("--weights", choices=("own", "released"), default="own", help=weights)
+    released = "where python -m models.download_released put the authors' weights (default: checkpoints)"
+    add("--released", type=Path, default=ROOT / "checkpoints", help=released)
+    add("--seeds", type=_numbers(natural), default=(0,), help="of training and of random detectors (default: 0)")
+    recipes = list_of(("paper", "released"))
+    add("--recipes", type=recipes, default=("paper",), help="of both stages (default: paper)")
+    add("--epochs", type=positive, help="of every training (default: 60, and 200 for RD4AD and AETNet)")
+    add("--batch_size", type=positive, help="of every training (default: 16)")
+    backbone = "frozen layers of what is trained and of the untrained control (default: imagenet)"
+    add("--backbone", default="imagenet", help=backbone)
+    rows = "only these rows, such as RX,AE,FERS (default: all)"
+    add("--rows", type=lambda text: tuple(text.split(",")), default=(), help=rows)
+    many = partial(add, action="append", default=[])
+    many("--option", metavar="DETECTOR.NAME=VALUE", help="such as Auto-AD.iterations=101, as often as needed")
+    own = "a detector of your own, as a row of Table I and Fig. 7, as test.py --detect takes it"
+    many("--detect", metavar="MODULE:NAME", help=own)
+    scores = "score maps of another method, <scene>.npy or .mat, as rows of Table I and Fig. 7"
+    many("--scores", metavar="NAME=FOLDER", help=scores)
+    shown = "scenes of Fig. 7, 1-based (default: 58,76,87,90)"
+    add("--positions", type=_numbers(positive), default=positions, help=shown)
+    add = found.add_argument_group("run").add_argument
+    add("--out", type=Path, default=ROOT / "results" / "reproduce", help="default: results/reproduce")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    add("--plan", action="store_true", help="only say what is left to train and to score")
     return found
 
 
@@ -164,6 +125,7 @@ def _request(options: argparse.Namespace) -> Request:
     for name, folder, scenes in (("HAD100", data, options.scenes), ("ABU", abu, "paper")):
         place = folder or BENCHMARKS[name].default_folder()
         places[name.lower()] = Workspace(name, place, options.out, scenes) if folder or place.is_dir() else None
+    scores = [_pair("--scores", text, "NAME=FOLDER") for text in options.scores]
     training = (("--epochs", options.epochs), ("--batch_size", options.batch_size))
     facts = (
         f"Seeds {', '.join(map(str, options.seeds))}; weights: {options.weights}; frozen layers of what was trained here: "
@@ -172,14 +134,12 @@ def _request(options: argparse.Namespace) -> Request:
     )
     return Request(
         **{key: getattr(options, key) for key in ("weights", "seeds", "backbone", "recipes", "released", "bands")},
-        **{key: getattr(options, key) for key in ("positions", "device")},
+        **{"positions": options.positions, "device": options.device},
         **places,
         training=tuple(str(part) for pair in training if pair[1] is not None for part in pair),
         options=_options(options.option),
         names=(*options.rows, *options.detect) if options.rows else (),
-        scores=tuple(
-            (name, Path(place)) for name, place in (_pair("--scores", s, "NAME=FOLDER") for s in options.scores)
-        ),
+        scores=tuple((name, Path(place)) for name, place in scores),
         own=tuple(options.detect),
         facts=(facts,),
     )

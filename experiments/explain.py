@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -18,17 +19,10 @@ from experiments.jobs import Score
 from experiments.rows import ENHANCED, ORIGINAL, Request, TableRow
 from experiments.tables import ABU_BANDS, measured
 from experiments.workspace import Workspace
+from fers.evaluation.figures import save_figure
 from fers.scenes.normalise import normalise
 from fers.training.log import read_log
-from fers.util.files import atomic_path
 
-MEASURES = {  # of experiments.gaussianity.describe, as the table calls them; and what a Gaussian has
-    "skewness ratio": "skewness (1 is Gaussian)",
-    "kurtosis ratio": "kurtosis (1 is Gaussian)",
-    "Q-Q correlation": "Q-Q correlation (1 is Gaussian)",
-    "Mahalanobis": "Mahalanobis distance",
-    "Bhattacharyya": "Bhattacharyya distance",
-}
 DRAWN = 6  # scenes of the Q-Q figures and of Fig. 9
 COSINE_SCENES = 8  # that the decorrelation figure is made from
 BLUE, RED = "#2166ac", "#b2182b"  # told apart by colour-blind readers, and light from dark in print
@@ -64,17 +58,17 @@ class Explained:
         for name, *cubes, truth in self._cubes():
             if name in aucs["original"] and truth.any():
                 found = {seen: describe(cube, truth) for seen, cube in zip(aucs, cubes, strict=True)}
-                for measure, title in MEASURES.items():
-                    yield from (_cell(name, f"{title}: {seen}", found[seen][measure], 3) for seen in found)
+                for title in found["original"]:
+                    yield from (_cell(name, f"{title}: {seen}", found[seen][title], 3) for seen in found)
                 yield from (_cell(name, f"AUC of RX: {seen}", aucs[seen][name], 4) for seen in found)
-                before, after = ([*(found[seen][key] for key in MEASURES), aucs[seen][name]] for seen in found)
-                changes.append(np.subtract(after, before))
-        if len(changes) > 2:
-            *of_measures, of_auc = np.transpose(changes)
-            for title, change in zip(MEASURES.values(), of_measures, strict=True):
-                if np.ptp(change) > 0 and np.ptp(of_auc) > 0 and np.isfinite(change).all():
-                    rank = float(spearmanr(change, of_auc).statistic)
-                    yield _cell("rank correlation of the change with AUC's", f"{title}: enhanced", rank, 3)
+                before, after = (pd.Series({**found[seen], "AUC": aucs[seen][name]}) for seen in found)
+                changes.append(after - before)
+        frame = pd.DataFrame(changes)
+        for title, change in frame.items():
+            both = frame[[title, "AUC"]]
+            if title != "AUC" and len(frame) > 2 and (np.ptp(both, axis=0) > 0).all() and np.isfinite(change).all():
+                rank = float(spearmanr(both).statistic)
+                yield _cell("rank correlation of the change with AUC's", f"{title}: enhanced", rank, 3)
 
     def qq_figures(self) -> Iterator[Path]:
         """Draw Q-Q lines of the background's distances before and after, a figure for each of the first scenes."""
@@ -157,7 +151,7 @@ def pca_figure(rows: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray]], p
     if panels:
         handles, labels = axes.get_legend_handles_labels()
         figure.legend(handles, labels, loc="upper center", ncols=2, frameon=False, fontsize=9, markerscale=3)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def relate(spe: np.ndarray, spa: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -203,7 +197,7 @@ def decorrelation_figure(spe: np.ndarray, spa: np.ndarray, curves: list[dict], p
     figure.colorbar(image, ax=axes[1], fraction=0.046, pad=0.03)
     if curves:
         _curves(axes[2], curves)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _curves(axes, curves: list[dict]) -> None:
@@ -234,10 +228,4 @@ def qq_figure(lines: Mapping[str, QQ], path: Path) -> Path:
         axes.set_axisbelow(True)
     panels[0].set_ylabel("observed squared distance")
     panels[0].legend(loc="upper left", frameon=False, markerscale=4)
-    return _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=200)
-    return path
+    return save_figure(figure, path)

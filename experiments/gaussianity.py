@@ -117,11 +117,11 @@ def describe(cube: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     n, p = moments.pixels, moments.rank
     mahalanobis, bhattacharyya = separability(background, cube[truth])
     return {
-        "skewness ratio": moments.skewness / (p * (p + 1) * (p + 2) / n),
-        "kurtosis ratio": moments.kurtosis / (p * (p + 2)),
-        "Q-Q correlation": qq(background).correlation,
-        "Mahalanobis": mahalanobis,
-        "Bhattacharyya": bhattacharyya,
+        "skewness (1 is Gaussian)": moments.skewness / (p * (p + 1) * (p + 2) / n),
+        "kurtosis (1 is Gaussian)": moments.kurtosis / (p * (p + 2)),
+        "Q-Q correlation (1 is Gaussian)": qq(background).correlation,
+        "Mahalanobis distance": mahalanobis,
+        "Bhattacharyya distance": bhattacharyya,
     }
 
 

@@ -63,7 +63,7 @@ def evaluate(
         scenes: The test set.
         pipeline: What scores them.
         save_dir: Folder for the results.
-        dataset: Its name, for the table's head.
+        dataset: Name of the test set.
         published: AUC by scene from the paper, for a column beside the measured one.
         config: Further entries for the configuration in results.json.
         batch_size: Scenes of one size that are scored together, where they follow each other.

@@ -84,9 +84,15 @@ def scene_figure(
     note = f" ({'; '.join(scene.notes)})" if scene.notes else ""
     figure.text(0.15 / total, 1 - 0.1 / high, plain(f"{scene.name}{note}"), fontweight="bold", ha="left", va="top")
     figure.text(0.15 / total, 1 - 0.32 / high, plain(title), fontsize=8, color="0.3", ha="left", va="top")
+    return save_figure(
+        figure, path, 130, **({"pil_kwargs": {"compress_level": 3}} if Path(path).suffix == ".png" else {})
+    )
+
+
+def save_figure(figure: Figure, path: str | Path, dpi: int = 200, **options: Any) -> Path:
+    """Write a figure, whole or not at all; its suffix chooses the format, such as .png or .pdf; returns the path."""
     with atomic_path(path) as temporary:
-        options: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if Path(path).suffix == ".png" else {}
-        figure.savefig(temporary, dpi=130, **options)
+        figure.savefig(temporary, dpi=dpi, **options)
     return Path(path)
 
 
@@ -136,9 +142,7 @@ def comparison_figure(rows: Sequence[SceneMaps], path: str | Path, side: float =
     for panel in axes[1:].flat:
         panel.set_title("")
     draw_rank_bar(figure, image, axes, 0.8 * font)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=160)
-    return Path(path)
+    return save_figure(figure, path, 160)
 
 
 def draw_row(axes: list[Axes], row: SceneMaps, font: float = 10) -> ScalarMappable:
@@ -229,9 +233,7 @@ def critical_difference_figure(ranks: Ranks, path: str | Path) -> Path:
         axes.plot([at(rank), at(rank), end], [0, y, y], color="0.45", linewidth=0.8)
         text = f"{name}  {rank:.2f}" if left else f"{rank:.2f}  {name}"
         axes.text(end + (-0.05 if left else 0.05), y, text, ha="right" if left else "left", va="center", fontsize=9)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=200)
-    return Path(path)
+    return save_figure(figure, path)
 
 
 def _ranks(score: np.ndarray) -> np.ndarray:

@@ -36,6 +36,7 @@ def build_report(folder: str | Path, out: str | Path, title: str = "", note: str
     rows = [(s.name, [each.results.scenes[s.name]["auc"] for each in sets]) for s in scenes]
     complete = [(name, values) for name, values in rows if None not in values]
     columns = {each.label: [values[i] for _, values in complete] for i, each in enumerate(sets)}
+    caveats = [caveat for each in sets for caveat in each.results.caveats]
     write_page(
         out,
         Path(__file__).with_name("page.html"),
@@ -46,7 +47,7 @@ def build_report(folder: str | Path, out: str | Path, title: str = "", note: str
         counted=len(complete),
         means=[bootstrap_mean(values) for values in columns.values()] if complete else [],
         comparisons=_comparisons(columns),
-        caveats=_caveats(sets),
+        caveats={caveat: [one.label for one in sets if caveat in one.results.caveats] for caveat in caveats},
         scenes=[_scene(s, sets) for s in tqdm(scenes, desc="scenes", unit="scene", leave=False, disable=None)],
         training=_training(folder),
         footer=f"Made by fers report from {len(sets)} finished runs; revision {config['git_revision'][:12] or 'unknown'}.",
@@ -88,15 +89,6 @@ def _comparisons(columns: dict[str, list[float]]) -> list[str]:
     sure = [c for c in compare_methods(columns) if c.p_holm < 0.05]
     told = "; ".join(f"{c.first} and {c.second}" for c in sure)
     return [f"Pairs that differ by more than chance (Wilcoxon over {scenes} scenes, Holm, 5 %): {told or 'none'}."]
-
-
-def _caveats(sets: list[ResultSet]) -> dict[str, list[str]]:
-    """Each caveat once, with the columns it belongs to."""
-    found: dict[str, list[str]] = {}
-    for each in sets:
-        for caveat in each.results.caveats:
-            found.setdefault(caveat, []).append(each.label)
-    return found
 
 
 def _scene(labelled: LabelledScene, sets: list[ResultSet]) -> dict[str, str]:
