@@ -66,7 +66,7 @@ class Explained:
         frame = pd.DataFrame(changes)
         for title, change in frame.items():
             both = frame[[title, "AUC"]]
-            if title != "AUC" and len(frame) > 2 and (np.ptp(both, axis=0) > 0).all() and np.isfinite(change).all():
+            if title != "AUC" and len(frame) > 2 and (both.nunique() > 1).all() and np.isfinite(change).all():
                 rank = float(spearmanr(both).statistic)
                 yield _cell("rank correlation of the change with AUC's", f"{title}: enhanced", rank, 3)
 
