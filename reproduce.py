@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,88 +39,47 @@ def parser() -> argparse.ArgumentParser:
     """Make the parser of the options."""
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("name", choices=(*IN_PAPER, *WORK), help="the table or figure to make")
-    group = found.add_argument_group("data")
-    group.add_argument("--data", type=Path, help="HAD100 or a folder in its layout (default: data/HAD100Dataset)")
-    group.add_argument("--abu", type=Path, help="the ABU scenes (default: data/ABU)")
-    group.add_argument(
-        "--bands", type=_numbers(positive), default=(50, 100, 200), help="columns of the tables (default: 50,100,200)"
-    )
-    group.add_argument(
-        "--scenes", default="all", help="scenes of --data: all, or names separated by commas (default: all)"
-    )
-    group = found.add_argument_group("method")
-    group.add_argument(
-        "--weights",
-        choices=("own", "released"),
-        default="own",
-        help="train both stages, or take the authors' (default: own)",
-    )
-    group.add_argument(
-        "--released",
-        type=Path,
-        default=ROOT / "checkpoints",
-        help="folder into which fers weights download put the authors' weights (default: checkpoints)",
-    )
-    group.add_argument(
-        "--seeds", type=_numbers(natural), default=(0,), help="seeds of training and of random detectors (default: 0)"
-    )
-    group.add_argument(
-        "--recipes",
-        type=list_of(("paper", "released")),
-        default=("paper",),
-        help="recipes of both stages (default: paper)",
-    )
-    group.add_argument(
-        "--epochs", type=positive, help="epochs of every training (default: 60, and 200 for RD4AD and AETNet)"
-    )
-    group.add_argument("--batch_size", type=positive, help="patches in a step of every training (default: 16)")
-    group.add_argument(
-        "--backbone",
-        default="imagenet",
-        help="frozen layers of trained networks and of the untrained control (default: imagenet)",
-    )
-    group.add_argument(
-        "--rows",
-        type=lambda text: tuple(text.split(",")),
-        default=(),
-        help="only these rows, such as RX,AE,FERS (default: all)",
-    )
-    group.add_argument(
+    bands, positions = (50, 100, 200), (58, 76, 87, 90)
+    add = found.add_argument_group("data").add_argument
+    add("--data", type=Path, help="HAD100 or a folder in its layout (default: data/HAD100Dataset)")
+    add("--abu", type=Path, help="the ABU scenes (default: data/ABU)")
+    add("--bands", type=_numbers(positive), default=bands, help="columns of the tables (default: 50,100,200)")
+    add("--scenes", default="all", help="scenes of --data: all, or names separated by commas (default: all)")
+    add = found.add_argument_group("method").add_argument
+    weights = "train both stages, or take the authors' (default: own)"
+    add("--weights", choices=("own", "released"), default="own", help=weights)
+    released = "where fers weights download put the authors' weights (default: checkpoints)"
+    add("--released", type=Path, default=ROOT / "checkpoints", help=released)
+    add("--seeds", type=_numbers(natural), default=(0,), help="seeds of training and of random detectors (default: 0)")
+    recipes = list_of(("paper", "released"))
+    add("--recipes", type=recipes, default=("paper",), help="recipes of both stages (default: paper)")
+    add("--epochs", type=positive, help="epochs of every training (default: 60, and 200 for RD4AD and AETNet)")
+    add("--batch_size", type=positive, help="patches in a step of every training (default: 16)")
+    backbone = "frozen layers of trained networks and of the untrained control (default: imagenet)"
+    add("--backbone", default="imagenet", help=backbone)
+    rows = "only these rows, such as RX,AE,FERS (default: all)"
+    add("--rows", type=lambda text: tuple(text.split(",")), default=(), help=rows)
+    many = partial(add, action="append", default=[])
+    many(
         "--option",
-        action="append",
-        default=[],
         metavar="DETECTOR.NAME=VALUE",
-        help="an option of a detector, such as Auto-AD.iterations=101; give it as often as needed",
+        help="an option of a detector, such as Auto-AD.iterations=101, as often as needed",
     )
-    group.add_argument(
-        "--detect",
-        action="append",
-        default=[],
-        metavar="MODULE:NAME",
-        help="a detector of your own as a row of Table I and Fig. 7; named as for test.py --detect",
-    )
-    group.add_argument(
-        "--scores",
-        action="append",
-        default=[],
-        metavar="NAME=FOLDER",
-        help="score maps of another method, <scene>.npy or .mat, as rows of Table I and Fig. 7",
-    )
-    group.add_argument(
-        "--positions",
-        type=_numbers(positive),
-        default=(58, 76, 87, 90),
-        help="scenes of Fig. 7, counted from 1 (default: 58,76,87,90)",
-    )
-    group = found.add_argument_group("run")
-    group.add_argument(
+    own = "a detector of your own, as a row of Table I and Fig. 7, named as for test.py --detect"
+    many("--detect", metavar="MODULE:NAME", help=own)
+    scores = "score maps of another method, <scene>.npy or .mat, as rows of Table I and Fig. 7"
+    many("--scores", metavar="NAME=FOLDER", help=scores)
+    shown = "scenes of Fig. 7, counted from 1 (default: 58,76,87,90)"
+    add("--positions", type=_numbers(positive), default=positions, help=shown)
+    add = found.add_argument_group("run").add_argument
+    add(
         "--out",
         type=Path,
         default=ROOT / "results" / "reproduce",
         help="folder of results (default: results/reproduce)",
     )
-    group.add_argument("--device", default="auto", help="device: auto, cpu, cuda, cuda:1, mps (default: auto)")
-    group.add_argument("--plan", action="store_true", help="only print what is left to train and to score")
+    add("--device", default="auto", help="device: auto, cpu, cuda, cuda:1, mps (default: auto)")
+    add("--plan", action="store_true", help="only print what is left to train and to score")
     return found
 
 
@@ -145,20 +105,20 @@ def _paper(options: argparse.Namespace) -> None:
             print(f"left out, as their scenes are missing: {', '.join(left_out)}. Give --data and --abu.")
     for workspace in request.both:
         workspace.claim()
-    wanted = {name: list(TARGETS[name].jobs(request)) for name in names}
-    if empty := [name for name, jobs in wanted.items() if not jobs]:
+    wanted = {name: TARGETS[name].work(request) for name in names}
+    if empty := [name for name, work in wanted.items() if not work.steps]:
         message = f"{', '.join(empty)}: none of their rows is among --rows {','.join(options.rows)}."
         if options.name != "all":
             raise FersError(f"{message} Give rows of this table.")
         print(f"left out: {message}")
-    make_missing(
-        [job for jobs in wanted.values() for job in jobs], options.device, options.out / "log.txt", options.plan
-    )
-    for name in [name for name, jobs in wanted.items() if jobs and not options.plan]:
-        for path in TARGETS[name].make(request):
-            print(f"wrote {path}", flush=True)
-            if path.suffix == ".md":
-                print(path.read_text(encoding="utf-8"))
+    steps = [step for work in wanted.values() for step in work.steps]
+    make_missing(steps, options.device, options.out / "log.txt", options.plan)
+    if options.plan:
+        return
+    for path in (path for work in wanted.values() if work.steps for path in work.make()):
+        print(f"wrote {path}", flush=True)
+        if path.suffix == ".md":
+            print(path.read_text(encoding="utf-8"))
 
 
 def _request(options: argparse.Namespace) -> Request:
@@ -174,6 +134,7 @@ def _request(options: argparse.Namespace) -> Request:
     for name, folder, scenes in (("HAD100", data, options.scenes), ("ABU", abu, "paper")):
         place = folder or BENCHMARKS[name].default_folder()
         places[name.lower()] = Workspace(name, place, options.out, scenes) if folder or place.is_dir() else None
+    scores = [_pair("--scores", text, "NAME=FOLDER") for text in options.scores]
     training = (("--epochs", options.epochs), ("--batch_size", options.batch_size))
     facts = (
         f"Seeds {', '.join(map(str, options.seeds))}; weights: {options.weights}; frozen layers of what was trained here: "
@@ -182,14 +143,12 @@ def _request(options: argparse.Namespace) -> Request:
     )
     return Request(
         **{key: getattr(options, key) for key in ("weights", "seeds", "backbone", "recipes", "released", "bands")},
-        **{key: getattr(options, key) for key in ("positions", "device")},
+        **{"positions": options.positions, "device": options.device},
         **places,
         training=tuple(str(part) for pair in training if pair[1] is not None for part in pair),
         options=_options(options.option),
         names=(*options.rows, *options.detect) if options.rows else (),
-        scores=tuple(
-            (name, Path(place)) for name, place in (_pair("--scores", s, "NAME=FOLDER") for s in options.scores)
-        ),
+        scores=tuple((name, Path(place)) for name, place in scores),
         own=tuple(options.detect),
         facts=(facts,),
     )
@@ -220,17 +179,17 @@ def _numbers(kind: Callable[[str], int]) -> Callable[[str], tuple[int, ...]]:
 
 def _abu(options: argparse.Namespace) -> None:
     """Make the README's table."""
-    from experiments import documents, render
+    from experiments.render import abu, abu_table
 
-    print(f"wrote {documents.abu_table(_scenes(options), options.device)}")
-    print(render.abu())
+    print(f"wrote {abu_table(_scenes(options), options.device)}")
+    print(abu())
 
 
 def _picture(options: argparse.Namespace) -> None:
     """Draw the README's picture."""
-    from experiments import documents
+    from experiments.render import draw_picture
 
-    print(f"wrote {documents.draw_picture(_scenes(options))}")
+    print(f"wrote {draw_picture(_scenes(options))}")
 
 
 def _scenes(options: argparse.Namespace) -> Path:

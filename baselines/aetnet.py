@@ -29,13 +29,9 @@ def random_masks(count: int, draws: np.random.RandomState, height: int = 64, wid
     Each mask has 1 to 32 targets. They start at random pixels of distinct cells of 8 x 8 px, and grow to 3 to 20 px: in
     rounds, each 4-neighbour of the target joins with probability 1/2, in scan order, while the area is not reached.
 
-    Args:
-        count: Number of masks.
-        draws: The generator; the masks depend on nothing else.
-        height, width: Multiples of 8, px.
-
     Returns:
-        ``(count, height, width)`` bool, False in targets. Targets may overlap and reach over the border.
+        ``(count, height, width)`` bool, False in targets; both sides are multiples of 8. Targets may overlap and reach over
+        the border.
     """
     cells = (height // CELL, width // CELL)
     most = min(TARGET_COUNT[1], math.prod(cells))
@@ -54,15 +50,7 @@ def random_masks(count: int, draws: np.random.RandomState, height: int = 64, wid
 
 
 def grow_targets(area: np.ndarray, draws: np.random.RandomState) -> np.ndarray:
-    """Connected targets that grow from the centre of a field; see ``random_masks``.
-
-    Args:
-        area: ``(n,)``, px of each.
-        draws: The generator.
-
-    Returns:
-        ``(n, 19, 19)`` bool.
-    """
+    """Grow connected targets of ``area`` ``(n,)`` px from the centre of a field, ``(n, 19, 19)`` bool; see ``random_masks``."""
     shape = np.zeros((len(area), FIELD, FIELD), dtype=bool)
     shape[:, FIELD // 2, FIELD // 2] = True
     missing = area - 1
@@ -87,13 +75,8 @@ def gradient_magnitude(image: torch.Tensor) -> torch.Tensor:
 def msgms_loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Multi-scale gradient magnitude similarity, as a loss.
 
-    Both cubes are averaged over their bands, and compared at five scales, each half as large as the one before.
-
-    Args:
-        a, b: ``(N, C, H, W)``, H and W at least 48.
-
-    Returns:
-        Scalar, >= 0: the mean over scales of the mean of ``1 - similarity``.
+    Cubes ``(N, C, H, W)``, H and W at least 48, are averaged over their bands, and compared at five scales, each half as
+    large as the one before. The loss is the mean over scales of the mean of ``1 - similarity``, at least 0.
     """
     return msgms_terms(a, b).mean()
 
@@ -117,10 +100,6 @@ class AETNetStage(Stage):
 
     Each patch is turned by a random multiple of 90 degrees and flipped at random. What is drawn depends on the seed and on the
     number of the step only, which is kept with the weights: a resumed run draws what the interrupted one would have.
-
-    Args:
-        network: The network to train.
-        seed: Decides masks, turns and flips.
     """
 
     checkpoint = "aetnet.safetensors"
@@ -138,12 +117,9 @@ class AETNetStage(Stage):
         return self.network
 
     def loss(self, h: torch.Tensor) -> tuple[torch.Tensor, Terms]:
-        """The loss of a batch of background patches.
+        """The loss of background patches ``(N, C, H, W)`` in [-0.1, 0.1], H = W, a multiple of 8.
 
         The decay is Adam's weight decay as the official code has it: a part of the gradient.
-
-        Args:
-            h: ``(N, C, H, W)`` in [-0.1, 0.1], H = W, a multiple of 8.
         """
         target, masked = self.sample(h)
         enhanced = self.network(masked)
@@ -171,14 +147,6 @@ class AETNetStage(Stage):
 
 def _filters(like: torch.Tensor) -> torch.Tensor:
     """Gradients along rows, columns and both diagonals, ``(4, 1, 3, 3)``."""
-    return (
-        torch.tensor(
-            [
-                [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]],
-                [[1, 2, 1], [0, 0, 0], [-1, -2, -1]],
-                [[2, 1, 0], [1, 0, -1], [0, -1, -2]],
-                [[0, -1, -2], [1, 0, -1], [2, 1, 0]],
-            ]
-        ).to(like)[:, None]
-        / 4
-    )
+    rows, columns = [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], [[1, 2, 1], [0, 0, 0], [-1, -2, -1]]
+    falling, rising = [[2, 1, 0], [1, 0, -1], [0, -1, -2]], [[0, -1, -2], [1, 0, -1], [2, 1, 0]]
+    return torch.tensor([rows, columns, falling, rising]).to(like)[:, None] / 4

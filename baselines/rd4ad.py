@@ -113,21 +113,13 @@ READINGS: dict[str, type[RD4ADNetwork]] = {"B": RD4ADNetwork, "A": RD4ADNetworkA
 
 
 def distillation_loss(encoder: Scales, decoder: Scales) -> torch.Tensor:
-    """The sum over scales of 1 - cosine of the flattened maps, averaged over the batch.
-
-    Args:
-        encoder, decoder: ``(N, C_i, H_i, W_i)`` each.
-    """
+    """The sum over scales of 1 - cosine of the flattened maps ``(N, C_i, H_i, W_i)``, averaged over the batch."""
     cosines = [F.cosine_similarity(f.flatten(1), g.flatten(1)).mean() for f, g in zip(encoder, decoder, strict=True)]
     return torch.stack([1 - cosine for cosine in cosines]).sum()
 
 
 class RD4ADStage(Stage):
-    """RD4AD in training: the CWL, the embedding and the decoder learn, the encoder's frozen layers do not.
-
-    Args:
-        network: The networks.
-    """
+    """RD4AD in training: the CWL, the embedding and the decoder learn, the encoder's frozen layers do not."""
 
     def __init__(self, network: RD4ADNetwork):
         super().__init__()

@@ -30,23 +30,14 @@ if TYPE_CHECKING:
 
 
 class Trained(NamedTuple):
-    """A baseline, ready to be trained.
-
-    Attributes:
-        stage: The stage to train.
-        multiple: Sides of the patches are multiples of it, px.
-        least: Sides are at least so long, px.
-        networks: For ``scene_scorer``, as are those below.
-        features: What is added to the cube that is scored.
-        detector: Scores these cubes; None for RX.
-    """
+    """A baseline, ready to be trained."""
 
     stage: Stage
-    multiple: int
-    least: int
-    networks: dict[str, nn.Module]
-    features: str
-    detector: Detector | None = None
+    multiple: int  # sides of the patches are multiples of it, px
+    least: int  # sides are at least so long, px
+    networks: dict[str, nn.Module]  # for scene_scorer, as are those below
+    features: str  # what is added to the cube that is scored
+    detector: Detector | None = None  # scores these cubes; None for RX
 
 
 @dataclass(frozen=True)

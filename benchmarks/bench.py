@@ -17,11 +17,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pandas as pd
 import torch
@@ -52,30 +53,6 @@ SCENE_SIDE = 64  # px, of scenes and patches
 CASES = ("Spe-FEN", "Spa-FEN", "RX", "end to end", "Stage 1 step", "Stage 2 step", "start-up")
 STARTED = ("test.py", "FERS_ABU/test.py", "train.py")
 Work = Callable[[], object]
-
-
-@dataclass(frozen=True)
-class PairTimes:
-    """A line of the results. Times are medians; CPU times are of all cores, 0 where another process works.
-
-    ``difference`` is the largest difference of the results, as a share of the largest value; empty if not compared.
-    """
-
-    case: str
-    bands: int
-    batch: int
-    device: str
-    threads: int
-    reference_ms: float
-    product_ms: float
-    ratio: float
-    reference_cpu_ms: float
-    product_cpu_ms: float
-    difference: str
-    rounds: int
-    machine: str
-    revision: str
-    date: str
 
 
 @dataclass(frozen=True)
@@ -119,13 +96,8 @@ def detection(bands: int, options: argparse.Namespace, device: torch.device) -> 
     yield Pair("Spe-FEN", bands, 1, lambda: reference.spe_fen(spe, h), lambda: fast_spe(last))
     yield Pair("Spa-FEN", bands, 1, lambda: reference.spa_fen(spa, h), lambda: fast_spa(last))
     yield Pair("RX", bands, 1, lambda: reference.rx(cube), lambda: rx(cube))
-
-    def end_to_end() -> torch.Tensor:
-        return torch.from_numpy(pipeline.score(array))
-
-    yield Pair(
-        "end to end", bands, 1, lambda: torch.from_numpy(reference.score(spe, spa, array, fused, device)), end_to_end
-    )
+    plain, whole = partial(reference.score, spe, spa, array, fused, device), partial(pipeline.score, array)
+    yield Pair("end to end", bands, 1, lambda: torch.from_numpy(plain()), lambda: torch.from_numpy(whole()))
 
 
 def training_step(stage: int, bands: int, options: argparse.Namespace, device: torch.device) -> Pair:
@@ -188,8 +160,12 @@ def pairs(options: argparse.Namespace, device: torch.device) -> Iterator[Pair]:
         yield from map(start_up, STARTED)
 
 
-def compare(pair: Pair, options: argparse.Namespace, device: torch.device) -> PairTimes:
-    """Time both sides in turn, after a round that does not count."""
+def compare(pair: Pair, options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    """Time both sides in turn, after a round that does not count; returns a line of the results.
+
+    Times are medians; CPU times are of all cores, 0 where another process works. ``difference`` is the largest one of the
+    results, as a share of the largest value; empty where none is compared.
+    """
     with torch.set_grad_enabled(pair.case.startswith("Stage")):
         expected, found = pair.reference(), pair.product()
         difference = ""
@@ -208,11 +184,13 @@ def compare(pair: Pair, options: argparse.Namespace, device: torch.device) -> Pa
                 cpu[name].append(1000 * (time.process_time() - before))
     reference_ms, product_ms = (median(wall[name]) for name in sides)
     used = [0.0 if pair.case.startswith("start-up") else round(median(cpu[name]), 2) for name in sides]
-    return PairTimes(
-        pair.case, pair.bands, pair.batch, device.type, options.threads, round(reference_ms, 2), round(product_ms, 2),
-        round(reference_ms / product_ms, 2), used[0], used[1], difference, options.rounds, machine(),
-        (git_revision() or "")[:12], datetime.now(timezone.utc).date().isoformat(),
-    )  # fmt: skip
+    return {
+        **{"case": pair.case, "bands": pair.bands, "batch": pair.batch, "device": device.type},
+        **{"threads": options.threads, "reference_ms": round(reference_ms, 2), "product_ms": round(product_ms, 2)},
+        **{"ratio": round(reference_ms / product_ms, 2), "reference_cpu_ms": used[0], "product_cpu_ms": used[1]},
+        **{"difference": difference, "rounds": options.rounds, "machine": machine()},
+        **{"revision": git_revision()[:12], "date": datetime.now(timezone.utc).date().isoformat()},
+    }
 
 
 def bench(options: argparse.Namespace) -> None:
@@ -222,10 +200,11 @@ def bench(options: argparse.Namespace) -> None:
     device = choose_device(options.device)
     rows = []
     for pair in tqdm(pairs(options, device), unit="case", disable=None):
-        rows.append(compare(pair, options, device))
-        row = rows[-1]
-        print(f"{row.case}, {row.bands} bands: {row.reference_ms} / {row.product_ms} ms = {row.ratio}", flush=True)
-    frame = pd.DataFrame([asdict(row) for row in rows])
+        row = compare(pair, options, device)
+        rows.append(row)
+        shown = "{case}, {bands} bands: {reference_ms} / {product_ms} ms = {ratio}"
+        print(shown.format(**row), flush=True)
+    frame = pd.DataFrame(rows)
     with atomic_path(options.out) as temporary:
         if options.out.suffix == ".json":
             frame.to_json(temporary, orient="records", indent=1)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from experiments.workspace import Workspace
+from fers.evaluation.tables import markdown
 from fers.util.errors import FersError
 from fers.util.files import atomic_path, write_whole
 
@@ -32,27 +33,12 @@ DEFAULTS = {
     "digits": 4,  # that are shown
 }
 NUMBERS = ("value", "spread", "low", "high", "paper", "seconds", "paper_seconds")
-HEADS = {"paper": "paper", "difference": "ours - paper", "seconds": "s", "paper_seconds": "paper: s"}
+HEADS = {"value": "", "paper": "paper", "difference": "ours - paper", "seconds": "s", "paper_seconds": "paper: s"}
 _DOCUMENT = r"""\documentclass{article}
 \usepackage[a4paper,landscape,margin=1.5cm]{geometry}
-\usepackage{graphicx}
+\usepackage{booktabs,graphicx}
 \begin{document}
 INPUTS\end{document}
-"""
-_TABLE = r"""\begin{table*}[t]
-\centering
-\caption{CAPTION}
-\label{tab:LABEL}
-\resizebox{\textwidth}{!}{%
-\begin{tabular}{COLUMNS}
-\hline
-HEAD
-\hline
-LINES
-\hline
-\end{tabular}}
-\par\smallskip\raggedright\footnotesize NOTES
-\end{table*}
 """
 
 
@@ -76,11 +62,8 @@ def read_cells(path: Path) -> pd.DataFrame:
         FersError: It is missing, empty, or no table's.
     """
     try:
-        frame = (
-            pd.read_csv(path, dtype={"mark": str})
-            .fillna({"mark": ""})
-            .astype({"best": bool, **dict.fromkeys(NUMBERS, float)})
-        )
+        frame = pd.read_csv(path, dtype={"mark": str}).fillna({"mark": ""})
+        frame = frame.astype({"best": bool, **dict.fromkeys(NUMBERS, float)})
     except (OSError, KeyError, ValueError) as error:
         raise FersError(f"{path}: cannot be read as a table ({error}). Make it with reproduce.py.") from error
     if frame.empty:
@@ -88,45 +71,33 @@ def read_cells(path: Path) -> pd.DataFrame:
     return frame
 
 
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; the first column is text, the others are numbers."""
-    lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
-
-
 def cells_markdown(frame: pd.DataFrame, notes: Sequence[str] = ()) -> str:
     """A table of cells in Markdown, its marks and notes below."""
-    head, lines, below = _shown(frame)
+    shown, below = _shown(frame)
     below = [f"- {text}\n" for text in (*below, *notes)]
-    return "".join([markdown(head, lines), *(["\n", *below] if below else [])])
+    return "".join([markdown(list(shown), shown.to_numpy().tolist()), *(["\n", *below] if below else [])])
 
 
 def cells_latex(frame: pd.DataFrame, caption: str, label: str, notes: Sequence[str] = ()) -> str:
-    """A table of cells in LaTeX for any class; it needs the package ``graphicx``, which fits it to the page."""
-    head, lines, below = _shown(frame)
-    parts = {
-        "CAPTION": _tex(caption),
-        "LABEL": label,
-        "COLUMNS": "l" + "r" * (len(head) - 1),
-        "HEAD": " & ".join(map(_tex, head)) + r" \\",
-        "LINES": "\n".join(" & ".join("--" if text == "-" else _tex(text) for text in line) + r" \\" for line in lines),
-        "NOTES": " ".join(map(_tex, (*below, *notes))),
-    }
-    return re.sub("|".join(parts), lambda match: parts[match.group()], _TABLE)
+    """A table of cells in LaTeX for any class; it needs the packages ``booktabs`` and ``graphicx``."""
+    shown, below = _shown(frame)
+    shown = shown.replace("-", "--").map(_tex).rename(columns=_tex)
+    tabular = shown.to_latex(index=False, column_format="l" + "r" * (shown.shape[1] - 1))
+    head = rf"\begin{{table*}}[t]\centering\caption{{{_tex(caption)}}}\label{{tab:{label}}}\resizebox{{\textwidth}}{{!}}{{%"
+    foot = rf"}}\par\smallskip\raggedright\footnotesize {' '.join(map(_tex, (*below, *notes)))}\end{{table*}}"
+    return f"{head}\n{tabular}{foot}\n"
 
 
-def save(workspace: Workspace, name: str, cells: Sequence[dict], title: str, notes: Sequence[str]) -> list[Path]:
-    """Write a table as Markdown, CSV and LaTeX, and a LaTeX document of all tables of the data set.
-
-    Returns:
-        The table's files.
+def save(workspace: Workspace, name: str, cells: Iterable[dict], title: str, notes: Sequence[str]) -> list[Path]:
+    """Write a table as Markdown, CSV and LaTeX, and a LaTeX document of all the tables; returns the table's files.
 
     Raises:
         FersError: It has no rows.
     """
-    if not cells:
+    found = [{"table": name, "dataset": workspace.title, **cell} for cell in cells]
+    if not found:
         raise FersError(f"{name}: none of its rows was asked for. Leave out --rows, or leave out {name}.")
-    frame = frame_of([{"table": name, "dataset": workspace.title, **cell} for cell in cells])
+    frame = frame_of(found)
     title = f"{title} (synthetic scenes, not those of the paper)" if workspace.synthetic else title
     folder = workspace.folder / "tables"
     write_cells(frame, folder / f"{name}.csv")
@@ -138,28 +109,21 @@ def save(workspace: Workspace, name: str, cells: Sequence[dict], title: str, not
     return [folder / f"{name}{suffix}" for suffix in (".md", ".csv", ".tex")]
 
 
-def _shown(frame: pd.DataFrame) -> tuple[list[str], list[list[str]], list[str]]:
-    """Head, lines and numbered marks as Markdown has them; columns that no row fills are left out."""
-    marks = {text: number for number, text in enumerate(filter(None, frame.mark.unique()), 1)}
+def _shown(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The table as text, a line each row, and its numbered marks; columns that no row fills are left out."""
+    numbers = {text: f"<sup>{number}</sup>" for number, text in enumerate(filter(None, frame.mark.unique()), 1)}
     # a mark that all cells of a column share belongs to the column's name
-    by_column = frame.row.nunique() > 1 and bool((frame.groupby("column").mark.nunique() == 1).all())
-
-    def named(name: str, kind: str) -> str:
-        mine = frame.mark[frame[kind] == name] if by_column == (kind == "column") else []
-        numbers = sorted({marks[mark] for mark in mine if mark})
-        return name + (f"<sup>{','.join(map(str, numbers))}</sup>" if numbers else "")
-
-    rows = frame.row.unique()
-    head, lines = [""], [[named(row, "row")] for row in rows]
-    for column in frame.column.unique():
-        mine = frame[frame.column == column]
-        parts = ["value", *(["paper", "difference"] if mine.paper.notna().any() else [])]
-        parts += [part for part in ("seconds", "paper_seconds") if mine[part].notna().any()]
-        head += [HEADS.get(part, named(column, "column")) for part in parts]
-        by_row = {cell.row: cell for cell in mine.itertuples()}
-        for line, row in zip(lines, rows, strict=True):
-            line += [_text(by_row[row], part) if row in by_row else "-" for part in parts]
-    return head, lines, [f"<sup>{number}</sup> {text}" for text, number in marks.items()]
+    marked = "row" if frame.row.nunique() == 1 or (frame.groupby("column").mark.nunique() > 1).any() else "column"
+    signs = frame.groupby(marked).mark.agg(lambda marks: "".join(numbers[text] for text in numbers if text in {*marks}))
+    signs = signs.str.replace("</sup><sup>", ",")
+    frame = frame.assign(**{marked: frame[marked] + frame[marked].map(signs)})
+    text = pd.DataFrame({part: [_text(cell, part) for cell in frame.itertuples()] for part in HEADS})
+    wide = text.set_index([frame.row, frame.column]).unstack(fill_value="-")
+    every = [(part, column) for column in frame.column.unique() for part in HEADS]
+    kept = [key for key in every if key[0] == "value" or (wide[key] != "-").any()]
+    wide = wide.loc[frame.row.unique(), kept]
+    wide.columns = [HEADS[part] or column for part, column in kept]
+    return wide.reset_index(names=""), [f"{sign} {text}" for text, sign in numbers.items()]
 
 
 def _text(cell, part: str) -> str:

@@ -1,46 +1,46 @@
-"""What the paper only shows as pictures: Gaussianity and separability in numbers, Fig. 9, decorrelation; and times."""
+"""What the paper only shows as pictures: Gaussianity and separability in numbers, Fig. 9, decorrelation."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy.stats import spearmanr
 
-from experiments.drawing import Cloud, Decorrelation, decorrelation_figure, pca_figure
-from experiments.gaussianity import describe, qq, qq_figure
+from experiments.gaussianity import QQ, describe, qq
 from experiments.jobs import Score
-from experiments.measured import measured
 from experiments.rows import ENHANCED, ORIGINAL, Request, TableRow
-from experiments.tables import published
+from experiments.tables import ABU_BANDS, measured
 from experiments.workspace import Workspace
+from fers.evaluation.figures import save_figure
 from fers.scenes.normalise import normalise
-from fers.scoring.pipeline import Pipeline
 from fers.training.log import read_log
 
-MEASURES = {  # of experiments.gaussianity.describe, as the table calls them; and what a Gaussian has
-    "skewness ratio": "skewness (1 is Gaussian)",
-    "kurtosis ratio": "kurtosis (1 is Gaussian)",
-    "Q-Q correlation": "Q-Q correlation (1 is Gaussian)",
-    "Mahalanobis": "Mahalanobis distance",
-    "Bhattacharyya": "Bhattacharyya distance",
-}
 DRAWN = 6  # scenes of the Q-Q figures and of Fig. 9
 COSINE_SCENES = 8  # that the decorrelation figure is made from
-TIMED = 3  # runs; the fastest counts
+BLUE, RED = "#2166ac", "#b2182b"  # told apart by colour-blind readers, and light from dark in print
+_SEEN = ("original", "enhanced")
+_POINTS = 4000  # of the background that are drawn
 
 
 @dataclass(frozen=True)
 class Explained:
     """Numbers and figures of the features of one test set, RX before and after enhancement by fusion B (Fig. 9)."""
 
-    workspace: Workspace
-    bands: int
     request: Request
+    workspace: Workspace
+
+    @property
+    def bands(self) -> int:
+        """C."""
+        return self.request.bands[0] if self.workspace.benchmark == "HAD100" else ABU_BANDS
 
     @property
     def jobs(self) -> dict[str, Score]:
@@ -48,108 +48,184 @@ class Explained:
         rows = {"original": TableRow("RX", ORIGINAL), "enhanced": TableRow("RX", ENHANCED, "fused")}
         return {name: self.request.jobs(self.workspace, row, self.bands)[0] for name, row in rows.items()}
 
-    def gaussianity(self) -> list[dict]:
+    def gaussianity(self) -> Iterator[dict]:
         """Each measure before and after, beside RX's AUC, and the correlation of their changes over the scenes.
 
         Only scenes with anomalies and background.
         """
-        aucs = {seen: measured([job]).aucs[0] for seen, job in self.jobs.items()}
-        scenes: dict[str, dict[str, dict[str, float]]] = {}
-        for name, cube, enhanced, truth in self._cubes():
+        aucs = {seen: measured([job]).aucs.iloc[0] for seen, job in self.jobs.items()}
+        changes = []
+        for name, *cubes, truth in self._cubes():
             if name in aucs["original"] and truth.any():
-                scenes[name] = {"original": describe(cube, truth), "enhanced": describe(enhanced, truth)}
-        cells = []
-        for name, seen in scenes.items():
-            for measure, title in MEASURES.items():
-                cells += [_cell(name, f"{title}: {which}", seen[which][measure], 3) for which in seen]
-            cells += [_cell(name, f"AUC of RX: {which}", aucs[which][name], 4) for which in seen]
-        change = np.array([aucs["enhanced"][name] - aucs["original"][name] for name in scenes])
-        for measure, title in MEASURES.items():
-            values = np.array([seen["enhanced"][measure] - seen["original"][measure] for seen in scenes.values()])
-            if len(values) > 2 and np.ptp(values) > 0 and np.ptp(change) > 0 and np.isfinite(values).all():
-                rank = float(spearmanr(values, change).statistic)
-                cells.append(_cell("rank correlation of the change with AUC's", f"{title}: enhanced", rank, 3))
-        return cells
+                found = {seen: describe(cube, truth) for seen, cube in zip(aucs, cubes, strict=True)}
+                for title in found["original"]:
+                    yield from (_cell(name, f"{title}: {seen}", found[seen][title], 3) for seen in found)
+                yield from (_cell(name, f"AUC of RX: {seen}", aucs[seen][name], 4) for seen in found)
+                before, after = (pd.Series({**found[seen], "AUC": aucs[seen][name]}) for seen in found)
+                changes.append(after - before)
+        frame = pd.DataFrame(changes)
+        for title, change in frame.items():
+            both = frame[[title, "AUC"]]
+            if title != "AUC" and len(frame) > 2 and (both.nunique() > 1).all() and np.isfinite(change).all():
+                rank = float(spearmanr(both).statistic)
+                yield _cell("rank correlation of the change with AUC's", f"{title}: enhanced", rank, 3)
 
-    def qq_figures(self) -> list[Path]:
+    def qq_figures(self) -> Iterator[Path]:
         """Draw Q-Q lines of the background's distances before and after, a figure for each of the first scenes."""
-        paths = []
         for name, cube, enhanced, truth in self._cubes(DRAWN):
             lines = {"original": qq(cube[~truth]), "enhanced": qq(enhanced[~truth])}
-            paths += [qq_figure(lines, path) for path in self._files(f"qq_{name}")]
-        return paths
+            yield from self.workspace.figures(f"qq_{name}", partial(qq_figure, lines))
 
     def figure9(self) -> list[Path]:
         """Draw spectra before and after on their principal components."""
-        clouds = [
-            (name, Cloud(cube[~truth], cube[truth]), Cloud(enhanced[~truth], enhanced[truth]))
-            for name, cube, enhanced, truth in self._cubes(DRAWN)
-            if truth.any()
-        ]
-        return [pca_figure(clouds, path) for path in self._files("fig9")]
+        return self.workspace.figures("fig9", partial(pca_figure, [row for row in self._cubes(DRAWN) if row[3].any()]))
 
     def decorrelation(self) -> list[Path]:
         """Draw how F_spe and F_spa are related, and Stage 2's curves if it was trained here."""
-        spe, spa = (np.concatenate(parts) for parts in zip(*self._branches(), strict=True))
+        branches = zip(*(pair for _, _, *pair in self._features(COSINE_SCENES)), strict=True)
+        spe, spa = (np.concatenate([features.reshape(-1, self.bands) for features in each]) for each in branches)
         weights = self.jobs["enhanced"].weights
         curves = read_log(weights.log)[0] if weights is not None and weights.log is not None else []
-        found = Decorrelation.of(spe, spa, curves)
-        return [decorrelation_figure(found, path) for path in self._files("decorrelation")]
-
-    def _files(self, name: str) -> list[Path]:
-        return [self.workspace.folder / "figures" / f"{name}{suffix}" for suffix in (".png", ".pdf")]
+        return self.workspace.figures("decorrelation", partial(decorrelation_figure, spe, spa, curves))
 
     def _cubes(self, most: int | None = None) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
         """Name, H and H + F_spe + F_spa ``(H, W, C)``, and truth of the first scenes."""
         for name, h, spe, spa in self._features(most):
-            enhanced = h + (spe + spa)[0].permute(1, 2, 0).cpu().numpy()
-            yield name, h.astype(np.float64), enhanced.astype(np.float64), self.workspace.truths[name]
-
-    def _branches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """F_spe and F_spa of the first scenes, ``(n, C)``."""
-        for _, _, *branches in self._features(COSINE_SCENES):
-            spe, spa = (branch[0].flatten(1).T.cpu().numpy() for branch in branches)
-            yield spe, spa
+            yield name, h.astype(np.float64), (h + (spe + spa)).astype(np.float64), self.workspace.truths[name]
 
     @torch.no_grad()
-    def _features(self, most: int | None) -> Iterator[tuple[str, np.ndarray, torch.Tensor, torch.Tensor]]:
+    def _features(self, most: int | None) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+        """Name, H, F_spe and F_spa of the first scenes, ``(H, W, C)`` float32."""
         pipeline = self.jobs["enhanced"].pipeline(self.request.device)
+        spe, spa = pipeline.networks.spe, pipeline.networks.spa
+        assert spe is not None and spa is not None
         for labelled in self.workspace.scenes[:most]:
             h = normalise(labelled.load()[0], self.bands)
             cube = torch.from_numpy(h).permute(2, 0, 1)[None].to(pipeline.device)
-            spe, spa = pipeline.networks.spe, pipeline.networks.spa
-            assert spe is not None and spa is not None
-            yield labelled.name, h, spe(cube).float(), spa(cube).float()
+            f_spe, f_spa = (network(cube).float()[0].permute(1, 2, 0).cpu().numpy() for network in (spe, spa))
+            yield labelled.name, h, f_spe, f_spa
 
 
 def _cell(row: str, column: str, value: float, digits: int) -> dict:
     return {"row": row, "column": column, "value": value, "digits": digits}
 
 
-def timing_cells(request: Request) -> list[dict]:
-    """Seconds for one scene, every row of Table I in one run on this machine, beside the paper's.
+def own_components(pixels: np.ndarray, origin: np.ndarray) -> np.ndarray:
+    """Project pixels ``(n, C)`` on the first three principal components of their covariance, ``(n, 3)``, zero at origin."""
+    _, _, components = np.linalg.svd(pixels - pixels.mean(0), full_matrices=False)
+    three = np.zeros((3, pixels.shape[1]))
+    three[: min(3, len(components))] = components[:3]
+    signs = np.sign(three[np.arange(3), np.abs(three).argmax(1)])  # the largest loading is positive
+    return (pixels - origin) @ (three * np.where(signs == 0, 1, signs)[:, None]).T
 
-    The first scene, features and detector, without reading. Rows that take less than a second are run again, and the
-    fastest counts.
+
+def pca_figure(rows: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray]], path: Path) -> Path:
+    """Draw scenes' spectra before and after enhancement (Fig. 9), of name, both cubes ``(H, W, C)`` and truth.
+
+    Background and anomalies are each projected on their own first three principal components, as in the paper. The paper
+    does not say where the origin is. Here it is the background's mean for both, so that the distance of the anomalies shows.
     """
-    scene, _ = request.first.scenes[0].load()
-    cells = []
-    for c in request.bands:
-        h = normalise(scene, c)
-        for row in request.chosen(request.table1, c):
-            if not row.oracle:  # it takes as long as the last iteration
-                seconds = _seconds(request.jobs(request.first, row, c)[0].pipeline(request.device), h)
-                column = f"{h.shape[0]} x {h.shape[1]} px, {c} bands (s)"
-                as_paper = replace(row, paper=("AE", "original")) if row.name.startswith("AE,") else row
-                paper = published(request.first, "Table I", as_paper, "mean", c, "seconds")
-                cells.append({**_cell(row.name, column, seconds, 3), "paper": paper})
-    return cells
+    wide = 2 if len(rows) > 1 else 1  # scenes in a line
+    lines = -(-len(rows) // wide)
+    figure = Figure(figsize=(5.4 * wide, 2.75 * lines + 0.45))
+    top = 1 - 0.62 / (2.75 * lines + 0.45)
+    figure.subplots_adjust(left=0.0, right=0.97, bottom=0.03, top=top, wspace=0.12, hspace=0.2)
+    rng = np.random.default_rng(0)
+    panels = [
+        (name, title, cube, truth) for name, *both, truth in rows for title, cube in zip(_SEEN, both, strict=True)
+    ]
+    for index, (name, title, cube, truth) in enumerate(panels, 1):
+        axes = figure.add_subplot(lines, 2 * wide, index, projection="3d")
+        origin = cube[~truth].mean(0)
+        background, anomalies = own_components(cube[~truth], origin), own_components(cube[truth], origin)
+        shown = background[rng.permutation(len(background))[:_POINTS]]
+        axes.scatter(*shown.T, s=2.5, c=BLUE, alpha=0.6, linewidths=0, rasterized=True, label="background")
+        axes.scatter(*anomalies.T, s=7, c=RED, alpha=0.9, linewidths=0, label="anomalies", depthshade=False)
+        axes.set_title(f"{name}, {title}", fontsize=9, pad=-2)
+        for axis, label in zip((axes.xaxis, axes.yaxis, axes.zaxis), ("PC 1", "PC 2", "PC 3"), strict=True):
+            axis.set_major_locator(MaxNLocator(3))
+            axis.set_tick_params(labelsize=6, pad=-2)
+            axis.set_label_text(label, fontsize=7)
+            axis.labelpad = -4
+        axes.set_box_aspect((1, 1, 0.85), zoom=0.86)
+    if panels:
+        handles, labels = axes.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="upper center", ncols=2, frameon=False, fontsize=9, markerscale=3)
+    return save_figure(figure, path)
 
 
-def _seconds(pipeline: Pipeline, h: np.ndarray) -> float:
-    times: list[float] = []
-    while len(times) < TIMED and max(times, default=0) <= 1:
-        began = time.perf_counter()
-        pipeline.score(h)
-        times.append(time.perf_counter() - began)
-    return min(times)
+def relate(spe: np.ndarray, spa: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Relate features ``(n, C)`` of the same pixels.
+
+    Returns:
+        The cosine at each pixel whose features are not zero, and the correlation ``(C, C)`` of channel i of F_spe with
+        channel j of F_spa, NaN where one is constant.
+    """
+    spe, spa = spe.astype(np.float64), spa.astype(np.float64)
+    norms = np.linalg.norm(spe, axis=1) * np.linalg.norm(spa, axis=1)
+    cosine = (spe * spa).sum(1)[norms > 0] / norms[norms > 0]
+    a, b = spe - spe.mean(0), spa - spa.mean(0)
+    sizes = [np.linalg.norm(x, axis=0) for x in (a, b)]
+    varies = np.outer(*(size > 1e-6 * size.max(initial=1e-12) for size in sizes))
+    return cosine, np.divide(a.T @ b, np.outer(*sizes), out=np.full(varies.shape, np.nan), where=varies)
+
+
+def decorrelation_figure(spe: np.ndarray, spa: np.ndarray, curves: list[dict], path: Path) -> Path:
+    """Draw the cosine's histogram, the cross-correlation matrix, and the entries of Stage 2's log, if there are any."""
+    cosine, correlation = relate(spe, spa)
+    panels = 3 if curves else 2
+    figure = Figure(figsize=(4.0 * panels, 3.5), layout="constrained")
+    axes = figure.subplots(1, panels)
+    axes[0].hist(cosine, bins=60, color=BLUE)
+    mean = float(cosine.mean()) if cosine.size else float("nan")
+    axes[0].axvline(mean, color=RED, linewidth=1.2, linestyle="--", label=f"mean {mean:.3f}")
+    axes[0].set(xlabel="cosine of $F_{spe}$ and $F_{spa}$ at a pixel", ylabel="pixels")
+    axes[0].xaxis.set_major_locator(MaxNLocator(5))
+    axes[0].legend(frameon=False, fontsize=9)
+    axes[0].spines[["top", "right"]].set_visible(False)
+
+    known = np.isfinite(correlation)
+    alive = correlation[known.any(1)][:, known.any(0)]  # channels that the last ReLU keeps at zero have none
+    rms = float(np.sqrt(np.square(alive).mean())) if alive.size else float("nan")
+    shown = alive if alive.size else np.zeros((1, 1))
+    image = axes[1].imshow(shown, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest", aspect="auto")
+    axes[1].set_xlabel(f"$F_{{spa}}$: the {alive.shape[1]} of {len(correlation)} channels that vary", fontsize=9)
+    axes[1].set_ylabel(f"$F_{{spe}}$: the {alive.shape[0]} of {len(correlation)} channels that vary", fontsize=9)
+    axes[1].set_title(f"correlation, root mean square {rms:.3f}", fontsize=10)
+    for axis in (axes[1].xaxis, axes[1].yaxis):
+        axis.set_major_locator(MaxNLocator(5, integer=True))
+    figure.colorbar(image, ax=axes[1], fraction=0.046, pad=0.03)
+    if curves:
+        _curves(axes[2], curves)
+    return save_figure(figure, path)
+
+
+def _curves(axes, curves: list[dict]) -> None:
+    """Each term relative to its first epoch, so that all of them fit on one axis."""
+    epochs = [entry["epoch"] for entry in curves]
+    colours = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+    styles = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), "-")
+    for (name, first), colour, style in zip(curves[0]["terms"].items(), colours, styles, strict=False):
+        values = np.array([entry["terms"][name] for entry in curves]) / (first or 1.0)
+        axes.plot(epochs, values, color=colour, linestyle=style, label=f"$L_{{{name}}}$", marker="o", markersize=2.5)
+    axes.set(xlabel="epoch", ylabel="loss relative to the first epoch", yscale="log", xlim=(0.5, len(epochs) + 0.5))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(True, color="0.9", linewidth=0.6)
+    axes.legend(frameon=False, fontsize=8, ncols=2)
+
+
+def qq_figure(lines: Mapping[str, QQ], path: Path) -> Path:
+    """Draw Q-Q lines side by side by their titles, on the same axes, to a .png or .pdf; returns its path."""
+    figure = Figure(figsize=(0.6 + 3.2 * len(lines), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(lines), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (title, line) in zip(panels, lines.items(), strict=True):
+        axes.semilogy(line.expected, line.expected, color="0.4", linewidth=1, linestyle="--", label="Gaussian")
+        dots = {"color": BLUE, "markersize": 2, "rasterized": True, "label": "background"}
+        axes.semilogy(line.expected, line.observed, ".", **dots)
+        axes.set_title(f"{title} (r = {line.correlation:.3f})", fontsize=10)
+        axes.set_xlabel("expected squared distance")
+        axes.grid(True, color="0.9", linewidth=0.6)
+        axes.set_axisbelow(True)
+    panels[0].set_ylabel("observed squared distance")
+    panels[0].legend(loc="upper left", frameon=False, markerscale=4)
+    return save_figure(figure, path)

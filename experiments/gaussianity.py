@@ -2,29 +2,26 @@
 
 The paper says that enhancement makes the background more Gaussian and the anomalies more separable, and shows it as
 pictures. Everything here is computed in the background's whitened coordinates, with the rank rule of ``fers.detectors.rx``,
-so no number depends on the units of the bands, and bands that are constant or copies of others do not count.
+so no number depends on the units of the bands, and bands that are constant or copies of others do not count. Every function
+raises ValueError on NaN, on arrays that do not fit together, and on too few pixels for their rank.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from scipy import stats
 from sklearn.covariance import oas
 
 from fers.detectors.background import Background, whitening
-from fers.util.files import atomic_path
 
 PRODUCT_SIDE = 1 << 11  # pixels on each side of a product: 32 MiB
 
 
-@dataclass(frozen=True)
-class Mardia:
+class Mardia(NamedTuple):
     """Mardia's measures of a sample of n pixels in p independent dimensions."""
 
     pixels: int  # n
@@ -47,12 +44,7 @@ class QQ:
 
 
 def mardia(pixels: np.ndarray) -> Mardia:
-    """Compute Mardia's skewness and kurtosis of pixels ``(n, C)``.
-
-    It takes n^2 p / 2 multiplications, a block of pairs at a time, and n C float64 of memory.
-
-    Raises:
-        ValueError: NaN, or too few pixels for their rank.
+    """Compute Mardia's skewness and kurtosis of pixels ``(n, C)``, by n^2 p / 2 multiplications.
 
     Source: K. V. Mardia, Measures of multivariate skewness and kurtosis with applications, Biometrika 57(3), 1970.
     """
@@ -70,9 +62,6 @@ def mardia(pixels: np.ndarray) -> Mardia:
 def qq(pixels: np.ndarray) -> QQ:
     """Sort squared Mahalanobis distances of pixels ``(n, C)`` from their mean, beside their law under a Gaussian.
 
-    Raises:
-        ValueError: NaN, or too few pixels for their rank.
-
     Source: R. Gnanadesikan and J. R. Kettenring, Biometrics 28(1), 1972.
     """
     z = _whiten(pixels)
@@ -89,9 +78,6 @@ def separability(background: np.ndarray, anomalies: np.ndarray) -> tuple[float, 
     mean, d the difference of means; NaN for a single anomalous pixel. Anomalies are mostly fewer than there are bands, so A
     is singular and the distance infinite. A is therefore shrunk towards a multiple of B, by the oracle approximating
     shrinkage of scikit-learn. As a rule this makes the distance smaller.
-
-    Raises:
-        ValueError: NaN, no anomaly, other bands, or too few background pixels for their rank.
 
     Source: A. Bhattacharyya, Bulletin of the Calcutta Mathematical Society 35, 1943; Y. Chen et al., Shrinkage
     Algorithms for MMSE Covariance Estimation, IEEE TSP 58(10), 2010.
@@ -117,18 +103,9 @@ def separability(background: np.ndarray, anomalies: np.ndarray) -> tuple[float, 
 
 
 def describe(cube: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Describe one scene by every number of this module, before or after enhancement.
+    """Describe one scene by every number of this module, by its cube ``(H, W, C)`` and truth ``(H, W)`` bool.
 
-    Args:
-        cube: ``(H, W, C)``.
-        truth: ``(H, W)`` bool, True at anomalies. They are left out of the background.
-
-    Returns:
-        ``skewness ratio`` and ``kurtosis ratio``, to what a Gaussian has, ``p (p + 1) (p + 2) / n`` and ``p (p + 2)``, so 1
-        is Gaussian; ``Q-Q correlation``, 1 is Gaussian; ``Mahalanobis`` and ``Bhattacharyya``.
-
-    Raises:
-        ValueError: The truth is of another shape or lacks a class, NaN, or too few pixels for their rank.
+    Skewness and kurtosis are over what a Gaussian has, ``p (p + 1) (p + 2) / n`` and ``p (p + 2)``.
     """
     if truth.shape != cube.shape[:2] or not truth.any() or truth.all():
         raise ValueError(
@@ -140,31 +117,12 @@ def describe(cube: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     n, p = moments.pixels, moments.rank
     mahalanobis, bhattacharyya = separability(background, cube[truth])
     return {
-        "skewness ratio": moments.skewness / (p * (p + 1) * (p + 2) / n),
-        "kurtosis ratio": moments.kurtosis / (p * (p + 2)),
-        "Q-Q correlation": qq(background).correlation,
-        "Mahalanobis": mahalanobis,
-        "Bhattacharyya": bhattacharyya,
+        "skewness (1 is Gaussian)": moments.skewness / (p * (p + 1) * (p + 2) / n),
+        "kurtosis (1 is Gaussian)": moments.kurtosis / (p * (p + 2)),
+        "Q-Q correlation (1 is Gaussian)": qq(background).correlation,
+        "Mahalanobis distance": mahalanobis,
+        "Bhattacharyya distance": bhattacharyya,
     }
-
-
-def qq_figure(lines: Mapping[str, QQ], path: Path) -> Path:
-    """Draw Q-Q lines side by side by their titles, on the same axes, to a .png or .pdf; returns its path."""
-    figure = Figure(figsize=(0.6 + 3.2 * len(lines), 3.6), layout="constrained")
-    panels = figure.subplots(1, len(lines), sharex=True, sharey=True, squeeze=False)[0]
-    for axes, (title, line) in zip(panels, lines.items(), strict=True):
-        axes.semilogy(line.expected, line.expected, color="0.4", linewidth=1, linestyle="--", label="Gaussian")
-        dots = {"color": "#2166ac", "markersize": 2, "rasterized": True, "label": "background"}
-        axes.semilogy(line.expected, line.observed, ".", **dots)
-        axes.set_title(f"{title} (r = {line.correlation:.3f})", fontsize=10)
-        axes.set_xlabel("expected squared distance")
-        axes.grid(True, color="0.9", linewidth=0.6)
-        axes.set_axisbelow(True)
-    panels[0].set_ylabel("observed squared distance")
-    panels[0].legend(loc="upper left", frameon=False, markerscale=4)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=200)
-    return path
 
 
 def _statistics(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

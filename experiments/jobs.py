@@ -10,8 +10,7 @@ import contextlib
 import hashlib
 import json
 import platform
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +30,7 @@ from fers.scoring.pipeline import DetectConfig, Pipeline
 from fers.training.resume import FINISHED_FILE
 from fers.util.commandline import INTERRUPTED
 from fers.util.errors import FersError
-from fers.util.files import atomic_path, sha256_of
+from fers.util.files import sha256_of, write_whole
 
 SCRIPTS = {"stage1": train_FERD.train, "stage2": train_FERS.train, "rd4ad": baselines.train, "aetnet": baselines.train}
 STAGE_FILES = {network: f"{network}.safetensors" for network in SCRIPTS}
@@ -48,7 +47,7 @@ class Weights:
     checkpoints: Path  # the folder for a pipeline
     ends: tuple[Path, ...]  # files that are there when the work is done
     make: Callable[[str], None]  # takes a device
-    needs: tuple[Weights, ...] = ()
+    weights: Weights | None = None  # that must be there before
     log: Path | None = None  # curves of a training
 
     def done(self) -> bool:
@@ -57,11 +56,7 @@ class Weights:
 
 
 def given(files: Sequence[Path], place: Path) -> Weights:
-    """Weights that are there already, such as released ones, to be copied to one folder below ``place``.
-
-    Raises:
-        FersError: A file is missing.
-    """
+    """Weights that are there already, such as released ones, to be copied to one folder below ``place``."""
     for path in files:
         if not path.is_file():
             bands = "abu" if path.parent.name == "aviris_200_released" else path.parent.name.rpartition("_")[2]
@@ -71,13 +66,10 @@ def given(files: Sequence[Path], place: Path) -> Weights:
             )
     key = _digits([sha256_of(path) for path in files])
     folder = place / key
-
-    def make(device: str) -> None:
-        for path in (files[0].with_name(BACKBONE_FILE), *files):  # the frozen layers of the first one too
-            _copy(path, folder)
-
+    every = (files[0].with_name(BACKBONE_FILE), *files)  # the frozen layers of the first one too
     label = f"weights of {', '.join(path.parent.name for path in files)}"
-    return Weights(label, key, folder, folder, tuple(folder / path.name for path in files), make)
+    ends = tuple(folder / path.name for path in files)
+    return Weights(label, key, folder, folder, ends, lambda device: _copy(every, folder))
 
 
 def training(
@@ -91,10 +83,7 @@ def training(
         bands: C.
         seed: Of weights and order.
         options: Further options of the training script, such as ``("--epochs", "60")``.
-        teacher: Of Stage 2: what has its Spe-FEN.
-
-    Raises:
-        FersError: There are no patches.
+        teacher: Has the Spe-FEN of Stage 2.
     """
     if not workspace.has_patches:
         raise FersError(
@@ -105,13 +94,11 @@ def training(
     parts = [network, bands, seed, options, teacher.key if teacher else "", training_code(script.__name__)]
     key = _digits([*parts, patches_hash(workspace.data, workspace.sensor, bands)])
     folder = workspace.folder / "training" / f"{network}_{bands}_seed{seed}_{key}"
-    needs = () if teacher is None else (teacher,)
     checkpoints, log = folder / "checkpoints", folder / ("stage2" if network == "stage2" else "stage1") / "log.jsonl"
 
     def make(device: str) -> None:
-        for needed in needs:  # beside the student, as a pipeline wants them
-            for name in (BACKBONE_FILE, STAGE_FILES["stage1"]):
-                _copy(needed.checkpoints / name, checkpoints)
+        if teacher:  # beside the student, as a pipeline wants it
+            _copy([teacher.checkpoints / name for name in (BACKBONE_FILE, STAGE_FILES["stage1"])], checkpoints)
         arguments = [
             *([network] if script is baselines.train else []),
             *("--data_path", workspace.data, "--sensor", workspace.sensor, "--input_channel", bands),
@@ -126,7 +113,7 @@ def training(
 
     label = f"train {network}, {bands} bands, seed {seed} {' '.join(options)}".rstrip()
     ends = (log.with_name(FINISHED_FILE), checkpoints / STAGE_FILES[network])
-    return Weights(label, key, folder, checkpoints, ends, make, needs, log)
+    return Weights(label, key, folder, checkpoints, ends, make, teacher, log)
 
 
 @dataclass(frozen=True)
@@ -139,12 +126,7 @@ class Score:
     seed: int  # of the detector, and of the untrained control
     config: dict = field(default_factory=dict, hash=False)  # further arguments of DetectConfig
     weights: Weights | None = None
-    detector_file: str = ""  # a checkpoint of the detector's own, in the folder of the weights
-
-    @property
-    def needs(self) -> tuple[Weights, ...]:
-        """The weights."""
-        return () if self.weights is None else (self.weights,)
+    network: str = ""  # rd4ad: the detector has a checkpoint of its own, in the folder of the weights
 
     @property
     def label(self) -> str:
@@ -154,14 +136,10 @@ class Score:
     @property
     def identity(self) -> dict:
         """Everything that the scores depend on."""
-        return {
-            "bands": self.bands,
-            "seed": self.seed,
-            "setting": json.loads(json.dumps(self.config, default=str)),
-            "weights_key": "" if self.weights is None else self.weights.key,
-            "data": self.workspace.data_hash,
-            "method": scoring_code(self.config.get("detect", "RX")),
-        }
+        setting = json.loads(json.dumps(self.config, default=str))
+        depends = {"data": self.workspace.data_hash, "method": scoring_code(self.config.get("detect", "RX"))}
+        key = "" if self.weights is None else self.weights.key
+        return {"bands": self.bands, "seed": self.seed, "setting": setting, "weights_key": key, **depends}
 
     @property
     def folder(self) -> Path:
@@ -175,8 +153,8 @@ class Score:
         fields = dict(self.config)
         if self.weights is not None:
             fields["checkpoint_dir"] = self.weights.checkpoints
-            if self.detector_file:
-                fields["options"] = {"checkpoint": str(self.weights.checkpoints / self.detector_file)}
+            if self.network == "rd4ad":
+                fields["options"] = {"checkpoint": str(self.weights.checkpoints / STAGE_FILES["rd4ad"])}
         return Pipeline(DetectConfig(self.bands, self.workspace.sensor, seed=self.seed, device=device, **fields))
 
     def done(self) -> bool:
@@ -195,9 +173,7 @@ class Score:
         slow = find_detector(self.config.get("detect", "RX")).trains_on == "scene"
         where = {"benchmark": self.workspace.benchmark, "data_path": str(self.workspace.data.resolve())}
         evaluate(
-            self.workspace.scenes,
-            self.pipeline(device),
-            self.folder,
+            *(self.workspace.scenes, self.pipeline(device), self.folder),
             dataset=self.workspace.title,
             config={**self.identity, **where},
             batch_size=1 if slow else 8,  # a scene that took minutes is not lost with those after it
@@ -209,28 +185,20 @@ Step = Weights | Score
 
 
 def make_missing(steps: Sequence[Step], device: str, log: Path, plan: bool = False) -> None:
-    """Do what is not done yet, each step after those that it needs.
+    """Do what is not done yet, each step after those that it needs; with ``plan``, only print what that is.
 
-    Args:
-        steps: What tables and figures need; the same step may occur more than once.
-        device: As ``--device``.
-        log: File for what the steps print.
-        plan: Print what would be done, and do nothing.
+    What the steps print goes to the file ``log``. The same step may occur more than once.
 
     Raises:
         FersError: A step cannot be done. The message names it; what was done before it is kept.
     """
-    ordered: dict[Path, Step] = {}
 
-    def add(step: Step) -> None:
-        for needed in step.needs:
-            add(needed)
-        ordered.setdefault(step.folder, step)
+    def in_order(step: Step) -> list[Step]:
+        return [*(in_order(step.weights) if step.weights else ()), step]
 
-    for step in steps:
-        add(step)
-    missing = [step for step in ordered.values() if not step.done()]
-    tqdm.write(f"{len(ordered) - len(missing)} of {len(ordered)} steps are done already.")
+    every = {each.folder: each for step in steps for each in in_order(step)}
+    missing = [step for step in every.values() if not step.done()]
+    tqdm.write(f"{len(every) - len(missing)} of {len(every)} steps are done already.")
     if plan:
         print("\n".join(f"to do: {step.label}" for step in missing))
         return
@@ -254,10 +222,10 @@ def machine() -> str:
     return f"{model}, {torch.get_num_threads()} threads"
 
 
-def _copy(path: Path, folder: Path) -> None:
-    if path.is_file():
-        with atomic_path(folder / path.name) as temporary:
-            shutil.copyfile(path, temporary)
+def _copy(files: Iterable[Path], folder: Path) -> None:
+    for path in files:
+        if path.is_file():
+            write_whole(folder / path.name, path.read_bytes())
 
 
 def _digits(parts: object) -> str:

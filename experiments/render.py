@@ -1,6 +1,6 @@
-"""Render the tables of the documents from CSVs: nothing between the markers is typed.
+"""The tables and the picture of the documents: nothing between the markers is typed.
 
-    python -m experiments.render            rewrite README.md and docs/*.md
+    python -m experiments.render            rewrite README.md and docs/*.md from CSVs
     python -m experiments.render --check    say which document differs from its data; exit code 2
 
 In a document a table stands between ``<!-- table NAME: begin -->`` and ``<!-- table NAME: end -->``. NAME is a key of
@@ -12,22 +12,112 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from experiments import RESULTS, ROOT
-from experiments.cells import cells_markdown, markdown, read_cells
-from experiments.tables import FIVE
+from experiments.cells import cells_markdown, read_cells
+from experiments.jobs import STAGE_FILES, Score, given, machine, make_missing
+from experiments.tables import ABU_BANDS, FIVE
+from experiments.workspace import Workspace
+from fers.datasets import abu as abu_scenes
+from fers.evaluation.figures import SceneMaps, comparison_figure
 from fers.evaluation.published import published_aucs
+from fers.evaluation.tables import markdown
+from fers.networks.checkpoint import git_revision
+from fers.scenes.normalise import normalise
+from fers.scoring.pipeline import DetectConfig, Pipeline
 from fers.util.commandline import run
 from fers.util.errors import FersError
-from fers.util.files import write_whole
+from fers.util.files import atomic_path, write_whole
 
 FROZEN = ROOT / "docs" / "notebook" / "beyond" / "tables"  # made once, by docs/notebook/beyond/beyond_tables.py
+RUNS = ROOT / "results" / "reproduce"
+PICTURE = ROOT / "docs" / "picture.png"
+IMAGENET = {"backbone": str(ROOT / "checkpoints" / "aviris_200_released" / "backbone.safetensors")}
+# name in the table, arguments of DetectConfig, seeds, folder of weights
+ABU_SETTINGS: list[tuple[str, dict, tuple[int, ...], str]] = [
+    ("original", {"features": "original"}, (0,), ""),
+    ("untrained control", {"features": "untrained", **IMAGENET}, (0, 1, 2), ""),
+    ("untrained, random layer1", {"features": "untrained", "backbone": "random"}, (0, 1, 2), ""),
+    ("own weights, random layer1", {"features": "fused", "fusion": "B"}, (0,), "aviris_200"),
+    ("own weights, ImageNet layer1", {"features": "spectral", **IMAGENET}, (0,), "aviris_200_imagenet"),
+    ("released Spe-FEN", {"features": "spectral"}, (0,), "aviris_200_released"),
+]
+PICTURED: dict[str, dict] = {  # of two scenes: title of the column, arguments of DetectConfig
+    "RX on the cube": {"features": "original"},
+    "RX on H + F_spe, untrained": {"features": "untrained", "backbone": "random"},
+    "RX on H + F_spe, trained": {"features": "spectral"},
+}
 _MARKED = re.compile(r"(<!-- table (\S+): begin -->\n).*?(<!-- table \2: end -->)", re.DOTALL)
+
+
+def abu_table(data: Path, device: str = "auto") -> Path:
+    """Score the ABU scenes as far as weights are there, and write experiments/results/abu.csv; returns its path.
+
+    Rows of settings that cannot be run here stay as an earlier run left them, if that was on a data set of this name.
+
+    Raises:
+        FersError: No setting could be run, or earlier rows are of another data set.
+    """
+    path = RESULTS / "abu.csv"
+    earlier = _csv("abu", dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame({"setting": []})
+    workspace = Workspace("ABU", data, RUNS, "all")
+    rows: list[dict] = []
+    for name, config, seeds, folder in ABU_SETTINGS:
+        stages = ("stage1", "stage2") if config["features"] == "fused" else ("stage1",)
+        files = [ROOT / "checkpoints" / folder / STAGE_FILES[stage] for stage in stages]
+        try:
+            weights = given(files, workspace.folder / "weights") if folder else None
+            jobs = [Score(workspace, name, ABU_BANDS, seed, config, weights) for seed in seeds]
+            make_missing(jobs, device, RUNS / "log.txt")
+            rows += [row for job in jobs for row in _abu_rows(job)]
+        except FersError as error:
+            kept = earlier[earlier.setting == name].to_dict("records")
+            print(f"left out: {name}: {error}" + (f"\n  its {len(kept)} earlier rows stay" if kept else ""))
+            rows += kept
+    if not rows:
+        raise FersError("abu: no setting could be run; see above.")
+    if len({row["dataset"] for row in rows}) > 1:
+        raise FersError(f"{path}: holds rows of another data set. Move it away, or run all settings again.")
+    with atomic_path(path) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n")
+    return path
+
+
+def _abu_rows(job: Score) -> Iterator[dict]:
+    results = job.results()
+    config = results["config"]
+    weights = config["checkpoints"].values()
+    for name, scene in results["scenes"].items():
+        yield {
+            "setting": job.name,
+            **{key: config[key] for key in ("dataset", "data", "detect", "view", "bands", "seed")},
+            "scene": name,
+            "auc": "" if scene["auc"] is None else f"{scene['auc']:.6f}",
+            "seconds": f"{scene['seconds']:.4f}",
+            "selection": "+".join(sorted({weight.get("selection", "untrained") for weight in weights})),
+            "weights": "+".join(sorted({weight.get("sha256", "")[:8] for weight in weights} - {""})),
+            "device": config["device"],
+            "machine": machine(),
+            "revision": git_revision()[:12],
+            "date": time.strftime("%Y-%m-%d"),
+        }
+
+
+def draw_picture(data: Path) -> Path:
+    """Draw docs/picture.png from two ABU scenes of a folder, with the weights that are shipped; returns its path."""
+    pipelines = {title: Pipeline(DetectConfig(ABU_BANDS, "aviris", **config)) for title, config in PICTURED.items()}
+    lines = []
+    for labelled in abu_scenes.scenes(data, names="airport-2,airport-4"):
+        scene, truth = labelled.load()
+        h = normalise(scene, ABU_BANDS)
+        lines.append(SceneMaps(scene, truth, {title: pipeline.score(h) for title, pipeline in pipelines.items()}))
+    return comparison_figure(lines, PICTURE)
 
 
 def _csv(name: str, **options) -> pd.DataFrame:
@@ -37,27 +127,17 @@ def _csv(name: str, **options) -> pd.DataFrame:
     return pd.read_csv(path, **options)
 
 
-def _as_it_is(path: Path) -> str:
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+def _markdown(frame: pd.DataFrame) -> str:
     return markdown(list(frame), frame.to_numpy().tolist())
 
 
-def _paper_table(name: str) -> str:
-    return cells_markdown(read_cells(RESULTS / f"{name}.csv"))
-
-
-def spread(values: pd.Series) -> str:
-    """A mean to four digits, with the standard deviation over seeds where there are several.
-
-    Example:
-        >>> spread(pd.Series([0.95])), spread(pd.Series([0.95, 0.97]))
-        ('0.9500', '0.9600 ± 0.0141')
-    """
+def _spread(values: pd.Series) -> str:
+    """A mean to four digits, with the standard deviation over seeds where there are several."""
     return f"{values.mean():.4f}" + (f" ± {values.std():.4f}" if len(values) > 1 else "")
 
 
 def abu() -> str:
-    """The README's table: scenes by settings, the paper's fusion B at the end."""
+    """Render the README's table: scenes by settings, the paper's fusion B at the end."""
     frame = _csv("abu")
     paper = published_aucs("ABU", "RX", "fused-B", 200)
     every = sorted(frame.scene.unique())
@@ -65,39 +145,35 @@ def abu() -> str:
     groups |= {"**mean of these five**": list(FIVE), f"mean of all {len(every)} ABU scenes": every}
     lines = []
     for name, scenes in groups.items():
-        means = frame[frame.scene.isin(scenes)].groupby(["setting", "seed"], sort=False).auc.mean()
+        seeds = frame[frame.scene.isin(scenes)].groupby(["setting", "seed"], sort=False).auc.mean()
         published = pd.Series([paper.get(scene) for scene in scenes], dtype=float).mean(skipna=False)
-        shown = [spread(seeds) for _, seeds in means.groupby("setting", sort=False)]
+        shown = seeds.groupby("setting", sort=False).agg(_spread)
         lines.append([name, *shown, "-" if pd.isna(published) else f"{published:.4f}"])
     return markdown(["scene", *frame.setting.unique(), "paper: both branches"], lines)
 
 
 def training_stage1() -> str:
-    """Means of Stage 1's runs, one a line."""
+    """Render the means of Stage 1's runs, one a line."""
     frame = _csv("training_stage1", dtype=str, keep_default_na=False).query("scene == 'mean'")
-    frame = (
-        frame[["run", "background", "seeds", "auc"]]
-        .replace("", "-")
-        .assign(auc=frame.auc.where(frame.standard_deviation == "", frame.auc + " ± " + frame.standard_deviation))
-    )
-    return markdown(["run", "background", "seeds", "mean AUC"], frame.to_numpy().tolist())
+    mean = frame.auc.where(frame.standard_deviation == "", frame.auc + " ± " + frame.standard_deviation)
+    return _markdown(frame[["run", "background", "seeds"]].replace("", "-").assign(**{"mean AUC": mean}))
 
 
 def training_stage2() -> str:
-    """Means of Stage 2's runs by what RX sees, over the seeds of a run."""
+    """Render the means of Stage 2's runs by what RX sees, over the seeds of a run."""
     frame = _csv("training_stage2")
     run = frame.run.str.partition(";")[0].str.replace(r", seed \d", "", regex=True).str.replace("on the ", "", n=1)
-    table = frame.auc.groupby([run, frame["view"]], sort=False).agg(spread).unstack(sort=False)
-    return markdown(["the Spe-FEN that teaches", *table], table.reset_index().to_numpy().tolist())
+    table = frame.auc.groupby([run, frame["view"]], sort=False).agg(_spread).unstack(sort=False)
+    return _markdown(table.reset_index(names="the Spe-FEN that teaches"))
 
 
 def performance() -> str:
-    """What ``make bench`` measured: both sides, and where."""
+    """Render what ``make bench`` measured: both sides, and where."""
     frame = _csv("performance", dtype=str)
     columns = ["case", "bands", "threads", "reference_ms", "product_ms", "ratio", "reference_cpu_ms", "product_cpu_ms"]
-    head = [name.replace("_cpu_", " CPU ").replace("_", " ") for name in (*columns, "rounds")]
+    shown = frame[[*columns, "rounds"]].rename(columns=lambda name: name.replace("_cpu_", " CPU ").replace("_", " "))
     where = sorted(set(frame.machine + ", " + frame.revision + ", " + frame.date))
-    return markdown(head, frame[[*columns, "rounds"]].to_numpy().tolist()) + f"\nMeasured on {'; '.join(where)}.\n"
+    return _markdown(shown) + f"\nMeasured on {'; '.join(where)}.\n"
 
 
 RENDERED: dict[str, Callable[[], str]] = {
@@ -105,13 +181,23 @@ RENDERED: dict[str, Callable[[], str]] = {
     "training_stage1": training_stage1,
     "training_stage2": training_stage2,
     "performance": performance,
-    **{name: partial(_paper_table, name) for name in ("gaussianity", "table2", "table3_abu")},
-    **{path.stem: partial(_as_it_is, path) for path in sorted(FROZEN.glob("*.csv"))},
+    "gaussianity": lambda: cells_markdown(read_cells(RESULTS / "gaussianity.csv")),
+    "table2": lambda: cells_markdown(read_cells(RESULTS / "table2.csv")),
+    "table3_abu": lambda: cells_markdown(read_cells(RESULTS / "table3_abu.csv")),
+    **{
+        p.stem: partial(lambda p: _markdown(pd.read_csv(p, dtype=str, keep_default_na=False)), p)
+        for p in FROZEN.glob("*.csv")
+    },
 }
 
 
+def documents() -> list[Path]:
+    """List the documents that may hold tables."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
 def rendered(text: str) -> str:
-    """A document's text with every table rendered again.
+    """Render every table in a document's text again.
 
     Raises:
         FersError: A table is unknown, or has no data.
@@ -126,28 +212,16 @@ def rendered(text: str) -> str:
     return _MARKED.sub(table, text)
 
 
-def documents() -> list[Path]:
-    """The documents that may hold tables."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
 def render(check: bool) -> None:
-    """Rewrite the documents whose tables differ from their data; with ``check``, only say which.
-
-    Raises:
-        FersError: Some differ, with ``check``.
-    """
-    stale = []
-    for path in documents():
-        text = path.read_text(encoding="utf-8")
-        new = rendered(text)
-        if new != text and not check:
-            write_whole(path, new.encode())
-            print(f"rendered {path.relative_to(ROOT)}")
-        elif new != text:
-            stale.append(str(path.relative_to(ROOT)))
-    if stale:
-        raise FersError(f"{', '.join(stale)}: tables differ from their data. Run make docs.")
+    """Rewrite the documents whose tables differ from their data; with ``check``, refuse them instead."""
+    texts = {path: path.read_text(encoding="utf-8") for path in documents()}
+    stale = {path: new for path, text in texts.items() if (new := rendered(text)) != text}
+    if stale and check:
+        names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
+        raise FersError(f"{names}: tables differ from their data. Run make docs.")
+    for path, text in stale.items():
+        write_whole(path, text.encode())
+        print(f"rendered {path.relative_to(ROOT)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -103,20 +103,20 @@ TABLE2 = {  # detector: its settings, and whether the paper's numbers may stand 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for: test sets, rows, weights and seeds."""
+    """What the user asked for; ``reproduce.py --help`` says what the options mean."""
 
-    weights: str = "own"  # own: both stages are trained; released: the authors', where they are there
-    seeds: tuple[int, ...] = (0,)  # of training, and of detectors with random weights
+    weights: str = "own"
+    seeds: tuple[int, ...] = (0,)
     training: tuple[str, ...] = ()  # options of the training scripts, such as ("--epochs", "60")
-    backbone: str = "imagenet"  # frozen layers of what is trained, and of the untrained control
-    recipes: tuple[str, ...] = ("paper",)  # of both stages
+    backbone: str = "imagenet"
+    recipes: tuple[str, ...] = ("paper",)
     options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # the detectors' own, by detector
     names: tuple[str, ...] = ()  # of the rows to make; empty for all
-    released: Path = ROOT / "checkpoints"  # holds the authors' weights, a folder for each of their sets
+    released: Path = ROOT / "checkpoints"
     had100: Workspace | None = None
     abu: Workspace | None = None
-    bands: tuple[int, ...] = (50, 100, 200)  # columns of Tables I and III
-    positions: tuple[int, ...] = (58, 76, 87, 90)  # scenes of Fig. 7, 1-based in the sorted list
+    bands: tuple[int, ...] = (50, 100, 200)
+    positions: tuple[int, ...] = (58, 76, 87, 90)
     scores: tuple[tuple[str, Path], ...] = ()  # other people's score maps, a folder by the method's name
     own: tuple[str, ...] = ()  # detectors of the user's, module:Name
     device: str = "auto"
@@ -124,33 +124,21 @@ class Request:
 
     @property
     def first(self) -> Workspace:
-        """HAD100, or what stands for it.
-
-        Raises:
-            FersError: It is not there.
-        """
+        """HAD100, or what stands for it; a FersError where it is not there."""
         if self.had100 is None:
             raise FersError("--data: no HAD100 here. Give its folder, or make one up: python -m data.synthetic FOLDER")
         return self.had100
 
     @property
     def second(self) -> Workspace:
-        """ABU, or what stands for it.
-
-        Raises:
-            FersError: It is not there.
-        """
+        """ABU, or what stands for it; a FersError where it is not there."""
         if self.abu is None:
             raise FersError("--abu: no ABU scenes here. Give their folder; to get them: python -m data.download abu")
         return self.abu
 
     @property
     def both(self) -> list[Workspace]:
-        """The test sets that are there.
-
-        Raises:
-            FersError: None is.
-        """
+        """The test sets that are there; a FersError where none is."""
         return [workspace for workspace in (self.had100, self.abu) if workspace is not None] or [self.first]
 
     @property
@@ -164,22 +152,18 @@ class Request:
 
     def chosen(self, rows: Iterable[TableRow], bands: int) -> list[TableRow]:
         """The rows of a table for so many bands that were asked for, once for each recipe."""
+        if default_fusion("by bands", bands) != "A":  # Table I has the fusion of each number of bands
+            rows = [row for row in rows if row.mark != AS_RELEASED or "FERS" not in row.name]
         found = []
         for row in rows:
-            if row.mark == AS_RELEASED and "FERS" in row.name and default_fusion("by bands", bands) != "A":
-                continue  # Table I has the fusion of each number of bands
-            recipes = self.recipes if row.network in ("spectral", "fused") and self.weights == "own" else ("paper",)
-            for recipe in recipes:
+            trained = row.network in ("spectral", "fused") and self.weights == "own"
+            for recipe in self.recipes if trained else ("paper",):
                 name = row.name if recipe == "paper" else f"{row.name}, {recipe} recipe"
                 found.append(replace(row, name=name, recipe=recipe))
         return [row for row in found if self.wants(row.name)]
 
     def check(self) -> None:
-        """See that each row and each option is of some table.
-
-        Raises:
-            FersError: One is not.
-        """
+        """Refuse rows, options and names of score maps that fit no table."""
         for name in self.own:
             find_detector(name)
         known = {row.name for row in (*TABLE1, *TABLE3, *TABLE4, *TABLE5)} | set(TABLE2) | set(self.own)
@@ -203,33 +187,31 @@ class Request:
             config["options"] = options
         if config["features"] == "untrained":
             config["backbone"] = self.backbone
-        file = STAGE_FILES["rd4ad"] if row.network == "rd4ad" else ""
+        weights = self._weights(workspace, row, bands, self.seeds[0])
         random = config["features"] == "untrained" or find_detector(detector).trains_on == "scene"
-        weights = [self._weights(workspace, row, bands, seed) for seed in self.seeds]
-        found = [
-            Score(workspace, row.name, bands, seed, config, each, file)
-            for seed, each in zip(self.seeds, weights, strict=True)
+        varies = random or (weights is not None and weights.log is not None)
+        return [
+            Score(workspace, row.name, bands, seed, config, self._weights(workspace, row, bands, seed), row.network)
+            for seed in (self.seeds if varies else self.seeds[:1])
         ]
-        trained = weights[0] is not None and weights[0].log is not None
-        return found if random or trained else found[:1]  # every seed gives the same
 
     def _weights(self, workspace: Workspace, row: TableRow, bands: int, seed: int) -> Weights | None:
         if not row.network:
             return None
-        if row.network in ("rd4ad", "aetnet"):
-            backbone = ("--backbone", self.backbone) if row.network == "rd4ad" else ()
-            return training(workspace, row.network, bands, seed, (*self.training, *backbone))
+        backbone = ("--backbone", self.backbone)
+        if row.network not in ("spectral", "fused"):
+            options = (*self.training, *(backbone if row.network == "rd4ad" else ()))
+            return training(workspace, row.network, bands, seed, options)
+        options = (*self.training, "--recipe", row.recipe, *backbone)
         losses = ("--losses", row.losses) if row.losses else ()
         ablated = losses if row.network == "spectral" else ()
-        options = (*self.training, "--recipe", row.recipe, "--backbone", self.backbone)
-        ours = workspace.benchmark == "ABU" and not workspace.has_patches  # the weights that are shipped
         place, shipped = workspace.folder / "weights", ROOT / "checkpoints" / "aviris_200"
         first = second = None  # files of Spe-FEN and Spa-FEN that are there already
         if self.weights == "released" and not ablated:
             first = self._released(workspace, bands) / STAGE_FILES["stage1"]
             spa_fen = first.with_name(STAGE_FILES["stage2"])
             second = spa_fen if spa_fen.is_file() and not losses else None
-        if ours:
+        if workspace.benchmark == "ABU" and not workspace.has_patches:  # the weights that are shipped
             first = first or shipped / STAGE_FILES["stage1"]
             second = second or shipped / STAGE_FILES["stage2"]
         if row.network == "fused" and first and second:

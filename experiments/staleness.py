@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -31,8 +30,7 @@ def training_code(module: str) -> str:
 def scoring_code(detector: str) -> str:
     """Eight digits of the code that a score map depends on: the pipeline's, and this detector's only.
 
-    Args:
-        detector: A name in ``DETECTORS``, or ``module:Name``, whose own imports beside it count too.
+    The imports of a ``module:Name`` below its own folder count too.
     """
     if detector in DETECTORS:
         return code_hash((SCORING, find_detector(detector).place.partition(":")[0]), NOT_SCORING)
@@ -46,18 +44,12 @@ def scoring_code(detector: str) -> str:
 @cache
 def code_hash(entries: tuple[str, ...], without: tuple[str, ...] = (), root: Path = ROOT) -> str:
     """Eight digits of the syntax trees of ``modules``; the arguments are the same."""
-    texts = [(name, _text(root, name)) for name in modules(entries, without, root)]
+    texts = [(name, ast.unparse(_tree(root, name))) for name in modules(entries, without, root)]
     return hashlib.sha256(repr(texts).encode()).hexdigest()[:8]
 
 
 def modules(entries: tuple[str, ...], without: tuple[str, ...] = (), root: Path = ROOT) -> list[str]:
-    """Names of some modules and of all that they import below a folder, sorted.
-
-    Args:
-        entries: Names of modules.
-        without: Modules, or whole packages, that are not entered.
-        root: The folder that the names start from.
-    """
+    """Names of modules and of all that they import below a folder, sorted; ``without`` names what is not entered."""
     names: set[str] = set()
     waiting = list(entries)
     while waiting:
@@ -76,26 +68,22 @@ def _file(root: Path, name: str) -> Path | None:
 
 @cache
 def _tree(root: Path, name: str) -> ast.Module:
-    return ast.parse((_file(root, name) or Path(name)).read_text(encoding="utf-8"))
-
-
-@cache
-def _text(root: Path, name: str) -> str:
-    """The source of a module without its docstrings; comments and layout are in no tree."""
-    tree = _tree(root, name)
+    """What a module executes: without docstrings, and without what only a type checker reads."""
+    tree = ast.parse((_file(root, name) or Path(name)).read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, _DOCUMENTED) and ast.get_docstring(node):
             node.body[0] = ast.Pass()
-    return ast.unparse(tree)
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+    return tree
 
 
-@cache
 def _imported(root: Path, name: str) -> list[str]:
-    """The modules below ``root`` that a module imports anywhere, but for those that only a type checker reads."""
+    """The modules below ``root`` that a module imports anywhere."""
     file = _file(root, name)
     package = name.split(".")[: None if file and file.name == "__init__.py" else -1]
     names: list[str] = []
-    for node in _executed(_tree(root, name)):
+    for node in ast.walk(_tree(root, name)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -103,14 +91,6 @@ def _imported(root: Path, name: str) -> list[str]:
             module = ".".join([*above, *([node.module] if node.module else [])])
             names += [_home(root, module, alias.name) for alias in node.names]
     return [name for name in names if _file(root, name)]
-
-
-def _executed(node: ast.AST) -> Iterator[ast.AST]:
-    yield node
-    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-        return
-    for child in ast.iter_child_nodes(node):
-        yield from _executed(child)
 
 
 def _home(root: Path, module: str, name: str) -> str:

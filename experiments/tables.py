@@ -1,23 +1,112 @@
-"""Tables I to V of the paper, and one of the field's other measures: their jobs, then their cells."""
+"""Tables I to V of the paper, and one of the field's other measures: their jobs, what these gave, and the cells."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from scipy.io import loadmat
 
 from experiments.cells import TIME
 from experiments.jobs import Score
-from experiments.measured import Measured, Rows, common_scenes, measured, metrics, others
-from experiments.rows import ENHANCED, LAST, ORACLE, ORIGINAL, RELEASED_RX, TABLE2, UNTRAINED, Request, TableRow
+from experiments.rows import ENHANCED, LAST, ORACLE, ORIGINAL, TABLE2, UNTRAINED, Request, TableRow
 from experiments.workspace import Workspace
-from fers.evaluation.published import published_rows
+from fers.evaluation.metrics import auc, measures
+from fers.evaluation.published import published_numbers
 from fers.evaluation.statistics import bootstrap_mean, compare_methods, delong, holm
+from fers.util.errors import FersError
 
 LEVEL = 0.05
 FIVE = ("airport-1", "airport-2", "airport-3", "airport-4", "urban-3")  # ABU scenes whose public files are whole
 ABU_BANDS = 200
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row in one column: every scene's AUC, seed by seed."""
+
+    aucs: pd.DataFrame  # a column for each scene that has both classes, a line for each seed
+    maps: Path  # folder of the first seed's score maps
+    seconds: float | None = None  # mean time per scene; None where it is not known
+    caveats: tuple[str, ...] = ()  # what the runs say of themselves
+    cut: frozenset[str] = frozenset()  # scenes that are only a part of the paper's
+
+    def mark(self, of_row: str) -> str:
+        """What a reader must know: what the row says, and what the runs say beyond it."""
+        known = ("--select oracle", "RX as inside") if of_row else ()
+        return " ".join([of_row, *(text for text in self.caveats if not any(part in text for part in known))]).strip()
+
+    def table(self, names: Sequence[str]) -> np.ndarray:
+        """AUCs ``(seeds, scenes)``."""
+        return self.aucs[list(names)].to_numpy()
+
+    def score(self, name: str) -> np.ndarray:
+        """The first seed's score map of a scene, ``(H, W)``."""
+        return load_map(self.maps, name)
+
+
+Rows = Sequence[tuple[TableRow, Measured]]
+
+
+def measured(jobs: Sequence[Score]) -> Measured:
+    """Read what the seeds of a row gave."""
+    results = [job.results() for job in jobs]
+    aucs = pd.DataFrame([{name: scene["auc"] for name, scene in one["scenes"].items()} for one in results])
+    seconds = float(np.mean([one["mean_seconds"] for one in results]))
+    caveats = tuple(dict.fromkeys(text for one in results for text in one["caveats"]))
+    options = {k: v for k, v in results[0]["config"]["options"].items() if k not in ("checkpoint", "solver")}
+    if options:
+        caveats = (*caveats, f"Not by default: {', '.join(f'{key} {value}' for key, value in options.items())}.")
+    cut = frozenset(name for name, scene in results[0]["scenes"].items() if scene["cut"])
+    return Measured(aucs.dropna(axis=1), jobs[0].folder / "scores", seconds, caveats, cut)
+
+
+def others(workspace: Workspace, name: str, folder: Path, bands: int) -> Measured:
+    """Score the maps of somebody's method; ``folder`` may hold a folder of them for each number of bands."""
+    folder = folder / str(bands) if (folder / str(bands)).is_dir() else folder
+    aucs = {}
+    for scene, truth in workspace.truths.items():
+        try:
+            aucs[scene] = auc(load_map(folder, scene), truth)
+        except ValueError as error:
+            raise FersError(f"--scores {name}: {folder / scene}: {error}") from error
+    return Measured(pd.DataFrame([aucs], dtype=float).dropna(axis=1), folder)
+
+
+def load_map(folder: Path, name: str) -> np.ndarray:
+    """Read a score map ``(H, W)`` from ``<name>.npy``, or from the only array in ``<name>.mat``.
+
+    Raises:
+        FersError: There is none, or it is not one map.
+    """
+    path = next((path for suffix in (".npy", ".mat") if (path := folder / f"{name}{suffix}").is_file()), None)
+    if path is None:
+        raise FersError(f"{folder}: no {name}.npy and no {name}.mat. Every scene of the table needs its score map.")
+    try:
+        if path.suffix == ".npy":
+            score = np.load(path, allow_pickle=False)
+        else:
+            (score,) = (value for key, value in loadmat(path).items() if not key.startswith("__"))
+    except (NotImplementedError, ValueError, TypeError, OSError) as error:
+        raise FersError(f"{path}: cannot be read as a score map ({error}).") from error
+    if score.ndim != 2 or not np.issubdtype(score.dtype, np.number) or np.iscomplexobj(score):
+        raise FersError(f"{path}: holds {score.dtype} {score.shape}; expected one map of numbers, rows by columns.")
+    return score
+
+
+def common_scenes(rows: Rows, among: Iterable[str]) -> list[str]:
+    """The scenes for which every row has an AUC.
+
+    Raises:
+        FersError: There is none.
+    """
+    names = [name for name in among if all(name in found.aucs for _, found in rows)]
+    if not names:
+        raise FersError("no scene has both anomalies and background, so there is no AUC to put into a table.")
+    return names
 
 
 @dataclass(frozen=True)
@@ -34,62 +123,56 @@ class Column:
 class Means:
     """A table of means over scenes: I, III, IV, V."""
 
+    request: Request
     source: str  # as published.csv calls it
     workspace: Workspace
     rows: list[TableRow]
     columns: list[Column]
 
-    def settings(self, request: Request, column: Column) -> list[tuple[TableRow, list[Score]]]:
+    def settings(self, column: Column) -> list[tuple[TableRow, list[Score]]]:
         """The rows of a column with their jobs."""
-        rows = request.chosen(self.rows, column.bands)
+        rows = self.request.chosen(self.rows, column.bands)
         rows = [replace(r, config={**r.config, **dict(column.config)}) if r.network == "fused" else r for r in rows]
-        return [(row, request.jobs(self.workspace, row, column.bands)) for row in rows]
+        return [(row, self.request.jobs(self.workspace, row, column.bands)) for row in rows]
 
-    def jobs(self, request: Request) -> list[Score]:
+    @property
+    def jobs(self) -> list[Score]:
         """What must be scored."""
-        return [job for column in self.columns for _, jobs in self.settings(request, column) for job in jobs]
+        return [job for column in self.columns for _, jobs in self.settings(column) for job in jobs]
 
-    def measured(self, request: Request, column: Column) -> Rows:
+    def measured(self, column: Column) -> Rows:
         """The rows of a column with what was measured; other people's come last, in Table I."""
-        rows = [(row, measured(jobs)) for row, jobs in self.settings(request, column)]
-        scores = request.scores if self.source == "Table I" else ()
+        rows = [(row, measured(jobs)) for row, jobs in self.settings(column)]
+        scores = self.request.scores if self.source == "Table I" else ()
         return rows + [(TableRow(name), others(self.workspace, name, path, column.bands)) for name, path in scores]
 
-    def cells(self, request: Request) -> list[dict]:
+    def cells(self) -> Iterator[dict]:
         """The table. Bold is better than each other row of its column, by Wilcoxon's test with Holm's correction."""
-        return [cell for column in self.columns for cell in self._column(column, self.measured(request, column))]
+        place = self.workspace, self.source
+        for column in self.columns:
+            rows = self.measured(column)
+            names = common_scenes(rows, column.scenes or self.workspace.truths)
+            best = winner({row.name: found.table(names).mean(0) for row, found in rows if not row.oracle})
+            for row, found in rows:
+                table = found.table(names)
+                interval = bootstrap_mean(table.mean(0), names)
+                yield {
+                    **{"row": row.name, "column": column.name, "value": interval.mean},
+                    **{"spread": pd.Series(table.mean(1)).std(), "low": interval.low, "high": interval.high},
+                    **{"seeds": len(table), "scenes": len(names), "seconds": found.seconds},
+                    "paper": None if found.cut & set(names) else published_mean(*place, row, names, column.bands),
+                    "paper_seconds": published(*place, row, "mean", column.bands, "seconds"),
+                    **{"best": row.name == best, "mark": found.mark(row.mark)},
+                }
 
-    def _column(self, column: Column, rows: Rows) -> Iterator[dict]:
-        if not rows:
-            return
-        names = common_scenes([found for _, found in rows], column.scenes or self.workspace.truths)
-        best = winner({row.name: found.table(names).mean(0) for row, found in rows if not row.oracle})
-        for row, found in rows:
-            table = found.table(names)
-            interval = bootstrap_mean(table.mean(0), names)
-            yield {
-                **{"row": row.name, "column": column.name, "value": interval.mean, "spread": spread_of(table.mean(1))},
-                **{"low": interval.low, "high": interval.high, "seeds": len(table), "scenes": len(names)},
-                "paper": None if found.cut & set(names) else self._paper(row, column, names),
-                "seconds": found.seconds,
-                "paper_seconds": published(self.workspace, self.source, row, "mean", column.bands, "seconds"),
-                **{"best": row.name == best, "mark": found.mark(row.mark)},
-            }
-
-    def _paper(self, row: TableRow, column: Column, names: Sequence[str]) -> float | None:
-        if self.workspace.benchmark == "HAD100":
-            return published(self.workspace, self.source, row, "mean", column.bands, "mAUC")
-        return published_mean(self.workspace, row, names, column.bands)
-
-    def metric_cells(self, request: Request, column: Column) -> list[dict]:
+    def metric_cells(self, column: Column) -> Iterator[dict]:
         """The field's other measures for the rows of one column, means over scenes of the first seed's maps."""
-        rows = self.measured(request, column)
-        names = common_scenes([found for _, found in rows], self.workspace.truths) if rows else []
-        return [
-            {"row": row.name, "column": name, "value": value, "scenes": len(names), "mark": found.mark(row.mark)}
-            for row, found in rows
-            for name, value in metrics(self.workspace, found, names).items()
-        ]
+        rows = self.measured(column)
+        names = common_scenes(rows, self.workspace.truths)
+        for row, found in rows:
+            means = pd.DataFrame([measures(found.score(name), self.workspace.truths[name]) for name in names]).mean()
+            about = {"row": row.name, "scenes": len(names), "mark": found.mark(row.mark)}
+            yield from ({**about, "column": measure, "value": value} for measure, value in means.items())
 
 
 def winner(results: Mapping[str, np.ndarray], level: float = LEVEL) -> str:
@@ -100,107 +183,84 @@ def winner(results: Mapping[str, np.ndarray], level: float = LEVEL) -> str:
     return best if all(pair.p_holm < level for pair in compare_methods(results, best)) else ""
 
 
-def spread_of(values: np.ndarray) -> float | None:
-    """The standard deviation over seeds, if there are several."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
 def published(workspace: Workspace, source: str, row: TableRow, scene: str, bands: int, metric: str) -> float | None:
     """A number of the paper's; None where it has none, as for synthetic scenes."""
-    method, features = row.paper
-    wanted = {"method": method, "features": features, "dataset": workspace.benchmark, "scene": scene, "metric": metric}
-    wanted |= {"source": source, "bands": str(bands), "losses": row.paper_losses}
-    rows = [] if workspace.synthetic else published_rows()
-    return next((float(r["value"]) for r in rows if all(r[k] == v for k, v in wanted.items())), None)
+    wanted = {"source": source, "dataset": workspace.title, "losses": row.paper_losses}  # no synthetic one is published
+    return published_numbers((metric,), *row.paper, bands, **wanted).get(scene)
 
 
-def published_mean(workspace: Workspace, row: TableRow, names: Sequence[str], bands: int) -> float | None:
-    """The mean of the paper's numbers for ABU scenes; None where it lacks one of them."""
-    values = [published(workspace, "Table II", row, name, bands, "AUC") for name in names]
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known and len(known) == len(names) else None
+def published_mean(workspace: Workspace, source: str, row: TableRow, names: Sequence[str], bands: int) -> float | None:
+    """The paper's mean over HAD100, or of its numbers for these ABU scenes; None where it lacks one of them."""
+    if workspace.benchmark == "HAD100":
+        return published(workspace, source, row, "mean", bands, "mAUC")
+    known = [published(workspace, "Table II", row, name, bands, "AUC") for name in names]
+    return None if None in known else float(np.mean(np.array(known, dtype=float)))
 
 
 @dataclass(frozen=True)
 class Scenes:
     """Table II: scene by scene, each detector on the original and on the enhanced cube."""
 
-    workspace: Workspace
-    bands: int = ABU_BANDS
+    request: Request
 
-    def settings(self, request: Request) -> list[tuple[str, str, TableRow, list[Score]]]:
+    @property
+    def workspace(self) -> Workspace:
+        """ABU, or what stands for it."""
+        return self.request.second
+
+    def settings(self) -> list[tuple[str, str, TableRow, list[Score]]]:
         """Detector, what it sees, row, jobs."""
         rows: list[tuple[str, str, TableRow]] = []
         for detector, (config, comparable) in TABLE2.items():
-            if request.wants(detector):
+            if self.request.wants(detector):
                 mark = ORACLE if "oracle" in detector else LAST if not comparable else ""
                 name = str(config["detect"]) if comparable else ""
                 before = TableRow(detector, {**config, **ORIGINAL}, "", (name, "original"), mark)
                 after = TableRow(detector, {**config, **ENHANCED}, "fused", (name, "fused-B"), mark)
                 rows += [(detector, "original", before), (detector, "enhanced", after)]
-        if request.wants(UNTRAINED.name):
+        if self.request.wants(UNTRAINED.name):
             rows.append(("RX", UNTRAINED.name, UNTRAINED))
-        return [(*line, request.jobs(self.workspace, line[2], self.bands)) for line in rows]
+        return [(*line, self.request.jobs(self.workspace, line[2], ABU_BANDS)) for line in rows]
 
-    def jobs(self, request: Request) -> list[Score]:
+    @property
+    def jobs(self) -> list[Score]:
         """What must be scored."""
-        return [job for *_, jobs in self.settings(request) for job in jobs]
+        return [job for *_, jobs in self.settings() for job in jobs]
 
-    def cells(self, request: Request) -> list[dict]:
+    def cells(self) -> Iterator[dict]:
         """The table. Bold is better than its pair on that scene, by DeLong's test with Holm's correction."""
-        rows = [(detector, seen, row, measured(jobs)) for detector, seen, row, jobs in self.settings(request)]
-        if not rows:
-            return []
-        names = common_scenes([found for *_, found in rows], self.workspace.truths)
+        rows = [(detector, seen, row, measured(jobs)) for detector, seen, row, jobs in self.settings()]
+        names = common_scenes([(row, found) for *_, row, found in rows], self.workspace.truths)
         better = self._better({(detector, seen): found for detector, seen, _, found in rows}, names)
         cut = frozenset().union(*(found.cut for *_, found in rows))
         groups = {f"{name} (a cut of the paper's)" if name in cut else name: [name] for name in names}
         groups[f"mean of {len(names)}"] = names
         if whole := [name for name in names if name not in cut] if cut else []:
             groups[f"mean of the {len(whole)} whole ones"] = whole
-        cells = []
         for detector, seen, row, found in rows:
             place = {"column": f"{detector}: {seen}", "mark": found.mark(row.mark)}
             for title, among in groups.items():
                 values = found.table(among).mean(1)
-                paper = None if found.cut & set(among) else published_mean(self.workspace, row, among, self.bands)
+                known = not found.cut & set(among)
+                paper = published_mean(self.workspace, "Table II", row, among, ABU_BANDS) if known else None
                 best = len(among) == 1 and (detector, seen, among[0]) in better
-                numbers = {"value": float(values.mean()), "spread": spread_of(values), "paper": paper, "best": best}
-                cells.append({**place, **numbers, "row": title, "seeds": len(values), "scenes": len(among)})
-            paper = published(self.workspace, "Table II", row, "mean", self.bands, "seconds")
-            cells.append({**place, "row": TIME, "value": found.seconds or 0.0, "paper": paper, "digits": 2})
-        return cells
+                spread = pd.Series(values).std()
+                numbers = {"value": float(values.mean()), "spread": spread, "paper": paper, "best": best}
+                yield {**place, **numbers, "row": title, "seeds": len(values), "scenes": len(among)}
+            paper = published(self.workspace, "Table II", row, "mean", ABU_BANDS, "seconds")
+            yield {**place, "row": TIME, "value": found.seconds or 0.0, "paper": paper, "digits": 2}
 
     def _better(self, rows: Mapping[tuple[str, str], Measured], names: Sequence[str]) -> set[tuple[str, str, str]]:
         tests = []
-        for detector in dict.fromkeys(detector for detector, _ in rows if "oracle" not in detector):
+        for detector in [detector for detector, seen in rows if seen == "enhanced" and "oracle" not in detector]:
             for scene in names:
                 truth = self.workspace.truths[scene]
-                if (detector, "enhanced") in rows and min(int(truth.sum()), int((~truth).sum())) >= 2:
+                if min(int(truth.sum()), int((~truth).sum())) >= 2:
                     before, after = (rows[detector, seen].score(scene) for seen in ("original", "enhanced"))
                     tests.append((detector, scene, delong(after, before, truth)))
-        adjusted = list(holm([test.p for *_, test in tests])) if tests else []
+        adjusted = holm([test.p for *_, test in tests])
         return {
             (detector, "enhanced" if test.z > 0 else "original", scene)
             for (detector, scene, test), p in zip(tests, adjusted, strict=True)
             if p < LEVEL
         }
-
-
-def band_columns(bands: Iterable[int]) -> list[Column]:
-    """A column for each number of bands."""
-    return [Column(f"{c} bands", c) for c in bands]
-
-
-def fusion_columns(bands: int) -> list[Column]:
-    """Fusion A of Table V by the equations and as released."""
-    return [
-        Column(f"{bands} bands, fusion A, equations", bands),
-        Column(f"{bands} bands, fusion A, as released", bands, config=tuple(RELEASED_RX.items())),
-    ]
-
-
-def abu_columns(names: Collection[str], bands: int = ABU_BANDS) -> list[Column]:
-    """Means over the five scenes whose files are whole, where all are there, and over all."""
-    five = [Column(f"{bands} bands, mean of five", bands, FIVE)] if set(FIVE) <= set(names) else []
-    return [*five, Column(f"{bands} bands, mean of {len(names)}", bands)]

@@ -1,134 +1,163 @@
-"""What ``reproduce.py`` can be asked for: each target's jobs, and what it makes of them."""
+"""What ``reproduce.py`` can be asked for: what each target needs done, and what it makes of that."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from experiments.cells import save
-from experiments.explain import Explained, timing_cells
+from experiments.explain import Explained
 from experiments.jobs import Step, machine
-from experiments.measured import common_scenes, measured
-from experiments.rows import TABLE3, TABLE4, TABLE5, UNTRAINED, Request
-from experiments.tables import ABU_BANDS, Column, Means, Scenes, abu_columns, band_columns, fusion_columns
+from experiments.rows import RELEASED_RX, TABLE3, TABLE4, TABLE5, UNTRAINED, Request
+from experiments.tables import ABU_BANDS, FIVE, Column, Means, Measured, Scenes, common_scenes, measured, published
 from experiments.workspace import Workspace
 from fers.evaluation.figures import SceneMaps, comparison_figure, critical_difference_figure
 from fers.evaluation.statistics import rank_methods
+from fers.scenes.normalise import normalise
+from fers.scenes.scene import LabelledScene
+from fers.scoring.pipeline import Pipeline
 
 BOLD = "Bold: better than every other row of its column (Wilcoxon's signed-rank test over scenes with Holm's correction, p < 0.05)."
 BOLD_PAIR = "Bold: better than its pair on that scene (DeLong's test of the first seed's maps with Holm's correction, p < 0.05)."
+TIMED = 3  # runs; the fastest counts
 INTERVAL = "In brackets: 95 % bootstrap interval of the mean over scenes. ±: standard deviation over seeds."
+MEASURES = "Means over scenes of the first seed's maps. For AUC(F,tau) lower is better, for the others higher."
+WHITENED = (
+    "Of the background without the anomalies, in its whitened coordinates; skewness and kurtosis are Mardia's, over "
+    "what a Gaussian has."
+)
+
+
+class Work(NamedTuple):
+    """What a target comes to for a request."""
+
+    steps: Sequence[Step]  # what must be done before
+    make: Callable[[], Iterable[Path]]  # makes it of that; returns the files
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Target:
     """Something to ask for."""
 
     needs: tuple[str, ...]  # test sets without which it is left out of ``all``: attributes of Request
-    jobs: Callable[[Request], Sequence[Step]]  # what must be done for it
-    make: Callable[[Request], list[Path]]  # makes it of that; returns the files
+    work: Callable[[Request], Work]
 
 
-def _means(name: str, request: Request, workspace: Workspace | None = None) -> Means:
-    if name == "table3":
-        place = workspace or request.first
-        hundred = place.benchmark == "HAD100"
-        columns = band_columns(request.bands) if hundred else abu_columns(place.truths)
-        return Means("Table III", place, TABLE3, columns)
-    first = request.bands[0]
-    source, rows, columns = {
-        "table1": ("Table I", request.table1, band_columns(request.bands)),
-        "fig7": ("Table I", request.table1, [Column("", first)]),
-        "table4": ("Table IV", TABLE4, band_columns([first])),
-        "table5": ("Table V", TABLE5, fusion_columns(first)),
-    }[name]
-    return Means(source, request.first, rows, columns)
+def _table(name: str, title: str, tables: Sequence[Means]) -> Work:
+    def make() -> Iterable[Path]:
+        for table in tables:
+            notes = (BOLD, INTERVAL, *table.request.facts)
+            yield from save(table.workspace, name, table.cells(), title.format(table.workspace.title), notes)
+
+    return Work([job for table in tables for job in table.jobs], make)
 
 
-def _asked(name: str, request: Request) -> Request:
-    """The request as a table takes it: Table IV's Stage 1 is trained here, as an ablation has no released weights."""
-    return replace(request, weights="own") if name == "table4" else request
+def _table1(request: Request) -> Work:
+    table = Means(request, "Table I", request.first, request.table1, _by_bands(request.bands))
+    main = _table("table1", "Methods on {}", [table])
+
+    def make() -> Iterable[Path]:
+        yield from main.make()
+        first, workspace = table.columns[0], table.workspace
+        notes = (MEASURES, *request.facts)
+        yield from save(workspace, "metrics", table.metric_cells(first), f"Further measures, {first.name}", notes)
+        for column in table.columns:
+            rows = [(row, found) for row, found in table.measured(column) if not row.oracle]
+            names = common_scenes(rows, workspace.truths)
+            if len(rows) > 2 and len(names) > 1:
+                aucs = {_short(row.name).replace("\n", " "): found.table(names).mean(0) for row, found in rows}
+                draw = partial(critical_difference_figure, rank_methods(aucs))
+                yield from workspace.figures(f"ranks_{column.bands}", draw)
+
+    return Work(main.steps, make)
 
 
-def _means_jobs(name: str, request: Request) -> list[Step]:
-    places = request.both if name == "table3" else [request.first]
-    return [job for place in places for job in _means(name, request, place).jobs(_asked(name, request))]
-
-
-def _make_means(name: str, title: str, request: Request) -> list[Path]:
-    paths = []
-    for place in request.both if name == "table3" else [request.first]:
-        cells = _means(name, request, place).cells(_asked(name, request))
-        paths += save(place, name, cells, title.format(place.title), (BOLD, INTERVAL, *request.facts))
-    return paths
-
-
-def _make_table1(request: Request) -> list[Path]:
-    table, workspace = _means("table1", request), request.first
-    paths = _make_means("table1", "Methods on {}", request)
-    first = table.columns[0]
-    note = "Means over scenes of the first seed's maps. For AUC(F,tau) lower is better, for the others higher."
-    cells = table.metric_cells(request, first)
-    paths += save(workspace, "metrics", cells, f"Further measures, {first.name}", (note, *request.facts))
-    for column in table.columns:
-        rows = [(row, found) for row, found in table.measured(request, column) if not row.oracle]
-        names = common_scenes([found for _, found in rows], workspace.truths)
-        if len(rows) > 2 and len(names) > 1:
-            aucs = {_short(row.name).replace("\n", " "): found.table(names).mean(0) for row, found in rows}
-            stem = workspace.folder / "figures" / f"ranks_{column.bands}"
-            paths += _both(partial(critical_difference_figure, rank_methods(aucs)), stem)
-    return paths
-
-
-def _make_table2(request: Request) -> list[Path]:
-    cells = Scenes(request.second).cells(request)
+def _table2(request: Request) -> Work:
+    table = Scenes(request)
     title = f"Original and enhanced scene by scene on {request.second.title}"
-    return save(request.second, "table2", cells, title, (BOLD_PAIR, *request.facts))
+    notes = (BOLD_PAIR, *request.facts)
+    return Work(table.jobs, lambda: save(table.workspace, "table2", table.cells(), title, notes))
 
 
-def _make_figure7(request: Request) -> list[Path]:
+def _table3(request: Request) -> Work:
+    columns = {"HAD100": _by_bands(request.bands)}
+    if request.abu is not None:
+        names = list(request.abu.truths)  # the five scenes whose files are whole, where all are there; and all
+        groups = (
+            {f"mean of {len(names)}": ()}
+            if not {*FIVE} <= {*names}
+            else {"mean of five": FIVE, f"mean of {len(names)}": ()}
+        )
+        columns["ABU"] = [Column(f"{ABU_BANDS} bands, {title}", ABU_BANDS, scenes) for title, scenes in groups.items()]
+    tables = [Means(request, "Table III", place, TABLE3, columns[place.benchmark]) for place in request.both]
+    return _table("table3", "Branches and fusions on {}", tables)
+
+
+def _table4(request: Request) -> Work:
+    own = replace(request, weights="own")  # an ablation of Stage 1 has no released weights
+    table = Means(own, "Table IV", request.first, TABLE4, _by_bands(request.bands[:1]))
+    return _table("table4", "Losses of Stage 1", [table])
+
+
+def _table5(request: Request) -> Work:
+    bands = request.bands[0]
+    released = Column(f"{bands} bands, fusion A, as released", bands, config=tuple(RELEASED_RX.items()))
+    columns = [Column(f"{bands} bands, fusion A, equations", bands), released]
+    return _table("table5", "Losses of Stage 2", [Means(request, "Table V", request.first, TABLE5, columns)])
+
+
+def _by_bands(bands: Iterable[int]) -> list[Column]:
+    return [Column(f"{c} bands", c) for c in bands]
+
+
+def _figure7(request: Request) -> Work:
     workspace = request.first
-    table = _means("fig7", request)
-    rows = [(row, found) for row, found in table.measured(request, table.columns[0]) if not row.oracle]
-    scenes, positions = workspace.scenes, request.positions
-    if max(positions) > len(scenes):  # a smaller test set: as many, spread over it
-        positions = tuple(int(p) for p in np.linspace(1, len(scenes), min(len(positions), len(scenes))).round())
-        drawn = ", ".join(map(str, positions))
-        print(f"fig7: {workspace.title} has only {len(scenes)} scenes; drawn are those at {drawn}.")
-    lines = []
-    for position in positions:
-        scene, truth = scenes[position - 1].load()
-        maps = {_short(row.name): found.score(scene.name) for row, found in rows}
-        lines.append(SceneMaps(replace(scene, name=f"scene {position}"), truth, maps))
-    return _maps(lines, workspace.folder / "figures" / "fig7")
+    table = Means(request, "Table I", workspace, request.table1, [Column("", request.bands[0])])
+
+    def make() -> Iterable[Path]:
+        rows = {_short(row.name): found for row, found in table.measured(table.columns[0]) if not row.oracle}
+        count, positions = len(workspace.scenes), request.positions
+        if max(positions) > count:  # a smaller test set: as many, spread over it
+            positions = tuple(int(p) for p in np.linspace(1, count, min(len(positions), count)).round())
+            drawn = ", ".join(map(str, positions))
+            print(f"fig7: {workspace.title} has only {count} scenes; drawn are those at {drawn}.")
+        shown = {f"scene {position}": workspace.scenes[position - 1] for position in positions}
+        return _maps(workspace, "fig7", rows, shown)
+
+    return Work(table.jobs, make)
 
 
-def _make_figure8(request: Request) -> list[Path]:
-    rows = [
-        (f"{_short(detector)}\n{seen}", measured(jobs))
-        for detector, seen, row, jobs in Scenes(request.second).settings(request)
-        if not row.oracle and row is not UNTRAINED
-    ]
+def _figure8(request: Request) -> Work:
+    table = Scenes(request)
+
+    def make() -> Iterable[Path]:
+        rows = {
+            f"{_short(detector)}\n{seen}": measured(jobs)
+            for detector, seen, row, jobs in table.settings()
+            if not row.oracle and row is not UNTRAINED
+        }
+        return _maps(table.workspace, "fig8", rows, {scene.name: scene for scene in table.workspace.scenes})
+
+    return Work(table.jobs, make)
+
+
+def _maps(workspace: Workspace, name: str, rows: dict[str, Measured], shown: dict[str, LabelledScene]) -> list[Path]:
+    """Draw score maps: a column for each of ``rows``, a line for each scene by its title."""
     lines = []
-    for labelled in request.second.scenes:
+    for title, labelled in shown.items():
         scene, truth = labelled.load()
-        lines.append(SceneMaps(scene, truth, {title: found.score(scene.name) for title, found in rows}))
-    return _maps(lines, request.second.folder / "figures" / "fig8")
-
-
-def _maps(lines: list[SceneMaps], stem: Path) -> list[Path]:
-    side = max(0.72, 7.0 / (2 + len(lines[0].scores)))  # inches: a page is about 7 wide
-    return _both(lambda path: comparison_figure(lines, path, side, font=7), stem)
-
-
-def _both(draw: Callable[[Path], Path], stem: Path) -> list[Path]:
-    return [draw(stem.with_suffix(suffix)) for suffix in (".png", ".pdf")]
+        maps = {column: found.score(scene.name) for column, found in rows.items()}
+        lines.append(SceneMaps(replace(scene, name=title), truth, maps))
+    side = max(0.72, 7.0 / (2 + len(rows)))  # inches: a page is about 7 wide
+    return workspace.figures(name, lambda path: comparison_figure(lines, path, side, font=7))
 
 
 def _short(name: str) -> str:
@@ -137,56 +166,62 @@ def _short(name: str) -> str:
     return name.replace(", ", ",\n").replace("untrained ", "untrained\n")
 
 
-def _explained(request: Request) -> list[Explained]:
-    return [
-        Explained(workspace, request.bands[0] if workspace.benchmark == "HAD100" else ABU_BANDS, request)
-        for workspace in request.both
-    ]
+def _explained(request: Request, make: Callable[[Explained], Iterable[Path]], places: Sequence[Workspace]) -> Work:
+    found = [Explained(request, place) for place in places]
+    return Work([job for one in found for job in one.jobs.values()], lambda: [p for one in found for p in make(one)])
 
 
-def _explained_jobs(request: Request) -> list[Step]:
-    return [job for one in _explained(request) for job in one.jobs.values()]
+def _gaussianity(one: Explained) -> Iterable[Path]:
+    title = f"Gaussianity and separability before and after enhancement on {one.workspace.title}, {one.bands} bands"
+    yield from save(one.workspace, "gaussianity", one.gaussianity(), title, (WHITENED, *one.request.facts))
+    yield from one.qq_figures()
 
 
-def _make_gaussianity(request: Request) -> list[Path]:
-    note = (
-        "Of the background without the anomalies, in its whitened coordinates; skewness and kurtosis are Mardia's, over "
-        "what a Gaussian has."
-    )
-    paths = []
-    for one in _explained(request):
-        title = f"Gaussianity and separability before and after enhancement on {one.workspace.title}, {one.bands} bands"
-        paths += save(one.workspace, "gaussianity", one.gaussianity(), title, (note, *request.facts))
-        paths += one.qq_figures()
-    return paths
+def _timing_cells(request: Request) -> Iterator[dict]:
+    """Seconds for one scene, every row of Table I in one run on this machine, beside the paper's.
+
+    The first scene, features and detector, without reading. Rows that take less than a second are run again, and the
+    fastest counts.
+    """
+    scene, _ = request.first.scenes[0].load()
+    for c in request.bands:
+        h = normalise(scene, c)
+        for row in request.chosen(request.table1, c):
+            if not row.oracle:  # it takes as long as the last iteration
+                seconds = _seconds(request.jobs(request.first, row, c)[0].pipeline(request.device), h)
+                column = f"{h.shape[0]} x {h.shape[1]} px, {c} bands (s)"
+                as_paper = replace(row, paper=("AE", "original")) if row.name.startswith("AE,") else row
+                paper = published(request.first, "Table I", as_paper, "mean", c, "seconds")
+                yield {"row": row.name, "column": column, "value": seconds, "paper": paper, "digits": 3}
 
 
-def _make_timing(request: Request) -> list[Path]:
+def _seconds(pipeline: Pipeline, h: np.ndarray) -> float:
+    times: list[float] = []
+    while len(times) < TIMED and max(times, default=0) <= 1:
+        began = time.perf_counter()
+        pipeline.score(h)
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def _timing(request: Request) -> Work:
     where = torch.cuda.get_device_name() if torch.cuda.is_available() and request.device != "cpu" else machine()
-    notes = (f"Measured on {where}; the paper's on an RTX 3090 Ti.", "AE's time is that of either iteration.")
-    return save(request.first, "timing", timing_cells(request), "Seconds per scene", (*notes, *request.facts))
+    measured_on = f"Measured on {where}; the paper's on an RTX 3090 Ti."
+    notes = (measured_on, "AE's time is that of either iteration.", *request.facts)
+    steps = _table1(request).steps
+    return Work(steps, lambda: save(request.first, "timing", _timing_cells(request), "Seconds per scene", notes))
 
 
-def _figure9(request: Request) -> Explained:
-    return Explained(request.second, ABU_BANDS, request)
-
-
-def _table(name: str, title: str, needs: tuple[str, ...] = ("had100",)) -> Wanted:
-    return Wanted(needs, partial(_means_jobs, name), partial(_make_means, name, title))
-
-
-TARGETS: dict[str, Wanted] = {
-    "table1": Wanted(("had100",), partial(_means_jobs, "table1"), _make_table1),
-    "table2": Wanted(("abu",), lambda r: Scenes(r.second).jobs(r), _make_table2),
-    "table3": _table("table3", "Branches and fusions on {}", ()),
-    "table4": _table("table4", "Losses of Stage 1"),
-    "table5": _table("table5", "Losses of Stage 2"),
-    "fig7": Wanted(("had100",), partial(_means_jobs, "fig7"), _make_figure7),
-    "fig8": Wanted(("abu",), lambda r: Scenes(r.second).jobs(r), _make_figure8),
-    "fig9": Wanted(("abu",), lambda r: list(_figure9(r).jobs.values()), lambda r: _figure9(r).figure9()),
-    "decorrelation": Wanted(
-        (), _explained_jobs, lambda r: [path for one in _explained(r) for path in one.decorrelation()]
-    ),
-    "gaussianity": Wanted((), _explained_jobs, _make_gaussianity),
-    "timing": Wanted(("had100",), partial(_means_jobs, "table1"), _make_timing),
+TARGETS: dict[str, Target] = {
+    "table1": Target(("had100",), _table1),
+    "table2": Target(("abu",), _table2),
+    "table3": Target((), _table3),
+    "table4": Target(("had100",), _table4),
+    "table5": Target(("had100",), _table5),
+    "fig7": Target(("had100",), _figure7),
+    "fig8": Target(("abu",), _figure8),
+    "fig9": Target(("abu",), lambda request: _explained(request, Explained.figure9, [request.second])),
+    "decorrelation": Target((), lambda request: _explained(request, Explained.decorrelation, request.both)),
+    "gaussianity": Target((), lambda request: _explained(request, _gaussianity, request.both)),
+    "timing": Target(("had100",), _timing),
 }

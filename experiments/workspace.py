@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -76,19 +77,17 @@ class Workspace:
         """Eight digits of the scenes' names, cubes and ground truths, by their bytes."""
         digest = hashlib.sha256()
         for scene in self.scenes:
-            digest.update(scene.name.encode())
-            with scene.path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-            digest.update(truth_sha256(self.truths[scene.name]).encode())
+            digest.update(
+                scene.name.encode() + scene.path.read_bytes() + truth_sha256(self.truths[scene.name]).encode()
+            )
         return digest.hexdigest()[:8]
 
-    def claim(self) -> None:
-        """See that the folder is for this data.
+    def figures(self, name: str, draw: Callable[[Path], Path]) -> list[Path]:
+        """Draw a figure as PNG and PDF, by a function that takes the path."""
+        return [draw(self.folder / "figures" / f"{name}{suffix}") for suffix in (".png", ".pdf")]
 
-        Raises:
-            FersError: It holds results of other data.
-        """
+    def claim(self) -> None:
+        """Refuse a folder that holds results of other data."""
         mine = {"data": self.data_hash, "scenes": list(self.truths), "path": str(self.data.resolve())}
         path = self.folder / "data.json"
         if not path.is_file():
@@ -101,8 +100,7 @@ class Workspace:
         if found["data"] != mine["data"]:
             raise FersError(
                 f"{self.folder}: holds results of other data ({found['data']}, {len(found['scenes'])} scenes) than "
-                f"{self.data} ({mine['data']}, {len(self.scenes)} scenes). Results of different data have no place "
-                "under one heading. Give another --out, or move that folder away."
+                f"{self.data} ({mine['data']}, {len(self.scenes)} scenes). Give another --out, or move that folder away."
             )
 
 

@@ -60,7 +60,7 @@ def test_both_sides_take_turns_and_ratios_are_of_medians(monkeypatch):
     options = bench.parser().parse_args(["--rounds", "3"])
     row = bench.compare(pair, options, torch.device("cpu"))
     assert calls == list("ab" + "aabb" * 3)  # the first round does not count; then wall time and CPU time
-    assert (row.reference_ms, row.product_ms, row.ratio, row.rounds) == (6000.0, 2000.0, 3.0, 3)
+    assert (row["reference_ms"], row["product_ms"], row["ratio"], row["rounds"]) == (6000.0, 2000.0, 3.0, 3)
 
 
 @pytest.mark.slow
@@ -79,7 +79,7 @@ def test_the_tool_prints_and_writes_every_number_and_where_it_was_measured(tmp_p
 def test_a_training_step_is_measured_on_both_sides():
     options = bench.parser().parse_args(["--rounds", "1", "--batch", "2"])
     row = bench.compare(bench.training_step(2, 10, options, torch.device("cpu")), options, torch.device("cpu"))
-    assert row.case == "Stage 2 step" and row.batch == 2 and row.product_ms > 0 and row.difference == ""
+    assert row["case"] == "Stage 2 step" and row["batch"] == 2 and row["product_ms"] > 0 and row["difference"] == ""
 
 
 def test_wrong_input_is_one_message_and_code_2(tmp_path, capsys):

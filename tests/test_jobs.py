@@ -7,7 +7,7 @@ import pytest
 from conftest import write_had100
 from scipy.io import savemat
 
-from experiments import documents
+from experiments import render
 from experiments.jobs import Score, given, make_missing
 from experiments.workspace import Workspace
 from fers.util.errors import FersError
@@ -67,26 +67,26 @@ def abu(tmp_path, monkeypatch):
     scene, truth = made.load()
     (tmp_path / "abu").mkdir()
     savemat(tmp_path / "abu" / "abu-airport-1.mat", {"data": scene.cube, "map": truth.astype("uint8")})
-    monkeypatch.setattr(documents, "RESULTS", tmp_path)
-    monkeypatch.setattr(documents, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(documents, "ABU_BANDS", 8)
+    monkeypatch.setattr(render, "RESULTS", tmp_path)
+    monkeypatch.setattr(render, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(render, "ABU_BANDS", 8)
     ae = {"features": "original", "detect": "AE", "options": {"iterations": "2"}}
-    monkeypatch.setattr(documents, "ABU_SETTINGS", [("RX", {"features": "original"}, (0,), ""), ("AE", ae, (0, 1), "")])
+    monkeypatch.setattr(render, "ABU_SETTINGS", [("RX", {"features": "original"}, (0,), ""), ("AE", ae, (0, 1), "")])
     return tmp_path / "abu"
 
 
 def test_the_readmes_table_has_a_row_for_each_setting_seed_and_scene(abu):
-    rows = pd.read_csv(documents.abu_table(abu, "cpu"))
+    rows = pd.read_csv(render.abu_table(abu, "cpu"))
     assert list(zip(rows.setting, rows.seed, strict=True)) == [("RX", 0), ("AE", 0), ("AE", 1)]
     assert rows.auc.between(0, 1).all() and (rows.bands == 8).all() and (rows.scene == "airport-1").all()
-    again = pd.read_csv(documents.abu_table(abu, "cpu"))
+    again = pd.read_csv(render.abu_table(abu, "cpu"))
     assert (again.seconds == rows.seconds).all()  # not measured again
 
 
 def test_a_setting_that_cannot_run_keeps_its_earlier_rows(abu, monkeypatch, capsys):
-    before = pd.read_csv(documents.abu_table(abu, "cpu"))
-    name, config, seeds, _ = documents.ABU_SETTINGS[1]
-    monkeypatch.setattr(documents, "ABU_SETTINGS", [documents.ABU_SETTINGS[0], (name, config, seeds, "nowhere")])
-    after = pd.read_csv(documents.abu_table(abu, "cpu"))
+    before = pd.read_csv(render.abu_table(abu, "cpu"))
+    name, config, seeds, _ = render.ABU_SETTINGS[1]
+    monkeypatch.setattr(render, "ABU_SETTINGS", [render.ABU_SETTINGS[0], (name, config, seeds, "nowhere")])
+    after = pd.read_csv(render.abu_table(abu, "cpu"))
     assert "left out: AE" in capsys.readouterr().out
     assert (after.auc == before.auc).all() and len(after) == len(before)

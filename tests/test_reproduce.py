@@ -19,7 +19,7 @@ from scipy.io import savemat
 
 import reproduce
 from experiments import cells as forms
-from experiments.drawing import Cloud, Decorrelation, decorrelation_figure, own_components, pca_figure
+from experiments.explain import decorrelation_figure, own_components, pca_figure, relate
 from experiments.rows import TABLE1, TABLE3, TABLE4, TABLE5, Request, TableRow
 from experiments.tables import published, winner
 from experiments.workspace import Workspace
@@ -177,19 +177,17 @@ def test_own_components_keep_distances_and_point_along_the_spread(tmp_path):
     assert np.linalg.norm(found, axis=1) == pytest.approx(np.linalg.norm(pixels - pixels.mean(0), axis=1))
     assert (np.diff(found.std(0)) < 0).all()
     assert own_components(pixels[:1], pixels.mean(0)).shape == (1, 3)  # one anomaly has no spread
-    cloud = Cloud(pixels, pixels[:3] + 9)
-    assert pca_figure([("scene", cloud, cloud)], tmp_path / "a.pdf").stat().st_size > 1000
+    cube, truth = pixels.reshape(20, 10, 6), np.arange(200).reshape(20, 10) < 3
+    assert pca_figure([("scene", cube, cube, truth)], tmp_path / "a.pdf").stat().st_size > 1000
 
 
 def test_decorrelation_of_known_features(tmp_path):
     spe = np.random.default_rng(2).uniform(size=(50, 3))
-    same = Decorrelation.of(spe, 2 * spe, [])
-    assert same.cosine == pytest.approx(np.ones(50)) and np.diag(same.correlation) == pytest.approx(np.ones(3))
-    constant = Decorrelation.of(
-        spe, np.ones((50, 3)), [{"epoch": 1, "terms": {"cc": 2.0}}, {"epoch": 2, "terms": {"cc": 1.0}}]
-    )
-    assert np.isnan(constant.correlation).all()
-    assert decorrelation_figure(constant, tmp_path / "d.png").stat().st_size > 1000
+    cosine, correlation = relate(spe, 2 * spe)
+    assert cosine == pytest.approx(np.ones(50)) and np.diag(correlation) == pytest.approx(np.ones(3))
+    assert np.isnan(relate(spe, np.ones((50, 3)))[1]).all()
+    curves = [{"epoch": 1, "terms": {"cc": 2.0}}, {"epoch": 2, "terms": {"cc": 1.0}}]
+    assert decorrelation_figure(spe, np.ones((50, 3)), curves, tmp_path / "d.png").stat().st_size > 1000
 
 
 def _command(folder: Path, out: str) -> list[str]:

@@ -37,7 +37,7 @@ def keys(tree: Path) -> dict[str, str]:
 
 def forget() -> None:
     """As a new process would have it."""
-    for cached in (staleness._tree, staleness._text, staleness._imported, staleness._file, code_hash):
+    for cached in (staleness._tree, staleness._file, code_hash):
         cached.cache_clear()
 
 

@@ -27,18 +27,7 @@ def _sensor(text: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class TestRun:
-    """Which scenes are tested, and what is kept of it.
-
-    Attributes:
-        data_path: The data set's folder.
-        scene_sensor: Sensor of the scenes; None for the benchmark's own, and for folders that need none.
-        scenes: Which scenes.
-        save_dir: For the results.
-        rx: RX by eq. 17, or as the released code has it inside fusion A.
-        batch_size: Scenes of one size that are scored together.
-        maps: A picture of each scene's result: ``png``, ``pdf`` or ``none``.
-        threads: CPU threads; None for PyTorch's choice.
-    """
+    """Which scenes are tested, and what is kept of it."""
 
     data_path: Path = option(Path("."), "the data set's folder", group="data", type=Path)
     scene_sensor: str | None = option(
@@ -89,11 +78,7 @@ def parser_of(name: str, description: str) -> argparse.ArgumentParser:
 
 
 def _work(name: str, given: argparse.Namespace) -> None:
-    """Score the scenes as the options say.
-
-    Raises:
-        FersError: An option, a scene or a checkpoint cannot be used.
-    """
+    """Score the scenes as the options say."""
     prepare_process()
     # PyTorch and what needs it: --help does not wait for them
     import torch

@@ -75,17 +75,11 @@ class CompareOptions(Method):
 
 @dataclass(frozen=True)
 class CompareResult:
-    """What a comparison found.
+    """What a comparison found."""
 
-    Attributes:
-        rows: One for each detector and scene, as ``table`` shows them.
-        maps: Score maps ``(H, W)`` by detector and scene; NaN at pixels left out.
-        caveats: Sentences that belong under the table.
-    """
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    maps: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
-    caveats: list[str] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)  # one for each detector and scene, as table() shows them
+    maps: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)  # by detector and scene; NaN: left out
+    caveats: list[str] = field(default_factory=list)  # sentences that belong under the table
 
     def table(self) -> pd.DataFrame:
         """One row for each detector and scene: ``detector``, ``scene``, the measures, ``seconds``, ``note``."""
@@ -105,12 +99,8 @@ class CompareResult:
         """The means, every cell and the caveats as Markdown."""
         from fers.evaluation.tables import markdown_table
 
-        parts = [
-            markdown_table(self.means()),
-            markdown_table(self.table()),
-            *(f"Note: {text}\n" for text in self.caveats),
-        ]
-        return "\n".join(parts)
+        tables = [markdown_table(self.means()), markdown_table(self.table())]
+        return "\n".join([*tables, *(f"Note: {text}\n" for text in self.caveats)])
 
     def write(self, folder: str | Path) -> None:
         """Write ``compare.csv``, one row for each detector and scene, and ``compare.md`` into a folder."""
@@ -135,9 +125,6 @@ def compare(
         save_dir: Folder that keeps finished cells, and has those of an earlier call; None keeps none.
         **settings: As ``DetectConfig`` has them, such as ``features``, ``fusion``, ``nodata``, ``seed``, ``device``;
             features are ``original`` by default.
-
-    Returns:
-        Table, means and score maps.
 
     Raises:
         FersError: A detector or the scenes are not there, settings do not fit together, or nothing could be scored.
@@ -166,17 +153,13 @@ def compare(
 
 
 def compared_scenes(place: str | Path) -> tuple[list[LabelledScene], str]:
-    """Find the scenes of a benchmark or a folder.
+    """Find the scenes of a place, and the sensor that the default checkpoints belong to.
 
-    Args:
-        place: ``ABU`` or ``HAD100``, in any case; or a folder in the layout of one of them; or one of .mat files, each
-            with a cube and a truth of its size, such as ``data`` and ``map``.
-
-    Returns:
-        The scenes, and the sensor that the default checkpoints belong to.
+    A place is ``ABU`` or ``HAD100``, in any case; or a folder in the layout of one of them; or one of .mat files, each
+    with a cube and a truth of its size, such as ``data`` and ``map``.
 
     Raises:
-        SceneError: There are none.
+        SceneError: There are no scenes.
     """
     for name, benchmark in BENCHMARKS.items():
         if str(place).lower() == name.lower():
@@ -206,7 +189,7 @@ class _Cells:
         return [text for pipeline, _ in self.pipelines.values() for text in pipeline.caveats]
 
     def cell(self, labelled: LabelledScene) -> tuple[dict[str, Any], np.ndarray | None]:
-        """Row of the table and score map of a scene; no map where the note says why not."""
+        """Make the row of the table and the score map of a scene; no map where the note says why not."""
         try:
             return self._cell(labelled)
         except ValueError as error:  # refused, by a message that names the remedy

@@ -5,7 +5,7 @@
     save_dir/maps/<scene>.png    false colour, score map, ground truth and ROC; or .pdf
 
 Numbers first: all scenes are scored before the first map is drawn. An interrupted run goes on where it stopped when it
-is started again with the same configuration; a finished one is run anew.
+is started again with the same configuration; a finished one is run again.
 """
 
 from __future__ import annotations
@@ -23,14 +23,7 @@ import torch
 from tqdm import tqdm
 
 from fers.evaluation.metrics import auc, scene_measures
-from fers.evaluation.results import (
-    RESULTS_FILE,
-    RESULTS_FORMAT,
-    Results,
-    full_config,
-    read_score,
-    truth_sha256,
-)
+from fers.evaluation.results import RESULTS_FILE, RESULTS_FORMAT, Results, full_config, read_score, truth_sha256
 from fers.evaluation.tables import SECONDS_NOTE, header_line, mean_line, scene_line
 from fers.scenes import LabelledScene, Scene, SceneError
 from fers.scenes.scene import npy_bytes
@@ -45,13 +38,11 @@ class Sample:
     """A scene, read and normalised; without the raw cube, which would be kept for nothing."""
 
     labelled: LabelledScene
-    notes: tuple[str, ...]
-    bands: int
-    band_use: str
     h: np.ndarray
-    left_out: np.ndarray | None
-    mask: np.ndarray
-    cut: bool
+    left_out: np.ndarray  # (H, W) bool, True at pixels without data
+    truth: np.ndarray
+    about: dict  # entries of results.json that need no score map
+    notes: tuple[str, ...]
 
 
 def evaluate(
@@ -72,80 +63,73 @@ def evaluate(
         scenes: The test set.
         pipeline: What scores them.
         save_dir: Folder for the results.
-        dataset: Its name, for the table's head.
+        dataset: Name of the test set.
         published: AUC by scene from the paper, for a column beside the measured one.
         config: Further entries for the configuration in results.json.
         batch_size: Scenes of one size that are scored together, where they follow each other.
         maps: Draw maps/<scene>.png.
         map_format: Their suffix, ``png`` or ``pdf``.
 
-    Returns:
-        The results.
-
     Raises:
         SceneError: A scene cannot be used. Those before it are saved, and a second call goes on there.
         FersError: Another run is writing to the folder.
     """
+    began = time.perf_counter()
     save_dir = Path(save_dir)
     config = {**full_config(pipeline), "dataset": dataset, **(config or {})}
-    with locked(save_dir):
-        return _evaluate(scenes, pipeline, save_dir, config, published, batch_size, map_format if maps else None)
-
-
-def _evaluate(
-    scenes: list[LabelledScene],
-    pipeline: Pipeline,
-    save_dir: Path,
-    config: dict,
-    published: dict[str, float] | None,
-    batch_size: int,
-    map_format: str | None,
-) -> Results:
-    began = time.perf_counter()
     settings = pipeline.config
-    done = _resumable(settings, save_dir, config, scenes)
-    results = Results(done, config, pipeline.caveats)
-    results.write(save_dir, complete=False)  # what else lies there is no result any more
-
-    tqdm.write(f"{config['dataset']}: {settings.title}, {settings.bands} bands, on {pipeline.device}")
-    if done:
-        tqdm.write(f"Going on with an interrupted run: {len(done)} of {len(scenes)} scenes were done.")
-    tqdm.write(header_line(published is not None))
-    for labelled in scenes:
-        if labelled.name in done:
-            tqdm.write(scene_line(labelled.name, done[labelled.name], published))
-    remaining = [labelled for labelled in scenes if labelled.name not in done]
-    told: set[str] = set()
-    alone = settings.select == "oracle"  # it looks at each scene's own mask
-    with tqdm(total=len(remaining), unit="scene", leave=False, dynamic_ncols=True, disable=None) as bar:
-        for batch in _batches(map(partial(_read, settings), remaining), 1 if alone else batch_size):
-            for name, found in _evaluate_batch(batch, pipeline, save_dir).items():
-                done[name] = found
-                if found["band_use"] not in told:
-                    told.add(found["band_use"])
-                    tqdm.write(f"Bands: {found['band_use']}.")
-                tqdm.write(scene_line(name, found, published))
-            results.write(save_dir, complete=False)
-            bar.update(len(batch))
-    _print_summary(results, published)
-    if map_format:
-        title = f"{config['dataset']}: {settings.title}, {settings.bands} bands{_weights(pipeline.provenance)}"
-        anew = {labelled.name for labelled in remaining}
-        _draw_maps(scenes, save_dir, map_format, title, settings.unit, anew)
-    results.write(save_dir, complete=True)
-    drawn = " and figures" if map_format else ""
+    title = f"{dataset}: {settings.title}, {settings.bands} bands"
+    with locked(save_dir):
+        done = _resumable(settings, save_dir, config, scenes)
+        results = Results(done, config, pipeline.caveats)
+        results.write(save_dir, complete=False)  # what else lies there is no result any more
+        tqdm.write(f"{title}, on {pipeline.device}")
+        if done:
+            tqdm.write(f"Going on with an interrupted run: {len(done)} of {len(scenes)} scenes were done.")
+        tqdm.write(header_line(published is not None))
+        for name in [labelled.name for labelled in scenes if labelled.name in done]:
+            tqdm.write(scene_line(name, done[name], published))
+        remaining = [labelled for labelled in scenes if labelled.name not in done]
+        together = 1 if settings.select == "oracle" else batch_size  # it looks at each scene's own truth
+        told: set[str] = set()
+        with tqdm(total=len(remaining), unit="scene", leave=False, dynamic_ncols=True, disable=None) as bar:
+            for batch in _batches(map(partial(_read, settings), remaining), together):
+                for name, found in _evaluate_batch(batch, pipeline, save_dir).items():
+                    done[name] = found
+                    if found["band_use"] not in told:
+                        told.add(found["band_use"])
+                        tqdm.write(f"Bands: {found['band_use']}.")
+                    tqdm.write(scene_line(name, found, published))
+                results.write(save_dir, complete=False)
+                bar.update(len(batch))
+        _print_summary(results, published)
+        if maps:
+            scored = {labelled.name for labelled in remaining}
+            _draw_maps(scenes, save_dir, map_format, f"{title}{_weights(pipeline.provenance)}", settings.unit, scored)
+        results.write(save_dir, complete=True)
+    drawn = " and figures" if maps else ""
     print(f"Results, score maps{drawn}: {save_dir} ({time.perf_counter() - began:.1f} s in all)")
     return results
 
 
 def _read(settings: DetectConfig, labelled: LabelledScene) -> Sample:
-    scene, mask = labelled.load()
+    scene, truth = labelled.load()
     h, left_out = read_h(settings, scene)
+    left_out = np.zeros(truth.shape, dtype=bool) if left_out is None else left_out
     notes = list(scene.notes)
     if (missing := settings.start_band + settings.bands - scene.bands) > 0:
         notes.append(f"{missing} zero bands appended")
-    use = band_use(scene, settings.bands, settings.start_band)
-    return Sample(labelled, tuple(notes), scene.bands, use, h, left_out, mask, "cut" in " ".join(scene.notes))
+    about = {
+        "height": truth.shape[0],
+        "width": truth.shape[1],
+        "bands": scene.bands,
+        "band_use": band_use(scene, settings.bands, settings.start_band),
+        "anomalous_pixels": int(truth.sum()),
+        "left_out_pixels": int(left_out.sum()),
+        "truth_sha256": truth_sha256(truth),
+        "cut": "cut" in " ".join(scene.notes),
+    }
+    return Sample(labelled, h, left_out, truth, about, tuple(notes))
 
 
 def band_use(scene: Scene, bands: int, start: int) -> str:
@@ -183,8 +167,8 @@ def _batches(samples: Iterator[Sample], together: int) -> Iterator[list[Sample]]
 
 
 def _evaluate_batch(batch: list[Sample], pipeline: Pipeline, save_dir: Path) -> dict[str, dict]:
-    choice = partial(_best_by, batch[0].mask) if pipeline.config.select == "oracle" else None
-    left_out = None if all(sample.left_out is None for sample in batch) else np.stack([_left_out(s) for s in batch])
+    choice = partial(_best_by, batch[0].truth) if pipeline.config.select == "oracle" else None
+    left_out = np.stack([sample.left_out for sample in batch])
     started = time.perf_counter()
     try:
         # ends with a copy to the host, so a GPU has finished
@@ -198,47 +182,28 @@ def _evaluate_batch(batch: list[Sample], pipeline: Pipeline, save_dir: Path) -> 
     found = {}
     for sample, score in zip(batch, scores, strict=True):
         name = sample.labelled.name
-        if not np.isfinite(score[~_left_out(sample)]).all():
+        if not np.isfinite(score[~sample.left_out]).all():
             raise SceneError(f"{sample.labelled.path}: {pipeline.config.detect} gives NaN or infinite scores here.")
         content = npy_bytes(score)
         write_whole(save_dir / "scores" / f"{name}.npy", content)
-        digest = hashlib.sha256(content).hexdigest()
-        found[name] = {**scene_result(score, sample), "score_sha256": digest, "seconds": seconds}
+        found[name] = scene_result(score, sample, hashlib.sha256(content).hexdigest(), seconds)
     return found
 
 
-def _left_out(sample: Sample) -> np.ndarray:
-    return np.zeros(sample.mask.shape, dtype=bool) if sample.left_out is None else sample.left_out
-
-
-def scene_result(score: np.ndarray, sample: Sample) -> dict:
-    """What results.json has of one scene, but for the time it took; pixels left out have no part in the AUC."""
-    used = ~_left_out(sample)
-    mask = sample.mask
-    found = scene_measures(score, mask, _left_out(sample))
+def scene_result(score: np.ndarray, sample: Sample, score_sha256: str, seconds: float) -> dict:
+    """Collect what results.json has of one scene; pixels left out have no part in the AUC."""
+    found = scene_measures(score, sample.truth, sample.left_out)
     notes = list(sample.notes)
     if found["auc"] is None:
-        notes.append(
-            "no AUC: the mask is all background" if not mask[used].any() else "no AUC: the mask is all anomaly"
-        )
-    if not used.all():
-        notes.append(f"{int((~used).sum())} pixels without data left out")
-    return {
-        **found,
-        "height": mask.shape[0],
-        "width": mask.shape[1],
-        "bands": sample.bands,
-        "band_use": sample.band_use,
-        "anomalous_pixels": int(mask.sum()),
-        "left_out_pixels": int((~used).sum()),
-        "truth_sha256": truth_sha256(mask),
-        "cut": sample.cut,
-        "note": "; ".join(notes),
-    }
+        only = "anomaly" if sample.truth[~sample.left_out].any() else "background"
+        notes.append(f"no AUC: the truth is all {only}")
+    if count := sample.about["left_out_pixels"]:
+        notes.append(f"{count} pixels without data left out")
+    return {**found, **sample.about, "note": "; ".join(notes), "score_sha256": score_sha256, "seconds": seconds}
 
 
-def _best_by(mask: np.ndarray, maps: Iterable[torch.Tensor]) -> torch.Tensor:
-    return max(maps, key=lambda score: auc(score[0].cpu().numpy(), mask) or 0.0)
+def _best_by(truth: np.ndarray, maps: Iterable[torch.Tensor]) -> torch.Tensor:
+    return max(maps, key=lambda score: auc(score[0].cpu().numpy(), truth) or 0.0)
 
 
 def _weights(provenance: dict[str, dict]) -> str:
@@ -252,16 +217,18 @@ def _weights(provenance: dict[str, dict]) -> str:
     return f"; {', '.join(named)}" if named else ""
 
 
-def _draw_maps(scenes: list[LabelledScene], save_dir: Path, suffix: str, title: str, unit: str, anew: set[str]) -> None:
+def _draw_maps(
+    scenes: list[LabelledScene], save_dir: Path, suffix: str, title: str, unit: str, scored: set[str]
+) -> None:
     """Draw each scene that was scored just now, or whose map an interrupted run still owes."""
     from fers.evaluation.figures import scene_figure  # Matplotlib, only where something is drawn
 
     for labelled in tqdm(scenes, desc="maps", unit="map", leave=False, dynamic_ncols=True, disable=None):
         path = save_dir / "maps" / f"{labelled.name}.{suffix}"
         score = save_dir / "scores" / f"{labelled.name}.npy"
-        if labelled.name in anew or not path.is_file() or path.stat().st_mtime < score.stat().st_mtime:
-            scene, mask = labelled.load()
-            scene_figure(scene, np.load(score), mask, path, title, unit)
+        if labelled.name in scored or not path.is_file() or path.stat().st_mtime < score.stat().st_mtime:
+            scene, truth = labelled.load()
+            scene_figure(scene, np.load(score), truth, path, title, unit)
 
 
 def _print_summary(results: Results, published: dict[str, float] | None) -> None:
@@ -284,11 +251,8 @@ def _resumable(settings: DetectConfig, save_dir: Path, config: dict, scenes: lis
     path = save_dir / RESULTS_FILE
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
-        if (
-            earlier["format"] != RESULTS_FORMAT
-            or earlier["complete"]
-            or earlier["config"] != json.loads(json.dumps(config))
-        ):
+        same = earlier["format"] == RESULTS_FORMAT and earlier["config"] == json.loads(json.dumps(config))
+        if earlier["complete"] or not same:
             return {}
         written, found = path.stat().st_mtime, dict(earlier["scenes"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -298,18 +262,14 @@ def _resumable(settings: DetectConfig, save_dir: Path, config: dict, scenes: lis
 
 
 def _kept(settings: DetectConfig, labelled: LabelledScene, found: dict, save_dir: Path, written: float) -> dict | None:
-    """A scene's result anew from its score map, if that is whole, the cube older than it, and the mask the same."""
+    """Make a scene's result again from its score map, if that is whole, the cube older, and the truth the same."""
     try:
         if labelled.path.stat().st_mtime >= written or not 0 <= found["seconds"] < 1e9:
             return None
         sample = _read(settings, labelled)
-        score = read_score(save_dir, labelled.name, found, sample.mask)
-        if found["truth_sha256"] != truth_sha256(sample.mask):
+        score = read_score(save_dir, labelled.name, found, sample.truth)
+        if found["truth_sha256"] != sample.about["truth_sha256"]:
             return None
-        return {
-            **scene_result(score, sample),
-            "score_sha256": found["score_sha256"],
-            "seconds": float(found["seconds"]),
-        }
+        return scene_result(score, sample, found["score_sha256"], float(found["seconds"]))
     except (OSError, ValueError, KeyError, TypeError):  # the scene is scored again, which names what is wrong
         return None

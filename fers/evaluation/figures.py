@@ -38,19 +38,16 @@ def false_colour(scene: Scene) -> np.ndarray:
 def scene_figure(
     scene: Scene, score: np.ndarray, truth: np.ndarray, path: str | Path, title: str, unit: str = "score"
 ) -> Path:
-    """Draw one scene's result: false colour, score map, ground truth and ROC side by side.
+    """Draw one scene's result: false colour, score map, ground truth and ROC side by side; returns the path.
 
     Args:
-        scene: The scene, for its false colour.
-        score: ``(H, W)`` score map, NaN at pixels without a score, which are drawn grey. Its colours end at the 99.5th
-            percentile, as a few pixels would take all the range.
+        scene: The scene.
+        score: ``(H, W)``, NaN at pixels without a score, which are drawn grey. Its colours end at the 99.5th percentile,
+            as a few pixels would take all the range.
         truth: ``(H, W)``, bool or 0 and one other number.
-        path: The file to write; its suffix chooses the format, such as .png or .pdf.
+        path: The .png or .pdf to write.
         title: What the map was made with, such as ``ABU: RX, fusion B, 200 bands``.
-        unit: What the colour bar of the score map measures.
-
-    Returns:
-        ``path``.
+        unit: What the colour bar measures.
     """
     truth = as_truth(truth)
     height, width = truth.shape
@@ -80,17 +77,22 @@ def scene_figure(
     target.imshow(truth, cmap="gray", vmin=0, vmax=1, interpolation="none")
     target.set_title(f"Ground truth ({int(truth.sum())} px)", fontsize=10)
     for axes in (picture, scores, target):
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set(xticks=[], yticks=[])
 
     draw_roc(curve, truth, {title: score})
     curve.set_title("ROC: no AUC" if value is None else f"ROC, AUC = {value:.4f}", fontsize=10)
     note = f" ({'; '.join(scene.notes)})" if scene.notes else ""
     figure.text(0.15 / total, 1 - 0.1 / high, plain(f"{scene.name}{note}"), fontweight="bold", ha="left", va="top")
     figure.text(0.15 / total, 1 - 0.32 / high, plain(title), fontsize=8, color="0.3", ha="left", va="top")
+    return save_figure(
+        figure, path, 130, **({"pil_kwargs": {"compress_level": 3}} if Path(path).suffix == ".png" else {})
+    )
+
+
+def save_figure(figure: Figure, path: str | Path, dpi: int = 200, **options: Any) -> Path:
+    """Write a figure, whole or not at all; its suffix chooses the format, such as .png or .pdf; returns the path."""
     with atomic_path(path) as temporary:
-        options: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if Path(path).suffix == ".png" else {}
-        figure.savefig(temporary, dpi=130, **options)
+        figure.savefig(temporary, dpi=dpi, **options)
     return Path(path)
 
 
@@ -112,33 +114,24 @@ def plain(text: str) -> str:
 
 @dataclass(frozen=True)
 class SceneMaps:
-    """Score maps of one scene, to be drawn in a row.
-
-    Attributes:
-        scene: The scene, for its false colour and name.
-        truth: ``(H, W)``, bool or 0 and one other number.
-        scores: Score maps ``(H, W)`` by the title of their column; NaN at pixels without a score.
-    """
+    """Score maps of one scene, to be drawn in a row."""
 
     scene: Scene
-    truth: np.ndarray
-    scores: dict[str, np.ndarray]
+    truth: np.ndarray  # (H, W), bool or 0 and one other number
+    scores: dict[str, np.ndarray]  # (H, W) each, by the title of their column; NaN at pixels without a score
 
 
 def comparison_figure(rows: Sequence[SceneMaps], path: str | Path, side: float = 2.2, font: float = 10) -> Path:
-    """Draw scenes as rows: false colour, ground truth, and each method's score map with its AUC.
+    """Draw scenes as rows: false colour, ground truth, and each method's score map with its AUC; returns the path.
 
     Every map is stretched over its own ranks, from the median to the 99.9th percentile. Score maps of different methods
     have no common unit, so one colour bar says what the colours mean: the share of the scene's pixels below.
 
     Args:
         rows: The scenes; all have the same columns.
-        path: The file to write; its suffix chooses the format, such as .png or .pdf.
+        path: The .png or .pdf to write.
         side: Inches of one map.
         font: Size of the titles in points; other text is a little smaller.
-
-    Returns:
-        ``path``.
     """
     titles = ["False colour", "Ground truth", *rows[0].scores]
     figure = Figure(figsize=(side * len(titles) + 0.6, side * len(rows) + 0.5), layout="constrained")
@@ -146,26 +139,18 @@ def comparison_figure(rows: Sequence[SceneMaps], path: str | Path, side: float =
     for line, row in zip(axes, rows, strict=True):
         image = draw_row(list(line), row, font)
         line[0].set_ylabel(plain(row.scene.name), fontsize=font)
-    for line in axes[1:]:
-        for panel in line:
-            panel.set_title("")
+    for panel in axes[1:].flat:
+        panel.set_title("")
     draw_rank_bar(figure, image, axes, 0.8 * font)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=160)
-    return Path(path)
+    return save_figure(figure, path, 160)
 
 
 def draw_row(axes: list[Axes], row: SceneMaps, font: float = 10) -> ScalarMappable:
-    """Draw a scene's false colour, ground truth and score maps on as many axes, each map with its title and AUC.
-
-    Returns:
-        What a colour bar takes.
-    """
+    """Draw a scene's false colour, truth and titled score maps on as many axes; returns what a colour bar takes."""
     axes[0].imshow(false_colour(row.scene))
     axes[0].set_title("False colour", fontsize=font)
-    axes[1].imshow(as_truth(row.truth), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    image = axes[1].imshow(as_truth(row.truth), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes[1].set_title("Ground truth", fontsize=font)
-    image = None
     for panel, (title, score) in zip(axes[2:], row.scores.items(), strict=True):
         panel.set_facecolor(_NO_SCORE)
         image = panel.imshow(_ranks(score), cmap="viridis", norm=_RANK_NORM, interpolation="nearest")
@@ -173,9 +158,7 @@ def draw_row(axes: list[Axes], row: SceneMaps, font: float = 10) -> ScalarMappab
         value = auc(score, row.truth, np.isnan(score))
         panel.set_xlabel("no AUC" if value is None else f"AUC {value:.4f}", fontsize=0.9 * font)
     for panel in axes:
-        panel.set_xticks([])
-        panel.set_yticks([])
-    assert image is not None
+        panel.set(xticks=[], yticks=[])
     return image
 
 
@@ -188,13 +171,9 @@ def draw_rank_bar(figure: Figure, image: ScalarMappable, axes: Any, font: float 
 
 def draw_roc(axes: Axes, truth: np.ndarray, scores: dict[str, np.ndarray]) -> None:
     """Draw ROC curves; false alarms on a logarithmic axis, as a detector works where they are few."""
-    axes.set_box_aspect(1)
-    axes.set_ylim(0, 1.02)
-    axes.set_xlabel("False positive rate")
-    axes.set_ylabel("True positive rate")
+    axes.set(box_aspect=1, ylim=(0, 1.02), xlabel="False positive rate", ylabel="True positive rate")
     axes.grid(True, which="major", color="0.88", linewidth=0.6)
-    for spine in ("top", "right"):
-        axes.spines[spine].set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)
     if not has_both_classes(truth):
         axes.text(0.5, 0.5, "the truth lacks a class", ha="center", transform=axes.transAxes, color="0.4")
         return
@@ -218,58 +197,43 @@ def draw_roc(axes: Axes, truth: np.ndarray, scores: dict[str, np.ndarray]) -> No
 
 
 def critical_difference_figure(ranks: Ranks, path: str | Path) -> Path:
-    """Draw mean ranks on a line; a bar joins methods that lie within the critical difference of each other.
-
-    Args:
-        ranks: As ``rank_methods`` gives them.
-        path: The .png or .pdf to write.
-
-    Returns:
-        ``path``.
-    """
+    """Draw mean ranks on a line, with a bar over methods within the critical difference; returns the path."""
     from fers.evaluation.statistics import indistinguishable  # SciPy's statistics, which a scene's figure does not need
 
     k = len(ranks.names)
     groups = indistinguishable(ranks)
     left_side = (k + 1) // 2
-    line, label, bar = 0.0, 0.42, 0.16  # inches: of the axis, between labels, between bars
+    width, margin = 7.0, 1.7  # inches: of the figure, and left and right for the names
+    label, bar = 0.42, 0.16  # inches between labels, between bars
     below = 0.25 + bar * len(groups)
     height = 0.9 + below + label * left_side
-    figure = Figure(figsize=(7.0, height))
+    figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    margin = 1.7  # inches left and right for the names
-    span = 7.0 - 2 * margin
+    axes.set(xlim=(0, width), ylim=(-(height - 0.8), 0.8))
+    axes.axis("off")
 
     def at(rank: float) -> float:
-        return margin + span * (rank - 1) / (k - 1)
+        return margin + (width - 2 * margin) * (rank - 1) / (k - 1)
 
-    axes.set_xlim(0, 7.0)
-    axes.set_ylim(-(height - 0.8), 0.8)
-    axes.axis("off")
-    axes.plot([at(1), at(k)], [line, line], color="black", linewidth=1)
+    axes.plot([at(1), at(k)], [0, 0], color="black", linewidth=1)
     for rank in range(1, k + 1):
-        axes.plot([at(rank)] * 2, [line, line + 0.07], color="black", linewidth=1)
-        axes.text(at(rank), line + 0.1, str(rank), ha="center", va="bottom", fontsize=9)
-    shown = min(ranks.critical_difference, k - 1)
-    axes.plot([at(1), at(1 + shown)], [0.45, 0.45], color="black", linewidth=1.5)
-    for end in (1, 1 + shown):
-        axes.plot([at(end)] * 2, [0.4, 0.5], color="black", linewidth=1.5)
+        axes.plot([at(rank)] * 2, [0, 0.07], color="black", linewidth=1)
+        axes.text(at(rank), 0.1, str(rank), ha="center", va="bottom", fontsize=9)
+    end = at(1 + min(ranks.critical_difference, k - 1))
+    axes.plot([at(1), at(1), at(1), end, end, end], [0.4, 0.5, 0.45, 0.45, 0.4, 0.5], color="black", linewidth=1.5)
     text = f"critical difference {ranks.critical_difference:.2f} (level {ranks.level:g})"
     axes.text(at(1), 0.53, text, ha="left", va="bottom", fontsize=9)
     for index, (first, last) in enumerate(groups):
-        y = line - 0.12 - bar * index
         ends = at(ranks.mean_ranks[first]) - 0.05, at(ranks.mean_ranks[last]) + 0.05
-        axes.plot(ends, [y, y], color="#b2182b", linewidth=3, solid_capstyle="butt")
+        axes.plot(ends, [-0.12 - bar * index] * 2, color="#b2182b", linewidth=3, solid_capstyle="butt")
     for index, (name, rank) in enumerate(zip(ranks.names, ranks.mean_ranks, strict=True)):
         left = index < left_side
-        y = line - below - label * (index if left else k - 1 - index)
-        end = margin - 0.15 if left else 7.0 - margin + 0.15
-        axes.plot([at(rank), at(rank), end], [line, y, y], color="0.45", linewidth=0.8)
+        y = -below - label * (index if left else k - 1 - index)
+        end = margin - 0.15 if left else width - margin + 0.15
+        axes.plot([at(rank), at(rank), end], [0, y, y], color="0.45", linewidth=0.8)
         text = f"{name}  {rank:.2f}" if left else f"{rank:.2f}  {name}"
         axes.text(end + (-0.05 if left else 0.05), y, text, ha="right" if left else "left", va="center", fontsize=9)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=200)
-    return Path(path)
+    return save_figure(figure, path)
 
 
 def _ranks(score: np.ndarray) -> np.ndarray:

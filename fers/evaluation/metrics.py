@@ -16,22 +16,12 @@ import numpy as np
 from fers.util.errors import FersError
 
 FALSE_ALARMS = (1e-3, 1e-2)  # the rates that the tables show
-SCENE_MEASURES = {
-    "auc": "AUC(D,F)",
-    "ap": "AP",
-    "pd@1e-3": "Pd@0.001",
-    "pd@1e-2": "Pd@0.01",
-}  # each scene's, as measures has them
+# each scene's, as measures has them
+SCENE_MEASURES = {"auc": "AUC(D,F)", "ap": "AP", "pd@1e-3": "Pd@0.001", "pd@1e-2": "Pd@0.01"}
 
 
 def as_truth(truth: np.ndarray) -> np.ndarray:
-    """Convert a truth of any real type to bool, True at anomalies.
-
-    Args:
-        truth: Bool, or numbers: 0 for background and one other value for anomalies.
-
-    Raises:
-        FersError: It holds other values.
+    """Convert a truth, bool or 0 and one other number, to bool, True at anomalies; refuse other values.
 
     Example:
         >>> as_truth(np.array([[0, 255]], np.uint8)).tolist()
@@ -57,15 +47,7 @@ def has_both_classes(truth: np.ndarray) -> bool:
 
 
 def counted(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Check a score map and its truth, and take the pixels that count.
-
-    Args:
-        score: ``(H, W)``.
-        truth: ``(H, W)``, as ``as_truth`` takes it.
-        left_out: ``(H, W)``, True = out. Where given, NaN scores are left out too.
-
-    Returns:
-        Scores ``(P,)`` and truth ``(P,)`` bool of the P pixels that count.
+    """Take scores ``(P,)`` and truth ``(P,)`` bool of the P pixels that count.
 
     Raises:
         FersError: The shapes differ, a score that counts is not finite, or the truth has other values.
@@ -86,11 +68,6 @@ def counted(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = 
 
 def auc(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = None) -> float | None:
     """Area under the ROC curve: the chance that an anomalous pixel scores higher than one of the background.
-
-    Args:
-        score: ``(H, W)``, higher is more anomalous.
-        truth: ``(H, W)``, bool or 0 and one other number.
-        left_out: ``(H, W)`` bool, True at pixels that do not count, or None.
 
     Returns:
         In [0, 1]; ties count half. None where the truth lacks a class.
@@ -113,7 +90,7 @@ def auc(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = None
 def roc(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Corners of the ROC curve: false and true positive rates, each rising from 0 to 1.
 
-    Arguments and errors as ``auc``; a truth that lacks a class is refused.
+    A truth that lacks a class is refused, here and in all that follow.
     """
     false_positives, true_positives = _counts_above(*_both_classes(score, truth, left_out))
     bends = (np.diff(false_positives, 2) != 0) | (np.diff(true_positives, 2) != 0)
@@ -125,7 +102,6 @@ def pd_at(score: np.ndarray, truth: np.ndarray, pf: float, left_out: np.ndarray 
     """Highest detection probability of a threshold whose false-alarm probability is at most ``pf``.
 
     Nothing is interpolated, so in a scene of fewer than ``1 / pf`` background pixels it is Pd without a false alarm.
-    Arguments and errors as ``auc``; a truth that lacks a class is refused.
     """
     false_positives, true_positives = _counts_above(*_both_classes(score, truth, left_out))
     allowed = false_positives / false_positives[-1] <= pf
@@ -133,10 +109,7 @@ def pd_at(score: np.ndarray, truth: np.ndarray, pf: float, left_out: np.ndarray 
 
 
 def average_precision(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = None) -> float:
-    """Mean over the anomalies of the precision at the threshold that just detects them: area under precision and recall.
-
-    Arguments and errors as ``auc``; a truth that lacks a class is refused.
-    """
+    """Mean over the anomalies of the precision at the threshold that just detects them: area under precision and recall."""
     false_positives, true_positives = _counts_above(*_both_classes(score, truth, left_out))
     precision = true_positives[1:] / (true_positives[1:] + false_positives[1:])
     return float(np.diff(true_positives) @ precision / true_positives[-1])
@@ -147,8 +120,7 @@ def partial_auc(
 ) -> float:
     """Mean of Pd over false-alarm probabilities from 0 to ``pf``: the area there, divided by ``pf``.
 
-    1 is perfect; chance is ``pf / 2``. The curve is linear between thresholds, as for the AUC. Arguments and errors as
-    ``auc``; a truth that lacks a class is refused.
+    1 is perfect; chance is ``pf / 2``. The curve is linear between thresholds, as for the AUC.
     """
     false_positive, true_positive = roc(score, truth, left_out)
     inside = false_positive <= pf
@@ -179,8 +151,6 @@ def roc_3d(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = N
     A map's brightest pixel sets its scale, so all but AUC(D,F) change with any monotonic rescaling of the scores:
     compare them between maps of one kind only.
 
-    Arguments and errors as ``auc``; a truth that lacks a class is refused.
-
     Source: C.-I Chang, An Effective Evaluation Tool for Hyperspectral Target Detection: 3D Receiver Operating
     Characteristic Curve Analysis, IEEE TGRS 59(6), 2021.
 
@@ -193,16 +163,9 @@ def roc_3d(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = N
     d_f = auc(score, truth)
     assert d_f is not None
     d_tau, f_tau = _class_means(score, truth)
-    return {
-        "AUC(D,F)": d_f,
-        "AUC(D,tau)": d_tau,
-        "AUC(F,tau)": f_tau,
-        "AUC_TD": d_f + d_tau,
-        "AUC_BS": d_f - f_tau,
-        "AUC_SNPR": _class_ratio(d_tau, f_tau),
-        "AUC_TDBS": d_tau - f_tau,
-        "AUC_ODP": d_tau + 1 - f_tau,
-    }
+    areas = {"AUC(D,F)": d_f, "AUC(D,tau)": d_tau, "AUC(F,tau)": f_tau}
+    joined = {"AUC_TD": d_f + d_tau, "AUC_BS": d_f - f_tau, "AUC_SNPR": _class_ratio(d_tau, f_tau)}
+    return {**areas, **joined, "AUC_TDBS": d_tau - f_tau, "AUC_ODP": d_tau + 1 - f_tau}
 
 
 def asnpr(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = None) -> float:
@@ -217,8 +180,6 @@ def asnpr(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = No
     no column to check it with. The program sums trapezoids over the scores that occur; here both areas are exact. The
     mean is taken of decibels, scene by scene: that is an assumption.
 
-    Arguments and errors as ``auc``; a truth that lacks a class is refused.
-
     Source: Z. Li et al., You Only Train Once: Learning a General Anomaly Enhancement Network with Random Masks for
     Hyperspectral Anomaly Detection, IEEE TGRS 61, 2023.
     """
@@ -230,17 +191,8 @@ def asnpr(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = No
 def measures(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = None) -> dict[str, float]:
     """Every measure of this module by the name that tables print.
 
-    Args:
-        score: ``(H, W)``, higher is more anomalous.
-        truth: ``(H, W)``, bool or 0 and one other number.
-        left_out: ``(H, W)`` bool, True at pixels that do not count, or None. Where given, NaN scores do not count.
-
-    Returns:
-        Those of ``roc_3d``; ``ASNPR`` in dB; ``AP``, average precision; ``pAUC@0.001``, the partial AUC; ``Pd@0.001``
-        and ``Pd@0.01``.
-
-    Raises:
-        FersError: As ``auc``, or the truth lacks a class among the pixels that count.
+    Those of ``roc_3d``; ``ASNPR`` in dB; ``AP``, average precision; ``pAUC@0.001``, the partial AUC; ``Pd@0.001`` and
+    ``Pd@0.01``.
     """
     score, truth = _both_classes(score, truth, left_out)
     return {
@@ -255,7 +207,7 @@ def measures(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None =
 def scene_measures(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = None) -> dict[str, float | None]:
     """Measures that results and comparisons keep of each scene: ``auc``, ``ap``, ``pd@1e-3``, ``pd@1e-2``.
 
-    Arguments and errors as ``measures``. All are None where the pixels that count lack a class.
+    All are None where the pixels that count lack a class.
     """
     score, truth = counted(score, truth, left_out)
     found = measures(score, truth) if has_both_classes(truth) else {}

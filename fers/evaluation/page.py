@@ -23,16 +23,7 @@ _LOG_FROM = 100  # curves that span more than this factor are drawn on a logarit
 
 
 def build_report(folder: str | Path, out: str | Path, title: str = "", note: str = "") -> Path:
-    """Write the page.
-
-    Args:
-        folder: Holds finished results, and perhaps training runs.
-        out: The page.
-        title: Its heading; the dataset's name by default.
-        note: A paragraph under it.
-
-    Returns:
-        ``out``.
+    """Write the page of the finished results and training runs below a folder, with a heading and a note; returns ``out``.
 
     Raises:
         ReportError: There is nothing to report on, something is damaged, or it does not belong together.
@@ -45,6 +36,7 @@ def build_report(folder: str | Path, out: str | Path, title: str = "", note: str
     rows = [(s.name, [each.results.scenes[s.name]["auc"] for each in sets]) for s in scenes]
     complete = [(name, values) for name, values in rows if None not in values]
     columns = {each.label: [values[i] for _, values in complete] for i, each in enumerate(sets)}
+    caveats = [caveat for each in sets for caveat in each.results.caveats]
     write_page(
         out,
         Path(__file__).with_name("page.html"),
@@ -55,7 +47,7 @@ def build_report(folder: str | Path, out: str | Path, title: str = "", note: str
         counted=len(complete),
         means=[bootstrap_mean(values) for values in columns.values()] if complete else [],
         comparisons=_comparisons(columns),
-        caveats=_caveats(sets),
+        caveats={caveat: [one.label for one in sets if caveat in one.results.caveats] for caveat in caveats},
         scenes=[_scene(s, sets) for s in tqdm(scenes, desc="scenes", unit="scene", leave=False, disable=None)],
         training=_training(folder),
         footer=f"Made by fers report from {len(sets)} finished runs; revision {config['git_revision'][:12] or 'unknown'}.",
@@ -69,11 +61,11 @@ def summary_lines(sets: list[ResultSet]) -> list[str]:
     lines = [f"{'setting':<{width}}{'mAUC':>8}{'95 % interval':>20}{'scenes':>8}{'s/scene':>10}"]
     for each in sets:
         values = list(each.results.aucs.values())
-        interval = bootstrap_mean(values) if values else None
-        mean = "-" if interval is None else f"{interval.mean:.4f}"
-        between = "-" if interval is None else f"{interval.low:.4f} to {interval.high:.4f}"
-        seconds = f"{each.results.mean_seconds:>10.3f}"
-        lines.append(f"{each.label:<{width}}{mean:>8}{between:>20}{len(values):>8}{seconds}")
+        mean = between = "-"
+        if values:
+            interval = bootstrap_mean(values)
+            mean, between = f"{interval.mean:.4f}", f"{interval.low:.4f} to {interval.high:.4f}"
+        lines.append(f"{each.label:<{width}}{mean:>8}{between:>20}{len(values):>8}{each.results.mean_seconds:>10.3f}")
     return lines
 
 
@@ -90,20 +82,13 @@ def _common_scenes(sets: list[ResultSet]) -> list[LabelledScene]:
 def _comparisons(columns: dict[str, list[float]]) -> list[str]:
     """Say in a sentence what the differences of the means are worth."""
     scenes = len(next(iter(columns.values())))
-    if len(columns) < 2 or scenes < 6:
-        return [] if len(columns) < 2 else [f"{scenes} scenes are too few to test differences of the columns."]
+    if len(columns) < 2:
+        return []
+    if scenes < 6:
+        return [f"{scenes} scenes are too few to test differences of the columns."]
     sure = [c for c in compare_methods(columns) if c.p_holm < 0.05]
     told = "; ".join(f"{c.first} and {c.second}" for c in sure)
     return [f"Pairs that differ by more than chance (Wilcoxon over {scenes} scenes, Holm, 5 %): {told or 'none'}."]
-
-
-def _caveats(sets: list[ResultSet]) -> dict[str, list[str]]:
-    """Each caveat once, with the columns it belongs to."""
-    found: dict[str, list[str]] = {}
-    for each in sets:
-        for caveat in each.results.caveats:
-            found.setdefault(caveat, []).append(each.label)
-    return found
 
 
 def _scene(labelled: LabelledScene, sets: list[ResultSet]) -> dict[str, str]:
@@ -155,8 +140,7 @@ def _loss_curves(panel: Axes, entries: list[dict], term: str | None) -> None:
         shown = shown + held_out
     if 0 < _LOG_FROM * min(shown) < max(shown):
         panel.set_yscale("log")
-    panel.set_title("loss" if term is None else f"L_{term}")
-    panel.set_xlabel("epoch")
+    panel.set(title="loss" if term is None else f"L_{term}", xlabel="epoch")
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.grid(True, color="0.9", linewidth=0.6)
 

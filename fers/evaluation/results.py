@@ -18,7 +18,7 @@ from fers.networks.checkpoint import git_revision
 from fers.scoring.pipeline import Pipeline
 from fers.scoring.settings import SETTINGS
 from fers.util.errors import FersError
-from fers.util.files import atomic_path, sha256_of
+from fers.util.files import sha256_of, write_whole
 
 RESULTS_FILE = "results.json"
 RESULTS_FORMAT = 3
@@ -44,19 +44,15 @@ class ReportError(FersError):
 class Results:
     """What a run found; the content of results.json.
 
-    Attributes:
-        scenes: By name: ``scene_measures``, ``seconds``, ``height``, ``width``, ``bands``, ``anomalous_pixels``,
-            ``left_out_pixels`` (those without a score), ``truth_sha256``, ``note``, ``cut`` (a part of the paper's
-            scene), ``band_use`` (see there), ``score_sha256`` (of the score map's file).
-        config: The full configuration, checkpoints and versions.
-        caveats: Sentences that belong under the table.
-        complete: Whether every scene is in it.
+    Scenes have, by their names, ``scene_measures``, ``seconds``, ``height``, ``width``, ``bands``, ``anomalous_pixels``,
+    ``left_out_pixels`` (those without a score), ``truth_sha256``, ``note``, ``cut`` (a part of the paper's scene),
+    ``band_use`` (see there) and ``score_sha256`` (of the score map's file).
     """
 
     scenes: dict[str, dict]
-    config: dict
-    caveats: list[str]
-    complete: bool = True
+    config: dict  # the full configuration, checkpoints and versions
+    caveats: list[str]  # sentences that belong under the table
+    complete: bool = True  # whether every scene is in it
 
     @property
     def aucs(self) -> dict[str, float]:
@@ -85,8 +81,7 @@ class Results:
             "caveats": self.caveats,
             "config": self.config,
         }
-        with atomic_path(save_dir / RESULTS_FILE) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_whole(save_dir / RESULTS_FILE, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def full_config(pipeline: Pipeline) -> dict:
@@ -122,19 +117,10 @@ def truth_sha256(truth: np.ndarray) -> str:
 
 
 def read_score(save_dir: Path, name: str, found: dict, truth: np.ndarray) -> np.ndarray:
-    """Read a scene's score map, and check that it is the one that its entry in results.json is about.
-
-    Args:
-        save_dir: The folder of results.
-        name: The scene.
-        found: Its entry.
-        truth: ``(H, W)``, its ground truth now.
-
-    Returns:
-        ``(H, W)``, NaN at the pixels that were left out.
+    """Read a scene's score map ``(H, W)``, and check that its entry in results.json, ``found``, is about it.
 
     Raises:
-        FersError: It is missing or damaged, or of another shape or AUC, or another number of pixels has no score.
+        FersError: It is missing or damaged, or another one by its shape, checksum, pixels without a score (NaN), or AUC.
     """
     path = save_dir / "scores" / f"{name}.npy"
     again = "The results or the ground truth have changed. Run its test again."
@@ -169,12 +155,11 @@ def read_results(path: Path) -> Results:
         if found["format"] != RESULTS_FORMAT:
             raise ReportError(f"{path}: is of format {found['format']}, this version reads {RESULTS_FORMAT}. {again}")
         results = Results(found["scenes"], found["config"], found["caveats"], found["complete"])
-        right = all(isinstance(results.config[key], kind) for key, kind in _CONFIG_TYPES.items())
-        right &= all(
-            isinstance(scene.get(key, ...), kind)
-            for scene in results.scenes.values()
-            for key, kind in _SCENE_TYPES.items()
-        )
+        typed: list[tuple[dict, dict]] = [
+            (results.config, _CONFIG_TYPES),
+            *((scene, _SCENE_TYPES) for scene in results.scenes.values()),
+        ]
+        right = all(isinstance(entry.get(key, ...), kind) for entry, kinds in typed for key, kind in kinds.items())
         right &= all(0 <= value <= 1 for value in results.aucs.values())
         right &= isinstance(results.complete, bool) and isinstance(results.caveats, list)
         right &= all(isinstance(caveat, str) for caveat in results.caveats)
@@ -191,17 +176,11 @@ def read_results(path: Path) -> Results:
 
 @dataclass(frozen=True)
 class ResultSet:
-    """One finished folder of results.
-
-    Attributes:
-        folder: Where it is.
-        results: Its results.json.
-        label: Head of its column; labels differ where settings do.
-    """
+    """One finished folder of results."""
 
     folder: Path
     results: Results
-    label: str
+    label: str  # head of its column; labels differ where settings do
 
     @property
     def configuration(self) -> str:

@@ -18,8 +18,6 @@ from scipy import stats
 from fers.evaluation.metrics import counted
 from fers.util.errors import FersError
 
-_FLIGHT_LINE = re.compile(r"^(ang\d{8}t\d{6})_\d+$")
-
 
 @dataclass(frozen=True)
 class Interval:
@@ -32,7 +30,7 @@ class Interval:
 
 def flight_line(name: str) -> str:
     """Flight line in the name of an AVIRIS-NG scene, ``ang20170821t183707`` of ``ang20170821t183707_102``; else empty."""
-    found = _FLIGHT_LINE.match(name)
+    found = re.fullmatch(r"(ang\d{8}t\d{6})_\d+", name)
     return found.group(1) if found else ""
 
 
@@ -49,14 +47,11 @@ def bootstrap_mean(
     lines. A flight line of one scene adds no spread. Scenes whose names tell no flight line form one group.
 
     Args:
-        values: ``(S,)``, one a scene; for a difference, the differences scene by scene.
+        values: ``(S,)``, one a scene, finite; for a difference, the differences scene by scene.
         names: The S scenes' names, for their flight lines; None takes all scenes as one group.
         level: Coverage asked for, between 0 and 1.
         resamples: Number of bootstrap samples.
         seed: For the draws.
-
-    Raises:
-        FersError: No values, NaN, more or fewer names than values, or a level out of range.
 
     Source: B. Efron and R. J. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
@@ -81,19 +76,12 @@ def bootstrap_mean(
 
 @dataclass(frozen=True)
 class DeLong:
-    """Two methods' AUCs on one scene.
-
-    Attributes:
-        auc: AUC of the first and of the second.
-        covariance: ``(2, 2)`` covariance of both estimates.
-        z: The difference, first less second, over its standard error; 0 where both maps rank all pairs alike.
-        p: Two-sided p-value of equal AUCs.
-    """
+    """Two methods' AUCs on one scene."""
 
     auc: tuple[float, float]
-    covariance: np.ndarray
-    z: float
-    p: float
+    covariance: np.ndarray  # (2, 2), of both estimates
+    z: float  # first less second, over its standard error; 0 where both maps rank all pairs alike
+    p: float  # two-sided, of equal AUCs
 
 
 def delong(first: np.ndarray, second: np.ndarray, truth: np.ndarray) -> DeLong:
@@ -103,12 +91,8 @@ def delong(first: np.ndarray, second: np.ndarray, truth: np.ndarray) -> DeLong:
     as independent; those of one object are not, so read a small p with care.
 
     Args:
-        first: ``(H, W)`` score map, higher is more anomalous.
-        second: Another of the same scene.
+        first, second: ``(H, W)`` score maps of the same scene, finite; higher is more anomalous.
         truth: ``(H, W)``, bool or 0 and one other number; at least two pixels of each class.
-
-    Raises:
-        FersError: A map is not finite or of another shape, or a class has fewer than two pixels.
 
     Source: E. R. DeLong, D. M. DeLong and D. L. Clarke-Pearson, Biometrics 44(3), 1988.
     """
@@ -133,13 +117,9 @@ def delong(first: np.ndarray, second: np.ndarray, truth: np.ndarray) -> DeLong:
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Adjust p-values by Holm: each may be compared with the level as it is, however many there are.
+    """Adjust p-values by Holm, in the order given: each may be compared with the level as it is.
 
-    Args:
-        p: ``(K,)`` p-values.
-
-    Returns:
-        ``(K,)``, in the order given: the largest ``(K - j) p_(j)`` up to each one's place j = 0, 1, ..., at most 1.
+    Of K sorted p-values, each becomes the largest ``(K - j) p_(j)`` up to its place j = 0, 1, ..., at most 1.
 
     Source: S. Holm, Scandinavian Journal of Statistics 6(2), 1979.
 
@@ -156,23 +136,15 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two methods over the same scenes.
-
-    Attributes:
-        first, second: Their names.
-        difference: Mean of first less second.
-        wins, losses: Scenes on which the first is higher, and lower.
-        p: Two-sided p-value of Wilcoxon's signed-rank test.
-        p_holm: The same, adjusted for all pairs compared.
-    """
+    """Two methods over the same scenes."""
 
     first: str
     second: str
-    difference: float
-    wins: int
+    difference: float  # mean of first less second
+    wins: int  # scenes on which the first is higher
     losses: int
-    p: float
-    p_holm: float
+    p: float  # two-sided, of Wilcoxon's signed-rank test
+    p_holm: float  # the same, adjusted for all pairs compared
 
 
 def compare_methods(
@@ -184,11 +156,8 @@ def compare_methods(
     for few scenes whose differences are distinct and not zero; else it is a normal approximation.
 
     Args:
-        results: For each method, one value a scene, the scenes in the same order.
+        results: For each of two methods or more, one finite value a scene, the scenes in the same order.
         reference: Compare only this method with each of the others; None compares all pairs.
-
-    Raises:
-        FersError: Fewer than two methods, lists of different lengths, NaN, or an unknown reference.
 
     Source: F. Wilcoxon, Biometrics Bulletin 1(6), 1945; J. Demsar, JMLR 7, 2006, for its use over data sets.
     """
@@ -196,38 +165,25 @@ def compare_methods(
     names = list(results)
     if reference is not None and reference not in results:
         raise FersError(f"there is no method {reference}; found {', '.join(names)}. Choose among these.")
-    pairs = [
-        pair
-        for pair in itertools.combinations(range(len(names)), 2)
-        if reference is None or reference in [names[i] for i in pair]
-    ]
     found = []
-    for i, j in pairs:
-        difference = scores[:, i] - scores[:, j]
-        p = float(stats.wilcoxon(difference, zero_method="zsplit").pvalue) if difference.any() else 1.0
-        found.append(
-            (names[i], names[j], float(difference.mean()), int((difference > 0).sum()), int((difference < 0).sum()), p)
-        )
+    for (first, a), (second, b) in itertools.combinations(zip(names, scores.T, strict=True), 2):
+        if reference in (None, first, second):
+            difference = a - b
+            p = float(stats.wilcoxon(difference, zero_method="zsplit").pvalue) if difference.any() else 1.0
+            higher, lower = int((difference > 0).sum()), int((difference < 0).sum())
+            found.append((first, second, float(difference.mean()), higher, lower, p))
     return [Comparison(*row, p_holm=float(p)) for row, p in zip(found, holm([row[-1] for row in found]), strict=True)]
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Several methods ranked over scenes.
+    """Several methods ranked over scenes."""
 
-    Attributes:
-        names: The methods, best mean rank first.
-        mean_ranks: Mean rank of each, 1 is best; ties share theirs.
-        p: Friedman's p-value of no difference at all; 1 for two methods or fewer.
-        critical_difference: Nemenyi's: two methods whose mean ranks are nearer than that are not told apart.
-        level: The level of the critical difference, such as 0.05.
-    """
-
-    names: list[str]
-    mean_ranks: np.ndarray
-    p: float
-    critical_difference: float
-    level: float
+    names: list[str]  # best mean rank first
+    mean_ranks: np.ndarray  # 1 is best; ties share theirs
+    p: float  # Friedman's, of no difference at all; 1 for two methods or fewer
+    critical_difference: float  # Nemenyi's: methods whose mean ranks are nearer are not told apart
+    level: float  # of the critical difference, such as 0.05
 
 
 def rank_methods(results: Mapping[str, Sequence[float] | np.ndarray], level: float = 0.05) -> Ranks:
@@ -236,12 +192,7 @@ def rank_methods(results: Mapping[str, Sequence[float] | np.ndarray], level: flo
     ``CD = q sqrt(k (k + 1) / (6 S))`` for k methods on S scenes; q is the quantile ``1 - level`` of the studentised
     range of k with infinitely many degrees of freedom, over the square root of 2.
 
-    Args:
-        results: For each method, one value a scene, higher is better, the scenes in the same order.
-        level: Level of the critical difference.
-
-    Raises:
-        FersError: Fewer than two methods, lists of different lengths, or NaN.
+    Higher values are better; ``results`` as ``compare_methods`` takes them.
 
     Source: J. Demsar, Statistical Comparisons of Classifiers over Multiple Data Sets, JMLR 7, 2006.
     """
@@ -258,12 +209,9 @@ def rank_methods(results: Mapping[str, Sequence[float] | np.ndarray], level: flo
 
 def indistinguishable(ranks: Ranks) -> list[tuple[int, int]]:
     """Find the largest groups of two methods or more within one critical difference, as (first, last) index."""
-    k = len(ranks.names)
-    last = [
-        int(np.searchsorted(ranks.mean_ranks, rank + ranks.critical_difference, side="left")) - 1
-        for rank in ranks.mean_ranks
-    ]
-    return [(i, last[i]) for i in range(k) if last[i] > i and (i == 0 or last[i] > last[i - 1])]
+    means = ranks.mean_ranks
+    last = [int(end) - 1 for end in np.searchsorted(means, means + ranks.critical_difference)]
+    return [(i, end) for i, end in enumerate(last) if end > i and (i == 0 or end > last[i - 1])]
 
 
 def _matrix(results: Mapping[str, Sequence[float] | np.ndarray]) -> np.ndarray:

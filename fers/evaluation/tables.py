@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,14 +37,24 @@ def mean_line(
     return f"{name:<{_NAME + _SIZE}}{value:>8}{_published(published, list(scenes))}{time}"
 
 
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool] | None = None) -> str:
+    """Write a table in Markdown; ``right`` says which columns are to the right, all but the first by default."""
+    right = [column > 0 for column in range(len(head))] if right is None else right
+    rule = ["---:" if number else "---" for number in right]
+    return "".join(f"| {' | '.join(line)} |\n" for line in (head, rule, *rows))
+
+
 def markdown_table(frame: pd.DataFrame) -> str:
-    """Markdown of a table: numbers with four digits, to the right; ``-`` for what is missing."""
-    right = [kind.kind == "f" for kind in frame.dtypes]
-    lines = [[str(name) for name in frame.columns], ["---:" if number else "---" for number in right]]
-    for row in frame.itertuples(index=False):
-        cells = [("-" if v != v else f"{v:.4f}") if number else str(v) for v, number in zip(row, right, strict=True)]
-        lines.append([cell.replace("|", "\\|") for cell in cells])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    """Write a frame in Markdown: numbers with four digits, to the right; ``-`` for what is missing."""
+    numbers = [kind.kind == "f" for kind in frame.dtypes]
+    text = frame.apply(lambda column: column.map(_cell)).to_numpy().tolist()
+    return markdown(list(frame), text, numbers)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}" if value == value else "-"
+    return str(value).replace("|", "\\|")
 
 
 def _published(published: dict[str, float] | None, names: list[str]) -> str:

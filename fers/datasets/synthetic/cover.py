@@ -106,6 +106,7 @@ def inside(distance: np.ndarray) -> np.ndarray:
 
 
 def box(u: np.ndarray, v: np.ndarray, length: float, width: float) -> np.ndarray:
+    """Compute the share of each pixel inside a rectangle, from its coordinates along length and width, in px."""
     return inside(np.maximum(np.abs(u) - length / 2, np.abs(v) - width / 2))
 
 

@@ -101,6 +101,7 @@ class VariableReader(Reader):
     _array: np.ndarray | None = field(default=None, repr=False)
 
     def memory_map(self) -> np.ndarray:
+        """Return the loaded array."""
         if self._array is None:
             self._array = variables(self.path)[self.variable].load()
         return self._array

@@ -55,6 +55,7 @@ class Hdf5Reader(Reader):
 
     @property
     def geometry(self) -> Geometry | None:
+        """Placement by lookup table, by latitude and longitude, or on a map grid; None if the file has none."""
         keys = self.glt if self.glt is not None and self.grid is not None else self.latlon
         if keys is None:
             return self.grid

@@ -46,6 +46,7 @@ class Product:
     lacks: str = ""  # what to say of a file without a cube; empty where it is then of another product
 
     def __call__(self, file: h5py.File, variable: str | None) -> Reader | None:
+        """Make a reader of the file; None if it is of another product."""
         if any(_present(file, need) is None for need in self.needs):
             return None
         cubes = self.cubes
