@@ -1,4 +1,4 @@
-"""What was measured, what was published, and the tables that the documents show of both.
+"""Measured and published numbers, and the tables that the documents show of both.
 
 Read in this order: rows.py (the paper's tables as settings, and a request), jobs.py (networks to train, settings to score,
 the loop that does what is missing), tables.py and cells.py (numbers, and their Markdown, CSV, LaTeX), targets.py (what

@@ -1,4 +1,4 @@
-"""What the paper only shows as pictures: Gaussianity and separability in numbers, Fig. 9, decorrelation."""
+"""Numbers for what the paper only shows as pictures: Gaussianity and separability in numbers, Fig. 9, decorrelation."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Explained:
 
     @property
     def jobs(self) -> dict[str, Score]:
-        """What must be scored."""
+        """List the work: settings that must be scored."""
         rows = {"original": TableRow("RX", ORIGINAL), "enhanced": TableRow("RX", ENHANCED, "fused")}
         return {name: self.request.jobs(self.workspace, row, self.bands)[0] for name, row in rows.items()}
 

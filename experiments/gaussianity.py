@@ -1,4 +1,4 @@
-"""How Gaussian a background is, and how far the anomalies stand from it: the numbers behind the paper's explanation.
+"""Measures of how Gaussian a background is, and of how far anomalies stand from it: the numbers behind the paper's explanation.
 
 The paper says that enhancement makes the background more Gaussian and the anomalies more separable, and shows it as
 pictures. Everything here is computed in the background's whitened coordinates, with the rank rule of ``fers.detectors.rx``,

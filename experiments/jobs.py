@@ -1,4 +1,4 @@
-"""What tables are made from: weights, trained or given, and settings that are scored. Each is done once and found again.
+"""Steps that tables are made from: weights, trained or given, and settings that are scored. Each is done once and found again.
 
 Its folder's name ends in its key: eight digits of all that it depends on. A folder that holds the end of the work is
 enough; what else an interrupted training or scoring left there, training and ``evaluate`` go on from by themselves.
@@ -51,7 +51,7 @@ class Weights:
     log: Path | None = None  # curves of a training
 
     def done(self) -> bool:
-        """Whether the work came to its end before."""
+        """Tell whether the work came to its end before."""
         return all(path.is_file() for path in self.ends)
 
 
@@ -158,7 +158,7 @@ class Score:
         return Pipeline(DetectConfig(self.bands, self.workspace.sensor, seed=self.seed, device=device, **fields))
 
     def done(self) -> bool:
-        """Whether all scenes were scored."""
+        """Tell whether all scenes were scored."""
         try:
             return self.results()["complete"] and set(self.results()["scenes"]) >= set(self.workspace.truths)
         except (OSError, ValueError, KeyError, TypeError):

@@ -39,7 +39,7 @@ class TableRow:
 
     @property
     def oracle(self) -> bool:
-        """Whether the test set's ground truth had a part in it."""
+        """True where the test set's ground truth had a part in it."""
         return self.config.get("select") == "oracle"
 
 
@@ -103,7 +103,7 @@ TABLE2 = {  # detector: its settings, and whether the paper's numbers may stand 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for; ``reproduce.py --help`` says what the options mean."""
+    """A user's request; ``reproduce.py --help`` says what the options mean."""
 
     weights: str = "own"
     seeds: tuple[int, ...] = (0,)
@@ -147,7 +147,7 @@ class Request:
         return [*TABLE1, *(TableRow(name, {**ORIGINAL, "detect": name}) for name in self.own)]
 
     def wants(self, row: str) -> bool:
-        """Whether a row was asked for: by its name, or by what its name begins with."""
+        """Tell whether a row was asked for: by its name, or by what its name begins with."""
         return not self.names or any(_matches(row, name) for name in self.names)
 
     def chosen(self, rows: Iterable[TableRow], bands: int) -> list[TableRow]:

@@ -1,4 +1,4 @@
-"""Which code a result depends on: the modules that its entry module imports, by what they say and not how they look.
+"""Code that a result depends on: the modules that its entry module imports, by what they say and not how they look.
 
 Only this tree's own modules are followed. Docstrings, comments and layout do not count. A package's ``__init__`` that hands
 a name on is seen through: ``from fers.networks import SpeFEN`` leads to spe_fen.py and to no other network.
@@ -68,7 +68,7 @@ def _file(root: Path, name: str) -> Path | None:
 
 @cache
 def _tree(root: Path, name: str) -> ast.Module:
-    """What a module executes: without docstrings, and without what only a type checker reads."""
+    """Parse what a module executes: without docstrings, and without what only a type checker reads."""
     tree = ast.parse((_file(root, name) or Path(name)).read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, _DOCUMENTED) and ast.get_docstring(node):

@@ -35,7 +35,7 @@ class Measured:
     cut: frozenset[str] = frozenset()  # scenes that are only a part of the paper's
 
     def mark(self, of_row: str) -> str:
-        """What a reader must know: what the row says, and what the runs say beyond it."""
+        """Join what a reader must know: the row's remark, and what the runs say beyond it."""
         known = ("--select oracle", "RX as inside") if of_row else ()
         return " ".join([of_row, *(text for text in self.caveats if not any(part in text for part in known))]).strip()
 
@@ -137,7 +137,7 @@ class Means:
 
     @property
     def jobs(self) -> list[Score]:
-        """What must be scored."""
+        """List the work: settings that must be scored."""
         return [job for column in self.columns for _, jobs in self.settings(column) for job in jobs]
 
     def measured(self, column: Column) -> Rows:
@@ -224,7 +224,7 @@ class Scenes:
 
     @property
     def jobs(self) -> list[Score]:
-        """What must be scored."""
+        """List the work: settings that must be scored."""
         return [job for *_, jobs in self.settings() for job in jobs]
 
     def cells(self) -> Iterator[dict]:

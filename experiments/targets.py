@@ -1,4 +1,4 @@
-"""What ``reproduce.py`` can be asked for: what each target needs done, and what it makes of that."""
+"""Targets of ``reproduce.py``: what each needs done, and what it makes of that."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WHITENED = (
 
 
 class Work(NamedTuple):
-    """What a target comes to for a request."""
+    """The work that a target comes to for a request."""
 
     steps: Sequence[Step]  # what must be done before
     make: Callable[[], Iterable[Path]]  # makes it of that; returns the files

@@ -1,4 +1,4 @@
-"""Where the paper's reproduction keeps what it made: one folder for each data set, never two data sets in one.
+"""Folders of the paper's reproduction: one folder for each data set, never two data sets in one.
 
 results/reproduce/<data set>/data.json     which data this is
                              training/     a folder for each trained network
@@ -39,7 +39,7 @@ class Workspace:
 
     @cached_property
     def synthetic(self) -> bool:
-        """Whether the scenes are made up."""
+        """True where the scenes are made up."""
         return dataset_name(self.data) == "synthetic"
 
     @property
@@ -59,7 +59,7 @@ class Workspace:
 
     @property
     def has_patches(self) -> bool:
-        """Whether there are patches to train on."""
+        """True where there are patches to train on."""
         return any((self.data / "train" / self.sensor).glob("*.npy"))
 
     @cached_property

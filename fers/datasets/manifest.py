@@ -133,7 +133,7 @@ def read_manifest(folder: str | Path, name: str = MANIFEST) -> dict | None:
 
 
 def _is_a(value: object, kind: type | dict | tuple | list) -> bool:
-    """Whether JSON is of a type, a table with such keys (dict), such a sequence (tuple), or any number of one kind (list)."""
+    """Tell whether JSON is of a type, a table with such keys (dict), such a sequence (tuple), or any number of one kind (list)."""
     if isinstance(kind, type):
         return type(value) is kind
     if isinstance(kind, dict):
@@ -142,7 +142,7 @@ def _is_a(value: object, kind: type | dict | tuple | list) -> bool:
     return isinstance(value, list) and len(value) == len(kinds) and all(map(_is_a, value, kinds))
 
 
-def _check(manifest: dict) -> str:
+def _check_manifest(manifest: dict) -> str:
     """The sha256 of all that a manifest says but for this itself."""
     content = {key: value for key, value in manifest.items() if key != "check"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -151,7 +151,7 @@ def _check(manifest: dict) -> str:
 def write_manifest(folder: str | Path, facts: dict, files: dict[str, dict], name: str = MANIFEST) -> dict:
     """Write the manifest of a folder, and return it: ``facts`` and, by path relative to the folder, an entry a file."""
     manifest = {"format": FORMAT, **facts, "files": dict(sorted(files.items()))}
-    manifest["check"] = _check(manifest)
+    manifest["check"] = _check_manifest(manifest)
     write_whole(Path(folder) / name, (json.dumps(manifest, indent=1) + "\n").encode())
     return manifest
 
@@ -178,7 +178,7 @@ class Progress:
             said = {key: value for key, value in found.items() if key not in ("format", "files", "check")}
             if replace and said != json.loads(json.dumps(facts)):
                 (folder / name).unlink()
-            elif found.get("check") in (None, _check(found)):  # what was altered proves nothing
+            elif found.get("check") in (None, _check_manifest(found)):  # what was altered proves nothing
                 self.before.append(found)
                 self.files |= found["files"]
         self._saved = time.monotonic()

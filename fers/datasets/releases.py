@@ -1,4 +1,4 @@
-"""Which weights the authors released: where each file is, its size and its sum. No PyTorch here."""
+"""The weights that the authors released: where each file is, its size and its sum. No PyTorch here."""
 
 from __future__ import annotations
 

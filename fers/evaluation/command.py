@@ -27,7 +27,7 @@ def _sensor(text: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class TestRun:
-    """Which scenes are tested, and what is kept of it."""
+    """A test: the scenes, and what is kept of it."""
 
     data_path: Path = option(Path("."), "the data set's folder", group="data", type=Path)
     scene_sensor: str | None = option(
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
 def test_benchmark(name: str, description: str, arguments: Sequence[str] | None = None) -> int:
     """Run a benchmark's test script; returns the exit code."""
     options = parser_of(name, description).parse_args(arguments)
-    return run(lambda: _work(name, options), how_to_resume="run the same command again")
+    return run(lambda: _test(name, options), how_to_resume="run the same command again")
 
 
 def parser_of(name: str, description: str) -> argparse.ArgumentParser:
@@ -77,7 +77,7 @@ def parser_of(name: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _work(name: str, given: argparse.Namespace) -> None:
+def _test(name: str, given: argparse.Namespace) -> None:
     """Score the scenes as the options say."""
     prepare_process()
     # PyTorch and what needs it: --help does not wait for them

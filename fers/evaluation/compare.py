@@ -75,7 +75,7 @@ class CompareOptions(Method):
 
 @dataclass(frozen=True)
 class CompareResult:
-    """What a comparison found."""
+    """The result of a comparison."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)  # one for each detector and scene, as table() shows them
     maps: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)  # by detector and scene; NaN: left out
@@ -279,10 +279,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(prog="fers compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, CompareOptions)
     given = parser.parse_args(arguments)
-    return run(lambda: _work(read_options(CompareOptions, given)), how_to_resume="run the same command again")
+    return run(lambda: _run_comparison(read_options(CompareOptions, given)), how_to_resume="run the same command again")
 
 
-def _work(options: CompareOptions) -> None:
+def _run_comparison(options: CompareOptions) -> None:
     prepare_process()
     import torch
 

@@ -93,7 +93,7 @@ def evaluate(
         together = 1 if settings.select == "oracle" else batch_size  # it looks at each scene's own truth
         told: set[str] = set()
         with tqdm(total=len(remaining), unit="scene", leave=False, dynamic_ncols=True, disable=None) as bar:
-            for batch in _batches(map(partial(_read, settings), remaining), together):
+            for batch in _batches(map(partial(_read_sample, settings), remaining), together):
                 for name, found in _evaluate_batch(batch, pipeline, save_dir).items():
                     done[name] = found
                     if found["band_use"] not in told:
@@ -112,7 +112,7 @@ def evaluate(
     return results
 
 
-def _read(settings: DetectConfig, labelled: LabelledScene) -> Sample:
+def _read_sample(settings: DetectConfig, labelled: LabelledScene) -> Sample:
     scene, truth = labelled.load()
     h, left_out = read_h(settings, scene)
     left_out = np.zeros(truth.shape, dtype=bool) if left_out is None else left_out
@@ -133,7 +133,7 @@ def _read(settings: DetectConfig, labelled: LabelledScene) -> Sample:
 
 
 def band_use(scene: Scene, bands: int, start: int) -> str:
-    """What becomes of a scene's bands when ``bands`` of them are taken from ``start`` on, in a line.
+    """Say what becomes of a scene's bands when ``bands`` of them are taken from ``start`` on, in a line.
 
     Example:
         >>> band_use(Scene("a", np.zeros((9, 9, 6)), Path("a.npy")), bands=4, start=1)
@@ -207,7 +207,7 @@ def _best_by(truth: np.ndarray, maps: Iterable[torch.Tensor]) -> torch.Tensor:
 
 
 def _weights(provenance: dict[str, dict]) -> str:
-    """Which weights a map was made with, in a few words for its title: each branch's folder and the start of its sha256."""
+    """Name the weights that a map was made with, in a few words for its title: each branch's folder and the start of its sha256."""
     named = []
     for branch, info in provenance.items():
         if info.get("untrained"):
@@ -266,7 +266,7 @@ def _kept(settings: DetectConfig, labelled: LabelledScene, found: dict, save_dir
     try:
         if labelled.path.stat().st_mtime >= written or not 0 <= found["seconds"] < 1e9:
             return None
-        sample = _read(settings, labelled)
+        sample = _read_sample(settings, labelled)
         score = read_score(save_dir, labelled.name, found, sample.truth)
         if found["truth_sha256"] != sample.about["truth_sha256"]:
             return None

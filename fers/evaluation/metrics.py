@@ -1,4 +1,4 @@
-"""How well a score map tells anomalies from background: AUC, Chang's 3-D ROC, and measures at few false alarms.
+"""Measures of how well a score map tells anomalies from background: AUC, Chang's 3-D ROC, and measures at few false alarms.
 
 Every function takes a score map ``(H, W)``, higher is more anomalous, and the truth ``(H, W)``: bool, or 0 and one other
 number, such as 0/1 or 0/255. ``left_out`` ``(H, W)`` bool, True = out, names pixels that do not count; where it is
@@ -222,7 +222,7 @@ def _both_classes(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | N
 
 
 def _counts_above(score: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many background and anomalous pixels score at least each score that occurs, the highest first; starts with 0."""
+    """Count the background and anomalous pixels at or above each score that occurs, the highest first; starts with 0."""
     order = np.argsort(score, kind="stable")[::-1]
     values, detected = score[order], np.cumsum(truth[order])
     last = np.append(np.flatnonzero(np.diff(values)), score.size - 1)  # of the pixels of one score

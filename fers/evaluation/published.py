@@ -11,7 +11,7 @@ PUBLISHED = Path(__file__).with_name("published.csv")
 
 
 @cache
-def _rows() -> list[dict[str, str]]:
+def _published_rows() -> list[dict[str, str]]:
     """Every published number; none where the file is not installed."""
     if not PUBLISHED.is_file():
         return []
@@ -32,7 +32,9 @@ def published_numbers(
         **columns: Values of ``source``, ``dataset``, ``losses``.
     """
     wanted = {"method": method, "features": features, "bands": str(bands), **columns}
-    rows = [row for row in _rows() if row["metric"] in metrics and all(row[k] == v for k, v in wanted.items())]
+    rows = [
+        row for row in _published_rows() if row["metric"] in metrics and all(row[k] == v for k, v in wanted.items())
+    ]
     return {row["scene"]: float(row["value"]) for row in rows}
 
 

@@ -42,7 +42,7 @@ class ReportError(FersError):
 
 @dataclass(frozen=True)
 class Results:
-    """What a run found; the content of results.json.
+    """The result of a run: the content of results.json.
 
     Scenes have, by their names, ``scene_measures``, ``seconds``, ``height``, ``width``, ``bands``, ``anomalous_pixels``,
     ``left_out_pixels`` (those without a score), ``truth_sha256``, ``note``, ``cut`` (a part of the paper's scene),

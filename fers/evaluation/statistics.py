@@ -1,4 +1,4 @@
-"""How sure a difference of AUCs is: over scenes, and between two methods on one scene.
+"""Tests of whether a difference of AUCs is chance: over scenes, and between two methods on one scene.
 
 Scenes of one flight line resemble each other, and so do neighbouring pixels. Every test here takes its units, scenes or
 pixels, as independent (the bootstrap does so within a flight line), so intervals are too narrow and p-values too small

@@ -1,4 +1,4 @@
-"""Which bands of a scene are used, by quality, number or wavelength, and how they become a model's bands.
+"""The choice of a scene's bands, by quality, number or wavelength, and how they become a model's bands.
 
 A choice is made from the wavelengths and flags that the file has. It says what was used, what was not, and why; its
 ``record`` goes into results.
@@ -92,7 +92,7 @@ class BandChoice:
 
 
 def _parsed(text: str) -> tuple[bool, int | None, list[tuple[float, float]]]:
-    """What ``--bands`` asks for: good bands only, at most so many, and ranges in nm, ends included."""
+    """Parse what ``--bands`` asks for: good bands only, at most so many, and ranges in nm, ends included."""
     good, first, ranges = False, None, []
     for term in (part.strip().lower() for part in text.split(",")):
         if term in ("good", "all"):

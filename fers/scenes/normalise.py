@@ -1,4 +1,4 @@
-"""From a raw scene to the cube the networks and detectors see: band choice, zero bands, range [-0.1, 0.1].
+"""The way from a raw scene to the cube that networks and detectors see: band choice, zero bands, range [-0.1, 0.1].
 
 Pixels without data are refused by default. ``nodata="keep"`` uses them as they are, as the released code does.
 ``nodata="mask"`` leaves them out of the range and fills them with the mean spectrum; ``usable_pixels`` says which they are, so

@@ -168,7 +168,7 @@ class Pipeline:
                 found.append(detector.collect(self._cube(strip, number, strip.inner), left_out, where))
         if found and self.cubes[-1] == ("h",) and isinstance(found[-1], Moments):
             return [*found, found[-1]]
-        out = _statistics_leave_out(("h",), _rows(strip.no_data, strip.inner), _rows(strip.left_out, strip.inner))
+        out = _statistics_leave_out(("h",), _rows_of(strip.no_data, strip.inner), _rows_of(strip.left_out, strip.inner))
         return [*found, Moments.of(strip.h[:, :, strip.inner], out)]
 
     def fit(self, statistics: Sequence[Any], height: int) -> list[Any]:
@@ -195,7 +195,7 @@ class Pipeline:
             else:
                 scored = detector.score(cube, state, left_out)
             scored = scored[:, strip.inner.start - rows.start :][:, : strip.inner.stop - strip.inner.start]
-            missing = _rows(strip.no_data, strip.inner)
+            missing = _rows_of(strip.no_data, strip.inner)
             maps.append(scored if missing is None else scored.masked_fill(missing.to(scored.device), torch.nan))
         return maps
 
@@ -212,7 +212,7 @@ class Pipeline:
 
     def _left_out(self, strip: Strip, number: int, rows: slice) -> torch.Tensor | None:
         out = _statistics_leave_out(self.cubes[number], strip.no_data, strip.left_out)
-        return _rows(out, rows)
+        return _rows_of(out, rows)
 
     def _whole(
         self, detector: Detector, cube: torch.Tensor, left_out: torch.Tensor | None, choice: Choice | None
@@ -256,7 +256,7 @@ def _reach(cube: Cube) -> int:
     return REACH if "f_spe" in cube else 0
 
 
-def _rows(out: torch.Tensor | None, rows: slice) -> torch.Tensor | None:
+def _rows_of(out: torch.Tensor | None, rows: slice) -> torch.Tensor | None:
     """Cut rows out of a map of pixels; None where none of them is marked."""
     return None if out is None or not bool(out[:, rows].any()) else out[:, rows]
 

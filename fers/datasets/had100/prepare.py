@@ -155,7 +155,7 @@ def _count(ranges: Ranges) -> int:
 
 
 def _check_archive(archive: Path, any_archive: bool) -> dict:
-    """What the manifest says about the archive; raises if it has to be the published one and is not."""
+    """Make the manifest's entry for the archive; raises if it has to be the published one and is not."""
     if not archive.is_file():
         raise ArchiveError(
             f"{archive}: no such file. Fetch it with python -m data.download had100, then give its path."
@@ -366,7 +366,7 @@ def _check_structure(found: dict[str, dict], bands: str, sensors: set[str], publ
 
 
 def _against_the_published(files: dict[str, dict]) -> list[str]:
-    """What differs from the published table: names, crops and anomalous pixels of the truths."""
+    """List the differences from the published table: names, crops and anomalous pixels of the truths."""
     published = had100.published_test_scenes()
     truths = {PurePosixPath(file).stem: facts for file, facts in files.items() if file.startswith(f"{TRUTHS}/")}
     if not truths:

@@ -46,7 +46,7 @@ class SyntheticScene:
     wavelengths: np.ndarray
 
 
-def _check(size: int, difficulty: float, **counts: int) -> None:
+def _check_request(size: int, difficulty: float, **counts: int) -> None:
     for name, value in counts.items():
         if value < 0:
             raise FersError(f"{name} is {value}; expected 0 or more.")
@@ -76,7 +76,7 @@ def make_scene(
     Raises:
         FersError: An argument is out of its range.
     """
-    _check(size, difficulty, seed=seed, index=index)
+    _check_request(size, difficulty, seed=seed, index=index)
 
     def stream(purpose: int) -> np.random.Generator:
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index, purpose])))
@@ -125,7 +125,7 @@ def write_benchmark(
         FersError: An argument is out of its range, or the folder holds scenes or masks that are not of this benchmark.
     """
     out = Path(out)
-    _check(size, difficulty, seed=seed, n_train=n_train, n_test=n_test)
+    _check_request(size, difficulty, seed=seed, n_train=n_train, n_test=n_test)
     if n_train + n_test == 0:
         raise FersError("n_train and n_test are both 0; there is nothing to write.")
     if not sensor or sensor != Path(sensor).name or sensor.startswith("."):

@@ -35,7 +35,7 @@ def object_statistics() -> tuple[np.ndarray, ...]:
 
 
 def _footprint(rng: np.random.Generator, area: int, length: float, width: float, afloat: bool) -> np.ndarray | None:
-    """What the sensor sees of an object, share of each pixel: its mask has exactly ``area`` pixels, in one piece.
+    """Draw what the sensor sees of an object, as a share of each pixel: its truth has exactly ``area`` pixels, in one piece.
 
     The array is square with the object in its middle; None where this direction and offset allow no such object.
     """

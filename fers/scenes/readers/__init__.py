@@ -63,7 +63,7 @@ def _opened(path: Path, head: bytes, variable: str | None) -> Reader:
     if head.startswith(b"\x93NUMPY"):
         return arrays.open_npy(path)
     if head.startswith(b"PK"):
-        return geotiff.open_zip(path) or arrays.open_variable(path, variable)
+        return geotiff.open_zipped_product(path) or arrays.open_variable(path, variable)
     if head.startswith(_RASTER):
         return geotiff.open_geotiff(path)
     if _is_hdf5(path, head):

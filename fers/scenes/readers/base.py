@@ -1,4 +1,4 @@
-"""What every reader of a scene offers: read rows and bands, and know what they mean.
+"""The interface of every reader of a scene: read rows and bands, and know what they mean.
 
 A reader holds the path and the keys of a file, never an open file. It can be pickled, sent to another process, and used
 by several threads at once. Samples are read when they are asked for.

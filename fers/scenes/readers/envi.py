@@ -143,7 +143,7 @@ def open_envi(path: Path) -> Reader:
             f"{dtype.name}, {needed} bytes. The file is cut short or the header is another's."
         )
     sensor = header.text("sensor type")
-    facts = {"sensor": "" if sensor.lower() == "unknown" else sensor} | _facts(header, bands)
+    facts = {"sensor": "" if sensor.lower() == "unknown" else sensor} | _header_facts(header, bands)
     return Reader(
         path=place,
         data=(data,),
@@ -156,7 +156,7 @@ def open_envi(path: Path) -> Reader:
     )
 
 
-def _facts(header: Header, bands: int) -> dict[str, Any]:
+def _header_facts(header: Header, bands: int) -> dict[str, Any]:
     """Wavelengths, widths, good bands, no-data values, scale, offset, and place."""
     facts: dict[str, Any] = {"notes": ()}
     widths, centres = header.per_band("fwhm", bands), header.per_band("wavelength", bands)
@@ -186,7 +186,7 @@ def _facts(header: Header, bands: int) -> dict[str, Any]:
 
 
 def _classic(header: Path, bands: int, facts: dict[str, Any]) -> dict[str, Any]:
-    """What AVIRIS-Classic keeps in two text files beside a flight line: band centres (.spc) and divisors (.gain)."""
+    """Read what AVIRIS-Classic keeps in two text files of a flight line: band centres (.spc) and divisors (.gain)."""
     found: dict[str, Any] = {}
     for suffix in (".spc", ".gain"):
         sides = [p for p in header.parent.glob(f"*{suffix}") if header.name.startswith(p.stem) and p.stem]

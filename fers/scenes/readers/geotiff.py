@@ -75,7 +75,7 @@ def open_geotiff(path: Path) -> Reader:
     return RasterReader(**arguments)
 
 
-def open_zip(path: Path) -> Reader | None:
+def open_zipped_product(path: Path) -> Reader | None:
     """Open the scene of an EnMAP or DESIS archive as it is downloaded; None if the archive is another."""
     with refusing(path, "ZIP archive"), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
@@ -90,7 +90,7 @@ def open_zip(path: Path) -> Reader | None:
 
 
 def _raster(path: Path, name: str) -> dict[str, Any]:
-    """What any raster says by itself."""
+    """Read what any raster says by itself."""
     with refusing(path, "GeoTIFF"), opened(name) as source:
         types = set(source.dtypes)
         if len(types) != 1:
@@ -142,7 +142,7 @@ def _xml_beside(path: Path) -> Path | None:
 
 
 def _product(path: Path, size: int, read: Callable[[], bytes], raster: dict[str, Any]) -> dict[str, Any]:
-    """What the metadata file of a raster says; nothing if it is no product's that is known."""
+    """Read what the metadata file of a raster says; nothing if it is no product's that is known."""
     if size > _LARGEST_XML:
         raise ValueError(f"{size} bytes")
     root = ElementTree.fromstring(read())

@@ -219,12 +219,12 @@ def variables(file: h5py.File, matlab: bool) -> dict[str, Variable]:
     found = {}
     for key, item in _datasets(file, ""):
         shape, stored = item.shape[::-1] if matlab else item.shape, item.id.get_storage_size()
-        read = partial(_read, item, matlab)
+        read = partial(_read_item, item, matlab)
         found[key] = Variable(Path(file.filename), shape, item.dtype, stored, read)
     return found
 
 
-def _read(item: h5py.Dataset, matlab: bool) -> np.ndarray:
+def _read_item(item: h5py.Dataset, matlab: bool) -> np.ndarray:
     return item[()].T if matlab else item[()]
 
 
