@@ -61,7 +61,7 @@ def given(files: Sequence[Path], place: Path) -> Weights:
         if not path.is_file():
             bands = "abu" if path.parent.name == "aviris_200_released" else path.parent.name.rpartition("_")[2]
             raise FersError(
-                f"{path}: not there. To get the authors' weights: python -m models.download_released --bands {bands} "
+                f"{path}: not there. To get the authors' weights: fers weights download --bands {bands} "
                 f"--out {path.parent}. Or take --weights own."
             )
     key = _digits([sha256_of(path) for path in files])

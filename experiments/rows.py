@@ -126,14 +126,14 @@ class Request:
     def first(self) -> Workspace:
         """HAD100, or what stands for it; a FersError where it is not there."""
         if self.had100 is None:
-            raise FersError("--data: no HAD100 here. Give its folder, or make one up: python -m data.synthetic FOLDER")
+            raise FersError("--data: no HAD100 here. Give its folder, or make one up: fers data synthetic FOLDER")
         return self.had100
 
     @property
     def second(self) -> Workspace:
         """ABU, or what stands for it; a FersError where it is not there."""
         if self.abu is None:
-            raise FersError("--abu: no ABU scenes here. Give their folder; to get them: python -m data.download abu")
+            raise FersError("--abu: no ABU scenes here. Give their folder; to get them: fers data download abu")
         return self.abu
 
     @property

@@ -41,7 +41,7 @@ def names(folder: Path) -> list[str]:
 def test_a_download_is_checked_and_a_second_call_asks_for_nothing(published, server, tmp_path, capsys):
     assert download.main(["had100", "--out", str(tmp_path)]) == 0
     assert names(tmp_path) == ["HAD100.zip"] and (tmp_path / "HAD100.zip").read_bytes() == CONTENT
-    assert "python -m data.had100 prepare" in capsys.readouterr().out
+    assert "fers data had100 prepare" in capsys.readouterr().out
     asked = len(server.requests)
     assert download.main(["had100", "--out", str(tmp_path)]) == 0
     assert len(server.requests) == asked
@@ -94,7 +94,7 @@ def test_offline_it_says_what_to_fetch_where_to_put_it_and_how_to_go_on(tmp_path
         "3,754,846,290 bytes",
         str(tmp_path / "HAD100.zip"),
         "6f91035543b7bc7806ebc555cd5411d320f2810f0af8dfcf20fe4f331227c19f",
-        "python -m data.had100 prepare",
+        "fers data had100 prepare",
     ):
         assert fact in error
     assert names(tmp_path) == []
@@ -206,7 +206,7 @@ def test_without_an_archive_abu_says_where_it_is_to_be_had(tmp_path, capsys):
     assert download.main(["abu", "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert "xudongkang.weebly.com/data-sets.html" in error
-    assert f"python -m data.download abu --out {tmp_path / 'out'} --archive FILE" in error
+    assert f"fers data download abu --out {tmp_path / 'out'} --archive FILE" in error
 
 
 def test_another_beach_4_is_taken_and_said(scenes, tmp_path, capsys):

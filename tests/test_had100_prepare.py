@@ -295,7 +295,7 @@ def test_only_the_published_archive_is_taken_unless_it_is_said(few, tmp_path, mo
     assert had100_prepare.main(call) == 2
     assert "2 scenes in aviris_ng_normal, expected 260" in capsys.readouterr().err
     assert had100_prepare.main(["prepare", str(tmp_path / "no.zip"), "--out", str(tmp_path / "out")]) == 2
-    assert "python -m data.download had100" in capsys.readouterr().err
+    assert "fers data download had100" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

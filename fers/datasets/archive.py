@@ -88,7 +88,7 @@ def fetch(url: str, target: Path, by_hand: str, size: int | None = None) -> None
         import requests
         from gdown.exceptions import DownloadError
     except ImportError as error:
-        raise ArchiveError(f"{error}: to fetch data takes gdown. pip install 'fers-had[data]'") from error
+        raise ArchiveError(f"{error}: gdown is needed to fetch it: pip install 'fers-had[data]'") from error
 
     target.parent.mkdir(parents=True, exist_ok=True)
     parts = {part: part.stat().st_size for part in target.parent.glob(f"{target.name}????????.part")}

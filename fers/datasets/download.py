@@ -1,9 +1,9 @@
 """Fetch HAD100 or the ABU scenes, checked against their sha256 before they are used.
 
-    python -m data.download had100 --out data
-    python -m data.download abu --out data/ABU --archive ABU.zip
+    fers data download had100 --out data
+    fers data download abu --out data/ABU --archive ABU.zip
 
-HAD100.zip comes from Google Drive and stays a zip file: ``python -m data.had100 prepare`` reads it as it is. The ABU
+HAD100.zip comes from Google Drive and stays a zip file: ``fers data had100 prepare`` reads it as it is. The ABU
 scenes have no address that a program can rely on, so they are fetched by hand from their author's page and given
 with ``--archive``. An interrupted download goes on where it stopped; a second call finds the work done. Every
 failure ends with exit code 2, says how to go on, and leaves no file under a name that looks finished.
@@ -50,7 +50,7 @@ def fetch_had100(out: Path, archive: Path | None = None, url: str | None = None)
         f"  2. Put it at {final}\n"
         "  3. Run the same command again: it checks the size and the sha256\n"
         f"     {known.sha256}\n"
-        f"  4. python -m data.had100 prepare {final}"
+        f"  4. fers data had100 prepare {final}"
     )
     return fetch_published(known, final, by_hand, url)
 
@@ -71,7 +71,7 @@ def fetch_abu(out: Path, archives: Sequence[Path] = (), url: str | None = None) 
     by_hand = (
         "There is no address from which a program can fetch the ABU scenes. By hand:\n"
         f"  1. Open {ABU_PAGE} in a browser and save the Airport-Beach-Urban data.\n"
-        f"  2. python -m data.download abu --out {out} --archive FILE\n"
+        f"  2. fers data download abu --out {out} --archive FILE\n"
         "     FILE is the zip file, a folder, or any number of .mat files; they are checked and copied.\n"
         f"  3. python FERS_ABU/test.py --data_path {out}"
     )
@@ -146,7 +146,7 @@ def _check_abu(path: Path) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m data.download",
+        prog="fers data download",
         description="Fetch a dataset and check it. Interrupted, it goes on where it stopped.",
     )
     folders = {"had100": home() / "data", "abu": home() / "data" / "ABU"}
@@ -167,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.dataset == "had100":
             path = fetch_had100(out, args.archive[0] if args.archive else None, args.url)
             print(f"{path}: complete, {had100.ARCHIVE.size:,} bytes, sha256 as published")
-            print(f"Next: python -m data.had100 prepare {path}")
+            print(f"Next: fers data had100 prepare {path}")
         else:
             notes = fetch_abu(out, args.archive, args.url)
             there = sum((out / name).is_file() for name in ABU_SHA256)

@@ -1,7 +1,7 @@
-"""Training patches: cut them from one's own background scenes, and read them, HAD100's alike.
+"""Training patches: cut them from background scenes of your own, or read those of a folder such as HAD100's.
 
-    python -m data.patches scene1.mat scene2.hdr --out data/Mine --size 64 --stride 32 --mask scene1.mat -
-    python train.py --stage all --data_path data/Mine --sensor custom --input_channel 100
+    fers data patches scene1.mat scene2.hdr --out data/Mine --size 64 --stride 32 --mask scene1.mat -
+    fers train --stage all --data_path data/Mine --sensor custom --input_channel 100
 
 writes ``data/Mine/train/custom/<scene>_r<row>_c<column>.npy`` (H x W x B, raw values) and ``manifest.json``, which says
 where each was cut. That is HAD100's layout, so training needs to know of one layout only.
@@ -72,7 +72,7 @@ class BackgroundPatches:
         if not files:
             raise SceneError(
                 f"{self.folder}: no training patches (*.npy) here. Give the dataset's folder with --data_path and its "
-                "sensor with --sensor, or cut patches from your own scenes: python -m data.patches --help"
+                "sensor with --sensor, or cut patches from your own scenes: fers data patches --help"
             )
         facts = _described(Path(folder), self.folder, files)
         self.size = tuple(facts[files[0].name]["shape"][:2])
@@ -276,7 +276,7 @@ def write_patches(
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m data.patches", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="fers data patches", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("scenes", nargs="+", metavar="SCENE", help=".mat, .npy, .npz, or ENVI")
     parser.add_argument("--out", type=Path, required=True, help="the dataset's folder")

@@ -3,7 +3,7 @@
 HAD100Dataset/test/aviris_ng/*.npy             H x W x B
 HAD100Dataset/ground_truth/aviris_ng/*.png     RGB, anomaly where the green channel is 255
 
-``python -m data.had100 prepare HAD100.zip`` makes these folders, and checks one, whoever made it (``prepare``).
+``fers data had100 prepare HAD100.zip`` makes these folders, and checks one, whoever made it (``prepare``).
 
 Names, crops, bands and sums here are those of the published archive; they change only if it does.
 """
@@ -115,7 +115,7 @@ def scenes(
         raise SceneError(
             f"{folder}: no test scenes{f' of sensor {sensor}' if sensor else ''}; expected test/<sensor>/*.npy and "
             f"ground_truth/<sensor>/*.png; {found}. Give the dataset's folder with --data_path, the sensor with --sensor. "
-            "HAD100 itself: python -m data.download had100"
+            "HAD100 itself: fers data download had100"
         )
     cubes = visible(tests / sensor, "*.npy")
     if not cubes:

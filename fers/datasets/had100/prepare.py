@@ -1,7 +1,7 @@
 """HAD100.zip into the folders that training and testing read, straight from the zip, scene by scene; and their check.
 
-    python -m data.had100 prepare HAD100.zip --out data/HAD100Dataset
-    python -m data.had100 prepare HAD100.zip --out data/HAD100Dataset --verify
+    fers data had100 prepare HAD100.zip --out data/HAD100Dataset
+    fers data had100 prepare HAD100.zip --out data/HAD100Dataset --verify
 
 A training patch is named after its scene and its corner: 1 top left, 2 top right, 3 bottom left, 4 bottom right. Six
 test scenes are cropped twice, and their crops named _1 and _2. Values are the archive's own, in its own type. Pixels
@@ -157,13 +157,11 @@ def _count(ranges: Ranges) -> int:
 def _check_archive(archive: Path, any_archive: bool) -> dict:
     """Make the manifest's entry for the archive; raises if it has to be the published one and is not."""
     if not archive.is_file():
-        raise ArchiveError(
-            f"{archive}: no such file. Fetch it with python -m data.download had100, then give its path."
-        )
+        raise ArchiveError(f"{archive}: no such file. Fetch it with fers data download had100, then give its path.")
     if any_archive:
         return {"name": archive.name, "bytes": archive.stat().st_size, "sha256": sha256_of(archive)}
     known = had100.ARCHIVE
-    check_sum(archive, known, "Fetch it again (python -m data.download had100), or give --any_archive to take another.")
+    check_sum(archive, known, "Fetch it again (fers data download had100), or give --any_archive to take another.")
     return {"name": known.name, "bytes": known.size, "sha256": known.sha256}
 
 
@@ -398,7 +396,7 @@ def _made_from(facts: dict) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m data.had100", description="HAD100.")
+    parser = argparse.ArgumentParser(prog="fers data had100", description="HAD100.")
     command = parser.add_subparsers(dest="command", required=True).add_parser(
         "prepare",
         help="make HAD100Dataset from HAD100.zip",
@@ -416,7 +414,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--any_archive", "--any-archive", action="store_true", help=other)
     args = parser.parse_args(arguments)
     if args.archive is None and not args.verify:
-        command.error("give the path of HAD100.zip; python -m data.download had100 fetches it")
+        command.error("give the path of HAD100.zip; fers data download had100 fetches it")
 
     def work() -> None:
         settings = (args.sensor, args.workers, args.any_archive)

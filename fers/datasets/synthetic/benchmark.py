@@ -1,6 +1,6 @@
-"""Scenes, and the benchmark on disk in HAD100's layout.
+"""Synthetic scenes, and a benchmark of them on disk in HAD100's layout.
 
-python -m data.synthetic data/Synthetic --seed 0 --train 48 --test 12
+fers data synthetic data/Synthetic --seed 0 --train 48 --test 12
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def write_benchmark(
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m data.synthetic",
+        prog="fers data synthetic",
         description="Write a synthetic benchmark in the layout of HAD100Dataset. Interrupted, the same command goes on.",
     )
     parser.add_argument("out", type=Path, help="folder to write to")
