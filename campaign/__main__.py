@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import encodings.cp437  # noqa: F401  (zipfile imports it late, and another user cannot)
+import importlib
 import os
+import pkgutil
 import random
 import shutil
 import sys
@@ -30,8 +32,12 @@ matplotlib.use("Agg")
 import torch._dynamo  # noqa: F401  (optimisers import it late)
 from torch.utils.tensorboard import SummaryWriter  # noqa: F401  (training imports it late)
 
+import fers
 from campaign import inputs, runs
 from campaign.child import NONSENSE, leftovers, problem_of, run, settle
+
+for module in pkgutil.walk_packages(fers.__path__, "fers."):  # commands import late, and another user cannot
+    importlib.import_module(module.name)
 
 SHOWN = 1200  # characters of a failed case's output
 

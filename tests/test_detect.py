@@ -28,6 +28,7 @@ from fers.scoring.config import DetectConfig
 from fers.scoring.pipeline import Pipeline
 from fers.scoring.settings import SPATIAL_MODES
 from fers.util.errors import FersError
+from fers.util.lock import locked
 
 ROOT = Path(__file__).resolve().parent.parent
 _specification = importlib.util.spec_from_file_location("detect_script", ROOT / "detect.py")
@@ -83,6 +84,13 @@ def test_finished_scenes_are_not_computed_again_unless_asked(folder, tmp_path, c
     assert (tmp_path / "out" / "line0" / "run.json").stat().st_mtime_ns == written
     assert run(*arguments, "--far", "1e-2") == 0
     assert (tmp_path / "out" / "line0" / "run.json").stat().st_mtime_ns != written
+
+
+def test_two_runs_never_write_to_one_folder(folder, tmp_path, capsys):
+    with locked(tmp_path / "out" / "line0"):
+        assert run(folder / "line0.npy", "--save_dir", tmp_path / "out") == 2
+    assert "another run is writing to this folder" in capsys.readouterr().err
+    assert not list((tmp_path / "out" / "line0").iterdir())
 
 
 def test_a_common_background_is_that_of_all_scenes(folder, tmp_path):

@@ -19,6 +19,7 @@ from fers.detection.store import BackgroundStatistics, merged
 from fers.detection.streaming import collect_block, range_block
 from fers.scenes.readers import Reader, SceneError, open_scene
 from fers.util.errors import FersError
+from fers.util.lock import locked
 
 _SIDECARS = {
     ".qml",
@@ -148,11 +149,12 @@ def _detect_one(
     if not work.force and _finished(folder / "run.json", identity):
         say(f"{folder}: is finished already, with the same options. Give --force to compute it again.")
         return
-    with _pool_of(run, pool) as executor:
-        result = run.detect(executor, folder / ".work", not work.quiet, shared)
-    result.about |= identity
-    result.write(folder, work.format, work.gpkg)
-    run.clear(folder / ".work")
+    with locked(folder):
+        with _pool_of(run, pool) as executor:
+            result = run.detect(executor, folder / ".work", not work.quiet, shared)
+        result.about |= identity
+        result.write(folder, work.format, work.gpkg)
+        run.clear(folder / ".work")
     say(f"{result}\n  {folder}/report.html")
 
 

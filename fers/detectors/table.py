@@ -109,7 +109,7 @@ def find_detector(name: str) -> Entry:
 
     Args:
         name: A key of ``DETECTORS`` in any case, or ``module:Name`` of something callable that follows
-            ``fers.detectors.Detector``. A class is made first, with ``seed`` if it takes one; a function is used as it is.
+            ``fers.detectors.base.Detector``. A class is made first, with ``seed`` if it takes one; a function is used as it is.
             The module is looked for in the current folder first, as ``python -m`` does.
 
     Raises:

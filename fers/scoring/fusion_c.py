@@ -41,7 +41,7 @@ class LogDistances(StripDetector):
     Raises:
         ValueError: A value is NaN or infinite, no band varies, or the scene has no room for the smallest window.
 
-    Source: this project; no paper. Its local term is ``fers.detectors.LRXPC``'s distance, at several ranks and windows.
+    Source: this project; no paper. Its local term is ``fers.detectors.local_pc.LRXPC``'s distance, at several ranks and windows.
     """
 
     statistics = Moments
