@@ -155,14 +155,14 @@ def compare(
 def compared_scenes(place: str | Path) -> tuple[list[LabelledScene], str]:
     """Find the scenes of a place, and the sensor that the default checkpoints belong to.
 
-    A place is ``ABU`` or ``HAD100``, in any case; or a folder in the layout of one of them; or one of .mat files, each
+    A place is ``ABU`` or ``HAD100``, in any case, if there is no folder of that name; or a folder in the layout of one of them; or one of .mat files, each
     with a cube and a truth of its size, such as ``data`` and ``map``.
 
     Raises:
         SceneError: There are no scenes.
     """
     for name, benchmark in BENCHMARKS.items():
-        if str(place).lower() == name.lower():
+        if str(place).lower() == name.lower() and not Path(place).is_dir():
             return benchmark.scenes(benchmark.default_folder(), None, "all"), benchmark.sensor
     folder = Path(place)
     if visible(folder, "abu-*.mat"):

@@ -114,8 +114,8 @@ def scenes(
         found = f"found test/{', test/'.join(present)}" if present else f"there is no folder {tests}"
         raise SceneError(
             f"{folder}: no test scenes{f' of sensor {sensor}' if sensor else ''}; expected test/<sensor>/*.npy and "
-            f"ground_truth/<sensor>/*.png; {found}. Give the dataset's folder with --data_path, the sensor with --sensor. "
-            "HAD100 itself: fers data download had100"
+            f"ground_truth/<sensor>/*.png; {found}. Give the dataset's folder with --data_path (fers compare: "
+            "--scenes), the sensor with --sensor. HAD100 itself: fers data download had100"
         )
     cubes = visible(tests / sensor, "*.npy")
     if not cubes:
