@@ -93,6 +93,8 @@ def detect_all(
             try:
                 runs.append((SceneRun(reader, options, workers), folder))
             except ValueError as error:
+                if len(readers) == 1:
+                    raise
                 failed.append(str(error))
                 say(f"failed: {error}")
         shared = _common(runs, pool, not work.quiet) if work.common_background and len(runs) > 1 else None
