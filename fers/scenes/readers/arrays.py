@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import scipy.io
 
 from fers.scenes.readers.base import Reader, SceneError, check_memory, refusing
 from fers.scenes.readers.wavelengths import SPELLINGS, to_nm
@@ -137,7 +136,9 @@ def variables(path: Path) -> dict[str, Variable]:
         with refusing(path, "MATLAB file"):
             if endian is not None and any(head[:4]):
                 return dict(_mat_variables(path, file, endian))
-            found, size = scipy.io.whosmat(path), path.stat().st_size
+            from scipy.io import whosmat  # late: --help does not wait for it
+
+            found, size = whosmat(path), path.stat().st_size
             # version 4 has matrices only, and no types that could mislead
             return {
                 name: Variable(path, shape, np.dtype("f8"), size, _mat_reader(path, name)) for name, shape, _ in found
@@ -145,7 +146,12 @@ def variables(path: Path) -> dict[str, Variable]:
 
 
 def _mat_reader(path: Path, name: str) -> Callable[[], np.ndarray]:
-    return lambda: scipy.io.loadmat(path, variable_names=[name])[name]
+    def load() -> np.ndarray:
+        from scipy.io import loadmat
+
+        return loadmat(path, variable_names=[name])[name]
+
+    return load
 
 
 def _read_npz(path: Path, name: str) -> np.ndarray:
