@@ -1,5 +1,5 @@
 # make setup   the virtual environment, once          make test   lint and all tests, at most 15 minutes on 2 cores
-# make demo    scenes, training, detection, report     make check  lint and the fast tests, under 2 minutes
+# make demo    scenes, training, detection, report     make check  lint and the fast tests, about 3 minutes
 # make docs    tables of the documents, from the CSVs  make lint   ruff and mypy
 # make bench   how fast it is, against a plain reference (docs/performance.md); BENCH="--quick" for its options
 # make fuzz    damaged inputs, kills and faults, for an hour or so; FUZZ="--seed 2 --cases 300 --kills 10" for its options
