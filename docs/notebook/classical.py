@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def read() -> dict[tuple[str, str], dict[str, str]]:
-    """What was computed, by detector and scene."""
+    """Read the finished rows, by detector and scene."""
     if not CSV.exists():
         CSV.write_text(",".join(FIELDS) + "\n")
     with CSV.open(newline="") as file:

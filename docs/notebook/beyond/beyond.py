@@ -86,7 +86,7 @@ class Table:
         )
 
     def has(self, **row: object) -> bool:
-        """Whether a row of these keys is there."""
+        """Tell whether a row of these keys is there."""
         return self._key(row) in self.known
 
     def add(self, **row: object) -> None:

@@ -154,7 +154,7 @@ def bands_table() -> Table:
 
 
 def choice_table() -> Table:
-    """What a choice of ranks, windows and weight by the other scenes gives, beside the default and the whole grid."""
+    """Tabulate the choice of ranks, windows and weight by the other scenes, with the default and the whole grid."""
     grid: dict[str, dict[str, float]] = {}
     for row in rows_of("choices"):
         grid.setdefault(row["setting"], {})[row["scene"]] = float(row["auc"])
