@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from fers.detection.options import DetectOptions, in_todays_words
 from fers.detection.result import DetectResult
 from fers.detection.scene_run import SceneRun
 from fers.scenes.readers import Reader
+from fers.util.lock import locked
 
 
 def detect(
@@ -59,9 +61,11 @@ def detect(
         else open_source(source, wavelengths, transform, crs, options.get("variable"))
     )
     run = SceneRun(reader, DetectOptions(**in_todays_words(options)))
-    with tempfile.TemporaryDirectory() as temporary, thread_pool(run.plan.workers) as pool:
-        result = run.detect(pool, Path(temporary if save_dir is None else save_dir) / ".work", progress)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if save_dir is None else save_dir)
+        stack.enter_context(locked(folder))
+        result = run.detect(stack.enter_context(thread_pool(run.plan.workers)), folder / ".work", progress)
         if save_dir is not None:
-            result.write(save_dir)
-            run.clear(Path(save_dir) / ".work")
+            result.write(folder)
+            run.clear(folder / ".work")
     return result

@@ -17,6 +17,7 @@ from fers.detection.products.raster import write_envi, write_geotiff
 from fers.detection.products.report import write_report
 from fers.detection.products.vector import write_csv, write_geojson, write_geopackage
 from fers.util.errors import FersError
+from fers.util.files import synchronise
 from fers.util.pictures import stretched
 
 RUN = "run.json"
@@ -117,5 +118,7 @@ def _move(part: Path, folder: Path) -> None:
     for old in OPTIONAL_PRODUCTS - made:
         (folder / old).unlink(missing_ok=True)
     for name in sorted(made, key=lambda name: name == RUN):
+        synchronise(part / name)
         os.replace(part / name, folder / name)
     part.rmdir()
+    synchronise(folder)

@@ -27,10 +27,11 @@ from fers.scenes.readers.products import mask_file_of
 from fers.scoring.settings import SPATIAL_MODES
 from fers.scoring.spatial import WITHOUT_ASKING
 from fers.util.errors import FersError
+from fers.util.files import fingerprint_of
 from fers.util.pictures import rgb_bands
 
 _SHOWN_PIXELS, _SHOWN_SIDE = 1.5e6, 8000  # of the picture in the report
-VERSION = 2  # of a work folder's contents
+VERSION = 3  # of a work folder's contents
 
 
 class SceneRun:
@@ -52,6 +53,7 @@ class SceneRun:
 
     def __init__(self, reader: Reader, options: DetectOptions, cluster_workers: int | None = None):
         self.reader, self.options = reader, options
+        self.files = self._fingerprints()  # before anything is read
         height, width, _ = reader.shape
         centres, count = trained_on(options)
         self.bands = choose_bands(reader, options.bands, count, centres)
@@ -72,7 +74,7 @@ class SceneRun:
         self.pipeline = self.job.pipeline  # here, so that missing weights are reported before anything is read
         self.spatial_mode = self._spatial_mode(max(height, width)) if "spa_fen" in self.pipeline.setting.needs else None
         self.plan = self._plan(cluster_workers)
-        self.left_out = self._left_out()
+        self.left_out = None if self.left_out_file is None else read_left_out(self.left_out_file, (height, width))
         self.place = Place(reader.geometry, (height, width))
 
     @property
@@ -83,17 +85,26 @@ class SceneRun:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Everything the blocks depend on: a run that was stopped goes on only where this agrees."""
-        path = Path(self.reader.path)
-        stat = path.stat() if path.exists() else None
         return {
             "version": VERSION,
-            "source": str(path),
-            "bytes": None if stat is None else [stat.st_size, stat.st_mtime_ns],
+            "source": str(self.reader.path),
+            "files": self.files,
             "options": self.options.identity,
             "bands": self.bands.record(),
             "networks": self.pipeline.provenance,
             "plan": [self.plan.strip_rows, self.plan.segment_strips, self.plan.block_strips],
         }
+
+    def check_unchanged(self) -> None:
+        """Refuse to go on if a file changed since the run began.
+
+        Raises:
+            FersError: One changed, so what was computed mixes both versions.
+        """
+        now = self._fingerprints()
+        for path, before in self.files.items():
+            if now.get(path) != before:
+                raise FersError(f"{path}: changed while it was read; nothing is written. Run the same command again.")
 
     def rows_left_out(self, rows: slice) -> np.ndarray:
         """Return the pixels that the user leaves out, ``(rows, W)`` bool."""
@@ -134,6 +145,7 @@ class SceneRun:
             fewer, robust = without_highest(self.rows_left_out, score, options.robust_share)
             statistics = stream.statistics(job, "robust statistics", fewer)
             score, colours = stream.scores(job, statistics, "robust scores")
+        self.check_unchanged()
         return DetectResult.of(
             Scored(
                 self.name,
@@ -221,14 +233,21 @@ class SceneRun:
             )
         return self.options.spatial or SPATIAL_MODES[0]
 
-    def _left_out(self) -> np.ndarray | None:
-        path = self.options.left_out
-        if path == "auto":
-            found = mask_file_of(self.reader.path)
-            if found is None:
-                raise FersError(f"{self.reader.path}: --left_out auto found no EMIT mask file next to it. Name a file.")
-            path = str(found)
-        return None if path is None else read_left_out(path, self.reader.shape[:2])
+    def _fingerprints(self) -> dict[str, list[int | str]]:
+        """Fingerprint every file that a run reads, by its path. Those of the weights are in ``networks``."""
+        others = (self.left_out_file, self.options.background_file)
+        paths = [*self.reader.files, *(Path(path) for path in others if path is not None)]
+        return {str(path): fingerprint_of(path) for path in paths if path.is_file()}
+
+    @property
+    def left_out_file(self) -> str | None:
+        """File of the pixels to leave out."""
+        if self.options.left_out != "auto":
+            return self.options.left_out
+        found = mask_file_of(self.reader.path)
+        if found is None:
+            raise FersError(f"{self.reader.path}: --left_out auto found no EMIT mask file next to it. Name a file.")
+        return str(found)
 
     def _given(self, path: Path) -> BackgroundStatistics:
         """Load a background of another run, and check that it is of the same kind."""

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -97,10 +97,16 @@ def detect_all(
                     raise
                 failed.append(str(error))
                 say(f"failed: {error}")
-        shared = _common(runs, pool, not work.quiet) if work.common_background and len(runs) > 1 else None
+        shared = None
+        if work.common_background and len(runs) > 1:
+            with ExitStack() as locks:
+                for _, folder in runs:
+                    locks.enter_context(locked(folder))
+                shared = _common(runs, pool, not work.quiet)
         for run, folder in runs:
             try:
-                _detect_one(run, folder, work, pool, shared, say)
+                with locked(folder):
+                    _detect_one(run, folder, work, pool, shared, say)
             except ValueError as error:
                 if len(readers) == 1:
                     raise
@@ -151,12 +157,11 @@ def _detect_one(
     if not work.force and _finished(folder / "run.json", identity):
         say(f"{folder}: is finished already, with the same options. Give --force to compute it again.")
         return
-    with locked(folder):
-        with _pool_of(run, pool) as executor:
-            result = run.detect(executor, folder / ".work", not work.quiet, shared)
-        result.about |= identity
-        result.write(folder, work.format, work.gpkg)
-        run.clear(folder / ".work")
+    with _pool_of(run, pool) as executor:
+        result = run.detect(executor, folder / ".work", not work.quiet, shared)
+    result.about |= identity
+    result.write(folder, work.format, work.gpkg)
+    run.clear(folder / ".work")
     say(f"{result}\n  {folder}/report.html")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -59,6 +60,8 @@ def write_envi(path: Path, score: np.ndarray, probability: np.ndarray, place: Pl
     leftover = path.with_name(path.name + ".aux.xml")
     with _writing(path, leftover), rasterio.open(path, "w", driver="ENVI", **_profile(maps, place)) as raster:
         _fill(raster, maps, place, about)
+    header = path.with_suffix(".hdr")  # GDAL describes the file by the path at which it was made, which is temporary
+    header.write_text(re.sub(r"(?s)(description = \{).*?\}", rf"\g<1>\n{path.name}}}", header.read_text(), count=1))
 
 
 def style(values: np.ndarray, band: int = 2) -> str:

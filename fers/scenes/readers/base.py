@@ -115,6 +115,11 @@ class Reader(Facts):
             )
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """Files that the scene consists of; none for an array in memory."""
+        return tuple(path for path in dict.fromkeys((self.path, *self.data)) if path.is_file())
+
+    @property
     def bands(self) -> int:
         """Number of bands B."""
         return self.shape[2]
