@@ -65,6 +65,7 @@ def run(
     left_out=None,
     strip_rows=10,
     segment_strips=None,
+    background_rows=None,
     **job,
 ):
     reader = cube if isinstance(cube, ArrayReader) else ArrayReader(cube)
@@ -74,6 +75,7 @@ def run(
     plan = make_plan(reader.shape, 4 * bands, MEMORY, workers)
     strips = -(-plan.height // strip_rows)
     plan = replace(plan, strip_rows=strip_rows, block_strips=block_strips, segment_strips=segment_strips or strips)
+    plan = replace(plan, background_rows=background_rows or strip_rows)
     left_out = left_out or (lambda rows: np.zeros((rows.stop - rows.start, reader.shape[1]), bool))
     with thread_pool(workers) as pool:
         stream = Stream(made, plan, pool, Store(tmp_path / "work", {}), left_out)
@@ -107,6 +109,34 @@ def test_the_cut_changes_no_bit_by_blocks_and_only_rounding_by_strips(tmp_path, 
     again, _, _ = run(cube, tmp_path, strip_rows=20, block_strips=4, workers=2, **setting)
     np.testing.assert_array_equal(again, score)
     np.testing.assert_allclose(score, one, atol=1e-6 * np.nanmax(np.abs(one)))
+
+
+def test_a_background_of_some_rows_is_theirs_in_every_strip(tmp_path):
+    cube = scene(height=120, width=40)
+    score, _, statistics = run(cube, tmp_path, features="original", strip_rows=20, background_rows=6)
+    chosen = (np.arange(120) % 20 >= 7) & (np.arange(120) % 20 < 13)
+    np.testing.assert_allclose(statistics.background().mean[0], normalised(cube)[0, :, chosen].mean((1, 2)), atol=1e-7)
+    assert statistics.counts == [6 * 6 * 40]
+    expected = rx_array(cube, left_out=np.repeat(~chosen[:, None], 40, 1))
+    np.testing.assert_allclose(score, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "pixels", "rows"),
+    [
+        ((400, 600, 9), 1_000_000, 54),
+        ((20_000, 600, 9), 1_000_000, 8),
+        ((4_000, 600, 9), 1_000_000, 23),
+        ((20_000, 600, 9), None, 54),
+    ],
+)
+def test_large_scenes_give_some_rows_of_every_strip_to_their_background(shape, pixels, rows):
+    plan = make_plan(shape, 36, MEMORY, background_pixels=pixels)
+    assert plan.background_rows == rows
+    chosen = [plan.background_strip(strip) for strip in plan.strips]
+    counted = sum(strip.stop - strip.start for strip in chosen) * shape[1]
+    assert counted >= min(pixels or shape[0] * shape[1], shape[0] * shape[1]) * 0.99
+    assert all(own.start <= part.start < part.stop <= own.stop for own, part in zip(plan.strips, chosen, strict=True))
 
 
 def test_scores_by_strips_are_those_of_the_whole_scene(tmp_path):

@@ -6,6 +6,7 @@ strip by strip, so the results are the same bits for every block height. A block
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ from fers.util.errors import FersError
 
 STRIP_PIXELS = 1 << 15  # larger strips are no faster
 MAX_STRIPS = 64  # in a block: progress stays visible and little is lost when a run stops
+_LEAST_ROWS = (
+    8  # of a strip that count in the statistics: fewer cost as much, for the network sees three more on either side
+)
 _BASE = 600 << 20  # bytes: Python with PyTorch, GDAL and a network loaded
 _TILE_BYTES = 64 << 20  # held by a network between its layers, for one tile
 _BYTES_IN = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -81,6 +85,7 @@ class Plan:
         block_strips: Strips of a block.
         workers: How many blocks are computed at a time.
         peak: Bytes that the whole process is expected to take.
+        background_rows: Rows of a strip that count in the background's statistics: all, or those in its middle.
     """
 
     height: int
@@ -91,6 +96,7 @@ class Plan:
     block_strips: int
     workers: int
     peak: int
+    background_rows: int
 
     @property
     def strips(self) -> list[Rows]:
@@ -106,6 +112,12 @@ class Plan:
         """All blocks, in the order of rows."""
         strips, step = self.strips, self.block_strips
         return [Block.of(i // step, strips[i : i + step]) for i in range(0, len(strips), step)]
+
+    def background_strip(self, strip: Rows) -> Rows:
+        """Return the rows in the middle of a strip that count in the background's statistics."""
+        rows = min(self.background_rows, strip.stop - strip.start)
+        first = strip.start + (strip.stop - strip.start - rows) // 2
+        return Rows(first, first + rows, strip.segment)
 
     @property
     def segments(self) -> list[tuple[int, int]]:
@@ -130,6 +142,7 @@ def make_plan(
     halo: int = 3,
     copies: int = 5,
     whole: bool = False,
+    background_pixels: int | None = None,
 ) -> Plan:
     """Cut a scene so that the work fits into a given memory.
 
@@ -143,6 +156,7 @@ def make_plan(
         maps: Score maps that are kept to the end.
         halo: Rows that are needed beyond a strip.
         whole: The whole scene must be one strip.
+        background_pixels: Least number of pixels behind a segment's statistics, spread over all its strips; None for all.
         copies: How many float32 copies of a strip are in memory at a time: values, cube, features, their sum, the border.
 
     Raises:
@@ -178,7 +192,13 @@ def make_plan(
     most = min(MAX_STRIPS, max(1, strips // (2 * workers)))
     while block_strips < most and peak(block_strips + 1) <= memory:
         block_strips += 1
-    return Plan(height, width, bands, strip_rows, segment_strips, block_strips, workers, peak(block_strips))
+    background_rows = strip_rows
+    if background_pixels is not None:
+        share = background_pixels / (min(segment_strips * strip_rows, height) * width)
+        background_rows = min(strip_rows, max(_LEAST_ROWS, math.ceil(strip_rows * share)))
+    return Plan(
+        height, width, bands, strip_rows, segment_strips, block_strips, workers, peak(block_strips), background_rows
+    )
 
 
 def _strip_rows(height: int, width: int, chunk_rows: int) -> int:

@@ -16,6 +16,7 @@ from fers.util.options import option
 
 DEFAULT_FAR = 1e-4
 ROBUST_SHARE = 0.01
+BACKGROUND_PIXELS = 1_000_000
 FORMATS = ("tif", "envi")
 RULES = ("far", "top", "quantile", "score", "chi2")  # for the threshold
 METHODS: dict[str, dict[str, str]] = {  # meanings of --method of earlier versions
@@ -50,6 +51,7 @@ class DetectOptions(Method):
         spatial: How the spatial branch sees the scene, ``scene`` or ``window``; None for ``scene``, up to 256 px.
         bands: ``good``, ``all``, ``first:N``, ``400-900nm``, or several with commas.
         background: ``scene``, ``segment:ROWS``, ``robust`` or ``robust:SHARE``, or a background.npz of another run.
+        background_pixels: About how many pixels mean and covariance of a background come from; 0 for all.
         left_out: A file of pixels to leave out of range and statistics; ``auto`` for the EMIT mask file next to the scene.
         score_left_out: Score these pixels nevertheless.
         value_range: Lowest and highest value for the normalised cube; None for those of the scene.
@@ -76,6 +78,12 @@ class DetectOptions(Method):
     bands: str = option("good", "bands to use: good, all, first:N, 400-900nm, or several with commas", group="method")
     background: str = option(
         "scene", "background: scene, segment:ROWS, robust[:SHARE], or a background.npz", group="method"
+    )
+    background_pixels: int = option(
+        BACKGROUND_PIXELS,
+        "mean and covariance of a background come from about this many pixels, spread evenly; 0: from all",
+        group="method",
+        type=int,
     )
     value_range: tuple[float, float] | None = option(
         None,
@@ -154,6 +162,8 @@ class DetectOptions(Method):
             raise FersError("--chi2: only RX on one cube has a chi-square law. Use --far, or --features original.")
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
             raise FersError(f"--range {self.value_range[0]:g},{self.value_range[1]:g}: the first must be the lower.")
+        if self.background_pixels < 0:
+            raise FersError(f"--background_pixels {self.background_pixels}: give a number of pixels, or 0 for all.")
         _ = self.segment_rows, self.robust_share, self.background_file
 
     def config(self, bands: int, device: str | None = None) -> DetectConfig:

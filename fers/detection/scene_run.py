@@ -92,7 +92,7 @@ class SceneRun:
             "options": self.options.identity,
             "bands": self.bands.record(),
             "networks": self.pipeline.provenance,
-            "plan": [self.plan.strip_rows, self.plan.segment_strips, self.plan.block_strips],
+            "plan": [self.plan.strip_rows, self.plan.segment_strips, self.plan.block_strips, self.plan.background_rows],
         }
 
     def check_unchanged(self) -> None:
@@ -212,6 +212,7 @@ class SceneRun:
                     if pipeline.halo <= 3 and pipeline.streams
                     else 11,  # windowed detectors compute in float64
                     whole=not pipeline.streams,
+                    background_pixels=(options.background_pixels or None) if pipeline.samples else None,
                 )
             except PlanError as error:
                 if workers == wanted[-1]:

@@ -18,6 +18,7 @@ from fers.detection.scene_run import SceneRun
 from fers.detection.store import BackgroundStatistics, merged
 from fers.detection.streaming import collect_block, range_block
 from fers.scenes.readers import Reader, SceneError, open_scene
+from fers.scoring.pipeline import REACH
 from fers.util.errors import FersError
 from fers.util.lock import locked
 
@@ -125,12 +126,13 @@ def describe_plan(reader: Reader, options: DetectOptions) -> str:
     left_out = run.rows_left_out(trial.outer_rows(plan.height, run.pipeline.halo))
     _, ranging, reading = range_block(trial, job, left_out)
     began = time.perf_counter()
-    collect_block(trial, job, left_out)
+    collect_block(trial, job, left_out, trial.strips)
     computing = time.perf_counter() - began
     passes = ["range", "statistics", "scores"]
     if options.robust_share is not None:
         passes += ["robust statistics", "robust scores"]
-    seconds = (ranging + computing * (len(passes) - 1)) * len(strips)
+    share = min(1, (plan.background_rows + 2 * REACH) / plan.strip_rows)
+    seconds = (ranging + computing * (1 + share) * (len(passes) - 1) / 2) * len(strips)
     height, width, bands = reader.shape
     return "\n".join(
         [

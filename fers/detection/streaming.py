@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fers.detection.blocks import Block, Plan
+from fers.detection.blocks import Block, Plan, Rows
 from fers.detection.job import BlockValues, Job
 from fers.detection.store import Arrays, BackgroundStatistics, Store, packed, unpacked
 from fers.detectors.base import Sum
@@ -82,10 +82,14 @@ class Stream:
             torch.set_num_threads(threads)
 
     def statistics(self, job: Job, stage: str = "statistics", left_out: LeftOut | None = None) -> BackgroundStatistics:
-        """Sum up the statistics of each segment, in a second pass."""
+        """Sum up the statistics of each segment, in a second pass: of the rows of each strip that the plan chose."""
         kinds = self.pipeline.statistics
         sums: list[list[Sum]] = [[Sum() for _ in kinds] for _ in self.plan.segments]
-        for block, arrays in self._pass(stage, collect_block, lambda block: (job, self._out(block, left_out))):
+
+        def arguments(block: Block) -> tuple:
+            return job, self._out(block, left_out), [self.plan.background_strip(strip) for strip in block.strips]
+
+        for block, arrays in self._pass(stage, collect_block, arguments):
             for number, strip in enumerate(block.strips):
                 for place, kind in enumerate(kinds):
                     sums[strip.segment][place].add(unpacked(f"{number}/{place}", kind, arrays))
@@ -196,11 +200,11 @@ def rgb_block(block: Block, job: Job, left_out: np.ndarray) -> tuple[Arrays, flo
     return {"rgb": np.concatenate(parts, axis=1)}, time.perf_counter() - began, reading
 
 
-def collect_block(block: Block, job: Job, left_out: np.ndarray) -> tuple[Arrays, float, float]:
-    """Compute the statistics of each strip of a block."""
+def collect_block(block: Block, job: Job, left_out: np.ndarray, strips: Sequence[Rows]) -> tuple[Arrays, float, float]:
+    """Compute the statistics of some rows of each strip of a block."""
     began, values, reading = _start(block, job, left_out)
     arrays: Arrays = {}
-    for number, rows in enumerate(block.strips):
+    for number, rows in enumerate(strips):
         for place, each in enumerate(values.pipeline.collect(values.strip(rows))):
             arrays |= packed(f"{number}/{place}", each)
     return arrays, time.perf_counter() - began, reading

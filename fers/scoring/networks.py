@@ -168,9 +168,12 @@ def load_networks(
 def choose_device(name: str) -> torch.device:
     """Choose a device: ``auto`` is CUDA if there is one, else MPS, else the CPU; ``gpu`` is CUDA or MPS.
 
+    From then on float32 is float32 on it: see ``allow_tf32``.
+
     Raises:
         DeviceError: The device that was named is not there.
     """
+    allow_tf32(False)
     gpu = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else None
     try:
         device = torch.device({"auto": gpu or "cpu", "gpu": gpu or "cuda"}.get(name, name))
@@ -179,6 +182,14 @@ def choose_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise DeviceError(f"--device {name}: cannot be used on this machine ({reason}). Give auto or cpu.") from error
     return device
+
+
+def allow_tf32(allow: bool) -> None:
+    """Let GPUs round float32 to TF32's 10 bits in products and convolutions, or not; for convolutions PyTorch's default is yes.
+
+    TF32 changes F_spe by 1e-3, before an RX whose covariance has a condition of some 1e8.
+    """
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allow
 
 
 def _untrained(found: Networks, bands: int, source: str, seed: int) -> SpeFEN:

@@ -77,6 +77,7 @@ class Pipeline:
         halo: Rows that a strip needs above and below.
         streams: Whether a scene may come in strips; else it must be one strip.
         statistics: The types that ``collect`` gives.
+        samples: Whether statistics of a share of the pixels can stand for those of all: so for mean and covariance.
         caveats: Sentences that belong under every table made with this pipeline.
         provenance: For results.json: the checkpoints by their sha256 and metadata.
 
@@ -112,6 +113,7 @@ class Pipeline:
         self.halo = max((halo or 0) + _reach(cube) for halo, cube in zip(halos, self.cubes, strict=True))
         self.streams = "aetnet" not in self.setting.needs and None not in halos
         self.statistics = [*(d.statistics for d in self.detectors if isinstance(d, StripDetector)), Moments]
+        self.samples = self.streams and all(kind is Moments for kind in self.statistics)
         self.provenance = self.networks.provenance
         self.caveats = [*self.networks.caveats, *getattr(self.detector, "caveats", ())]
         if self.setting.ours:

@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
 
-from fers.scoring.networks import choose_device
+from fers.scoring.networks import allow_tf32, choose_device
 from fers.training.options import MIXED_PRECISION, TrainingError
 
 
@@ -16,7 +16,7 @@ def make_accelerator(precision: str = "fp32", device: str = "auto") -> Accelerat
     """Make the accelerator of this process, which may be one of several that ``torchrun`` started.
 
     Args:
-        precision: ``fp32``, ``bf16`` or ``fp16``.
+        precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
         device: ``auto``, ``gpu``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``. With several processes each takes a GPU of its own.
 
     Raises:
@@ -27,6 +27,7 @@ def make_accelerator(precision: str = "fp32", device: str = "auto") -> Accelerat
         chosen = choose_device(device)
         if chosen.index is not None and int(os.environ.get("WORLD_SIZE", "1")) == 1:
             torch.cuda.set_device(chosen)
+    allow_tf32(precision == "tf32")
     try:
         return Accelerator(
             mixed_precision=MIXED_PRECISION[precision],

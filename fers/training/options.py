@@ -16,7 +16,7 @@ from fers.util.errors import FersError
 from fers.util.options import add_options, option
 from fers.util.paths import home
 
-MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # --precision: Accelerate's word for it
+MIXED_PRECISION = {"fp32": "no", "tf32": "no", "bf16": "bf16", "fp16": "fp16"}  # --precision: Accelerate's word for it
 _OLD_TERMS = {"zcl": "z"}  # loss names of earlier versions
 
 
