@@ -145,6 +145,25 @@ def test_patches_of_two_sizes_are_an_error_that_names_the_file(tmp_path):
         BackgroundPatches(folder, "aviris_ng", bands=5)
 
 
+def test_patches_of_fewer_bands_than_the_others_are_an_error_that_names_the_file(tmp_path):
+    folder = had100_folder(tmp_path)
+    np.save(folder / "train/aviris_ng/z_1.npy", np.arange(16 * 16 * 10, dtype=np.float32).reshape(16, 16, 10))
+    assert len(BackgroundPatches(folder, "aviris_ng", bands=9)) == 41  # all have these
+    with pytest.raises(SceneError, match=r"z_1\.npy: 10 bands, the first patch has 12"):
+        BackgroundPatches(folder, "aviris_ng", bands=12)
+
+
+def test_a_patch_that_changed_at_its_old_size_and_time_changes_the_fingerprint(tmp_path):
+    folder = had100_folder(tmp_path)
+    before = BackgroundPatches(folder, "aviris_ng", bands=9).fingerprint()
+    path = folder / "train/aviris_ng/ang2017_0_1.npy"
+    times, cube = path.stat(), np.load(path)
+    cube[3, 4, 5] += 1
+    np.save(path, cube)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert BackgroundPatches(folder, "aviris_ng", bands=9).fingerprint() != before
+
+
 def holed_folder(tmp_path, *values: float):
     """A folder in which patch (i, i + 1) holds value i in band 1 of one pixel."""
     folder = had100_folder(tmp_path)
@@ -156,13 +175,15 @@ def holed_folder(tmp_path, *values: float):
     return folder
 
 
-def test_patches_without_data_are_refused_unless_it_is_said(tmp_path):
+def test_patches_without_data_are_refused_by_name(tmp_path):
     folder = holed_folder(tmp_path, 1e-34, -9999)
     with pytest.raises(
         SceneError, match=r"ang2017_0_1\.npy: holds .* as 2 of 40 patches do\. --nodata mask .*--nodata keep"
     ):
-        BackgroundPatches(folder, "aviris_ng", bands=5)
-    assert len(BackgroundPatches(folder, "aviris_ng", bands=5, start=2)) == 40  # a band that is not used does no harm
+        BackgroundPatches(folder, "aviris_ng", bands=5, nodata="refuse")
+    assert (
+        len(BackgroundPatches(folder, "aviris_ng", bands=5, start=2, nodata="refuse")) == 40
+    )  # a band that is not used does no harm
     with pytest.raises(SceneError, match="nodata is 'drop'; expected refuse, keep, mask"):
         BackgroundPatches(folder, "aviris_ng", bands=5, nodata="drop")
 
@@ -170,7 +191,7 @@ def test_patches_without_data_are_refused_unless_it_is_said(tmp_path):
 def test_masked_patches_are_left_out_and_counted(tmp_path):
     folder = holed_folder(tmp_path, 1e-34, -9999, np.nan)
     np.save(folder / "train/aviris_ng/ang2017_3_4.npy", np.full((16, 16, 12), 7, np.float32))
-    patches = BackgroundPatches(folder, "aviris_ng", bands=5, nodata="mask")
+    patches = BackgroundPatches(folder, "aviris_ng", bands=5)
     assert len(patches) == len(patches.sources) == 36
     assert patches.reasons == {"no data": 3, "constant": 1}
     assert patches.describe() == "3 patches are left out: no data. 1 patches are left out: constant."

@@ -68,6 +68,21 @@ def test_the_best_epoch_by_a_score_is_kept_only_where_that_is_asked_for(kept, tm
     assert {entry["selection"] for entry in log(tmp_path)} == {"test-auc"}
 
 
+def test_weights_that_are_not_finite_after_the_last_step_are_not_kept(kept, tmp_path):
+    stage, steps = Line(), []
+
+    def last_step_diverges(gradient):  # the loss of the four steps is finite
+        steps.append(1)
+        return gradient * (float("nan") if len(steps) == 4 else 1)
+
+    stage.layers[0].weight.register_hook(last_step_diverges)
+    with pytest.raises(
+        TrainingError, match=r"epoch 1: layers\.0\.weight is not finite after the last step\. Last good .*none"
+    ):
+        run_line(tmp_path, 1, stage)
+    assert not kept
+
+
 @pytest.mark.parametrize("look_every", [1, 4], ids=["at once", "late, as on a GPU"])
 def test_a_loss_that_is_not_finite_stops_with_step_term_and_last_good_checkpoint(
     kept, tmp_path, monkeypatch, look_every

@@ -26,7 +26,7 @@ from fers.datasets.manifest import MANIFEST, entry, read_manifest, write_array, 
 from fers.scenes.normalise import normalise
 from fers.scenes.scene import MIN_SIDE, Scene, SceneError, nodata_pixels, read_scene, read_truth, row_blocks
 from fers.util.commandline import run
-from fers.util.files import visible
+from fers.util.files import fingerprint_of, remove_leftovers, temporary_prefix, visible
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +63,7 @@ class BackgroundPatches:
         ManifestError: A manifest is damaged.
     """
 
-    def __init__(self, folder: str | Path, sensor: str, bands: int, start: int = 0, nodata: str = "refuse"):
+    def __init__(self, folder: str | Path, sensor: str, bands: int, start: int = 0, nodata: str = "mask"):
         if nodata not in NODATA_CHOICES:
             raise SceneError(f"nodata is '{nodata}'; expected {', '.join(NODATA_CHOICES)}.")
         self.folder = Path(folder) / "train" / sensor
@@ -76,6 +76,7 @@ class BackgroundPatches:
             )
         facts = _described(Path(folder), self.folder, files)
         self.size = tuple(facts[files[0].name]["shape"][:2])
+        taken = _bands_taken(facts[files[0].name], start, bands)
         holed, nonfinite, constant = set(), set(), set()
         for path in files:
             known = facts[path.name]
@@ -87,6 +88,11 @@ class BackgroundPatches:
                 )
             if not 0 <= start < available:
                 raise SceneError(f"{path}: there is no band {start}; it has bands 0 to {available - 1}.")
+            if _bands_taken(known, start, bands) != taken:
+                raise SceneError(
+                    f"{path}: {available} bands, the first patch has {facts[files[0].name]['shape'][2]}. "
+                    "All patches of a training set have the same bands; give each sensor a folder of its own."
+                )
             end = min(start + bands, available)
             if any(first <= start and last >= end for first, last in known["constant_bands"]):
                 constant.add(path)
@@ -154,11 +160,19 @@ class BackgroundPatches:
         return parts
 
     def fingerprint(self) -> str:
-        """Compute the sha256 of the patches' names and contents, of the bands taken, and of what becomes of missing data."""
+        """Compute the sha256 of the patches' names and contents, of the bands taken, and of what becomes of missing data.
+
+        The files are read: one that changed since the manifest was written, even at the same size and time, is seen.
+        """
         digest = hashlib.sha256(f"{self.start}:{self.bands}:{self.nodata}".encode())
         for path, sha256 in zip(self.files, self._sums, strict=True):
-            digest.update(f"{path.name} {sha256}".encode())
+            digest.update(f"{path.name} {sha256} {fingerprint_of(path)[2]}".encode())
         return digest.hexdigest()
+
+
+def _bands_taken(known: dict, start: int, bands: int) -> int:
+    """Count the bands of a patch that are taken; the others of ``bands`` are appended as zeros."""
+    return min(known["shape"][2] - start, bands)
 
 
 def _described(dataset: Path, folder: Path, files: list[Path]) -> dict[str, dict]:
@@ -247,8 +261,8 @@ def write_patches(
                 "Leave it out, or give a smaller --size."
             )
 
-    temporary = folder.with_name(f".{sensor}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
+    remove_leftovers(folder.parent)
+    temporary = folder.with_name(f"{temporary_prefix()}-{sensor}")  # of this process: two runs at once do not collide
     temporary.mkdir(parents=True)
     facts: dict = {"dataset": "patches", "size": size, "stride": stride, "scenes": []}
     files: dict[str, dict] = {}

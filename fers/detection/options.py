@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,11 @@ class DetectOptions(Method):
             raise FersError(f"--{' and --'.join(rules)}: give one rule for the threshold.")
         if not rules:
             object.__setattr__(self, "far", DEFAULT_FAR)
+        for name, value in vars(self).items():
+            numbers = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+                flag = "range" if name == "value_range" else name
+                raise FersError(f"--{flag} {','.join(map(str, numbers))}: give finite numbers.")
         for name in ("far", "quantile", "chi2"):
             rate = getattr(self, name)
             if rate is not None and not 0 < rate < 1:

@@ -101,6 +101,7 @@ class Trainer:
             began = time.perf_counter()
             losses = self._train_epoch(model, loader, optimizer, epoch)
             seconds = time.perf_counter() - began
+            _check_weights(stage, epoch, folder.resume_file)  # those of the last step have given no loss yet
             if accelerator.is_main_process:
                 log = log or folder.begin(done)
                 entry: dict[str, Any] = {
@@ -233,10 +234,20 @@ def _check_batch(patches: int, batch_size: int, processes: int) -> None:
         )
 
 
+def _check_weights(stage: nn.Module, epoch: int, last: Path) -> None:
+    bad = [name for name, values in stage.state_dict().items() if not bool(values.isfinite().all())]
+    if bad:
+        raise TrainingError(f"epoch {epoch}: {bad[0]} is not finite after the last step. {_remedy(epoch, last)}")
+
+
+def _remedy(epoch: int, last: Path) -> str:
+    good = f"{last} (epoch {epoch - 1})" if epoch > 1 else "none, this was the first epoch"
+    return f"Last good checkpoint: {good}. Try a smaller --lr, or --precision fp32."
+
+
 def _not_finite(values: torch.Tensor, names: Sequence[str], epoch: int, step: int, last: Path) -> str:
     bad = [name for name, value in zip(names, values[1:], strict=True) if not value.isfinite()]
-    good = f"{last} (epoch {epoch - 1})" if epoch > 1 else "none, this was the first epoch"
     return (
         f"epoch {epoch}, step {step}: the loss is not finite; term {', '.join(bad) or 'none, but their weighted sum'}. "
-        f"Last good checkpoint: {good}. Try a smaller --lr, or --precision fp32."
+        f"{_remedy(epoch, last)}"
     )

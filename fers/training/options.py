@@ -55,8 +55,8 @@ class TrainOptions:
         1.0, "share of the source scenes to train on; the loss on the others is logged", type=float, group="data"
     )
     nodata: str = option(
-        "refuse",
-        "patches that hold pixels without data: refuse them, keep them (as released), or mask: leave these patches out",
+        "mask",
+        "patches that hold pixels without data: mask leaves these patches out, keep uses them (as released), or refuse",
         choices=NODATA_CHOICES,
         group="data",
     )
