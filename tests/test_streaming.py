@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from fers.detection.blocks import PlanError, make_plan, parse_size
+from fers.detection.detect import detect
 from fers.detection.executors import thread_pool
 from fers.detection.job import Job
 from fers.detection.options import DetectOptions
 from fers.detection.store import BackgroundStatistics, Store
-from fers.detection.streaming import Stream, without_highest
+from fers.detection.streaming import Stream, without_highest, without_hot_pixels
 from fers.detectors.background import Background, Moments
 from fers.detectors.base import Sum, product
 from fers.detectors.rx import rx, rx_array
@@ -79,7 +80,7 @@ def run(
     left_out = left_out or (lambda rows: np.zeros((rows.stop - rows.start, reader.shape[1]), bool))
     with thread_pool(workers) as pool:
         stream = Stream(made, plan, pool, Store(tmp_path / "work", {}), left_out)
-        ready = stream.range()
+        ready, _ = stream.range()
         statistics = stream.statistics(ready)
         score, colours = stream.scores(ready, statistics)
     stream.store.clear()
@@ -109,6 +110,39 @@ def test_the_cut_changes_no_bit_by_blocks_and_only_rounding_by_strips(tmp_path, 
     again, _, _ = run(cube, tmp_path, strip_rows=20, block_strips=4, workers=2, **setting)
     np.testing.assert_array_equal(again, score)
     np.testing.assert_allclose(score, one, atol=1e-6 * np.nanmax(np.abs(one)))
+
+
+@pytest.mark.parametrize("hot", [1e3, 1e9, -1e6])
+@pytest.mark.parametrize("setting", [{}, {"features": "original"}, {"features": "untrained", "fusion": None}], ids=str)
+def test_a_hot_pixel_hides_no_target(hot, setting):
+    rng = np.random.default_rng(0)
+    mixed = rng.dirichlet(np.ones(4), size=(60, 50)) @ rng.normal(0.3, 0.05, (4, 20))
+    cube = (mixed + rng.normal(0, 0.002, mixed.shape)).astype(np.float32)
+    places = [(10, 10), (20, 40), (35, 12), (45, 30), (52, 45)]
+    for place in places:
+        cube[place] = 0.3 + 0.05 * np.cos(np.arange(20))
+    plain = detect(cube, backbone="random", top=6, **setting)
+    cube[25, 25] = hot
+    result = detect(cube, backbone="random", top=6, **setting)
+    assert [note for note in result.about["notes"] if "count neither in the range" in note and "--range" in note]
+    assert not plain.about["notes"]
+    found = {(target["row"], target["column"]) for target in result.detections}
+    assert set(places) <= {(row + i, column + j) for row, column in found for i in (-1, 0, 1) for j in (-1, 0, 1)}
+
+
+def test_the_range_leaves_out_one_in_ten_thousand_only_where_they_take_most_of_it():
+    values = np.linspace(0.0, 1.0, 30_000)
+
+    def range_of(*hot: float) -> tuple[float, float, str]:
+        ordered = np.sort(np.append(values, hot))
+        return without_hot_pixels(ordered[:2048], ordered[::-1][:2048], len(ordered))
+
+    assert range_of(1.9) == (0.0, 1.9, "")
+    low, high, note = range_of(2.5)
+    assert (low, high) == (0.0, 2.5) and "take 60.0% of the range" in note and "--range 0.0001" in note  # told only
+    low, high, note = range_of(2.5, 900.0)
+    assert (low, high) == pytest.approx((4 / 30_000, 1.0), abs=1e-3) and "count neither" in note
+    assert range_of(12, 13, 14, 19, 19)[1] == 19  # five of 30,000 are more than that
 
 
 def test_a_background_of_some_rows_is_theirs_in_every_strip(tmp_path):

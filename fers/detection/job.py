@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from fers.detection.blocks import Block, Rows
 from fers.detectors.base import Where
@@ -14,7 +15,7 @@ from fers.fast.deploy import DeployedSpaFEN
 from fers.scenes.bands import BandChoice
 from fers.scenes.normalise import scaled, scaled_rows
 from fers.scoring.config import DetectConfig
-from fers.scoring.pipeline import Pipeline, Strip, cached_pipeline
+from fers.scoring.pipeline import REACH, Pipeline, Strip, cached_pipeline
 from fers.scoring.spatial import SpatialState
 from fers.util.errors import FersError
 
@@ -29,6 +30,8 @@ class Job:
         config: Configuration of the pipeline.
         spatial: State of F_spa, once it is known.
         low, high: Range of the values that count.
+        hot_pixels: Whether some pixels lie outside this range: they are scored, and with those around them count in no
+            statistics.
         fill: Their mean spectrum ``(C,)``, which replaces pixels without data.
         score_left_out: Whether pixels that the user leaves out of the statistics are scored.
         colours: The three of the C bands that are shown as red, green, blue.
@@ -41,6 +44,7 @@ class Job:
     spatial: SpatialState | None = None
     low: float = 0.0
     high: float = 1.0
+    hot_pixels: bool = False
     fill: np.ndarray | None = None
     score_left_out: bool = False
     colours: tuple[int, int, int] = (0, 0, 0)
@@ -106,6 +110,9 @@ class BlockValues:
         h = scaled_rows(values, job.low, job.high)
         if job.fill is not None:
             h[~has_data] = scaled(job.fill, job.low, job.high)
+        if job.hot_pixels:
+            hot = has_data & ((values < job.low) | (values > job.high)).any(2)
+            left_out = left_out | ndimage.binary_dilation(hot, np.ones((2 * REACH + 1, 2 * REACH + 1)))
         spatial = job.spatial
         device = self.pipeline.device
         return Strip(

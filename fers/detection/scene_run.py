@@ -53,6 +53,7 @@ class SceneRun:
 
     def __init__(self, reader: Reader, options: DetectOptions, cluster_workers: int | None = None):
         self.reader, self.options = reader, options
+        self.notes = list(reader.notes)
         self.files = self._fingerprints()  # before anything is read
         height, width, _ = reader.shape
         centres, count = trained_on(options)
@@ -165,10 +166,11 @@ class SceneRun:
 
     def ranged(self, stream: Stream) -> Job:
         """Return the job with the range of the values and the state of F_spa."""
-        job = stream.range()
+        job, note = stream.range()
         if self.options.value_range is not None:
             assert job.fill is not None
-            job = job.with_range(*self.options.value_range, job.fill)
+            note, job = "", replace(job.with_range(*self.options.value_range, job.fill), hot_pixels=False)
+        self.notes = [*self.reader.notes, *([note] if note else [])]
         return self._spatial(stream, job)
 
     def _spatial(self, stream: Stream, job: Job) -> Job:
@@ -182,7 +184,7 @@ class SceneRun:
             "shape": list(self.reader.shape),
             "spatial_mode": self.spatial_mode,
             "sensor": self.reader.sensor,
-            "notes": list(self.reader.notes),
+            "notes": self.notes,
             "bands_described": self.bands.describe(),
             "wavelengths_nm": None if self.wavelengths is None else [round(float(w), 3) for w in self.wavelengths],
             "range": [statistics.low, statistics.high],

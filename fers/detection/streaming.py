@@ -6,6 +6,7 @@ where it stopped. The results are the same bits for any memory, any number of wo
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,9 @@ from fers.detection.store import Arrays, BackgroundStatistics, Store, packed, un
 from fers.detectors.base import Sum
 from fers.scoring.spatial import false_rgb, spatial_state
 from fers.util.errors import FersError
+
+HOT_SHARE = 1e-4  # of the pixels, at either end of the range
+_HOT_PIXELS = 2048  # kept at either end: more than that share of 20 megapixels
 
 LeftOut = Callable[[slice], np.ndarray]  # rows -> (rows, W) bool: which pixels do not count in range and statistics
 
@@ -54,19 +58,27 @@ class Stream:
         self.progress = progress
         self.timing = Timing()
 
-    def range(self) -> Job:
-        """Find the range of the values and the mean spectrum, in a first pass; return the job with them."""
-        count, total, low, high = 0, np.zeros(self.job.bands.count), np.inf, -np.inf
+    def range(self) -> tuple[Job, str]:
+        """Find the range of the values and the mean spectrum, in a first pass.
+
+        Returns:
+            The job with them, and a note where the range leaves out a few pixels: see ``without_hot_pixels``.
+        """
+        count, total = 0, np.zeros(self.job.bands.count)
+        lowest, highest = np.empty(0), np.empty(0)
         for _, arrays in self._pass("range", range_block, lambda block: (self.job, self._out(block))):
             count += int(arrays["count"].sum())
             for part in arrays["total"]:  # strip by strip, so that the cut into blocks changes no bit
                 total = total + part
-            low, high = min(low, float(arrays["low"].min())), max(high, float(arrays["high"].max()))
+            lowest = np.sort(np.append(lowest, arrays["lowest"]))[:_HOT_PIXELS]
+            highest = -np.sort(-np.append(highest, arrays["highest"]))[:_HOT_PIXELS]
         if not count:
             raise FersError(
                 f"{self.job.reader.path}: no pixel is left. All lack data or are left out; check --left_out and no-data."
             )
-        return self.job.with_range(low, high, total / count)
+        low, high, note = without_hot_pixels(lowest, highest, count)
+        hot = low > lowest[0] or high < highest[0]
+        return replace(self.job.with_range(low, high, total / count), hot_pixels=hot), note
 
     def spatial(self, job: Job, mode: str) -> Job:
         """Compute the state of F_spa, before the statistics; return the job with it."""
@@ -170,7 +182,7 @@ class Stream:
 
 
 def range_block(block: Block, job: Job, left_out: np.ndarray) -> tuple[Arrays, float, float]:
-    """Compute count, sum, minimum and maximum of each strip.
+    """Compute count and sum of each strip, and the minima and maxima of its lowest and highest pixels.
 
     Like all block functions, it also returns the seconds of all work and of reading.
     """
@@ -185,11 +197,46 @@ def range_block(block: Block, job: Job, left_out: np.ndarray) -> tuple[Arrays, f
             {
                 "count": np.array(len(pixels)),
                 "total": pixels.sum(axis=0, dtype=np.float64) if some else empty,
-                "low": pixels.min(axis=0).astype(np.float64) if some else empty + np.inf,
-                "high": pixels.max(axis=0).astype(np.float64) if some else empty - np.inf,
+                "lowest": _least(pixels.min(axis=1).astype(np.float64) if some else np.empty(0)),
+                "highest": -_least(-pixels.max(axis=1).astype(np.float64) if some else np.empty(0)),
             }
         )
     return {key: np.stack([each[key] for each in found]) for key in found[0]}, time.perf_counter() - began, reading
+
+
+def _least(values: np.ndarray) -> np.ndarray:
+    """Take the least values; infinity stands for those that are missing."""
+    least = np.partition(values, _HOT_PIXELS)[:_HOT_PIXELS] if len(values) > _HOT_PIXELS else values
+    return np.pad(least, (0, _HOT_PIXELS - len(least)), constant_values=np.inf)
+
+
+def without_hot_pixels(lowest: np.ndarray, highest: np.ndarray, count: int) -> tuple[float, float, str]:
+    """Find the range of a scene, without its most extreme pixels if these take more than nine tenths of it.
+
+    One hot pixel would leave the others almost the same normalised value, in which the network sees nothing.
+
+    Args:
+        lowest: Minima over the bands of the pixels with the lowest ones, rising.
+        highest: Maxima over the bands of the pixels with the highest ones, falling.
+        count: Number of all pixels. One in 10,000 may be left out at either end, at least one.
+
+    Returns:
+        Lowest and highest value, and a note for the user where the extreme pixels take more than half of the range.
+    """
+    low, high = float(lowest[0]), float(highest[0])
+    hot = min(math.ceil(HOT_SHARE * count), count - 1, _HOT_PIXELS - 1)
+    inner = float(lowest[hot]), float(highest[hot])
+    share = (inner[1] - inner[0]) / (high - low) if high > low else 1
+    if not 0 < share < 1 / 2:
+        return low, high, ""
+    outside = int((lowest < inner[0]).sum() + (highest > inner[1]).sum())
+    note = f"The {outside} most extreme pixels take {1 - share:.1%} of the range, {low:g} to {high:g}."
+    if share > 1 / 10:
+        return low, high, f"{note} Give --range {inner[0]:g},{inner[1]:g} if they are defects."
+    return (
+        *inner,
+        f"{note} They are scored, but count neither in the range nor in the background. To count them, give --range.",
+    )
 
 
 def rgb_block(block: Block, job: Job, left_out: np.ndarray) -> tuple[Arrays, float, float]:
