@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 
 from fers.detection.options import METHODS, DetectOptions, Work, in_todays_words
+from fers.fast.process import prepare_process
 from fers.util.commandline import Parser, run
 from fers.util.options import add_options, read_options
 
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _detect(given: argparse.Namespace) -> None:
+    prepare_process()
     from fers.detection.several import describe_plan, detect_all, find_scenes  # PyTorch: --help does not wait for it
 
     vars(given).update(
