@@ -27,7 +27,7 @@ class CatalogueScene:
 
     Attributes:
         name: Name that papers' tables use, or close to it.
-        dataset: Name that ``fers data get`` takes for it and others together, such as ``abu``.
+        dataset: Name for it and others together, such as ``abu``; empty for one that stands alone.
         sensor, place: Sensor that took it, and the place.
         group: Name that scenes share which show the same ground; empty for one that stands alone.
         height, width, bands: Its size; None where it is not known.
@@ -63,7 +63,7 @@ class CatalogueScene:
 
     @property
     def path(self) -> Path:
-        """Where ``fers data get`` puts it, and where others look for it."""
+        """Place of its file: ``fers data get`` puts it there, and the test sets are looked for there."""
         return home() / "data" / (f"ABU/abu-{self.name}.mat" if self.dataset == "abu" else f"scenes/{self.name}.mat")
 
     @property
