@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _tell(there)
         if failed:
             raise ArchiveError("\n\n".join(map(str, failed)))
-        print("Next: fers compare --scenes " + " ".join(map(str, folders)))
+        print("".join(f"Next: fers compare --scenes {folder}\n" for folder in folders), end="")
 
     return run(work, how_to_resume="run the same command again")
 
