@@ -1,303 +1,333 @@
-"""Compare detectors over scenes by one protocol: AUC, average precision, Pd at few false alarms, seconds.
+"""``fers.compare``: detectors x settings x scenes x seeds by one protocol.
 
-    fers compare --scenes ABU                                    every detector, the fast ones first
-    fers compare --scenes HAD100 --detect RX,CRD --input_channel 50
-    fers compare --scenes FOLDER --detect RX,my_module:MyDetector
-
-Each detector sees the same normalised cube of a scene. What refuses or fails on a scene has its reason in the table, and
-its mean says over how many scenes it is. A stopped comparison goes on where it was: finished cells are kept, as long as
-the scene, the setting, the weights and the detector's file are the same.
+Each detector sees the same normalised cube of a scene. What refuses or fails on a scene has its reason in the table, and its
+means say over how many scenes they are. The fast detectors come first. A stopped comparison goes on where it was.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import hashlib
-import io
-import json
-import re
-import sys
-import textwrap
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from functools import partial
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
-from zipfile import BadZipFile
+from statistics import fmean
+from textwrap import shorten
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from fers.datasets import abu, had100
-from fers.datasets.benchmarks import BENCHMARKS
-from fers.detectors.table import DETECTORS, find_detector, known_name
-from fers.evaluation.metrics import SCENE_MEASURES, scene_measures
-from fers.fast.process import prepare_process
-from fers.scenes.normalise import NoData
-from fers.scenes.scene import LabelledScene, Scene, SceneError, read_scene, read_truth
-from fers.scoring.config import DetectConfig, Method
-from fers.scoring.settings import FEATURES
-from fers.util.commandline import Parser, positive, run
+from fers.comparison.cells import Cell, Outcome, Protocol, detect_config, run_cells
+from fers.comparison.contenders import Contender, find_contenders
+from fers.comparison.places import FoundScene, find_scenes
+from fers.comparison.result import ComparedScene, CompareResult
+from fers.datasets.catalogue import fingerprint, recognise
+from fers.detectors.table import find_detector
+from fers.evaluation.metrics import MEASURES
+from fers.scenes.normalise import usable_pixels
+from fers.scenes.scene import Scene
+from fers.scoring.settings import SETTINGS, parse_setting
 from fers.util.errors import FersError
-from fers.util.files import sha256_of, visible, write_whole
-from fers.util.options import add_options, option, read_options
+from fers.util.lock import locked
+from fers.util.machine import HOW_MEMORY, processor
+from fers.util.pictures import rgb_bands, stretched
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from fers.scoring.pipeline import Pipeline
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompareOptions(Method):
-    """Options of ``fers compare``; ``compare`` says what they mean."""
-
-    scenes: str = option(
-        "ABU", "ABU, HAD100, or a folder: in their layouts, or of .mat files with cube and truth", group="data"
-    )
-    bands: int | None = option(
-        None, "bands of each scene that are used (default: all)", group="data", flag="--input_channel", type=positive
-    )
-    nodata: NoData = option(
-        "refuse",
-        "pixels without data: refuse the scene, keep them, or leave them out",
-        group="data",
-        choices=get_args(NoData),
-    )
-    detect: str = option("all", f"{', '.join(DETECTORS)}, module:Name, several with commas, or all", group="method")
-    features: str = option("original", "what is added to the cube", group="method", choices=FEATURES)
-    save_dir: Path | None = option(
-        None, "folder of tables and finished cells (default: results/compare)", group="run", type=Path
-    )
-    threads: int | None = option(None, "CPU threads (default: PyTorch's choice)", group="run", type=positive)
-
-
-@dataclass(frozen=True)
-class CompareResult:
-    """The result of a comparison."""
-
-    rows: list[dict[str, Any]] = field(default_factory=list)  # one for each detector and scene, as table() shows them
-    maps: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)  # by detector and scene; NaN: left out
-    caveats: list[str] = field(default_factory=list)  # sentences that belong under the table
-
-    def table(self) -> pd.DataFrame:
-        """One row for each detector and scene: ``detector``, ``scene``, the measures, ``seconds``, ``note``."""
-        import pandas as pd
-
-        table = pd.DataFrame(self.rows, columns=["detector", "scene", *SCENE_MEASURES, "seconds", "note"])
-        return table.astype(dict.fromkeys([*SCENE_MEASURES, "seconds"], float))
-
-    def means(self) -> pd.DataFrame:
-        """One row for each detector: means over the scenes that it has, and over how many of how many these are."""
-        by_detector = self.table().groupby("detector", sort=False)
-        means = by_detector[[*SCENE_MEASURES, "seconds"]].mean()
-        means["scenes"] = [f"{int(rows['auc'].count())} of {len(rows)}" for _, rows in by_detector]
-        return means.reset_index()
-
-    def markdown(self) -> str:
-        """The means, every cell and the caveats as Markdown."""
-        from fers.evaluation.tables import markdown_table
-
-        tables = [markdown_table(self.means()), markdown_table(self.table())]
-        return "\n".join([*tables, *(f"Note: {text}\n" for text in self.caveats)])
-
-    def write(self, folder: str | Path) -> None:
-        """Write ``compare.csv``, one row for each detector and scene, and ``compare.md`` into a folder."""
-        write_whole(Path(folder) / "compare.csv", self.table().to_csv(index=False).encode())
-        write_whole(Path(folder) / "compare.md", self.markdown().encode())
+_SHOWN = ("auc", "ap", "pd@1e-3", "pd@1e-2")  # measures that are printed while it goes
+_WORTH_TELLING = 10.0  # s that are left
+_TELL_EVERY = 30.0  # s
+BY_COST, BY_CELLS = "by the cost of the detector", "by its cells before"  # where an estimate comes from
+_LOADED = (
+    "Some times were taken while other work ran on the machine, or by several jobs at once. Compare cpu_seconds, or time "
+    "them again in a folder of its own with --jobs 1."
+)
 
 
 def compare(
-    detectors: str | Sequence[str],
-    scenes: str | Path | Sequence[LabelledScene],
+    detectors: Any,
+    scenes: Any,
     *,
+    settings: str | Sequence[str] = "original",
+    maps: Mapping[str, str | Path] | None = None,
+    seeds: Sequence[int] = (0,),
     bands: int | None = None,
+    repeat: int = 1,
+    jobs: int = 1,
+    threads: int | None = None,
+    skip_slower_than: float | None = None,
     save_dir: str | Path | None = None,
-    **settings: Any,
+    options: Mapping[str, str] | Sequence[tuple[str, str]] = (),
+    command: str = "fers.compare",
+    **method: Any,
 ) -> CompareResult:
     """Score every scene by every detector; print the table while it goes.
 
     Args:
-        detectors: Names of ``DETECTORS`` or ``module:Name``, as a list or with commas; ``all`` for every one.
-        scenes: ``ABU``, ``HAD100``, a folder (see ``compared_scenes``), or labelled scenes.
+        detectors: Names (``all`` and ``fast`` stand for several) or ``module:Name``, as text with commas; classes, instances
+            and functions; a list of these; or a dict from the name in the table to one of them, to a dict of score maps
+            by scene, or to a Path, the folder of such maps. A plain function gets the normalised array ``(H, W, B)``
+            and returns ``(H, W)``. A class, an instance, or a function whose first argument is annotated ``torch.Tensor``
+            gets a tensor ``(N, C, H, W)`` and returns ``(N, H, W)``; see ``fers.detectors.base.Detector``.
+        scenes: ``ABU``, ``HAD100``, folders, files, scene lists, ``LabelledScene``, or tuples of name, cube ``(H, W, B)`` and
+            truth ``(H, W)``; see ``fers.comparison.places.find_scenes``.
+        settings: Settings, such as ``original``, ``untrained``, ``untrained-C``, ``fused-A``; each is a row of its own.
+        maps: Folders of score maps that others made, by the name in the table: a file (.npy, .mat, .tif) for each scene.
+        seeds: Seeds of detectors and networks with random weights; others run with the first only.
         bands: C, the bands of each scene that are used; None for all.
-        save_dir: Folder that keeps finished cells, and has those of an earlier call; None keeps none.
-        **settings: As ``DetectConfig`` has them, such as ``features``, ``fusion``, ``nodata``, ``seed``, ``device``;
-            features are ``original`` by default.
+        repeat: Timings of each cell, of which the least counts.
+        jobs: Processes. With more than one, detectors must be importable, and times are marked as taken under load.
+        threads: CPU threads of each of several jobs; None shares the cores among them.
+        skip_slower_than: Seconds: a cell that is estimated to take more is left out, with the estimate in its note.
+        save_dir: Folder that keeps finished cells, and has those of an earlier call; None keeps none. A detector whose
+            code is in no file, as in a notebook, is scored each time.
+        options: Options of detectors by name; ``DETECTOR.NAME`` where there are several detectors.
+        command: Text that provenance keeps as the origin of the result.
+        **method: Options of ``DetectConfig`` for all cells: ``nodata``, ``device``, ``checkpoint_dir``, ``backbone``, ``sensor``.
 
     Raises:
-        FersError: A detector or the scenes are not there, settings do not fit together, or nothing could be scored.
+        FersError: A detector or the scenes are not there, options do not fit together, another comparison writes to the
+            folder, or nothing could be scored.
     """
-    labelled, sensor = compared_scenes(scenes) if isinstance(scenes, (str, Path)) else (list(scenes), "unknown")
-    settings = {"sensor": sensor, "features": "original", **settings}
-    names = _ordered(detectors)
-    DetectConfig(bands=bands or 1, detect=names[0], **settings)  # settings that do not fit together end here
-    result = CompareResult()
-    width = max(10, *(len(name) + 2 for name in names)), max(10, *(len(one.name) + 2 for one in labelled))
-    tqdm.write(_line(width, "detector", "scene", {key: key for key in (*SCENE_MEASURES, "seconds")}))
-    with tqdm(total=len(names) * len(labelled), unit="cell", leave=False, dynamic_ncols=True, disable=None) as bar:
-        for name in names:
-            cells = _Cells(name, bands, settings, None if save_dir is None else Path(save_dir) / "cells")
-            for one in labelled:
-                row, score = cells.cell(one)
-                result.rows.append({"detector": name, "scene": one.name, **row})
-                if score is not None:
-                    result.maps[name, one.name] = score
-                tqdm.write(_line(width, name, one.name, row))
-                bar.update()
-            result.caveats.extend(text for text in cells.caveats() if text not in result.caveats)
-    if not result.maps:
-        raise FersError(f"nothing could be scored; the first reason is: {result.rows[0]['note']}")
-    return result
+    for key, instead in (("features", "settings"), ("fusion", "settings"), ("seed", "seeds")):
+        if key in method:
+            raise FersError(f"fers.compare: {key} is no option of a comparison. Give {instead}.")
+    listed = list(dict.fromkeys(settings.split(",") if isinstance(settings, str) else settings))
+    names = ["-".join(filter(None, parse_setting(text))) for text in listed]
+    contenders = find_contenders(detectors, maps, options.items() if isinstance(options, Mapping) else options)
+    if not names or not seeds or repeat < 1 or jobs < 1:
+        raise FersError("fers.compare: settings and seeds must not be empty; repeat and jobs are at least 1.")
+    if jobs > 1:
+        _check_importable(contenders)
+    folder = None if save_dir is None else Path(save_dir)
+    kept = None if folder is None else folder / "cells"
+    protocol = Protocol(method, bands, repeat, jobs, threads, skip_slower_than, kept)
+    found = find_scenes(scenes)
+    with locked(folder) if folder is not None else contextlib.nullcontext():
+        described = _described(found.scenes, protocol)
+        cells = _cells(contenders, names, list(seeds), found.scenes, described, protocol)
+        outcomes = _outcomes(cells, described, protocol)
+    rows = [_row(cell, outcome) for cell, outcome in zip(cells, outcomes, strict=True)]
+    scored = [(cell, outcome) for cell, outcome in zip(cells, outcomes, strict=True) if outcome.score is not None]
+    if not scored:
+        raise FersError(f"nothing could be scored; the first reason is: {rows[0]['note']}")
+    loaded = any(outcome.loaded for outcome in outcomes)
+    caveats = [*found.notes, *_twins(described.values()), *_of_detectors(contenders)]
+    caveats += [text for outcome in outcomes for text in outcome.caveats]
+    return CompareResult(
+        rows=rows,
+        maps={
+            (cell.label, cell.scene.labelled.name, cell.seed): outcome.score
+            for cell, outcome in scored
+            if outcome.score is not None
+        },
+        scenes={name: scene for name, (scene, _) in described.items()},
+        caveats=list(dict.fromkeys([*caveats, *([_LOADED] if loaded else [])])),
+        provenance=_provenance(command, names, seeds, described, protocol, loaded),
+    )
 
 
-def compared_scenes(place: str | Path) -> tuple[list[LabelledScene], str]:
-    """Find the scenes of a place, and the sensor that the default checkpoints belong to.
+# ----- before
 
-    A place is ``ABU`` or ``HAD100``, in any case, if there is no folder of that name; or a folder in the layout of one of them; or one of .mat files, each
-    with a cube and a truth of its size, such as ``data`` and ``map``.
 
-    Raises:
-        SceneError: There are no scenes.
-    """
-    for name, benchmark in BENCHMARKS.items():
-        if str(place).lower() == name.lower() and not Path(place).is_dir():
-            return benchmark.scenes(benchmark.default_folder(), None, "all"), benchmark.sensor
-    folder = Path(place)
-    if visible(folder, "abu-*.mat"):
-        return abu.scenes(folder, names="all"), BENCHMARKS["ABU"].sensor
-    if (folder / "test").is_dir():
-        return had100.scenes(folder, None), "unknown"
-    found = [LabelledScene(path.stem, path, partial(_load_pair, path)) for path in visible(folder, "*.mat")]
-    if not found:
-        raise SceneError(
-            f"--scenes {place}: no scenes there. Give {', '.join(BENCHMARKS)}, a folder of .mat files that hold a cube "
-            "and its truth, or one with test/<sensor>/*.npy and ground_truth/<sensor>/*.png."
+def _check_importable(contenders: Sequence[Contender]) -> None:
+    for one in contenders:
+        home = getattr(one.detect, "__module__", type(one.detect).__module__)
+        if "__main__" in (home, type(one.detect).__module__):
+            raise FersError(
+                f"jobs: {one.name} is defined in a notebook or script. Put it into a module, or use one job."
+            )
+
+
+def _described(scenes: Sequence[FoundScene], protocol: Protocol) -> dict[str, tuple[ComparedScene, float]]:
+    """What the result says of each scene, and its size in cubes of 100 x 100 px and 200 bands."""
+    described = {}
+    for one in tqdm(scenes, "reading", unit="scene", leave=False, disable=None, delay=2):
+        scene, truth = one.labelled.load()
+        bands, start = min(protocol.bands or scene.bands, scene.bands), protocol.method.get("start_band", 0)
+        masked = protocol.method.get("nodata") == "mask"
+        left_out = ~usable_pixels(scene, bands, start) if masked else None
+        mark = fingerprint(scene.cube, truth)
+        known = recognise(mark)
+        described[one.labelled.name] = (
+            ComparedScene(
+                one.labelled.name,
+                sensor=one.sensor or (known.sensor if known else scene.sensor),
+                group=one.group or (known.group if known else ""),
+                fingerprint=mark,
+                known=known.name if known else "",
+                truth=truth,
+                left_out=left_out if left_out is not None and left_out.any() else None,
+                picture=_picture(scene),
+            ),
+            truth.size * bands / (100 * 100 * 200),
         )
-    return found, "unknown"
+    return described
 
 
-class _Cells:
-    """The cells of one detector: scored, or as an earlier run left them."""
-
-    def __init__(self, name: str, bands: int | None, settings: dict[str, Any], folder: Path | None):
-        self.name, self.bands, self.settings, self.folder = name, bands, settings, folder
-        self.pipelines: dict[int, tuple[Pipeline, dict]] = {}
-
-    def caveats(self) -> list[str]:
-        return [text for pipeline, _ in self.pipelines.values() for text in pipeline.caveats]
-
-    def cell(self, labelled: LabelledScene) -> tuple[dict[str, Any], np.ndarray | None]:
-        """Make the row of the table and the score map of a scene; no map where the note says why not."""
-        try:
-            return self._cell(labelled)
-        except ValueError as error:  # refused, by a message that names the remedy
-            reason = str(error)
-        except Exception as error:  # a detector's mistake ends its cell, not the comparison
-            reason = f"{type(error).__name__}: {error}"
-        return {**dict.fromkeys([*SCENE_MEASURES, "seconds"]), "note": " ".join(reason.split())}, None
-
-    def _cell(self, labelled: LabelledScene) -> tuple[dict[str, Any], np.ndarray]:
-        from fers.evaluation.results import config_hash, truth_sha256
-        from fers.scoring.pipeline import read_h
-
-        scene, truth = labelled.load()
-        bands = self.bands or scene.bands
-        pipeline, config = self._pipeline(bands)
-        h, left_out = read_h(pipeline.config, scene)
-        left_out = left_out if left_out is not None and left_out.any() else None
-        seen = h.tobytes() + (b"" if left_out is None else np.packbits(left_out).tobytes())
-        fingerprint = hashlib.sha256(seen).hexdigest() + truth_sha256(truth)
-        name = f"{self.name}_{labelled.name}_{config_hash({**config, 'scene': fingerprint})}.npz"
-        path = None if self.folder is None else self.folder / re.sub(r"[^\w.-]", "-", name)
-        if path is not None and (kept := _read_cell(path)) is not None:
-            return kept
-        began = time.perf_counter()
-        score = pipeline.score(h, left_out)
-        seconds = time.perf_counter() - began
-        notes = list(scene.notes)
-        if left_out is not None:
-            score = np.where(left_out, np.nan, score)
-            notes.append(f"{int(np.isnan(score).sum())} pixels left out")
-        row: dict[str, Any] = {**scene_measures(score, truth, left_out), "seconds": seconds}
-        if row["auc"] is None:
-            notes.append("no AUC: the truth lacks anomalies or background")
-        row["note"] = "; ".join(notes)
-        if path is not None:
-            buffer = io.BytesIO()
-            np.savez(buffer, score=score, row=json.dumps(row))
-            write_whole(path, buffer.getvalue())
-        return row, score
-
-    def _pipeline(self, bands: int) -> tuple[Pipeline, dict]:
-        from fers.evaluation.results import full_config
-        from fers.scoring.pipeline import Pipeline
-
-        if bands not in self.pipelines:
-            pipeline = Pipeline(DetectConfig(bands=bands, detect=self.name, **self.settings))
-            code = sys.modules[find_detector(self.name).place.partition(":")[0]].__file__
-            config = {**full_config(pipeline), "code": sha256_of(code) if code else ""}
-            self.pipelines[bands] = pipeline, config
-        return self.pipelines[bands]
+def _picture(scene: Scene) -> np.ndarray:
+    return stretched(scene.cube[:, :, list(rgb_bands(scene.wavelengths, scene.bands))].astype(np.float64))
 
 
-def _read_cell(path: Path) -> tuple[dict[str, Any], np.ndarray] | None:
-    """Cell of an earlier run; None where there is none, or it is damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return json.loads(str(archive["row"])), archive["score"]
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        return None
+def _cells(
+    contenders: Sequence[Contender],
+    settings: Sequence[str],
+    seeds: Sequence[int],
+    scenes: Sequence[FoundScene],
+    described: Mapping[str, tuple[ComparedScene, float]],
+    protocol: Protocol,
+) -> list[Cell]:
+    """Every cell, the fast detectors first."""
+    cells: list[Cell] = []
+    for contender in contenders:
+        for setting in settings if contender.maps is None else ("",):
+            label = f"{contender.name} {setting}" if setting and len(settings) > 1 else contender.name
+            random = contender.random or setting.startswith("untrained")
+            for seed in seeds if random else seeds[:1]:
+                for scene in scenes:
+                    known, size = described[scene.labelled.name]
+                    scene = replace(scene, sensor=scene.sensor or known.sensor)
+                    cell = Cell(len(cells), contender, setting, label, scene, known.fingerprint, seed)
+                    if contender.maps is None:
+                        chosen = SETTINGS[detect_config(cell, protocol, protocol.bands or 1).setting_name]
+                        passes = max(1, len(chosen.cubes) - (chosen.join == "C"))
+                        cell = replace(cell, estimate=contender.cost * passes * size)
+                    cells.append(replace(cell, estimated_from=BY_COST))
+    return cells
 
 
-def _ordered(detectors: str | Sequence[str]) -> list[str]:
-    """Names of detectors as the table has them, each once, the fast ones first."""
-    listed = [text.strip() for text in (detectors.split(",") if isinstance(detectors, str) else detectors)]
-    wanted = DETECTORS if [text.lower() for text in listed] == ["all"] else filter(None, listed)
-    names = list(dict.fromkeys(known_name(text) for text in wanted))
-    if not names:
-        raise FersError(f"--detect: no detector was named. Choose among {', '.join(DETECTORS)}, or module:Name.")
-    return sorted(names, key=lambda name: find_detector(name).cost)
+# ----- while it goes
 
 
-def _load_pair(path: Path) -> tuple[Scene, np.ndarray]:
-    scene = read_scene(path)
-    return scene, read_truth(path, shape=scene.cube.shape[:2])
+def _outcomes(
+    cells: Sequence[Cell], described: Mapping[str, tuple[ComparedScene, float]], protocol: Protocol
+) -> list[Outcome]:
+    """Make every cell, and print a line for each label that is complete."""
+    width = max(10, *(len(cell.label) + 2 for cell in cells))
+    shown = [key for key in _SHOWN if key in MEASURES]
+    tqdm.write("".join([f"{'detector':<{width}}", *(f"{key:>10}" for key in (*shown, "seconds")), "   scenes"]))
+    rates: dict[str, list[float]] = defaultdict(list)  # seconds for a cube of 100 x 100 px and 200 bands, by label
+
+    def estimated(cell: Cell) -> Cell:
+        if not (timed := rates.get(cell.label)):
+            return cell
+        size = described[cell.scene.labelled.name][1]
+        return replace(cell, estimate=fmean(timed) * size, estimated_from=BY_CELLS)
+
+    of_label: dict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        of_label[cell.label].append(cell)
+    found: dict[int, Outcome] = {}
+    spent = expected = 0.0  # on this machine, and by the costs of the detectors
+    told = time.monotonic()
+    with tqdm(total=len(cells), unit="cell", leave=False, dynamic_ncols=True, disable=None) as bar:
+        for cell, outcome in run_cells(protocol, map(estimated, cells)):
+            found[cell.number] = outcome
+            if outcome.score is None:
+                reason = shorten(outcome.note, 160, placeholder=" ...")
+                tqdm.write(f"  {cell.label}, {cell.scene.labelled.name}: {reason}")
+            elif (seconds := outcome.values["seconds"]) is not None:
+                rates[cell.label].append(seconds / described[cell.scene.labelled.name][1])
+                spent, expected = spent + seconds, expected + cells[cell.number].estimate
+            bar.update()
+            complete = all(one.number in found for one in of_label[cell.label])
+            if complete:
+                made = [(one, found[one.number]) for one in of_label[cell.label]]
+                tqdm.write(_line(cell.label, width, shown, made))
+            if complete or time.monotonic() - told > _TELL_EVERY:
+                told = time.monotonic()
+                left = [estimated(one) for one in cells if one.number not in found]
+                _tell_time_left(left, spent / expected if expected else 1.0, protocol)
+    return [found[cell.number] for cell in cells]
 
 
-def _line(width: tuple[int, int], detector: str, scene: str, row: dict[str, Any]) -> str:
-    """One line of the printed table."""
-    values = [row[key] for key in (*SCENE_MEASURES, "seconds")]
-    texts = ["-" if value is None else value if isinstance(value, str) else f"{value:.4f}" for value in values]
-    note = textwrap.shorten(row.get("note", ""), 120, placeholder=" ...")
-    return f"{detector:<{width[0]}}{scene:<{width[1]}}{''.join(f'{text:>10}' for text in texts)}   {note}".rstrip()
+def _line(label: str, width: int, shown: Sequence[str], made: Sequence[tuple[Cell, Outcome]]) -> str:
+    """Means of a label, and over how many scenes they are."""
+    texts = []
+    for key in (*shown, "seconds"):
+        values = [outcome.values[key] for _, outcome in made if outcome.values[key] is not None]
+        texts.append(f"{fmean(values):.4f}" if values else "-")
+    have = {cell.scene.labelled.name for cell, outcome in made if outcome.values["auc"] is not None}
+    every = {cell.scene.labelled.name for cell, _ in made}
+    seeds = {cell.seed for cell, _ in made}
+    over = f"   {len(have)} of {len(every)}{f', {len(seeds)} seeds' if len(seeds) > 1 else ''}"
+    return f"{label:<{width}}{''.join(f'{text:>10}' for text in texts)}{over}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
-    parser = Parser(prog="fers compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser, CompareOptions)
-    given = parser.parse_args(arguments)
-    return run(lambda: _run_comparison(read_options(CompareOptions, given)), how_to_resume="run the same command again")
+def _tell_time_left(left: Sequence[Cell], slower: float, protocol: Protocol) -> None:
+    """Print how long the cells that are left take, where ``slower`` is this machine's time by that of the costs."""
+    limit = protocol.skip_slower_than or float("inf")
+    each = [
+        cell.estimate * (slower if cell.estimated_from == BY_COST else 1) for cell in left if cell.estimate <= limit
+    ]
+    seconds = sum(each) * protocol.repeat / protocol.jobs
+    if seconds > _WORTH_TELLING:
+        labels = ", ".join(dict.fromkeys(cell.label for cell in left))
+        text = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+        tqdm.write(f"  about {text} left, for {labels}")
 
 
-def _run_comparison(options: CompareOptions) -> None:
-    prepare_process()
+# ----- after
+
+
+def _row(cell: Cell, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "detector": cell.contender.name,
+        "setting": cell.setting,
+        "label": cell.label,
+        "scene": cell.scene.labelled.name,
+        "seed": cell.seed,
+        **outcome.values,
+        "note": outcome.note,
+    }
+
+
+def _twins(described: Any) -> list[str]:
+    """Say which scenes are the same cube and truth."""
+    same: dict[str, list[str]] = defaultdict(list)
+    for scene, _ in described:
+        same[scene.fingerprint].append(scene.name)
+    return [
+        f"{', '.join(names)} are the same cube and truth, and count more than once."
+        for names in same.values()
+        if len(names) > 1
+    ]
+
+
+def _of_detectors(contenders: Sequence[Contender]) -> list[str]:
+    notes = [(one.name, find_detector(one.detect).note) for one in contenders if one.maps is None]
+    return [f"{name}: {note}" for name, note in notes if note]
+
+
+def _provenance(
+    command: str,
+    settings: Sequence[str],
+    seeds: Sequence[int],
+    described: Mapping[str, tuple[ComparedScene, float]],
+    protocol: Protocol,
+    loaded: bool,
+) -> dict[str, Any]:
     import torch
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    save_dir = options.save_dir or Path("results/compare")
-    settings = {each.name: getattr(options, each.name) for each in fields(Method) if each.name != "detect"}
-    settings |= {"bands": options.bands, "nodata": options.nodata, "save_dir": save_dir}
-    result = compare(options.detect, options.scenes, **settings)
-    result.write(save_dir)
-    print("\n" + result.means().to_string(index=False, float_format="%.4f", na_rep="-"))
-    for text in result.caveats:
-        print(f"Note: {text}")
-    print(f"Tables and score maps: {save_dir}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        release = version("fers-had")
+    except PackageNotFoundError:  # a checkout that is not installed
+        release = "not installed"
+    marks = sorted(scene.fingerprint for scene, _ in described.values())
+    return {
+        "version": release,
+        "command": command,
+        "data": hashlib.sha256("".join(marks).encode()).hexdigest(),
+        "machine": processor(),
+        "threads": torch.get_num_threads(),
+        "loaded": loaded,
+        "settings": list(settings),
+        "seeds": list(seeds),
+        "bands": protocol.bands,
+        "repeat": protocol.repeat,
+        "jobs": protocol.jobs,
+        "method": {key: str(value) for key, value in protocol.method.items()},
+        "measured": HOW_MEMORY,
+    }

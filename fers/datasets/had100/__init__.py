@@ -127,13 +127,16 @@ def scenes(
             f"{truths}: no mask for {len(missing)} of {len(cubes)} scenes, the first is {missing[0]}.png. Every scene of "
             "a test set needs its ground truth."
         )
-
-    def load(path: Path) -> tuple[Scene, np.ndarray]:
-        scene = read_scene(path, name=rename(path.stem), nodata=NODATA)
-        return scene, read_truth(truths / f"{path.stem}.png", shape=scene.cube.shape[:2])
-
-    labelled = [LabelledScene(rename(path.stem), path, partial(load, path)) for path in cubes]
+    labelled = [
+        LabelledScene(name, path, partial(_load_crop, path, truths / f"{path.stem}.png", name))
+        for path, name in ((path, rename(path.stem)) for path in cubes)
+    ]
     return select_scenes(labelled, names, tests / sensor)
+
+
+def _load_crop(path: Path, truth: Path, name: str) -> tuple[Scene, np.ndarray]:
+    scene = read_scene(path, name=name, nodata=NODATA)
+    return scene, read_truth(truth, shape=scene.cube.shape[:2])
 
 
 def dataset_name(folder: str | Path) -> str:
