@@ -65,7 +65,7 @@ def takes_array(detector: object) -> bool:
         return False
     first = next(iter(_signature(detector).parameters.values()), None)
     annotation = getattr(first, "annotation", None)  # a string where annotations are postponed
-    return str(getattr(annotation, "__name__", annotation)).rpartition(".")[2] != "Tensor"
+    return str(getattr(annotation, "__name__", annotation)).strip("'").rpartition(".")[2] != "Tensor"
 
 
 def is_ours(detector: object) -> bool:

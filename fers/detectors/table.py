@@ -10,6 +10,7 @@ import importlib
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -166,9 +167,12 @@ def _imported_detector(name: str) -> Any:
     try:
         return Entry(name).load()
     except (Exception, SystemExit) as error:  # whatever the module does when it is imported
-        kind = "" if isinstance(error, (ImportError, AttributeError, ValueError)) else f"{type(error).__name__}: "
+        last = traceback.extract_tb(error.__traceback__)[-1]  # ours or Python's own where the module is not there
+        known = "importlib" in last.filename or last.filename == __file__
+        where = "" if known else f" in {os.path.basename(last.filename)}, line {last.lineno}"
         raise FersError(
-            f"--detect {name}: cannot be imported ({kind}{error}). Give module:Name, as Python finds it."
+            f"--detect {name}: cannot be imported ({type(error).__name__}: {error}{where}). Give module:Name, as Python "
+            "finds it."
         ) from error
 
 
