@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -295,21 +295,12 @@ def _listed(path: Path) -> FoundScenes:
 
 def _named_apart(scenes: Sequence[FoundScene]) -> list[FoundScene]:
     """Add the folder to names that occur twice."""
-
-    def with_names(names: Iterable[str]) -> list[FoundScene]:
-        return [
-            replace(scene, labelled=replace(scene.labelled, name=name))
-            for scene, name in zip(scenes, names, strict=True)
-        ]
-
-    count: Mapping[str, int] = Counter(scene.labelled.name for scene in scenes)
-    names = [
-        scene.labelled.name
-        if count[scene.labelled.name] == 1
-        else f"{scene.labelled.path.parent.name}-{scene.labelled.name}"
-        for scene in scenes
-    ]
+    count = Counter(scene.labelled.name for scene in scenes)
+    names = []
+    for scene in scenes:
+        folder, name = scene.labelled.path.parent.name, scene.labelled.name
+        names.append(name if count[name] == 1 or not folder else f"{folder}-{name}")
     twice = [name for name, number in Counter(names).items() if number > 1]
     if twice:
         raise SceneError(f"--scenes: several scenes are named {twice[0]}. Give each a name of its own in a scene list.")
-    return with_names(names)
+    return [replace(one, labelled=replace(one.labelled, name=name)) for one, name in zip(scenes, names, strict=True)]
