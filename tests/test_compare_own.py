@@ -22,6 +22,8 @@ import fers
 from fers.comparison.compare import compare
 from fers.detectors.own import takes_array
 from fers.detectors.table import code_of, find_detector, make_detector
+from fers.evaluation.results import full_config
+from fers.scoring.pipeline import DetectConfig, Pipeline
 from fers.util.errors import FersError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -205,8 +207,10 @@ def test_the_code_of_a_detector_is_that_of_its_file_and_its_state(here):  # noqa
     import stranger
 
     marks = {code_of(each) for each in ("stranger:Brightness", "stranger:Drawn", stranger.bright, "RX", "KRX")}
-    marks |= {code_of(functools.partial(np.sum, axis=axis)) for axis in (1, 2)}
-    assert len(marks) == 7 and "" not in marks
+    marks |= {code_of(functools.partial(function, axis=axis)) for axis in (1, 2) for function in (np.sum, np.max)}
+    assert len(marks) == 9 and "" not in marks
+    config = DetectConfig(8, detect="stranger:bright", features="original", device="cpu")
+    assert full_config(Pipeline(config))["code"] == code_of(stranger.bright)
     assert code_of(stranger.Brightness) == code_of("stranger:Brightness")
     assert (
         find_detector("stranger:Drawn").trains_on == "scene" and find_detector(stranger.bright).trains_on == "nothing"

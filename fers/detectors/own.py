@@ -12,7 +12,8 @@ import inspect
 import pickle
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,10 @@ RULE = (
     "A plain function gets an array (H, W, B) and returns (H, W). A class, an instance, or a function whose first "
     "argument is annotated torch.Tensor gets a tensor (N, C, H, W) and returns a tensor (N, H, W)."
 )
+
+
+# sha256 of the file of a class or function when it was first seen: the file may change while the code that runs does not
+_files: MutableMapping[Any, str] = weakref.WeakKeyDictionary()
 
 
 class DetectorError(FersError):
@@ -112,13 +117,15 @@ def code_sha256(detector: object) -> str:
         64 hexadecimal digits; empty where the code cannot be told, as in a notebook.
     """
     code = _code(detector)
-    file = getattr(sys.modules.get(code.__module__), "__file__", None)
-    if file is None or not Path(file).is_file():
+    if code not in _files:
+        file = getattr(sys.modules.get(code.__module__), "__file__", None)
+        _files[code] = sha256_of(file) if file is not None and Path(file).is_file() else ""
+    if not _files[code]:
         return ""
     if inspect.isclass(detector):
         carried: object = detector.__qualname__
     elif isinstance(detector, functools.partial):
-        carried = detector.args, detector.keywords
+        carried = detector.func, detector.args, detector.keywords
     elif code is not detector:
         carried = code.__qualname__, vars(detector)
     else:
@@ -129,7 +136,7 @@ def code_sha256(detector: object) -> str:
         state = pickle.dumps(carried)
     except Exception:  # pickle raises many kinds
         return ""
-    return hashlib.sha256(sha256_of(file).encode() + state).hexdigest()
+    return hashlib.sha256(_files[code].encode() + state).hexdigest()
 
 
 def _code(detector: Any) -> Any:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -139,10 +139,26 @@ def _load_crop(path: Path, truth: Path, name: str) -> tuple[Scene, np.ndarray]:
     return scene, read_truth(truth, shape=scene.cube.shape[:2])
 
 
-def dataset_name(folder: str | Path) -> str:
-    """Name a folder in HAD100's layout: ``synthetic`` where its manifest says that it is made up, else ``HAD100``."""
+def is_synthetic(folder: str | Path) -> bool:
+    """Tell whether a folder's manifest says that its scenes are made up."""
     try:
-        synthetic = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8")).get("synthetic", False)
+        found = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8"))
+        return bool(found.get("synthetic", False))
     except (OSError, ValueError, AttributeError, RecursionError):
-        synthetic = False
-    return "synthetic" if synthetic else "HAD100"
+        return False
+
+
+def known_scenes(labelled: Iterable[LabelledScene]) -> dict[str, str]:
+    """Tell which scenes are test scenes of HAD100: the names of those whose truth is the published one.
+
+    A truth is known by its scene's name, its size and its number of anomalous pixels. Values are not looked at, as several
+    choices of bands are in use.
+    """
+    known = {}
+    for one in labelled:
+        wanted = published_test_scenes().get(one.name)
+        if wanted is not None:
+            _, truth = one.load()
+            if truth.shape == (SIDE, SIDE) and int(truth.sum()) == wanted.anomalous_pixels:
+                known[one.name] = one.name
+    return known
