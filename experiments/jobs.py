@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import platform
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +30,7 @@ from fers.training.resume import FINISHED_FILE
 from fers.util.commandline import INTERRUPTED
 from fers.util.errors import FersError
 from fers.util.files import sha256_of, write_whole
+from fers.util.machine import processor
 
 SCRIPTS = {"stage1": train_FERD.train, "stage2": train_FERS.train, "rd4ad": baselines.train, "aetnet": baselines.train}
 STAGE_FILES = {network: f"{network}.safetensors" for network in SCRIPTS}
@@ -215,11 +215,7 @@ def make_missing(steps: Sequence[Step], device: str, log: Path, plan: bool = Fal
 
 def machine() -> str:
     """Processor and threads, as tables name the machine."""
-    model = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return f"{model}, {torch.get_num_threads()} threads"
+    return f"{processor()}, {torch.get_num_threads()} threads"
 
 
 def _copy(files: Iterable[Path], folder: Path) -> None:

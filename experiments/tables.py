@@ -184,8 +184,10 @@ def winner(results: Mapping[str, np.ndarray], level: float = LEVEL) -> str:
 
 
 def published(workspace: Workspace, source: str, row: TableRow, scene: str, bands: int, metric: str) -> float | None:
-    """A number of the paper's; None where it has none, as for synthetic scenes."""
-    wanted = {"source": source, "dataset": workspace.title, "losses": row.paper_losses}  # no synthetic one is published
+    """A number of the paper's; None where it has none, or the scenes are others than the paper's."""
+    if scene not in workspace.published:
+        return None
+    wanted = {"source": source, "dataset": workspace.benchmark, "losses": row.paper_losses}
     return published_numbers((metric,), *row.paper, bands, **wanted).get(scene)
 
 

@@ -20,12 +20,13 @@ from pathlib import Path
 import numpy as np
 
 from fers.datasets.benchmarks import BENCHMARKS
-from fers.datasets.had100 import dataset_name
+from fers.datasets.had100 import is_synthetic, published_test_scenes
 from fers.datasets.patches import BackgroundPatches
 from fers.evaluation.results import truth_sha256
 from fers.scenes.scene import LabelledScene
 from fers.util.errors import FersError
 from fers.util.files import write_whole
+from fers.util.paths import folder_name
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,31 @@ class Workspace:
     @cached_property
     def synthetic(self) -> bool:
         """True where the scenes are made up."""
-        return dataset_name(self.data) == "synthetic"
+        return is_synthetic(self.data)
 
-    @property
+    @cached_property
     def title(self) -> str:
-        """Name of the data set in headings, and of its folder."""
-        return f"synthetic-{self.benchmark}" if self.synthetic else self.benchmark
+        """Name of the data set in headings."""
+        return (
+            f"synthetic-{self.benchmark}"
+            if self.synthetic
+            else BENCHMARKS[self.benchmark].title(self.data, self.scenes)
+        )
+
+    @cached_property
+    def published(self) -> set[str]:
+        """Names of the scenes whose published numbers may stand beside ours; ``mean`` where those over all of them may."""
+        if self.title != self.benchmark:
+            return set()
+        known = BENCHMARKS[self.benchmark].known(self.scenes)
+        same = {name for name, published in known.items() if name == published}
+        whole = self.benchmark != "HAD100" or len(same) == len(published_test_scenes())
+        return same | ({"mean"} if whole else set())
 
     @property
     def folder(self) -> Path:
         """Folder of everything that is made of this data set."""
-        return self.out / self.title
+        return self.out / folder_name(self.title)
 
     @property
     def sensor(self) -> str:

@@ -35,12 +35,15 @@ def test_a_job_changes_its_folder_with_data_seed_and_options(workspace, tmp_path
 def test_a_job_that_fails_is_named_and_what_was_done_before_is_kept(workspace, tmp_path, capsys):
     good = Score(workspace, "good", 8, 0, {"features": "original"})
     bad = Score(workspace, "bad", 8, 0, {"features": "original", "options": {"nothing": "1"}})
-    with pytest.raises(FersError, match=r"HAD100: bad, 8 bands, seed 0: .*nothing"):
+    with pytest.raises(FersError, match=r"own scenes in HAD100.s layout: bad, 8 bands, seed 0: .*nothing"):
         make_missing([good, bad, good], "cpu", tmp_path / "log.txt")
     assert good.done() and not bad.done()
     assert "mean of 2" in (tmp_path / "log.txt").read_text()
     make_missing([good, bad], "cpu", tmp_path / "log.txt", plan=True)
-    assert "1 of 2 steps are done already" in (out := capsys.readouterr().out) and "to do: HAD100: bad" in out
+    assert (
+        "1 of 2 steps are done already" in (out := capsys.readouterr().out)
+        and "to do: own scenes in HAD100's layout: bad" in out
+    )
 
 
 def test_given_weights_are_put_together_with_their_frozen_layers(workspace, tmp_path):

@@ -19,6 +19,7 @@ from scipy.io import savemat
 
 import reproduce
 from experiments import cells as forms
+from experiments import staleness
 from experiments.explain import decorrelation_figure, own_components, pca_figure, relate
 from experiments.rows import TABLE1, TABLE3, TABLE4, TABLE5, Request, TableRow
 from experiments.tables import published, winner
@@ -29,7 +30,7 @@ from fers.datasets.synthetic.benchmark import write_benchmark
 def run(folder: Path, name: str, *arguments: str, code: int = 0, data: Path | None = None) -> Path:
     fixed = ["--data", str(data or folder / "data"), "--out", str(folder / "out"), "--bands", "10", "--device", "cpu"]
     assert reproduce.main([name, *fixed, "--option", "AE.iterations=2", *arguments]) == code
-    return folder / "out" / "HAD100"
+    return folder / "out" / "own-scenes-in-HAD100s-layout"
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -88,11 +89,20 @@ def test_score_maps_that_cannot_be_used_are_refused_by_name(dataset, tmp_path, c
     assert re.search(says, error, re.DOTALL) and "Mine" in error
 
 
-def test_a_detector_of_ones_own_becomes_a_row(dataset, tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text("def brightness(cube):\n    return cube.mean(1)\n")
+def test_a_detector_of_ones_own_becomes_a_row_of_the_code_that_ran(dataset, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
-    out = run(tmp_path, "table1", "--rows", "RX", "--detect", "mine:brightness")
-    assert [row["row"] for row in rows(out / "tables" / "table1.csv")] == ["RX", "mine:brightness"]
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    aucs = []
+    for sign in ("", "-"):
+        (tmp_path / "mine.py").write_text(f"def brightness(cube):\n    return {sign}cube.mean(2)\n")
+        sys.modules.pop("mine", None)  # as in another process
+        staleness.code_hash.cache_clear()
+        staleness._tree.cache_clear()
+        out = run(tmp_path, "table1", "--rows", "RX", "--detect", "mine:brightness")
+        found = rows(out / "tables" / "table1.csv")
+        assert [row["row"] for row in found] == ["RX", "mine:brightness"] and {row["paper"] for row in found} == {""}
+        aucs.append(float(found[1]["value"]))
+    assert aucs[0] == pytest.approx(1 - aucs[1], abs=1e-5) and aucs[0] != aucs[1]
 
 
 def test_bad_requests_are_refused_by_name(dataset, tmp_path, capsys):
@@ -132,6 +142,7 @@ def test_synthetic_scenes_are_headed_so_and_have_no_number_of_the_paper_beside_t
 
 def test_every_row_of_the_paper_finds_its_number(tmp_path):
     workspace = Workspace("HAD100", tmp_path, tmp_path, "all")
+    workspace.__dict__["published"] = {"mean"}
     for source, table in (("Table I", TABLE1), ("Table III", TABLE3), ("Table IV", TABLE4), ("Table V", TABLE5)):
         for row in table:
             value = published(workspace, source, row, "mean", 50, "mAUC")

@@ -7,6 +7,7 @@ abu-airport-1.mat ...                                          cube and truth in
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from fers.datasets import had100
+from fers.datasets.catalogue import fingerprint, recognise
 from fers.scenes.scene import LabelledScene, Scene, SceneError, read_scene, read_truth, select_scenes
 from fers.util.files import visible
 
@@ -66,6 +68,12 @@ def scene_name(stem: str) -> str:
     """
     stem = stem.removeprefix("abu-")
     return _SHORT_NAMES.get(stem, stem)
+
+
+def known_scenes(labelled: Iterable[LabelledScene]) -> dict[str, str]:
+    """Tell which scenes are the catalogue's, by the values of cube and truth: its names for them."""
+    found = {one.name: recognise(fingerprint(scene.cube, truth)) for one in labelled for scene, truth in [one.load()]}
+    return {name: known.name for name, known in found.items() if known is not None}
 
 
 def _load(path: Path) -> tuple[Scene, np.ndarray]:

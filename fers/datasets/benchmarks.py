@@ -5,7 +5,7 @@ A new benchmark is one row of ``BENCHMARKS``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,17 @@ class Benchmark:
     scenes: Callable[[Path, str | None, str], list[LabelledScene]]  # of a folder, a sensor or None, and names
     names: str  # taken by default
     names_help: str  # what --scenes takes
-    title: Callable[[Path], str]  # what a folder's results are headed with
+    known: Callable[
+        [Iterable[LabelledScene]], dict[str, str]
+    ]  # the published name of each scene that is a published one
+
+    def title(self, folder: Path, scenes: Iterable[LabelledScene]) -> str:
+        """What results are headed with: the benchmark's name only where every scene is one of the published ones."""
+        if had100.is_synthetic(folder):
+            return "synthetic"
+        scenes = list(scenes)
+        name = next(name for name, benchmark in BENCHMARKS.items() if benchmark is self)
+        return name if len(self.known(scenes)) == len(scenes) else f"own scenes in {name}'s layout"
 
     def default_folder(self) -> Path:
         """Find the first of ``folders`` that exists; else the first."""
@@ -40,7 +50,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         scenes=lambda folder, sensor, names: had100.scenes(folder, sensor or "aviris_ng", names),
         names="all",
         names_help="all, or names separated by commas",
-        title=had100.dataset_name,
+        known=had100.known_scenes,
     ),
     "ABU": Benchmark(
         sensor="aviris",
@@ -49,6 +59,6 @@ BENCHMARKS: dict[str, Benchmark] = {
         scenes=abu.scenes,
         names="paper",
         names_help="paper for the six of the paper's table, all, or names separated by commas",
-        title=lambda folder: "ABU",
+        known=abu.known_scenes,
     ),
 }

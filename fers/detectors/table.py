@@ -5,14 +5,17 @@ The table imports a detector only when one is made, so command lines show it wit
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from fers.detectors.own import ArrayDetector, blaming, code_sha256, place_of, takes_array
 from fers.util.errors import FersError, did_you_mean
 
 if TYPE_CHECKING:
@@ -25,23 +28,29 @@ class Entry:
 
     Attributes:
         place: Place of the class, ``module:Name``. It takes ``seed`` by name if it has random weights.
+        given: A class, instance or function of the user's, which needs no place.
         trains_on: Data that the detector is fitted to: ``nothing``; the ``scene`` itself, so results depend on the seed; or
             ``background`` scenes, before the test, so it needs a checkpoint.
         fusion: The fusion that fused features get by default: ``by bands`` is A up to 50 bands and B above.
         cite: Source.
         unit: Unit of its scores, for the colour bar of a map.
         cost: Seconds for a scene of 100 x 100 px and 200 bands on one core, about: the fastest are compared first.
+        note: What a reader of its scores must know: what published codes really do, what is tuned in print.
     """
 
     place: str
+    given: Any = None
     trains_on: Literal["nothing", "scene", "background"] = "nothing"
     fusion: Literal["by bands", "B"] = "by bands"
     cite: str = ""
     unit: str = "score"
     cost: float = 0.1
+    note: str = ""  # what published codes really do, and other things a reader of a table must know
 
     def load(self) -> Callable[..., Any]:
         """Import the class, or the user's function."""
+        if self.given is not None:
+            return self.given
         module, _, name = self.place.partition(":")
         return getattr(importlib.import_module(module), name)
 
@@ -104,56 +113,102 @@ def known_name(name: str) -> str:
     )
 
 
-def find_detector(name: str) -> Entry:
-    """Find the row of a detector, or make one for a class or function of the user's.
-
-    Args:
-        name: A key of ``DETECTORS`` in any case, or ``module:Name`` of something callable that follows
-            ``fers.detectors.base.Detector``. A class is made first, with ``seed`` if it takes one; a function is used as it is.
-            The module is looked for in the current folder first, as ``python -m`` does.
+def detector_name(detect: Any) -> str:
+    """Name a detector as tables do: by its name in ``DETECTORS``, ``module:Name``, or that of the object given.
 
     Raises:
         FersError: There is no such detector.
     """
-    if (known := known_name(name)) in DETECTORS:
-        return DETECTORS[known]
+    if isinstance(detect, str):
+        return known_name(detect)
+    while isinstance(detect, functools.partial):
+        detect = detect.func
+    return getattr(detect, "__name__", type(detect).__name__)
+
+
+def find_detector(detect: Any) -> Entry:
+    """Find the row of a detector, or make one for a class, instance or function of the user's.
+
+    Args:
+        detect: A key of ``DETECTORS`` in any case, ``module:Name`` of something callable, or that object itself. A class
+            is made first, with ``seed`` if it takes one. ``fers.detectors.own`` says what each kind gets. The module is
+            looked for in the current folder first, as ``python -m`` does.
+
+    Raises:
+        FersError: There is no such detector.
+    """
+    name = detector_name(detect)
+    if isinstance(detect, str) and name in DETECTORS:
+        return DETECTORS[name]
+    found = detect if not isinstance(detect, str) else _imported_detector(name)
+    if not callable(found):
+        raise FersError(
+            f"--detect {name}: is not callable. Give a class, or a function of an array (H, W, B) that returns (H, W)."
+        )
+    random = inspect.isclass(found) and "seed" in _parameters(found)
+    return Entry(
+        name if isinstance(detect, str) else "",
+        trains_on="scene" if random else "nothing",
+        fusion="B",
+        cite=name,
+        given=None if isinstance(detect, str) else detect,
+    )
+
+
+def code_of(detect: Any) -> str:
+    """Compute the sha256 of a detector's code, see ``code_sha256``; ``detect`` as ``find_detector`` takes it."""
+    return code_sha256(find_detector(detect).load())
+
+
+def _imported_detector(name: str) -> Any:
+    """What ``module:Name`` names."""
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    entry = Entry(name, trains_on="scene", fusion="B", cite=name)
     try:
-        found = entry.load()
-    except (ImportError, AttributeError, ValueError) as error:
+        return Entry(name).load()
+    except (Exception, SystemExit) as error:  # whatever the module does when it is imported
+        last = traceback.extract_tb(error.__traceback__)[-1]  # ours or Python's own where the module is not there
+        known = "importlib" in last.filename or last.filename == __file__
+        where = "" if known else f" in {os.path.basename(last.filename)}, line {last.lineno}"
         raise FersError(
-            f"--detect {name}: cannot be imported ({error}). Give module:Name, as Python finds it."
+            f"--detect {name}: cannot be imported ({type(error).__name__}: {error}{where}). Give module:Name, as Python "
+            "finds it."
         ) from error
-    if not callable(found):
-        raise FersError(f"--detect {name}: is not callable. It takes a cube (N, C, H, W) and returns (N, H, W).")
-    return entry
 
 
-def make_detector(name: str, seed: int = 0, options: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> Detector:
+def _parameters(make: Any) -> dict[str, inspect.Parameter]:
+    """The parameters of a class that have names."""
+    try:
+        found = inspect.signature(make).parameters.values()
+    except (TypeError, ValueError):  # some classes of C have no signature
+        return {}
+    return {p.name: p for p in found if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+
+
+def make_detector(detect: Any, seed: int = 0, options: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> Detector:
     """Make a detector from what a command line gives.
 
     Args:
-        name: Name as in ``find_detector``.
+        detect: The detector as ``find_detector`` takes it.
         seed: Seed of its random weights, if it has any.
         options: Its own options by name, as text; each is read as the type of the option's default.
 
     Raises:
-        FersError: There is no such detector, or an option is unknown or of the wrong type; the message lists those
-            there are.
+        FersError: There is no such detector, an option is unknown or of the wrong type (the message lists those there
+            are), or the user's class cannot be made.
 
     Example:
         >>> make_detector("AE", options={"iterations": "3"}).iterations
         3
     """
-    make: Any = find_detector(name).load()
+    name = detector_name(detect)
+    make: Any = find_detector(detect).load()
     given = dict(options)
     if not inspect.isclass(make):
         if given:
-            raise FersError(f"--option {next(iter(given))}: {name} is a function and has no options.")
-        return cast("Detector", make)
-    known = {p.name: p for p in inspect.signature(make).parameters.values() if p.kind is not p.VAR_KEYWORD}
+            raise FersError(f"--option {next(iter(given))}: {name} is no class and has no options.")
+        return cast("Detector", ArrayDetector(make) if takes_array(make) else make)
+    known = _parameters(make)
     arguments: dict[str, object] = {"seed": seed} if "seed" in known else {}
     choices = {key: p.default for key, p in known.items() if key != "seed" and p.default is not p.empty}
     for key, text in given.items():
@@ -167,4 +222,13 @@ def make_detector(name: str, seed: int = 0, options: Mapping[str, str] | Iterabl
             )
         except ValueError as error:
             raise FersError(f"--option {key}={text}: {name} needs a value such as {choices[key]}.") from error
-    return cast("Detector", make(**arguments))
+    if lacking := [key for key in known if key not in choices and key not in arguments]:
+        raise FersError(
+            f"--detect {name}: its constructor needs {', '.join(lacking)}, without a default{place_of(make)}. "
+            "Give defaults there; or, in Python, an instance instead of the class."
+        )
+    with blaming(make, name):
+        made = make(**arguments)
+    if not callable(made):
+        raise FersError(f"--detect {name}: an instance is not callable{place_of(make)}. It needs __call__(self, cube).")
+    return cast("Detector", made)

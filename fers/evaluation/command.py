@@ -16,7 +16,7 @@ from fers.fast.process import prepare_process
 from fers.scoring.config import DetectConfig
 from fers.util.commandline import Parser, positive, run
 from fers.util.options import add_options, option, read_options
-from fers.util.paths import home
+from fers.util.paths import folder_name, home
 
 
 def _sensor(text: str) -> str:
@@ -96,7 +96,7 @@ def _test(name: str, given: argparse.Namespace) -> None:
     if test.threads:
         torch.set_num_threads(test.threads)
     scenes = benchmark.scenes(test.data_path, test.scene_sensor, test.scenes)
-    dataset = benchmark.title(test.data_path)
+    dataset = benchmark.title(test.data_path, scenes)
     pipeline = Pipeline(config)
     about = {
         "benchmark": name,
@@ -105,10 +105,12 @@ def _test(name: str, given: argparse.Namespace) -> None:
         "scenes": test.scenes,
         "scene_sensor": test.scene_sensor,
     }
-    readable = "_".join([config.detect.replace(":", "."), config.setting_name, f"{config.bands}bands"])
-    folder = home() / "results" / dataset / f"{readable}-{config_hash({**full_config(pipeline), **about})}"
+    readable = "_".join([config.detect_name.replace(":", "."), config.setting_name, f"{config.bands}bands"])
+    folder = home() / "results" / folder_name(dataset) / f"{readable}-{config_hash({**full_config(pipeline), **about})}"
     paper = dataset == name and config.start_band == 0 and not config.options and config.features != "untrained"
     published = published_aucs(name, config.detect, config.setting_name, config.bands) if paper else {}
+    same = benchmark.known(scenes) if published else {}  # a cut of a published scene has another name
+    published = {scene: value for scene, value in published.items() if same.get(scene, scene) == scene}
     evaluate(
         scenes,
         pipeline,

@@ -18,6 +18,8 @@ from fers.util.errors import FersError
 FALSE_ALARMS = (1e-3, 1e-2)  # the rates that the tables show
 # each scene's, as measures has them
 SCENE_MEASURES = {"auc": "AUC(D,F)", "ap": "AP", "pd@1e-3": "Pd@0.001", "pd@1e-2": "Pd@0.01"}
+# column title, whether higher is better, chance level as a function of the truth
+MEASURES = {key: (title, True, None) for key, title in SCENE_MEASURES.items()}
 
 
 def as_truth(truth: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fers.datasets.benchmarks import BENCHMARKS
-from fers.detectors import DETECTORS
+from fers.detectors.table import DETECTORS, code_of
 from fers.evaluation.metrics import SCENE_MEASURES, as_truth, auc
 from fers.networks.checkpoint import git_revision
 from fers.scoring.pipeline import Pipeline
@@ -88,6 +88,7 @@ def full_config(pipeline: Pipeline) -> dict:
     """Everything that a result may depend on: the settings, the checkpoints by their bytes, versions, device."""
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(pipeline.config).items()}
     settings["options"] = dict(pipeline.config.options)
+    settings["detect"] = pipeline.config.detect_name
     device = pipeline.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
@@ -95,6 +96,7 @@ def full_config(pipeline: Pipeline) -> dict:
         "title": pipeline.config.title,
         "view": pipeline.config.setting_name,
         "fusion": pipeline.config.chosen_fusion,
+        "code": code_of(pipeline.config.detect),
         "checkpoints": pipeline.provenance,
         "device": str(device),
         "device_name": name,

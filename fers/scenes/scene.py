@@ -91,7 +91,8 @@ def read_truth(path: str | Path, variable: str | None = None, shape: tuple[int, 
     """Read the truth of a scene: which of its pixels are anomalous.
 
     Args:
-        path: .png (RGB as HAD100's, where an anomaly has green 255; or grey, where it is not zero), .mat, .npy or .npz.
+        path: .png (RGB as HAD100's, where an anomaly has green 255; or grey, where it is not zero), .mat, .npy, .npz, or
+            an ENVI header or GeoTIFF with one band.
         variable: The variable to take from a .mat or .npz file; by default the only two-dimensional one of ``shape``.
         shape: The scene's (H, W), which the truth must have.
 
@@ -110,8 +111,13 @@ def read_truth(path: str | Path, variable: str | None = None, shape: tuple[int, 
         truth = truth[:, :, 1] == 255 if truth.ndim == 3 else truth  # as HAD100 marks anomalies
     elif path.suffix.lower() in (".mat", ".npy", ".npz"):
         truth = read_array(path, variable, shape=shape)
+    elif path.suffix.lower() in (".hdr", ".tif", ".tiff"):
+        raster = open_scene(path)
+        if raster.bands != 1:
+            raise SceneError(f"{path}: has {raster.bands} bands; a mask has one. Give the file of the mask.")
+        truth = raster.load()[:, :, 0]
     else:
-        raise SceneError(f"{path}: not a mask format that is read here. Give .png, .mat, .npy or .npz.")
+        raise SceneError(f"{path}: not a mask format that is read here. Give .png, .mat, .npy, .npz, .hdr or .tif.")
     if truth.dtype.kind not in "biuf":
         raise SceneError(f"{path}: found values of type {truth.dtype}; a mask holds numbers. Convert it first.")
     if lacking := int((~np.isfinite(truth)).sum()):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fers.detectors.table import DETECTORS, find_detector, known_name
+from fers.detectors.table import DETECTORS, detector_name, find_detector, known_name
 from fers.scoring.settings import FEATURES, FUSIONS, SETTINGS, WITHOUT_SPATIAL, Setting, default_fusion, setting_name
 from fers.util.commandline import device, natural, positive
 from fers.util.errors import FersError
@@ -39,7 +39,7 @@ class Method:
     """A detector on a setting, and the weights it needs: the options that every command shares.
 
     Attributes:
-        detect: A detector, as ``fers.detectors.find_detector`` takes it.
+        detect: A detector, as ``fers.detectors.find_detector`` takes it: a name, or in Python a class, instance or function.
         options: The detector's own options, name and text; a dict will do.
         features: Features to add to the cube: nothing (``original``), F_spe of an untrained network (``untrained``, the
             control), F_spe (``spectral``), F_spa (``spatial``), or both (``fused``); or ``aetnet``: the cube that AETNet
@@ -55,7 +55,7 @@ class Method:
         FersError: The choices do not fit together.
     """
 
-    detect: str = option("RX", f"{', '.join(DETECTORS)}, or module:Name of your own", group="method", type=_detector)
+    detect: Any = option("RX", f"{', '.join(DETECTORS)}, or module:Name of your own", group="method", type=_detector)
     options: Any = option(
         (),
         "an option of the detector, such as --option iterations=50; give it as often as needed",
@@ -150,6 +150,11 @@ class DetectConfig(Method):
     compile: bool = option(False, "compile the networks with torch.compile", group="run")
 
     @property
+    def detect_name(self) -> str:
+        """Name of the detector in tables and messages."""
+        return detector_name(self.detect)
+
+    @property
     def chosen_fusion(self) -> str | None:
         """The fusion in force; None where only one branch is used."""
         if self.features != "fused":
@@ -185,7 +190,7 @@ class DetectConfig(Method):
         if self.nodata != "refuse":
             details.append(f"no-data {self.nodata}")
         seed = f", seed {self.seed}" if self.has_random_weights and self.seed else ""
-        return f"{self.detect}{' (' + ', '.join(details) + ')' if details else ''}, {what}{seed}"
+        return f"{self.detect_name}{' (' + ', '.join(details) + ')' if details else ''}, {what}{seed}"
 
     @property
     def unit(self) -> str:

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 
 from fers.detectors.background import Moments
 from fers.detectors.base import Detector, StripDetector, Where, halo_of, product, takes_left_out
+from fers.detectors.own import RULE, blaming, is_ours, place_of
 from fers.detectors.table import make_detector
 from fers.scenes import Scene
 from fers.scenes.normalise import normalise, usable_pixels
@@ -94,7 +95,7 @@ class Pipeline:
         self.device = choose_device(config.device)
         self.detector = detector or make_detector(config.detect, config.seed, config.options)
         if config.select == "oracle" and not hasattr(self.detector, "steps"):
-            raise FersError(f"--select oracle: {config.detect} has no iterations to choose from. Leave it out.")
+            raise FersError(f"--select oracle: {config.detect_name} has no iterations to choose from. Leave it out.")
         self.networks = networks or load_networks(
             self.setting.needs,
             config.bands,
@@ -120,7 +121,7 @@ class Pipeline:
             self.caveats.append(self.setting.ours)
         if config.select == "oracle":
             self.caveats.append(
-                f"{config.detect} iteration chosen by the ground truth of each test scene (--select oracle)."
+                f"{config.detect_name} iteration chosen by the ground truth of each test scene (--select oracle)."
             )
 
     def join(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -167,7 +168,9 @@ class Pipeline:
             if isinstance(detector, StripDetector):
                 left_out = self._left_out(strip, number, strip.inner)
                 where = Where(strip.where.row + strip.inner.start, strip.where.height)
-                found.append(detector.collect(self._cube(strip, number, strip.inner), left_out, where))
+                cube = self._cube(strip, number, strip.inner)
+                with blaming(detector, self.config.detect_name):
+                    found.append(detector.collect(cube, left_out, where))
         if found and self.cubes[-1] == ("h",) and isinstance(found[-1], Moments):
             return [*found, found[-1]]
         out = _statistics_leave_out(("h",), _rows_of(strip.no_data, strip.inner), _rows_of(strip.left_out, strip.inner))
@@ -181,7 +184,8 @@ class Pipeline:
         """
         there, states = iter(statistics), []
         for detector in self.detectors:
-            states.append(detector.fit(next(there), Where(0, height)) if isinstance(detector, StripDetector) else None)
+            with blaming(detector, self.config.detect_name):
+                states.append(detector.fit(next(there), Where(0, height)) if isinstance(detector, StripDetector) else None)
         return states
 
     @torch.no_grad()
@@ -195,7 +199,9 @@ class Pipeline:
             if halo is None or not isinstance(detector, StripDetector):
                 scored = self._whole(detector, cube, left_out, None)
             else:
-                scored = detector.score(cube, state, left_out)
+                with blaming(detector, self.config.detect_name):
+                    scored = detector.score(cube, state, left_out)
+                self._check(detector, scored, cube, left_out)
             scored = scored[:, strip.inner.start - rows.start :][:, : strip.inner.stop - strip.inner.start]
             missing = _rows_of(strip.no_data, strip.inner)
             maps.append(scored if missing is None else scored.masked_fill(missing.to(scored.device), torch.nan))
@@ -220,22 +226,37 @@ class Pipeline:
         self, detector: Detector, cube: torch.Tensor, left_out: torch.Tensor | None, choice: Choice | None
     ) -> torch.Tensor:
         """Score whole images with a detector, and check the map."""
-        name = self.config.detect
+        name = self.config.detect_name
         if left_out is not None and not takes_left_out(detector):
             raise FersError(
                 f"--detect {name}: cannot leave pixels out, and {int(left_out.sum())} pixels lack data or are left out. "
                 "Cut them away, or choose a detector that can, such as RX."
             )
-        arguments: tuple = (cube,) if left_out is None else (cube, left_out)
-        if choice is not None:
-            return choice(detector.steps(*arguments))  # type: ignore[attr-defined]
-        scored = detector(*arguments)
-        if not isinstance(scored, torch.Tensor) or scored.shape != (len(cube), *cube.shape[2:]):
-            raise FersError(
-                f"--detect {name}: gave {type(scored).__name__} {tuple(np.shape(scored))} for a cube {tuple(cube.shape)}. "
-                "A detector returns a tensor (N, H, W)."
-            )
+        arguments = {} if left_out is None else {"left_out": left_out}
+        cube = cube if is_ours(detector) else cube.clone()  # which others may change
+        with blaming(detector, name):
+            chosen = detector.steps if choice is not None else detector  # type: ignore[attr-defined]
+            scored = chosen(cube, **arguments)
+            scored = scored if choice is None else choice(scored)
+        self._check(detector, scored, cube, left_out)
         return scored
+
+    def _check(self, detector: Detector, scored: Any, cube: torch.Tensor, left_out: torch.Tensor | None) -> None:
+        """Refuse what is no score map of a cube, or lacks scores of pixels that count."""
+        says = f"--detect {self.config.detect_name}: gave"
+        if not isinstance(scored, torch.Tensor) or scored.shape != (len(cube), *cube.shape[2:]) or scored.is_complex():
+            raise FersError(
+                f"{says} {type(scored).__name__} {tuple(np.shape(scored))} for a cube {tuple(cube.shape)}"
+                f"{place_of(detector)}. {RULE}"
+            )
+        lacking = ~torch.isfinite(scored)
+        if left_out is not None:
+            lacking &= ~left_out.to(lacking.device)
+        if bool(lacking.any()):
+            raise FersError(
+                f"{says} NaN or infinite scores at {int(lacking.sum())} of {lacking.numel()} pixels{place_of(detector)}. "
+                "Every pixel that counts needs a finite score."
+            )
 
 
 def read_h(config: DetectConfig, scene: Scene) -> tuple[np.ndarray, np.ndarray | None]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from fers.util.errors import FersError, did_you_mean
+
 FUSION_A_BANDS = 50  # the paper's choice for RX: fusion A up to this many bands, B above (section IV-C)
 BRANCHES = {"f_spe": "spe_fen", "f_spa": "spa_fen", "aetnet": "aetnet"}  # part of a cube -> the network that makes it
 
@@ -68,6 +70,32 @@ def setting_name(features: str, fusion: str | None) -> str:
     if fusion is not None:
         return f"fused-{fusion}"
     return "spectral" if features == "untrained" else features
+
+
+def parse_setting(text: str) -> tuple[str, str | None]:
+    """Split the name of a setting, such as ``original``, ``untrained-C`` or ``fused-A``, into features and fusion.
+
+    Raises:
+        FersError: There is no such setting.
+
+    Example:
+        >>> parse_setting("untrained-c"), parse_setting("fused")
+        (('untrained', 'C'), ('fused', None))
+    """
+    features, dash, fusion = text.strip().lower().partition("-")
+    fusion = fusion.upper()
+    fits = (
+        fusion in FUSIONS
+        if features == "fused"
+        else features in ("spectral", "untrained") and fusion in WITHOUT_SPATIAL
+    )
+    if features not in FEATURES or (dash and not fits):
+        one_branch = [f"{name}-{fusion}" for name in ("untrained", "spectral") for fusion in WITHOUT_SPATIAL]
+        choices = [*FEATURES, *one_branch, *(f"fused-{fusion}" for fusion in FUSIONS)]
+        raise FersError(
+            f"--settings {text}: no such setting.{did_you_mean(text, choices)} Choose among {', '.join(choices)}."
+        )
+    return features, fusion or None
 
 
 def default_fusion(by: str, bands: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -22,3 +23,13 @@ def checkpoint_folder(sensor: str, bands: int) -> Path:
     """Find the checkpoints for a sensor and a number of bands: the user's own if any, else the shipped ones."""
     own = home() / "checkpoints" / f"{sensor}_{bands}"
     return own if own.is_dir() else shipped_checkpoints() / own.name
+
+
+def folder_name(title: str) -> str:
+    """Make the name of a folder from a title.
+
+    Example:
+        >>> folder_name("own scenes in HAD100's layout")
+        'own-scenes-in-HAD100s-layout'
+    """
+    return re.sub(r"[^\w.-]+", "-", title.replace("'", ""))

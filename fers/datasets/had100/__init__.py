@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -127,19 +127,38 @@ def scenes(
             f"{truths}: no mask for {len(missing)} of {len(cubes)} scenes, the first is {missing[0]}.png. Every scene of "
             "a test set needs its ground truth."
         )
-
-    def load(path: Path) -> tuple[Scene, np.ndarray]:
-        scene = read_scene(path, name=rename(path.stem), nodata=NODATA)
-        return scene, read_truth(truths / f"{path.stem}.png", shape=scene.cube.shape[:2])
-
-    labelled = [LabelledScene(rename(path.stem), path, partial(load, path)) for path in cubes]
+    labelled = [
+        LabelledScene(name, path, partial(_load_crop, path, truths / f"{path.stem}.png", name))
+        for path, name in ((path, rename(path.stem)) for path in cubes)
+    ]
     return select_scenes(labelled, names, tests / sensor)
 
 
-def dataset_name(folder: str | Path) -> str:
-    """Name a folder in HAD100's layout: ``synthetic`` where its manifest says that it is made up, else ``HAD100``."""
+def _load_crop(path: Path, truth: Path, name: str) -> tuple[Scene, np.ndarray]:
+    scene = read_scene(path, name=name, nodata=NODATA)
+    return scene, read_truth(truth, shape=scene.cube.shape[:2])
+
+
+def is_synthetic(folder: str | Path) -> bool:
+    """Tell whether a folder's manifest says that its scenes are made up."""
     try:
-        synthetic = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8")).get("synthetic", False)
+        found = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8"))
+        return bool(found.get("synthetic", False))
     except (OSError, ValueError, AttributeError, RecursionError):
-        synthetic = False
-    return "synthetic" if synthetic else "HAD100"
+        return False
+
+
+def known_scenes(labelled: Iterable[LabelledScene]) -> dict[str, str]:
+    """Tell which scenes are test scenes of HAD100: the names of those whose truth is the published one.
+
+    A truth is known by its scene's name, its size and its number of anomalous pixels. Values are not looked at, as several
+    choices of bands are in use.
+    """
+    known = {}
+    for one in labelled:
+        wanted = published_test_scenes().get(one.name)
+        if wanted is not None:
+            _, truth = one.load()
+            if truth.shape == (SIDE, SIDE) and int(truth.sum()) == wanted.anomalous_pixels:
+                known[one.name] = one.name
+    return known

@@ -19,7 +19,7 @@ from fers.scenes.readers.wavelengths import from_names, to_nm
 _TYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 6: "c8", 9: "c16", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
 _AXES = {"bil": "ybx", "bip": "yxb", "bsq": "byx"}
 _ENTRY = re.compile(r"^([^=\n]*)=[ \t]*(\{[^}]*\}|[^\n]*)", re.MULTILINE)
-_SUFFIXES = (".img", ".dat", ".raw", ".hyspex", ".bil", ".bip", ".bsq")
+SUFFIXES = (".img", ".dat", ".raw", ".hyspex", ".bil", ".bip", ".bsq")
 _LARGEST_HEADER = 64 << 20  # bytes
 _CLASSIC_NODATA = -50.0  # AVIRIS-Classic radiance marks missing samples with it and does not declare it
 
@@ -33,7 +33,7 @@ def header_of(path: Path) -> Path | None:
 def data_of(header: Path) -> Path:
     """Find the data file of an ENVI header; a `SceneError` if it is not there."""
     stem = header.with_suffix("")
-    for suffix in ("", *(cased for low in _SUFFIXES for cased in (low, low.upper()))):
+    for suffix in ("", *(cased for low in SUFFIXES for cased in (low, low.upper()))):
         if (data := stem.with_name(stem.name + suffix)).is_file():
             return data
     raise SceneError(
