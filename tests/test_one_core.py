@@ -19,7 +19,14 @@ from fers.scoring.pipeline import read_h
 from fers.training.options import TrainOptions
 from fers.training.run import scene_scorer
 
-QUICK = {"AE": "iterations=5", "Auto-AD": "iterations=3", "LREN": "epochs=3", "KRX": "samples=200"}
+QUICK = {
+    "AE": "iterations=5",
+    "Auto-AD": "iterations=3",
+    "LREN": "epochs=3",
+    "KRX": "samples=200",
+    "KIFD": "trees=10",
+    "LRASR-K15": "clusters=3",
+}
 WINDOWS = {
     "LRX": ("inner=3", "outer=9"),
     "CRD": ("inner=3", "outer=7"),

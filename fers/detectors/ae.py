@@ -66,10 +66,15 @@ class AE:
 
         Yields:
             ``(1, H, W)`` float32, >= 0.
+
+        Raises:
+            ValueError: There are several images, or a value is NaN or infinite.
         """
         if cube.ndim != 4 or len(cube) != 1:
             raise ValueError(f"the AE detector takes one image, 1 x C x H x W; got {tuple(cube.shape)}.")
         cube = cube.float()
+        if not bool(cube.isfinite().all()):
+            raise ValueError("the cube holds NaN or infinite values. Cut those pixels away, or fill them.")
         target = Extent.of(cube, left_out).whole().scale(cube)
         with torch.enable_grad():
             network = PixelAutoencoder(cube.shape[1], self.seed).to(cube.device)
