@@ -31,6 +31,7 @@ class Entry:
         cite: Source.
         unit: Unit of its scores, for the colour bar of a map.
         cost: Seconds for a scene of 100 x 100 px and 200 bands on one core, about: the fastest are compared first.
+        note: What a reader of its scores must know: what published codes really do, what is tuned in print.
     """
 
     place: str
@@ -39,6 +40,7 @@ class Entry:
     cite: str = ""
     unit: str = "score"
     cost: float = 0.1
+    note: str = ""  # what published codes really do, and other things a reader of a table must know
 
     def load(self) -> Callable[..., Any]:
         """Import the class, or the user's function."""
