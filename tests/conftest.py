@@ -21,6 +21,14 @@ SHARED = ROOT.parent / "shared"
 
 torch.set_num_threads(2)
 
+QUICK = {  # options of the slow detectors: what they promise shows after a few steps
+    "AE": {"iterations": "5"},
+    "Auto-AD": {"iterations": "3"},
+    "KRX": {"samples": "200"},
+    **{name: {"epochs": "3"} for name in ("LREN", "GAED", "RGAE")},
+    **{name: {"epochs": "1"} for name in ("GT-HAD", "PDBSNet")},
+}
+
 # by its path: "test" is also the name of a package of Python's own
 _specification = importlib.util.spec_from_file_location("had100_script", ROOT / "test.py")
 _had100_script = importlib.util.module_from_spec(_specification)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from conftest import joined, shared_file
+from conftest import QUICK, joined, shared_file
 
 from fers.datasets import abu
 from fers.detectors import DETECTORS, make_detector
@@ -314,9 +314,6 @@ def test_ae_as_the_released_code_scores_before_each_step():
     )
 
 
-QUICK = {"Auto-AD": {"iterations": "3"}, "LREN": {"epochs": "3"}}  # the protocol shows after a few steps
-
-
 @pytest.mark.parametrize("name", DETECTORS)
 def test_every_detector_keeps_the_protocol(name):
     detector = make_detector(name, options=QUICK.get(name, {}))
@@ -325,8 +322,8 @@ def test_every_detector_keeps_the_protocol(name):
     assert scores.shape == (2, 40, 36) and scores.isfinite().all()
 
 
-CANNOT_LEAVE_OUT = {"Auto-AD"}  # its convolutions see all pixels
-WHOLE_ONLY = {"AE", "Auto-AD", "LREN"}  # trained on the image
+CANNOT_LEAVE_OUT = {"Auto-AD", "GT-HAD", "PDBSNet"}  # their convolutions see all pixels
+WHOLE_ONLY = {"AE", "Auto-AD", "LREN", "GAED", "RGAE", "GT-HAD", "PDBSNet"}  # trained on the image
 
 
 @pytest.mark.parametrize("name", DETECTORS)

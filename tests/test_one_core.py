@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
-from conftest import ROOT, run_had100, write_had100
+from conftest import QUICK, ROOT, run_had100, write_had100
 
 import fers
 from fers.datasets import had100
@@ -19,7 +19,6 @@ from fers.scoring.pipeline import read_h
 from fers.training.options import TrainOptions
 from fers.training.run import scene_scorer
 
-QUICK = {"AE": "iterations=5", "Auto-AD": "iterations=3", "LREN": "epochs=3", "KRX": "samples=200"}
 WINDOWS = {
     "LRX": ("inner=3", "outer=9"),
     "CRD": ("inner=3", "outer=7"),
@@ -57,7 +56,7 @@ def write_truth(path: Path, truth: np.ndarray) -> None:
 
 
 def options_of(name: str) -> list[str]:
-    return [*WINDOWS.get(name, ()), *([QUICK[name]] if name in QUICK else [])]
+    return [*WINDOWS.get(name, ()), *(f"{key}={value}" for key, value in QUICK.get(name, {}).items())]
 
 
 def score_maps(scene: Path, out: Path, name: str, setting: str) -> dict[str, np.ndarray]:
