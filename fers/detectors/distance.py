@@ -12,16 +12,16 @@ from fers.detectors.windows import checked
 
 
 class Mean(NamedTuple):
-    """What gives the mean and the range of some pixels: see ``Extent`` for the range.
+    """Sum and range of some pixels.
 
     Attributes:
-        count: ``(N, 1)``, how many they are.
+        number: ``(N, 1)``, how many they are.
         total: ``(N, C)``, their sum.
         low: ``(N, C)``.
         high: ``(N, C)``.
     """
 
-    count: torch.Tensor
+    number: torch.Tensor
     total: torch.Tensor
     low: torch.Tensor
     high: torch.Tensor
@@ -29,7 +29,7 @@ class Mean(NamedTuple):
     def combine(self, other: Mean) -> Mean:
         """Add up both sets of pixels."""
         extent = Extent(self.low, self.high).combine(Extent(other.low, other.high))
-        return Mean(self.count + other.count, self.total + other.total, *extent)
+        return Mean(self.number + other.number, self.total + other.total, *extent)
 
 
 @dataclass(frozen=True)
@@ -70,5 +70,5 @@ class Distance(StripDetector):
         """Score ``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0."""
         extent = Extent(state.low, state.high)
         extent = extent if self.scaling == "band" else extent.whole()
-        mean = (state.total / state.count)[:, :, None, None]
+        mean = (state.total / state.number)[:, :, None, None]
         return (extent.scale(checked(cube)) - extent.scale(mean)).square().sum(1)

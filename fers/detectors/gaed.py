@@ -14,10 +14,10 @@ from fers.detectors.base import Extent, StripDetector, Where
 from fers.detectors.trained import SceneTrained, tenths
 from fers.detectors.windows import checked
 
-WIDTHS = (100, 50, 25, 50, 100)
+INNER_WIDTHS = (100, 50, 25, 50, 100)
 
 Layers = list[tuple[torch.Tensor, torch.Tensor]]
-"""Weight ``(outputs, inputs)`` and bias ``(outputs,)`` of six layers; the inner widths are ``WIDTHS``."""
+"""Weight ``(outputs, inputs)`` and bias ``(outputs,)`` of six layers; the inner widths are ``INNER_WIDTHS``."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,12 @@ class GAED(SceneTrained):
         pixels = Extent.of(image, left_out).scale(image)[0].flatten(1).T.contiguous()
         used, guide = (x if left_out is None else x[~left_out.flatten()] for x in (pixels, guide))
         generator = torch.Generator().manual_seed(self.seed)
-        sizes = (image.shape[1], *WIDTHS, image.shape[1])
-        shapes = [((b, a), (b,)) for a, b in pairwise(sizes)]
-        layers = [tuple((0.01 * torch.rand(s, generator=generator)).to(image.device) for s in pair) for pair in shapes]
+        sizes = (image.shape[1], *INNER_WIDTHS, image.shape[1])
+
+        def draw(*shape: int) -> torch.Tensor:
+            return (0.01 * torch.rand(shape, generator=generator)).to(image.device)
+
+        layers = [(draw(b, a), draw(b)) for a, b in pairwise(sizes)]
 
         def score() -> torch.Tensor:
             return (outputs(layers, pixels)[-1] - pixels).square().sum(1).view(1, *image.shape[2:])

@@ -11,17 +11,16 @@ from torch.nn import functional as F
 from fers.detectors.base import minmax
 from fers.detectors.trained import SceneTrained
 
-BLOCK = 9  # px
-PATCH = 3  # px: a block is 3 x 3 patches
-STRIDE = 3  # px between two blocks
-CHANNELS = 64
-LEARNING_RATE = 1e-3
+BLOCK_SIDE = 9  # px
+PATCH_SIDE = 3  # px: a block is 3 x 3 patches
+BLOCK_STRIDE = 3  # px between two blocks
+DEPTH = 64  # D
 BLOCKS_PER_STEP = 64
 GATE_EVERY = 25  # epochs
 SMOOTH_BANDS = 5  # that an error is averaged over; beyond the first and the last it counts as zero
 SMOOTH_PIXELS = 3  # px, likewise, beyond a block
 _OWN_PATCH = -100.0  # added to a patch's attention to itself in the anomaly branch
-_ROWS = 256  # blocks whose distances to all others are computed at a time
+_BLOCKS_AT_ONCE = 256  # blocks whose distances to all others are computed at a time
 
 
 class GTHADNetwork(nn.Module):
@@ -35,7 +34,7 @@ class GTHADNetwork(nn.Module):
     Source: Lian, Wang, Sun and Huang, "GT-HAD: Gated Transformer for Hyperspectral Anomaly Detection", IEEE TNNLS, 2024.
     """
 
-    def __init__(self, bands: int, channels: int = CHANNELS, seed: int = 0):
+    def __init__(self, bands: int, channels: int = DEPTH, seed: int = 0):
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -65,7 +64,11 @@ class GTHADNetwork(nn.Module):
         query, value = _patches(self.query(z)), _patches(z)
         own = _OWN_PATCH * torch.eye(query.shape[1], device=z.device) * (~matched)[:, None, None]
         likeness = query @ query.mT * query.shape[2] ** -0.5 + own
-        mixed = (likeness.softmax(2) @ value).unflatten(2, (PATCH, PATCH, -1)).unflatten(1, (BLOCK // PATCH, -1))
+        mixed = (
+            (likeness.softmax(2) @ value)
+            .unflatten(2, (PATCH_SIDE, PATCH_SIDE, -1))
+            .unflatten(1, (BLOCK_SIDE // PATCH_SIDE, -1))
+        )
         return mixed.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
@@ -81,7 +84,7 @@ class Trainee:
         self.network, self.shape = network, image.shape
         self.blocks = cut(image)
         self.matched = torch.zeros(len(self.blocks), dtype=torch.bool, device=image.device)
-        self.optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+        self.optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
 
     def epoch(self, order: torch.Tensor, gate: bool = False, batch: int = BLOCKS_PER_STEP) -> list[float]:
         """Train once on every block; then set the gate by the outputs of this epoch, if ``gate``.
@@ -127,7 +130,7 @@ class Trainee:
 def cut(image: torch.Tensor) -> torch.Tensor:
     """Cut an image ``(1, B, H, W)``, its border repeated, into blocks of 9 x 9 px at a stride of 3 px: ``(n, B, 9, 9)``."""
     padded = F.pad(image, _margins(image.shape), mode="replicate")
-    return F.unfold(padded, BLOCK, stride=STRIDE)[0].T.reshape(-1, image.shape[1], BLOCK, BLOCK)
+    return F.unfold(padded, BLOCK_SIDE, stride=BLOCK_STRIDE)[0].T.reshape(-1, image.shape[1], BLOCK_SIDE, BLOCK_SIDE)
 
 
 def fold(blocks: torch.Tensor, shape: torch.Size) -> torch.Tensor:
@@ -135,8 +138,8 @@ def fold(blocks: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     left, right, top, bottom = _margins(shape)
     size = (shape[2] + top + bottom, shape[3] + left + right)
     columns = blocks.flatten(1).T[None]
-    total = F.fold(columns, size, BLOCK, stride=STRIDE)
-    count = F.fold(torch.ones_like(columns[:, : BLOCK**2]), size, BLOCK, stride=STRIDE)
+    total = F.fold(columns, size, BLOCK_SIDE, stride=BLOCK_STRIDE)
+    count = F.fold(torch.ones_like(columns[:, : BLOCK_SIDE**2]), size, BLOCK_SIDE, stride=BLOCK_STRIDE)
     return (total / count)[:, :, top : top + shape[2], left : left + shape[3]]
 
 
@@ -144,7 +147,7 @@ def matches(rebuilt: torch.Tensor, blocks: torch.Tensor) -> torch.Tensor:
     """Tell for each rebuilt block whether the nearest of all blocks is its own: ``(n, B, 9, 9)`` twice to ``(n,)`` bool."""
     centre = blocks.mean(0, keepdim=True)  # small numbers: distances lose less to rounding
     a, b = (rebuilt - centre).flatten(1), (blocks - centre).flatten(1)
-    nearest = torch.cat([torch.cdist(some, b).argmin(1) for some in a.split(_ROWS)])
+    nearest = torch.cat([torch.cdist(some, b).argmin(1) for some in a.split(_BLOCKS_AT_ONCE)])
     return nearest == torch.arange(len(blocks), device=blocks.device)
 
 
@@ -191,7 +194,7 @@ class GTHAD(SceneTrained):
 
 def _patches(z: torch.Tensor) -> torch.Tensor:
     """Join the pixels of each patch: ``(n, 9, 9, c)`` to ``(n, 9, 9 c)``."""
-    sides = (BLOCK // PATCH, PATCH)
+    sides = (BLOCK_SIDE // PATCH_SIDE, PATCH_SIDE)
     return z.unflatten(2, sides).unflatten(1, sides).transpose(2, 3).flatten(1, 2).flatten(2)
 
 
@@ -199,6 +202,6 @@ def _margins(shape: torch.Size) -> list[int]:
     """Pixels that ``cut`` adds to the left, right, top and bottom."""
     margins = []
     for n in (shape[3], shape[2]):
-        missing = STRIDE * (-(-n // STRIDE) - 1) + BLOCK - n
+        missing = BLOCK_STRIDE * (-(-n // BLOCK_STRIDE) - 1) + BLOCK_SIDE - n
         margins += [missing // 2, missing - missing // 2]
     return margins

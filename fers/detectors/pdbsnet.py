@@ -63,8 +63,8 @@ class PDBSNetwork(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.head = nn.Sequential(nn.Conv2d(bands, width, 1), nn.ReLU())
-            self.branch2 = _branch(width, blocks, 2)
-            self.branch3 = _branch(width, blocks, 3)
+            self.branch2 = _blind_branch(width, blocks, 2)
+            self.branch3 = _blind_branch(width, blocks, 3)
             self.tail = nn.Sequential(
                 *(nn.Conv2d(2 * width, width, 1), nn.ReLU()),
                 *(nn.Conv2d(width, width // 2, 1), nn.ReLU()),
@@ -157,7 +157,7 @@ def _mean_squared_error(network: nn.Module, image: torch.Tensor) -> torch.Tensor
     return (network(image) - image).square().mean(1)
 
 
-def _branch(width: int, blocks: int, reach: int) -> nn.Sequential:
+def _blind_branch(width: int, blocks: int, reach: int) -> nn.Sequential:
     """Make a branch: steps of ``reach`` px from a ring around a pixel never lead back to it."""
     blind = BlindConv(width, width, 2 * reach - 1, padding=reach - 1)
     ones = [layer for _ in range(2) for layer in (nn.Conv2d(width, width, 1), nn.ReLU())]
