@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fers.detectors import DETECTORS
 from fers.detectors.base import product
 from fers.networks import CheckpointInfo, SpaFEN, SpeFEN, save_checkpoint
 from fers.networks.backbones import backbone_state, state_hash
@@ -21,6 +22,7 @@ SHARED = ROOT.parent / "shared"
 
 torch.set_num_threads(2)
 
+WITHOUT_WEIGHTS = [name for name, row in DETECTORS.items() if not row.network]
 QUICK = {  # options of the slow detectors: what they promise shows after a few steps
     "AE": {"iterations": "5"},
     "Auto-AD": {"iterations": "3"},

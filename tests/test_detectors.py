@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from conftest import QUICK, joined, shared_file
+from conftest import QUICK, WITHOUT_WEIGHTS, joined, shared_file
 
 from fers.datasets import abu
-from fers.detectors import DETECTORS, make_detector
+from fers.detectors import make_detector
 from fers.detectors.ae import AE, PixelAutoencoder
 from fers.detectors.background import Background, moments
 from fers.detectors.base import StripDetector, Sum, Where, halo_of, minmax, takes_left_out
@@ -314,7 +314,7 @@ def test_ae_as_the_released_code_scores_before_each_step():
     )
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", WITHOUT_WEIGHTS)
 def test_every_detector_keeps_the_protocol(name):
     detector = make_detector(name, options=QUICK.get(name, {}))
     cube = torch.rand(2, 8, 40, 36, generator=torch.Generator().manual_seed(0))
@@ -326,7 +326,7 @@ CANNOT_LEAVE_OUT = {"Auto-AD", "GT-HAD", "PDBSNet"}  # their convolutions see al
 WHOLE_ONLY = {"AE", "Auto-AD", "LREN", "GAED", "RGAE", "GT-HAD", "PDBSNet"}  # trained on the image
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", WITHOUT_WEIGHTS)
 def test_pixels_left_out_have_no_part_in_the_others_scores(name):
     detector = make_detector(name, options=QUICK.get(name, {}))
     assert takes_left_out(detector) == (name not in CANNOT_LEAVE_OUT)
@@ -342,7 +342,7 @@ def test_pixels_left_out_have_no_part_in_the_others_scores(name):
     assert not torch.allclose(detector(other)[~out], clean[~out], rtol=1e-3)  # they would show
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", WITHOUT_WEIGHTS)
 def test_strips_with_a_halo_are_the_whole_scene(name):
     detector = make_detector(name, options=QUICK.get(name, {}))
     assert (halo_of(detector) is None) == (name in WHOLE_ONLY)
@@ -372,6 +372,9 @@ def test_strips_with_a_halo_are_the_whole_scene(name):
         ("AE", {"steps": "3"}, "AE has no such option. It has: iterations=50, scored=after"),
         ("AE", {"iterations": "many"}, "AE needs a value such as 50"),
         ("AE", {"iterations": "0"}, "AE needs iterations >= 1"),
+        ("RD4AD", {}, "needs a network.*python -m baselines.train rd4ad.*--checkpoint_dir"),
+        ("AETNet", {}, "needs a network.*python -m baselines.train aetnet"),
+        ("RD4AD", {"network": "x"}, "RD4AD has no such option. It has: sigma=4.0"),
     ],
 )
 def test_a_detector_that_cannot_be_made_says_why(name, options, message):

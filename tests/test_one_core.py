@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
-from conftest import QUICK, ROOT, run_had100, write_had100
+from conftest import QUICK, ROOT, WITHOUT_WEIGHTS, run_had100, write_had100
 
 import fers
 from fers.datasets import had100
-from fers.detectors import DETECTORS, make_detector
+from fers.detectors import make_detector
 from fers.detectors.base import takes_left_out
 from fers.scoring.networks import Networks
 from fers.scoring.pipeline import read_h
@@ -121,7 +121,7 @@ def fers_abu():
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", WITHOUT_WEIGHTS)
 def test_every_entry_gives_the_same_map_or_refuses(scene, tmp_path, capsys, name, setting):
     if not takes_left_out(make_detector(name)):
         arguments = ["--detect", name, *SETTINGS[setting], "--nodata", "mask", "--no_maps"]

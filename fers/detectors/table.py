@@ -26,11 +26,12 @@ class Entry:
     Attributes:
         place: Place of the class, ``module:Name``. It takes ``seed`` by name if it has random weights.
         trains_on: Data that the detector is fitted to: ``nothing``; the ``scene`` itself, so results depend on the seed; or
-            ``background`` scenes, before the test, so it needs a checkpoint.
+            ``background`` scenes, before the test, so it needs the checkpoint of a ``network``.
         fusion: The fusion that fused features get by default: ``by bands`` is A up to 50 bands and B above.
         cite: Source.
         unit: Unit of its scores, for the colour bar of a map.
         cost: Seconds for a scene of 100 x 100 px and 200 bands on one core, about: the fastest are compared first.
+        network: Networks that may be trained for it, as their checkpoints are called; one is handed to the class first.
         note: What a reader of its scores must know: what published codes really do, what is tuned in print.
     """
 
@@ -40,6 +41,7 @@ class Entry:
     cite: str = ""
     unit: str = "score"
     cost: float = 0.1
+    network: tuple[str, ...] = ()
     note: str = ""  # what published codes really do, and other things a reader of a table must know
 
     def load(self) -> Callable[..., Any]:
@@ -129,6 +131,28 @@ DETECTORS: dict[str, Entry] = {
         note="In print, the factor is tuned for each scene; here it is 3, the released default. "
         "Controls: Distance, and the untrained network with epochs=0.",
     ),
+    "RD4AD": Entry(
+        "fers.detectors.rd4ad:RD4AD",
+        trains_on="background",
+        fusion="B",
+        cite="Deng and Li, CVPR 2022, 9737-9746",
+        unit="sum of cosine distances",
+        cost=1,
+        network=("rd4ad", "rd4ad_a"),
+        note="Made for photographs. How the paper fitted it to many bands can be read in two ways; its code is not released. "
+        "Its filter is wider than targets of a few pixels.",
+    ),
+    "AETNet": Entry(
+        "fers.detectors.aetnet:EnhancedRX",
+        trains_on="background",
+        fusion="B",
+        cite="Li et al., IEEE TGRS 61, 5506718, 2023",
+        unit="squared Mahalanobis distance",
+        cost=1,
+        network=("aetnet",),
+        note="RX on the cube that its network makes, which contains the input. Control: RX. In print, the epoch is chosen by the "
+        "first test scene; here it is the last.",
+    ),
     "Distance": Entry(
         "fers.detectors.distance:Distance",
         unit="squared distance of scaled spectra",
@@ -180,23 +204,30 @@ def find_detector(name: str) -> Entry:
     return entry
 
 
-def make_detector(name: str, seed: int = 0, options: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> Detector:
+def make_detector(
+    name: str,
+    seed: int = 0,
+    options: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+    network: object | None = None,
+) -> Detector:
     """Make a detector from what a command line gives.
 
     Args:
         name: Name as in ``find_detector``.
         seed: Seed of its random weights, if it has any.
         options: Its own options by name, as text; each is read as the type of the option's default.
+        network: Its trained network, for one with ``network`` in its row; ``Pipeline`` loads it from the folder of the weights.
 
     Raises:
-        FersError: There is no such detector, or an option is unknown or of the wrong type; the message lists those
+        FersError: There is no such detector, it needs a network and has none, or an option is unknown or of the wrong type; the message lists those
             there are.
 
     Example:
         >>> make_detector("AE", options={"iterations": "3"}).iterations
         3
     """
-    make: Any = find_detector(name).load()
+    entry = find_detector(name)
+    make: Any = entry.load()
     given = dict(options)
     if not inspect.isclass(make):
         if given:
@@ -216,4 +247,9 @@ def make_detector(name: str, seed: int = 0, options: Mapping[str, str] | Iterabl
             )
         except ValueError as error:
             raise FersError(f"--option {key}={text}: {name} needs a value such as {choices[key]}.") from error
-    return cast("Detector", make(**arguments))
+    if entry.network and network is None:
+        raise FersError(
+            f"--detect {name}: is trained on background, so it needs a network. Train one with python -m baselines.train "
+            f"{entry.network[0]}, and name its folder with --checkpoint_dir."
+        )
+    return cast("Detector", make(*([network] if entry.network else []), **arguments))
