@@ -3,8 +3,8 @@
 Read in this order:
 
 1. ``train``   the command ``python -m baselines.train rd4ad|aetnet``, its options and defaults
-2. ``rd4ad``   networks and loss of RD4AD, by both readings of the paper; its score is ``fers.detectors.rd4ad``
-3. ``aetnet``  random masks and loss of AETNet; its network is ``fers.networks.aetnet``
+2. ``rd4ad``   loss of RD4AD; its networks are ``fers.networks.rd4ad``, its score ``fers.detectors.rd4ad``
+3. ``aetnet``  random masks and loss of AETNet; its network is ``fers.networks.aetnet``, its score ``fers.detectors.aetnet``
 
 Networks, losses, masks and defaults decide the trained bits: leave them, or train again. A further baseline is a ``Stage`` in a
 file here and a row of ``train.BASELINES``.

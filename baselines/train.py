@@ -23,7 +23,6 @@ from fers.util.paths import home
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from torch import nn
 
     from fers.detectors.base import Detector
     from fers.training.stage import Stage
@@ -35,9 +34,7 @@ class Trained(NamedTuple):
     stage: Stage
     multiple: int  # sides of the patches are multiples of it, px
     least: int  # sides are at least so long, px
-    networks: dict[str, nn.Module]  # for scene_scorer, as are those below
-    features: str  # what is added to the cube that is scored
-    detector: Detector | None = None  # scores these cubes; None for RX
+    detector: Detector  # scores by the network in its present state
 
 
 @dataclass(frozen=True)
@@ -55,11 +52,12 @@ class RD4ADOptions(TrainOptions):
 
     def make(self) -> Trained:
         """RD4AD, and the score of its networks as they are."""
-        from baselines.rd4ad import READINGS, RD4ADStage
+        from baselines.rd4ad import RD4ADStage
         from fers.detectors.rd4ad import RD4AD
+        from fers.networks.rd4ad import READINGS
 
         network = READINGS[self.reading](self.input_channel, self.backbone, self.seed)
-        return Trained(RD4ADStage(network), 16, 16, {}, "original", RD4AD(network, network.padding, network.multiple))
+        return Trained(RD4ADStage(network), 16, 16, RD4AD(network))
 
 
 @dataclass(frozen=True)
@@ -72,10 +70,11 @@ class AETNetOptions(TrainOptions):
     def make(self) -> Trained:
         """AETNet, and RX on the cubes that its network makes."""
         from baselines.aetnet import CELL, SMALLEST, AETNetStage
+        from fers.detectors.aetnet import EnhancedRX
         from fers.networks.aetnet import AETNet
 
         network = AETNet(self.input_channel, seed=self.seed)
-        return Trained(AETNetStage(network, self.seed), CELL, SMALLEST, {"aetnet": network}, "aetnet")
+        return Trained(AETNetStage(network, self.seed), CELL, SMALLEST, EnhancedRX(network))
 
 
 BASELINES: dict[str, tuple[str, str, type[RD4ADOptions] | type[AETNetOptions], dict[str, Any]]] = {
@@ -87,7 +86,7 @@ BASELINES: dict[str, tuple[str, str, type[RD4ADOptions] | type[AETNetOptions], d
     ),
     "aetnet": (
         "AETNet",
-        "anomaly enhancement network, which makes cubes",
+        "anomaly enhancement network, which makes the cube that RX sees",
         AETNetOptions,
         {"epochs": 200, "lr": 1e-4, "seed": 60, "recipe": "released", "backbone": "none"},
     ),
@@ -110,7 +109,7 @@ def train(given: argparse.Namespace, accelerator: Accelerator) -> None:
         return
     run.require_sides(made.multiple, made.least, title)
     run.describe(title)
-    scorer = scene_scorer(options, made.networks, made.features, accelerator.device, made.detector)
+    scorer = scene_scorer(options, {}, "original", accelerator.device, made.detector)
     run.train(made.stage, run.patches, scorer)
 
 

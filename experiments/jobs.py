@@ -126,7 +126,6 @@ class Score:
     seed: int  # of the detector, and of the untrained control
     config: dict = field(default_factory=dict, hash=False)  # further arguments of DetectConfig
     weights: Weights | None = None
-    network: str = ""  # rd4ad: the detector has a checkpoint of its own, in the folder of the weights
 
     @property
     def label(self) -> str:
@@ -153,8 +152,6 @@ class Score:
         fields = dict(self.config)
         if self.weights is not None:
             fields["checkpoint_dir"] = self.weights.checkpoints
-            if self.network == "rd4ad":
-                fields["options"] = {"checkpoint": str(self.weights.checkpoints / STAGE_FILES["rd4ad"])}
         return Pipeline(DetectConfig(self.bands, self.workspace.sensor, seed=self.seed, device=device, **fields))
 
     def done(self) -> bool:

@@ -53,8 +53,8 @@ TABLE1 = [
     TableRow("AE, oracle iteration", {**ORIGINAL, "detect": "AE", "select": "oracle"}, "", ("AE", "original"), ORACLE),
     TableRow("Auto-AD", {**ORIGINAL, "detect": "Auto-AD"}, paper=("Auto-AD", "original")),
     TableRow("LREN", {**ORIGINAL, "detect": "LREN"}, paper=("LREN", "original")),
-    TableRow("RD4AD", {**ORIGINAL, "detect": "baselines.rd4ad:RD4ADDetector"}, "rd4ad", ("RD4AD", "original")),
-    TableRow("AETNet", {"features": "aetnet"}, "aetnet", ("AETNet", "aetnet")),
+    TableRow("RD4AD", {**ORIGINAL, "detect": "RD4AD"}, "rd4ad", ("RD4AD", "original")),
+    TableRow("AETNet", {**ORIGINAL, "detect": "AETNet"}, "aetnet", ("AETNet", "original")),
     UNTRAINED,
     TableRow("FERD", {"features": "spectral"}, "spectral", ("FERD", "spectral")),
     TableRow("FERS", {"features": "fused"}, "fused", ("FERS", "fused")),
@@ -191,7 +191,7 @@ class Request:
         random = config["features"] == "untrained" or find_detector(detector).trains_on == "scene"
         varies = random or (weights is not None and weights.log is not None)
         return [
-            Score(workspace, row.name, bands, seed, config, self._weights(workspace, row, bands, seed), row.network)
+            Score(workspace, row.name, bands, seed, config, self._weights(workspace, row, bands, seed))
             for seed in (self.seeds if varies else self.seeds[:1])
         ]
 

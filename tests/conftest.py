@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fers.detectors import DETECTORS
 from fers.detectors.base import product
 from fers.networks import CheckpointInfo, SpaFEN, SpeFEN, save_checkpoint
 from fers.networks.backbones import backbone_state, state_hash
@@ -20,6 +21,17 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
 torch.set_num_threads(2)
+
+WITHOUT_WEIGHTS = [name for name, row in DETECTORS.items() if not row.network]
+QUICK = {  # options of the slow detectors: what they promise shows after a few steps
+    "AE": {"iterations": "5"},
+    "Auto-AD": {"iterations": "3"},
+    "KRX": {"samples": "200"},
+    "KIFD": {"trees": "20", "components": "20"},
+    "LRASR-K15": {"clusters": "3"},
+    **{name: {"epochs": "3"} for name in ("LREN", "GAED", "RGAE")},
+    **{name: {"epochs": "1"} for name in ("GT-HAD", "PDBSNet")},
+}
 
 # by its path: "test" is also the name of a package of Python's own
 _specification = importlib.util.spec_from_file_location("had100_script", ROOT / "test.py")

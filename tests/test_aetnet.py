@@ -7,19 +7,24 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from conftest import run_had100, write_had100
 from scipy.ndimage import label
 
 from baselines.aetnet import AETNetStage, gradient_magnitude, grow_targets, msgms_loss, msgms_terms, random_masks
 from baselines.train import AETNetOptions, main
+from fers.detectors.aetnet import EnhancedRX
 from fers.detectors.rx import RX
+from fers.evaluation import compare
 from fers.networks import CheckpointError, CheckpointInfo, save_checkpoint
 from fers.networks.aetnet import AETNet
 from fers.networks.backbones import state_hash
 from fers.networks.checkpoint import load_branch
+from fers.scenes import normalise, read_scene
 from fers.scoring.pipeline import DetectConfig, Pipeline
 from fers.training.device import make_accelerator
 from fers.training.loop import Trainer
 from fers.training.resume import RunFolder
+from fers.util.errors import FersError
 
 
 def by_rule(network: AETNet) -> None:
@@ -245,19 +250,56 @@ def test_command_refuses_patches_that_do_not_fit(tmp_path, capsys):
     assert "40 x 40 px; AETNet needs sides that are multiples of 8, at least 48 px" in capsys.readouterr().err
 
 
-def test_the_view_scores_the_cube_that_the_network_makes(tmp_path):
+@pytest.fixture
+def weights(tmp_path):
+    """A folder with an untrained AETNet of ten bands, and the network."""
     network = AETNet(10, seed=4).eval()
-    info = CheckpointInfo("aetnet", 10, "toy", "released", "none", state_hash({}))
-    save_checkpoint(network, tmp_path / "aetnet.safetensors", info)
-    h = np.random.RandomState(0).uniform(-0.1, 0.1, (40, 44, 10)).astype(np.float32)
-    config = DetectConfig(10, "toy", features="aetnet", checkpoint_dir=tmp_path, device="cpu")
+    info = CheckpointInfo("aetnet", 10, "aviris_ng", "released", "none", state_hash({}))
+    save_checkpoint(network, tmp_path / "weights" / "aetnet.safetensors", info)
+    return tmp_path / "weights", network
+
+
+def expected_score(network: AETNet, h: np.ndarray) -> np.ndarray:
     with torch.no_grad():
-        expected = RX()(network(torch.from_numpy(h).permute(2, 0, 1)[None]))[0].numpy()
-    assert Pipeline(config).score(h) == pytest.approx(expected, rel=1e-4)
+        return RX()(network(torch.from_numpy(h).permute(2, 0, 1)[None]))[0].numpy()
 
 
-def test_a_missing_checkpoint_of_the_view_names_the_command_that_trains_one(tmp_path):
+def test_the_detector_is_rx_on_the_cube_that_the_network_makes(weights):
+    folder, network = weights
+    h = np.random.RandomState(0).uniform(-0.1, 0.1, (40, 44, 10)).astype(np.float32)
+    config = DetectConfig(10, "toy", features="original", detect="AETNet", checkpoint_dir=folder, device="cpu")
+    pipeline = Pipeline(config)
+    assert pipeline.score(h) == pytest.approx(expected_score(network, h), rel=1e-4)
+    assert pipeline.provenance["aetnet"]["path"] == str(folder / "aetnet.safetensors") and not pipeline.streams
+
+
+def test_pixels_left_out_are_out_of_its_statistics():
+    cube = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(0)).double()
+    out = torch.zeros(1, 12, 12, dtype=torch.bool)
+    out[0, 2:4, 5] = True
+    assert torch.equal(EnhancedRX(lambda h: h)(cube, out), RX()(cube.float(), out))
+    with pytest.raises(ValueError, match="AETNet takes cubes"):
+        EnhancedRX(lambda h: h)(cube[0])
+
+
+def test_the_command_lines_take_it_with_a_folder_of_weights(tmp_path, weights):
+    folder, network = weights
+    data = write_had100(tmp_path / "data", names=("a",), shape=(40, 44, 10))
+    given = ["--detect", "aetnet", "--features", "original", "--checkpoint_dir", str(folder), "--device", "cpu"]
+    assert run_had100(data, tmp_path / "out", *given, "--no_maps") == 0
+    score = np.load(tmp_path / "out" / "scores" / "a.npy")
+    assert score == pytest.approx(
+        expected_score(network, normalise(read_scene(data / "test/aviris_ng/a.npy"), 10)), rel=1e-4
+    )
+    assert compare.main(["--scenes", str(data), "--save_dir", str(tmp_path / "compare"), *given]) == 0
+    assert "AETNet" in (tmp_path / "compare" / "compare.csv").read_text()
+
+
+def test_without_weights_it_names_the_command_that_trains_them(tmp_path):
+    method = {"features": "original", "detect": "AETNet", "checkpoint_dir": tmp_path, "device": "cpu"}
     with pytest.raises(
         CheckpointError, match=r"no AETNet checkpoint[^\n]*\n\s+train one:\s+python -m baselines.train aetnet"
     ):
-        Pipeline(DetectConfig(10, "toy", features="aetnet", checkpoint_dir=tmp_path, device="cpu"))
+        Pipeline(DetectConfig(10, "toy", **method))
+    with pytest.raises(FersError, match=r"trained on the cube itself\. Give --features original"):
+        DetectConfig(10, "toy", **{**method, "features": "untrained"})

@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from conftest import joined, shared_file
+from conftest import QUICK, WITHOUT_WEIGHTS, joined, shared_file
 
 from fers.datasets import abu
-from fers.detectors import DETECTORS, make_detector
 from fers.detectors.ae import AE, PixelAutoencoder
 from fers.detectors.background import Background, moments
 from fers.detectors.base import StripDetector, Sum, Where, halo_of, minmax, takes_left_out
 from fers.detectors.rx import RX, rx, rx_array
+from fers.detectors.table import find_detector, make_detector
 from fers.scenes import normalise
 
 
@@ -314,15 +314,7 @@ def test_ae_as_the_released_code_scores_before_each_step():
     )
 
 
-QUICK = {  # the protocol shows after a few steps
-    "Auto-AD": {"iterations": "3"},
-    "LREN": {"epochs": "3"},
-    "KIFD": {"trees": "20", "components": "20"},
-    "LRASR-K15": {"clusters": "3"},
-}
-
-
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", WITHOUT_WEIGHTS)
 def test_every_detector_keeps_the_protocol(name):
     detector = make_detector(name, options=QUICK.get(name, {}))
     cube = torch.rand(2, 8, 40, 36, generator=torch.Generator().manual_seed(0))
@@ -330,11 +322,18 @@ def test_every_detector_keeps_the_protocol(name):
     assert scores.shape == (2, 40, 36) and scores.isfinite().all()
 
 
-CANNOT_LEAVE_OUT = {"Auto-AD", "AED", "PCA-TLRSR", "PTA"}  # convolutions, filters, or factors of the whole image
-WHOLE_ONLY = CANNOT_LEAVE_OUT | {"AE", "LREN", "FrFE", "LSMAD-r3", "KIFD", "LRASR-K15"}
+CANNOT_LEAVE_OUT = {
+    "Auto-AD",
+    "GT-HAD",
+    "PDBSNet",
+    "AED",
+    "PCA-TLRSR",
+    "PTA",
+}  # convolutions, filters, factors of the image
+WHOLE_ONLY = CANNOT_LEAVE_OUT | {"AE", "LREN", "GAED", "RGAE", "FrFE", "LSMAD-r3", "KIFD", "LRASR-K15"}
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", WITHOUT_WEIGHTS)
 def test_pixels_left_out_have_no_part_in_the_others_scores(name):
     detector = make_detector(name, options=QUICK.get(name, {}))
     assert takes_left_out(detector) == (name not in CANNOT_LEAVE_OUT)
@@ -357,7 +356,7 @@ def spot_scene(bands: int, height: int, width: int, number: int = 1) -> torch.Te
     return cube
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", WITHOUT_WEIGHTS)
 def test_each_image_of_a_batch_is_scored_by_itself_and_again_the_same(name):
     detector = make_detector(name, options=QUICK.get(name, {}))
     cubes = spot_scene(4, 34, 33, number=2)
@@ -369,7 +368,7 @@ def test_each_image_of_a_batch_is_scored_by_itself_and_again_the_same(name):
     torch.testing.assert_close(scores, alone, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", WITHOUT_WEIGHTS)
 def test_float64_cubes_are_scored_as_float32_ones_are(name):
     detector = make_detector(name, options=QUICK.get(name, {}))
     cube = spot_scene(4, 34, 33)
@@ -379,7 +378,7 @@ def test_float64_cubes_are_scored_as_float32_ones_are(name):
 
 
 @pytest.mark.parametrize("kind", ["small", "tiny", "three bands", "one band", "constant", "constant band", "nan"])
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", WITHOUT_WEIGHTS)
 def test_a_scene_that_is_hard_to_score_is_refused_in_words_or_scored_without_nan(name, kind):
     cube = {
         "small": spot_scene(8, 10, 10),
@@ -400,7 +399,7 @@ def test_a_scene_that_is_hard_to_score_is_refused_in_words_or_scored_without_nan
 
 
 # Auto-AD's scores do not show its seed after three steps; test_auto_ad.py holds it
-RANDOM = [name for name, entry in DETECTORS.items() if entry.trains_on == "scene" and name != "Auto-AD"]
+RANDOM = [name for name in WITHOUT_WEIGHTS if find_detector(name).trains_on == "scene" and name != "Auto-AD"]
 
 
 @pytest.mark.parametrize("name", RANDOM)
@@ -410,7 +409,8 @@ def test_what_is_trained_on_the_scene_follows_its_seed(name):
     assert torch.equal(maps[0], maps[1]) and not torch.equal(maps[0], maps[2])
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", WITHOUT_WEIGHTS)
+@pytest.mark.parametrize("name", WITHOUT_WEIGHTS)
 def test_strips_with_a_halo_are_the_whole_scene(name):
     detector = make_detector(name, options=QUICK.get(name, {}))
     assert (halo_of(detector) is None) == (name in WHOLE_ONLY)
@@ -440,6 +440,9 @@ def test_strips_with_a_halo_are_the_whole_scene(name):
         ("AE", {"steps": "3"}, "AE has no such option. It has: iterations=50, scored=after"),
         ("AE", {"iterations": "many"}, "AE needs a value such as 50"),
         ("AE", {"iterations": "0"}, "AE needs iterations >= 1"),
+        ("RD4AD", {}, "needs a network.*python -m baselines.train rd4ad.*--checkpoint_dir"),
+        ("AETNet", {}, "needs a network.*python -m baselines.train aetnet"),
+        ("RD4AD", {"network": "x"}, "RD4AD has no such option. It has: sigma=4.0"),
     ],
 )
 def test_a_detector_that_cannot_be_made_says_why(name, options, message):

@@ -8,25 +8,17 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
-from conftest import ROOT, run_had100, write_had100
+from conftest import QUICK, ROOT, WITHOUT_WEIGHTS, run_had100, write_had100
 
 import fers
 from fers.datasets import had100
-from fers.detectors import DETECTORS, make_detector
+from fers.detectors import make_detector
 from fers.detectors.base import takes_left_out
 from fers.scoring.networks import Networks
 from fers.scoring.pipeline import read_h
 from fers.training.options import TrainOptions
 from fers.training.run import scene_scorer
 
-QUICK = {
-    "AE": "iterations=5",
-    "Auto-AD": "iterations=3",
-    "LREN": "epochs=3",
-    "KRX": "samples=200",
-    "KIFD": "trees=10",
-    "LRASR-K15": "clusters=3",
-}
 WINDOWS = {
     "LRX": ("inner=3", "outer=9"),
     "CRD": ("inner=3", "outer=7"),
@@ -64,7 +56,7 @@ def write_truth(path: Path, truth: np.ndarray) -> None:
 
 
 def options_of(name: str) -> list[str]:
-    return [*WINDOWS.get(name, ()), *([QUICK[name]] if name in QUICK else [])]
+    return [*WINDOWS.get(name, ()), *(f"{key}={value}" for key, value in QUICK.get(name, {}).items())]
 
 
 def score_maps(scene: Path, out: Path, name: str, setting: str) -> dict[str, np.ndarray]:
@@ -129,7 +121,7 @@ def fers_abu():
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", WITHOUT_WEIGHTS)
 def test_every_entry_gives_the_same_map_or_refuses(scene, tmp_path, capsys, name, setting):
     if not takes_left_out(make_detector(name)):
         arguments = ["--detect", name, *SETTINGS[setting], "--nodata", "mask", "--no_maps"]

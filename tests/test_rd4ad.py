@@ -8,15 +8,26 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from baselines import rd4ad
-from baselines.rd4ad import READINGS, RD4ADDetector, RD4ADStage, distillation_loss
+from baselines.rd4ad import RD4ADStage, distillation_loss
 from fers.detectors.rd4ad import RD4AD, anomaly_maps, gaussian
-from fers.networks import CheckpointError, CheckpointInfo, load_checkpoint
+from fers.networks import CheckpointError, CheckpointInfo, load_checkpoint, rd4ad, save_checkpoint
 from fers.networks.backbones import state_hash
+from fers.networks.rd4ad import READINGS
+from fers.scoring.pipeline import DetectConfig, Pipeline
 from fers.training.device import make_accelerator
 from fers.training.loop import Trainer
 from fers.training.options import TrainOptions
 from fers.training.resume import RunFolder
+
+
+class Fake:
+    """Networks that are a function."""
+
+    def __init__(self, function, padding: int = 0, multiple: int = 16):
+        self.function, self.padding, self.multiple = function, padding, multiple
+
+    def __call__(self, cube):
+        return self.function(cube)
 
 
 def features(z: dict[str, np.ndarray]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
@@ -30,7 +41,7 @@ def test_maps_score_and_loss_agree_with_the_reference(golden):
     for i in range(3):
         assert np.abs(maps[0, i].numpy() - z[f"part{i}"]).max() < 1e-12
     assert np.abs(maps.sum(1)[0].numpy() - z["map_add"]).max() < 1e-12
-    detector = RD4AD(lambda cube: (encoder, decoder))
+    detector = RD4AD(Fake(lambda cube: (encoder, decoder)))
     assert np.abs(detector(torch.zeros(1, 3, 64, 64))[0].numpy() - z["map_add_gauss4"]).max() < 1e-12
     assert distillation_loss(tuple(encoder), tuple(decoder)).item() == pytest.approx(z["loss"].item(), rel=1e-12)
 
@@ -65,7 +76,7 @@ def test_detector_cuts_off_padding_and_what_was_reflected():
         return [f], [g]
 
     cube = torch.rand(1, 2, 20, 18)
-    score = RD4AD(distil, padding=4, multiple=8, sigma=0)(cube)
+    score = RD4AD(Fake(distil, padding=4, multiple=8), sigma=0)(cube)
     assert score.shape == (1, 20, 18)
     assert score[0].argmax().item() == 18 * 18 + 17 and score.sum().item() == pytest.approx(1, abs=1e-4)
     (padded,) = seen
@@ -74,7 +85,7 @@ def test_detector_cuts_off_padding_and_what_was_reflected():
 
 
 def test_bad_input_is_refused_with_the_remedy():
-    detector = RD4AD(lambda cube: ([cube], [cube]))
+    detector = RD4AD(Fake(lambda cube: ([cube], [cube])))
     with pytest.raises(ValueError, match="N x C x H x W"):
         detector(torch.zeros(3, 16, 16))
     with pytest.raises(ValueError, match="NaN"):
@@ -83,7 +94,7 @@ def test_bad_input_is_refused_with_the_remedy():
         detector(torch.zeros(1, 3, 8, 20))
     assert detector(torch.zeros(1, 3, 9, 9)).shape == (1, 9, 9)
     with pytest.raises(ValueError, match="sigma"):
-        RD4AD(lambda cube: ([cube], [cube]), sigma=-1)
+        RD4AD(Fake(lambda cube: ([cube], [cube])), sigma=-1)
 
 
 class Embedding(nn.Module):
@@ -146,6 +157,37 @@ def test_the_whole_network_has_the_sizes_and_parameters_of_the_architecture(read
     assert counts == {True: 58_885_120 + 24_917_504 + 64 * 10, False: 634_368 + 3_482_624 + 20_736_000 + stem}
 
 
+def config(folder) -> DetectConfig:
+    return DetectConfig(10, "aviris", detect="RD4AD", features="original", checkpoint_dir=folder, device="cpu")
+
+
+def save(network: nn.Module, folder) -> None:
+    sha256 = state_hash(network.backbone_layers().state_dict())
+    info = CheckpointInfo(network.BRANCH, 10, "aviris", "released", "random:0", sha256)
+    save_checkpoint(network, folder / f"{network.BRANCH}.safetensors", info)
+
+
+def test_a_folder_of_weights_is_all_it_takes_and_the_reading_stands_below_the_table(network, tmp_path):
+    with pytest.raises(CheckpointError, match=r"no RD4AD checkpoint[^\n]*\n[^\n]*python -m baselines.train rd4ad"):
+        Pipeline(config(tmp_path))
+    network = type(network)(10, "random:0", seed=3)
+    save(network, tmp_path)
+    pipeline = Pipeline(config(tmp_path))
+    assert f"RD4AD by the reading {'A' if network.padding else 'B'}, " in " ".join(pipeline.caveats)
+    assert list(pipeline.provenance) == [network.BRANCH]
+    h = np.random.RandomState(0).uniform(-0.1, 0.1, (20, 18, 10)).astype(np.float32)
+    with torch.no_grad():
+        expected = RD4AD(network.eval())(torch.from_numpy(h).permute(2, 0, 1)[None])[0].numpy()
+    assert np.abs(pipeline.score(h) - expected).max() < 1e-4 * expected.max()
+
+
+def test_a_folder_with_both_readings_is_refused(network, tmp_path):
+    for reading in READINGS.values():
+        save(reading(10, "random:0"), tmp_path)
+    with pytest.raises(CheckpointError, match=r"rd4ad.safetensors and rd4ad_a.safetensors, and RD4AD takes one"):
+        Pipeline(config(tmp_path))
+
+
 @pytest.mark.slow
 def test_training_moves_all_but_the_encoder_and_the_checkpoint_brings_it_back(network, tmp_path):
     stage = RD4ADStage(network)
@@ -161,15 +203,16 @@ def test_training_moves_all_but_the_encoder_and_the_checkpoint_brings_it_back(ne
         assert not value.requires_grad or not torch.equal(value, before[key]), key
 
     path = tmp_path / stage.checkpoint
-    detector = RD4ADDetector(str(path))
-    for key, value in detector.network.state_dict().items():
+    pipeline = Pipeline(config(tmp_path))
+    for key, value in pipeline.networks.detector.state_dict().items():
         if key.startswith("encoder."):
             assert torch.equal(value, before[key]), key
     cube = patches[:1, :, :14]
-    score = detector(cube)
-    assert score.shape == (1, 14, 16) and (score > 0).all()
-    expected = RD4AD(torch.no_grad()(network.eval().forward), network.padding, network.multiple)
-    assert (score - expected(cube)).abs().max().item() < 1e-4 * score.max().item()
+    score = pipeline.score(cube[0].permute(1, 2, 0).numpy())
+    assert score.shape == (14, 16) and (score > 0).all()
+    with torch.no_grad():
+        expected = RD4AD(network.eval())(cube)[0].numpy()
+    assert np.abs(score - expected).max() < 1e-4 * score.max()
     with pytest.raises(CheckpointError, match=r"rd4ad.*expected spe_fen or spa_fen"):
         load_checkpoint(path)
 

@@ -11,11 +11,9 @@ from fers.scoring import networks
 from fers.scoring.networks import Networks
 from fers.scoring.settings import FEATURES, FUSIONS, SETTINGS, setting_name
 
-ROWS = [name for name, setting in SETTINGS.items() if "aetnet" not in setting.needs]
-
 
 @pytest.mark.parametrize("together", [1, 2])
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", SETTINGS)
 def test_windows_make_no_difference(name, together, monkeypatch):
     monkeypatch.setattr(networks, "TILE", 7)
     spe, spa = deploy(SpeFEN(10, "random")), deploy(SpaFEN(10, "random"))

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from fers.detectors.base import minmax
+from fers.detectors.trained import check_cube
 
 SCALES = 5
 CHANNELS = 128
@@ -288,15 +289,12 @@ class AutoAD:
 
 
 def _check_cube(cube: torch.Tensor) -> None:
-    if cube.ndim != 4:
-        raise ValueError(f"Auto-AD takes cubes N x C x H x W; got {tuple(cube.shape)}.")
+    check_cube("Auto-AD", cube)
     if min(cube.shape[-2:]) < LEAST_SIDE_OF_AUTO_AD:
         raise ValueError(
             f"Auto-AD: a scene of {cube.shape[2]} x {cube.shape[3]} px; its network halves the scene five times and needs "
             f"at least {LEAST_SIDE_OF_AUTO_AD} px on each side. Give a larger cut of the scene, or choose another detector."
         )
-    if not cube.isfinite().all():
-        raise ValueError("Auto-AD: the cube holds NaN or infinity. Fill or cut away these pixels first.")
 
 
 def _batch_norm(channels: int) -> nn.BatchNorm2d:

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from fers.detectors.trained import check_cube
+
 LATENT = 9
 HIDDEN = 400
 ESTIMATOR = 60
@@ -297,10 +299,7 @@ class LREN:
         Raises:
             ValueError: The cube has another number of axes, holds NaN or infinity, or is too small for its clusters.
         """
-        if cube.ndim != 4:
-            raise ValueError(f"LREN takes cubes N x C x H x W; got {tuple(cube.shape)}.")
-        if not cube.isfinite().all():
-            raise ValueError("LREN: the cube holds NaN or infinity. Fill or cut away these pixels first.")
+        check_cube("LREN", cube)
         if cube[0, 0].numel() <= self.latent:
             raise ValueError(
                 f"LREN: {cube[0, 0].numel()} pixels; covariances of {self.latent} latent values need more than {self.latent}. "

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch.nn import functional as F
+
+from fers.detectors.trained import check_cube
 
 SIGMA = 4.0  # px
 _TRUNCATE = 4.0  # standard deviations of the Gaussian filter
 
 Scales = Sequence[torch.Tensor]
 """Features at several scales, ``(N, C_i, H_i, W_i)`` each."""
-Distillation = Callable[[torch.Tensor], tuple[Scales, Scales]]
-"""From cubes ``(N, C, H, W)`` to the encoder's and the decoder's features."""
+
+
+class Distillation(Protocol):
+    """The trained networks, from cubes ``(N, C, H, W)`` to the encoder's and the decoder's features.
+
+    Attributes:
+        padding: Border in pixels that is added to the cube; it is cut off the maps.
+        multiple: Sides are multiples of it. Other cubes are reflected at their lower and right end.
+    """
+
+    padding: int
+    multiple: int
+
+    def __call__(self, cube: torch.Tensor, /) -> tuple[Scales, Scales]:
+        """Compute the features."""
+        ...
 
 
 def anomaly_maps(encoder: Scales, decoder: Scales, size: tuple[int, int]) -> torch.Tensor:
@@ -53,9 +70,7 @@ class RD4AD:
     The maps of all scales are summed, then filtered. With 4 px the filter is wider than targets of a few pixels.
 
     Args:
-        distil: The trained encoder and decoder.
-        padding: Border in pixels that ``distil`` adds to the cube; it is cut off the maps.
-        multiple: ``distil`` takes sides that are multiples of it. Other cubes are reflected at their lower and right end.
+        network: The trained encoder and decoder, such as ``fers.networks.rd4ad.RD4ADNetwork``.
         sigma: Standard deviation of the Gaussian filter, px.
 
     Raises:
@@ -64,16 +79,19 @@ class RD4AD:
     Source: Deng and Li, "Anomaly Detection via Reverse Distillation From One-Class Embedding", CVPR 2022, 9737-9746.
 
     Example:
-        >>> def halves(cube):
-        ...     return [F.avg_pool2d(cube, 2)], [F.max_pool2d(cube, 2)]
-        >>> RD4AD(halves, multiple=2)(torch.rand(1, 5, 31, 40)).shape
+        >>> class Halves:
+        ...     padding, multiple = 0, 2
+        ...
+        ...     def __call__(self, cube):
+        ...         return [F.avg_pool2d(cube, 2)], [F.max_pool2d(cube, 2)]
+        >>> RD4AD(Halves())(torch.rand(1, 5, 31, 40)).shape
         torch.Size([1, 31, 40])
     """
 
-    def __init__(self, distil: Distillation, padding: int = 0, multiple: int = 16, sigma: float = SIGMA):
+    def __init__(self, network: Distillation, sigma: float = SIGMA):
         if not sigma >= 0:
             raise ValueError(f"RD4AD: sigma is at least 0 px; got {sigma}.")
-        self.distil, self.padding, self.multiple, self.sigma = distil, padding, multiple, sigma
+        self.network, self.sigma = network, sigma
 
     def __call__(self, cube: torch.Tensor) -> torch.Tensor:
         """Score cubes by the filtered sum of the scales' maps.
@@ -87,20 +105,17 @@ class RD4AD:
         Raises:
             ValueError: The cube has another number of axes, holds NaN or infinity, or is too small to be reflected.
         """
-        if cube.ndim != 4:
-            raise ValueError(f"RD4AD takes cubes N x C x H x W; got {tuple(cube.shape)}.")
-        if not cube.isfinite().all():
-            raise ValueError("RD4AD: the cube holds NaN or infinity. Fill or cut away these pixels first.")
+        check_cube("RD4AD", cube)
         height, width = cube.shape[-2:]
-        bottom, right = (-n % self.multiple for n in (height, width))
-        smallest = max(bottom, right, self.padding) + 1
+        border, multiple = self.network.padding, self.network.multiple
+        bottom, right = (-n % multiple for n in (height, width))
+        smallest = max(bottom, right, border) + 1
         if min(height, width) < smallest:
             raise ValueError(
                 f"RD4AD: a scene of {height} x {width} px cannot be reflected to sides that are multiples of "
-                f"{self.multiple} px. Give a cut of at least {self.multiple // 2 + 1} px on each side."
+                f"{multiple} px. Give a cut of at least {multiple // 2 + 1} px on each side."
             )
-        encoder, decoder = self.distil(F.pad(cube, [0, right, 0, bottom], mode="reflect"))
-        border = self.padding
+        encoder, decoder = self.network(F.pad(cube.float(), [0, right, 0, bottom], mode="reflect"))
         size = height + bottom + 2 * border, width + right + 2 * border
         maps = anomaly_maps(encoder, decoder, size)[:, :, border : border + height, border : border + width]
         return gaussian(maps.sum(1), self.sigma)

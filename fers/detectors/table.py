@@ -30,11 +30,12 @@ class Entry:
         place: Place of the class, ``module:Name``. It takes ``seed`` by name if it has random weights.
         given: A class, instance or function of the user's, which needs no place.
         trains_on: Data that the detector is fitted to: ``nothing``; the ``scene`` itself, so results depend on the seed; or
-            ``background`` scenes, before the test, so it needs a checkpoint.
+            ``background`` scenes, before the test, so it needs the checkpoint of a ``network``.
         fusion: The fusion that fused features get by default: ``by bands`` is A up to 50 bands and B above.
         cite: Source.
         unit: Unit of its scores, for the colour bar of a map.
         cost: Seconds for a scene of 100 x 100 px and 200 bands on one core, about: the fastest are compared first.
+        network: Networks that may be trained for it, as their checkpoints are called; one is handed to the class first.
         note: What a reader of its scores must know: what published codes really do, what is tuned in print.
     """
 
@@ -45,6 +46,7 @@ class Entry:
     cite: str = ""
     unit: str = "score"
     cost: float = 0.1
+    network: tuple[str, ...] = ()
     note: str = ""  # what published codes really do, and other things a reader of a table must know
 
     def load(self) -> Callable[..., Any]:
@@ -160,6 +162,75 @@ DETECTORS: dict[str, Entry] = {
         note="15 clusters of 20 atoms, both weights 0.1, as the paper. Published codes differ in weights and penalties, and one "
         "takes the first 20 pixels of a cluster instead of the nearest. The dictionary depends on the seed.",
     ),
+    "GAED": Entry(
+        "fers.detectors.gaed:GAED",
+        trains_on="scene",
+        fusion="B",
+        cite="Xiang, Ali, Jung and Zhou, IEEE TGRS 60, 5538818, 2022",
+        cost=25,
+        note="Follows the released code, whose gradient is wrong at the skip connections; its AUC rests on that. "
+        "Controls: GAED-guide, which is not trained, and Distance with scaling=band.",
+    ),
+    "GAED-guide": Entry(
+        "fers.detectors.gaed:GAEDGuide",
+        cite="Xiang, Ali, Jung and Zhou, IEEE TGRS 60, 5538818, 2022",
+        unit="squared distance of scaled spectra",
+        cost=0.4,
+        note="A control for GAED: its guide, without any network.",
+    ),
+    "RGAE": Entry(
+        "fers.detectors.rgae:RGAE",
+        trains_on="scene",
+        fusion="B",
+        cite="Fan et al., IEEE TGRS 60, 2022",
+        cost=45,
+        note="As released, without a graph: the released code clears the graph's matrix while it fills it, so its term is zero. "
+        "In print, three options are tuned for each scene. Control: Distance.",
+    ),
+    "GT-HAD": Entry(
+        "fers.detectors.gt_had:GTHAD",
+        trains_on="scene",
+        fusion="B",
+        cite="Lian, Wang, Sun and Huang, IEEE TNNLS, 2024",
+        cost=420,
+        note="In print, the seed is chosen for each scene. Controls: Distance, and the untrained network with epochs=0.",
+    ),
+    "PDBSNet": Entry(
+        "fers.detectors.pdbsnet:PDBSNet",
+        trains_on="scene",
+        fusion="B",
+        cite="Wang et al., IEEE TGRS 61, 5511914, 2023",
+        cost=2100,
+        note="In print, the factor is tuned for each scene; here it is 3, the released default. "
+        "Controls: Distance, and the untrained network with epochs=0.",
+    ),
+    "RD4AD": Entry(
+        "fers.detectors.rd4ad:RD4AD",
+        trains_on="background",
+        fusion="B",
+        cite="Deng and Li, CVPR 2022, 9737-9746",
+        unit="sum of cosine distances",
+        cost=1,
+        network=("rd4ad", "rd4ad_a"),
+        note="Made for photographs. How the paper fitted it to many bands can be read in two ways; its code is not released. "
+        "Its filter is wider than targets of a few pixels.",
+    ),
+    "AETNet": Entry(
+        "fers.detectors.aetnet:EnhancedRX",
+        trains_on="background",
+        fusion="B",
+        cite="Li et al., IEEE TGRS 61, 5506718, 2023",
+        unit="squared Mahalanobis distance",
+        cost=1,
+        network=("aetnet",),
+        note="RX on the cube that its network makes, which contains the input. Control: RX. In print, the epoch is chosen by the "
+        "first test scene; here it is the last.",
+    ),
+    "Distance": Entry(
+        "fers.detectors.distance:Distance",
+        unit="squared distance of scaled spectra",
+        note="A control for detectors that reconstruct pixels: RGAE, GT-HAD, PDBSNet and AE, and with scaling=band GAED.",
+    ),
 }
 """The detectors by their names in the paper's tables."""
 
@@ -251,30 +322,43 @@ def _parameters(make: Any) -> dict[str, inspect.Parameter]:
     return {p.name: p for p in found if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
 
 
-def make_detector(detect: Any, seed: int = 0, options: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> Detector:
+def make_detector(
+    detect: Any,
+    seed: int = 0,
+    options: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+    network: object | None = None,
+) -> Detector:
     """Make a detector from what a command line gives.
 
     Args:
         detect: The detector as ``find_detector`` takes it.
         seed: Seed of its random weights, if it has any.
         options: Its own options by name, as text; each is read as the type of the option's default.
+        network: Its trained network, for one with ``network`` in its row; ``Pipeline`` loads it from the folder of the weights.
 
     Raises:
-        FersError: There is no such detector, an option is unknown or of the wrong type (the message lists those there
-            are), or the user's class cannot be made.
+        FersError: There is no such detector, it needs a network and has none, an option is unknown or of the wrong type
+            (the message lists those there are), or the user's class cannot be made.
 
     Example:
         >>> make_detector("AE", options={"iterations": "3"}).iterations
         3
     """
     name = detector_name(detect)
-    make: Any = find_detector(detect).load()
+    entry = find_detector(detect)
+    make: Any = entry.load()
     given = dict(options)
     if not inspect.isclass(make):
         if given:
             raise FersError(f"--option {next(iter(given))}: {name} is no class and has no options.")
         return cast("Detector", ArrayDetector(make) if takes_array(make) else make)
-    known = _parameters(make)
+    if entry.network and network is None:
+        raise FersError(
+            f"--detect {name}: is trained on background, so it needs a network. Train one with python -m baselines.train "
+            f"{entry.network[0]}, and name its folder with --checkpoint_dir."
+        )
+    trained = [network] if entry.network else []
+    known = dict(list(_parameters(make).items())[len(trained) :])
     arguments: dict[str, object] = {"seed": seed} if "seed" in known else {}
     choices = {key: p.default for key, p in known.items() if key != "seed" and p.default is not p.empty}
     for key, text in given.items():
@@ -294,7 +378,7 @@ def make_detector(detect: Any, seed: int = 0, options: Mapping[str, str] | Itera
             "Give defaults there; or, in Python, an instance instead of the class."
         )
     with blaming(make, name):
-        made = make(**arguments)
+        made = make(*trained, **arguments)
     if not callable(made):
         raise FersError(f"--detect {name}: an instance is not callable{place_of(make)}. It needs __call__(self, cube).")
     return cast("Detector", made)

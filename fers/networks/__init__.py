@@ -2,8 +2,9 @@
 
 Read in this order:
 
-1. ``spe_fen``, ``spa_fen``   the spectral and the spatial branch (eqs. 4-8); ``aetnet`` is a baseline's network
-2. ``backbones``, ``resnet``  ``Branch``, and the frozen layers from ImageNet, a seed or a file
+1. ``spe_fen``, ``spa_fen``   the spectral and the spatial branch (eqs. 4-8); ``aetnet`` and ``rd4ad`` are baselines' networks
+2. ``backbones``, ``resnet``  ``Branch``, and the frozen layers from ImageNet, a seed or a file; ``reverse_distillation``, what
+                             Stage 1 and RD4AD train behind them
 3. ``init``                   initial weights, each tensor drawn from its own generator
 4. ``info``, ``checkpoint``   a checkpoint's metadata and file
 5. ``import_released``, ``download_released``  the authors' weights

@@ -48,6 +48,7 @@ class Branch(nn.Module):
         PREFIX: Start of the frozen layers' keys in the branch's own state dict.
         bands: C.
         adapt_batch_norm: Whether the running statistics of the frozen batch norms adapt in training.
+        caveats: Sentences that belong under every table made with it.
     """
 
     ARCHITECTURE: ClassVar[str]
@@ -55,6 +56,7 @@ class Branch(nn.Module):
     PREFIX: ClassVar[str]
     bands: int
     adapt_batch_norm: bool = False
+    caveats: ClassVar[tuple[str, ...]] = ()
 
     def backbone_layers(self) -> nn.Sequential:
         """Return the branch's own frozen layers, under their torchvision names."""

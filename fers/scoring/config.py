@@ -42,8 +42,8 @@ class Method:
         detect: A detector, as ``fers.detectors.find_detector`` takes it: a name, or in Python a class, instance or function.
         options: The detector's own options, name and text; a dict will do.
         features: Features to add to the cube: nothing (``original``), F_spe of an untrained network (``untrained``, the
-            control), F_spe (``spectral``), F_spa (``spatial``), or both (``fused``); or ``aetnet``: the cube that AETNet
-            makes instead.
+            control), F_spe (``spectral``), F_spa (``spatial``), or both (``fused``). A detector that is trained on background takes
+            ``original`` only.
         fusion: How fused features are joined; None takes the detector's default. ``C`` and ``H`` need no spatial branch,
             so they go with ``spectral`` and ``untrained`` features too.
         seed: Seed of the untrained network and of detectors with random weights.
@@ -104,6 +104,11 @@ class Method:
         if self.fusion is not None and self.features != "fused" and not joins_one:
             raise FersError(
                 f"--fusion {self.fusion} joins both branches; with --features {self.features} there is only one. Leave --fusion out."
+            )
+        row = DETECTORS.get(self.detect)
+        if row is not None and row.trains_on == "background" and self.features != "original":
+            raise FersError(
+                f"--features {self.features}: {self.detect}'s network is trained on the cube itself. Give --features original."
             )
 
 

@@ -15,20 +15,23 @@ from tqdm import tqdm
 from fers.fast.deploy import TILE, DeployedSpeFEN, Window, deploy
 from fers.networks import CheckpointError, SpaFEN, SpeFEN
 from fers.networks.aetnet import AETNet
-from fers.networks.backbones import random_seed
+from fers.networks.backbones import Branch, random_seed
 from fers.networks.checkpoint import load_branch
+from fers.networks.rd4ad import READINGS
 from fers.scoring.config import PRECISIONS
 from fers.scoring.settings import Cube
 from fers.util.errors import FersError
 from fers.util.files import sha256_of
 
-_CLASSES: Mapping[str, Callable[..., SpeFEN | SpaFEN | AETNet]] = {
+RD4AD_NETWORKS = {reading.BRANCH: reading for reading in READINGS.values()}
+_CLASSES: Mapping[str, Callable[..., Branch]] = {
     "spe_fen": SpeFEN,
     "spa_fen": SpaFEN,
     "aetnet": AETNet,
+    **RD4AD_NETWORKS,
 }
 TYPES = dict(zip(PRECISIONS, (torch.float32, torch.bfloat16), strict=True))
-NAMES = {"spe_fen": "Spe-FEN", "spa_fen": "Spa-FEN", "aetnet": "AETNet"}
+NAMES = {"spe_fen": "Spe-FEN", "spa_fen": "Spa-FEN", "aetnet": "AETNet", **dict.fromkeys(RD4AD_NETWORKS, "RD4AD")}
 
 
 WAIT: dict[str, Any] = {"leave": False, "disable": None, "delay": 2}  # a bar on terminals, from two seconds on
@@ -45,7 +48,7 @@ class Networks:
     Attributes:
         spe: Spe-FEN, or None where no cube needs it.
         spa: Spa-FEN, likewise.
-        aetnet: AETNet, likewise.
+        detector: Network of a detector that is trained on background, likewise; in float32.
         precision: Type of their arithmetic.
         caveats: Sentences for every table made with them: a random backbone, a choice that looked at a test set.
         provenance: For results.json: each branch's file, its sha256 and metadata.
@@ -53,7 +56,7 @@ class Networks:
 
     spe: nn.Module | None = None
     spa: nn.Module | None = None
-    aetnet: nn.Module | None = None
+    detector: nn.Module | None = None
     precision: torch.dtype = torch.float32
     caveats: list[str] = field(default_factory=list)
     provenance: dict[str, dict] = field(default_factory=dict)
@@ -94,8 +97,6 @@ class Networks:
                 found["f_spa"] = f_spa[window]
             if f_spe is not None:
                 found["f_spe"] = f_spe
-            if self.aetnet is not None:
-                found["aetnet"] = self.aetnet(h.to(self.precision)).float()
             parts = [reduce(torch.add, [found[name] for name in cube]) for cube in wanted]
             if parts[0].shape == h.shape:
                 return parts
@@ -114,8 +115,7 @@ class Networks:
         elif needs_spe and self.spe is not None:  # compiled, or in training
             yield (..., slice(None), slice(None)), self.spe(cube.to(self.precision)).float()
         else:
-            rows = cube.shape[2] if self.aetnet is not None else TILE
-            yield from (((..., slice(top, top + rows), slice(None)), None) for top in range(0, cube.shape[2], rows))
+            yield from (((..., slice(top, top + TILE), slice(None)), None) for top in range(0, cube.shape[2], TILE))
 
 
 def load_networks(
@@ -129,37 +129,48 @@ def load_networks(
     untrained_seed: int | None = None,
     precision: str = "fp32",
     compiled: bool = False,
+    detector: Sequence[str] = (),
 ) -> Networks:
-    """Load and deploy the branches that a setting needs.
+    """Load and deploy the branches that a setting needs, and the network that its detector needs.
 
     Args:
-        needs: Among ``spe_fen``, ``spa_fen`` and ``aetnet``.
+        needs: Among ``spe_fen`` and ``spa_fen``.
         bands: C.
-        checkpoint_dir: Folder of ``spe_fen.safetensors``, ``spa_fen.safetensors`` and ``aetnet.safetensors``.
+        checkpoint_dir: Folder of ``spe_fen.safetensors``, ``spa_fen.safetensors`` and the detector's.
         device: Device of the networks.
         sensor: Sensor for the commands in an error message.
         backbone: Frozen layers, ``imagenet``, ``random[:SEED]`` or a path, instead of what a checkpoint says.
         untrained_seed: Seed of an untrained Spe-FEN, the control, which needs no folder; None for trained networks.
         precision: A key of ``PRECISIONS``.
         compiled: Compile the networks with ``torch.compile``.
+        detector: Networks of which the detector needs one, as ``Entry.network`` has them.
 
     Raises:
-        CheckpointError: A checkpoint is missing or does not fit.
+        CheckpointError: A checkpoint is missing or does not fit, or there is more than one for the detector.
         BackboneError: Frozen layers cannot be loaded.
     """
     found = Networks(precision=TYPES[precision])
-    paths = {branch: Path(checkpoint_dir) / f"{branch}.safetensors" for branch in needs}
-    loaded: dict[str, SpeFEN | SpaFEN | AETNet] = {}
+    folder = Path(checkpoint_dir)
+    paths = {branch: folder / f"{branch}.safetensors" for branch in (() if untrained_seed is not None else needs)}
+    if detector:
+        there = [branch for branch in detector if (folder / f"{branch}.safetensors").is_file()] or list(detector[:1])
+        if len(there) > 1:
+            raise CheckpointError(
+                f"{folder}: holds {' and '.join(f'{branch}.safetensors' for branch in there)}, and {NAMES[there[0]]} takes one. "
+                "Name a folder that holds only one with --checkpoint_dir."
+            )
+        paths[there[0]] = folder / f"{there[0]}.safetensors"
+    if missing := [branch for branch, path in paths.items() if not path.is_file()]:
+        raise CheckpointError(_missing_checkpoints(missing, paths, bands, sensor, folder))
+    loaded = {branch: _branch(found, branch, path, bands, backbone) for branch, path in paths.items()}
     if untrained_seed is not None:
         loaded["spe_fen"] = _untrained(found, bands, backbone or "imagenet", untrained_seed)
-    else:
-        if missing := [branch for branch, path in paths.items() if not path.is_file()]:
-            raise CheckpointError(_missing_checkpoints(missing, paths, bands, sensor, Path(checkpoint_dir)))
-        for branch, path in paths.items():
-            loaded[branch] = _branch(found, branch, path, bands, backbone)
     for branch, network in loaded.items():
-        deployed = (network if isinstance(network, AETNet) else deploy(network)).to(device, found.precision)
-        setattr(found, branch.removesuffix("_fen"), torch.compile(deployed) if compiled else deployed)
+        if isinstance(network, SpeFEN | SpaFEN):
+            deployed = deploy(network).to(device, found.precision)
+            setattr(found, branch.removesuffix("_fen"), torch.compile(deployed) if compiled else deployed)
+        else:
+            found.detector = network.to(device)
     if precision != "fp32":
         found.caveats.append(f"Networks computed in {precision}.")
     return found
@@ -199,7 +210,7 @@ def _untrained(found: Networks, bands: int, source: str, seed: int) -> SpeFEN:
     return SpeFEN(bands, source, seed=seed).eval()
 
 
-def _branch(found: Networks, branch: str, path: Path, bands: int, backbone: str | None) -> SpeFEN | SpaFEN | AETNet:
+def _branch(found: Networks, branch: str, path: Path, bands: int, backbone: str | None) -> Branch:
     network, info = load_branch(path, _CLASSES, bands, backbone)
     if info.branch != branch:
         raise CheckpointError(f"{path}: holds a {info.branch}, not a {branch}. The file has the wrong name.")
@@ -211,6 +222,7 @@ def _branch(found: Networks, branch: str, path: Path, bands: int, backbone: str 
         found.caveats.append(
             f"{NAMES[branch]}: frozen backbone random (seed {random_seed(info.backbone)}), not ImageNet."
         )
+    found.caveats += network.caveats
     found.provenance[branch] = {"path": str(path), "sha256": sha256_of(path), **vars(info)}
     return network
 
@@ -219,11 +231,11 @@ def _missing_checkpoints(missing: list[str], paths: dict[str, Path], bands: int,
     """Say which checkpoints are missing, which commands make them, and what works without them."""
     arguments = f"--input_channel {bands} --sensor {sensor} --checkpoint_dir {folder}"
     published = {("aviris_ng", b): str(b) for b in (50, 100, 200)} | {("aviris", 200): "abu"}
-    lines = ["These features need checkpoints that do not exist yet."]
+    lines = ["This method needs checkpoints that do not exist yet."]
     for branch in missing:
         lines.append(f"  no {NAMES[branch]} checkpoint: {paths[branch]}")
-        if branch == "aetnet":
-            lines.append(f"    train one:                python -m baselines.train aetnet {arguments}")
+        if branch not in ("spe_fen", "spa_fen"):
+            lines.append(f"    train one:                python -m baselines.train {branch} {arguments}")
             continue
         if (sensor, bands) in published:
             released = f"fers weights download --bands {published[sensor, bands]}"

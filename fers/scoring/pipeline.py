@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from fers.detectors.background import Moments
 from fers.detectors.base import Detector, StripDetector, Where, halo_of, product, takes_left_out
 from fers.detectors.own import RULE, blaming, is_ours, place_of
-from fers.detectors.table import make_detector
+from fers.detectors.table import find_detector, make_detector
 from fers.scenes import Scene
 from fers.scenes.normalise import normalise, usable_pixels
 from fers.scoring import fusion_c
@@ -93,9 +93,7 @@ class Pipeline:
         self.config = config
         self.setting = config.setting
         self.device = choose_device(config.device)
-        self.detector = detector or make_detector(config.detect, config.seed, config.options)
-        if config.select == "oracle" and not hasattr(self.detector, "steps"):
-            raise FersError(f"--select oracle: {config.detect_name} has no iterations to choose from. Leave it out.")
+        trained = () if detector else find_detector(config.detect).network
         self.networks = networks or load_networks(
             self.setting.needs,
             config.bands,
@@ -106,13 +104,17 @@ class Pipeline:
             untrained_seed=config.seed if config.features == "untrained" else None,
             precision=config.precision,
             compiled=config.compile,
+            detector=trained,
         )
+        self.detector = detector or make_detector(config.detect, config.seed, config.options, self.networks.detector)
+        if config.select == "oracle" and not hasattr(self.detector, "steps"):
+            raise FersError(f"--select oracle: {config.detect_name} has no iterations to choose from. Leave it out.")
         own = [fusion_c.LogDistances()] if self.setting.join == "C" else []
         self.cubes = self.setting.cubes
         self.detectors: list[Detector] = [*[self.detector] * (len(self.cubes) - len(own)), *own]
         halos = [halo_of(detector) for detector in self.detectors]
         self.halo = max((halo or 0) + _reach(cube) for halo, cube in zip(halos, self.cubes, strict=True))
-        self.streams = "aetnet" not in self.setting.needs and None not in halos
+        self.streams = None not in halos
         self.statistics = [*(d.statistics for d in self.detectors if isinstance(d, StripDetector)), Moments]
         self.samples = self.streams and all(kind is Moments for kind in self.statistics)
         self.provenance = self.networks.provenance
@@ -185,7 +187,9 @@ class Pipeline:
         there, states = iter(statistics), []
         for detector in self.detectors:
             with blaming(detector, self.config.detect_name):
-                states.append(detector.fit(next(there), Where(0, height)) if isinstance(detector, StripDetector) else None)
+                states.append(
+                    detector.fit(next(there), Where(0, height)) if isinstance(detector, StripDetector) else None
+                )
         return states
 
     @torch.no_grad()

@@ -11,10 +11,10 @@ from typing import Literal
 from fers.util.errors import FersError, did_you_mean
 
 FUSION_A_BANDS = 50  # the paper's choice for RX: fusion A up to this many bands, B above (section IV-C)
-BRANCHES = {"f_spe": "spe_fen", "f_spa": "spa_fen", "aetnet": "aetnet"}  # part of a cube -> the network that makes it
+BRANCHES = {"f_spe": "spe_fen", "f_spa": "spa_fen"}  # part of a cube -> the network that makes it
 
 Cube = tuple[str, ...]
-"""A cube as the sum of its parts: ``h``, ``f_spe`` (eq. 4), ``f_spa`` (eq. 8), or ``aetnet``, the cube AETNet makes of H."""
+"""A cube as the sum of its parts: ``h``, ``f_spe`` (eq. 4), or ``f_spa`` (eq. 8)."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,6 @@ SETTINGS: dict[str, Setting] = {
         ours="Fusion H is this project's own: fusion A with the cube itself instead of the spatial branch.",
         unit="product of scaled maps",
     ),
-    "aetnet": Setting((("aetnet",),)),  # Table I
 }
 FUSIONS = tuple(name.removeprefix("fused-") for name in SETTINGS if name.startswith("fused-"))
 FEATURES = ("untrained", "fused", *(name for name in SETTINGS if not name.startswith("fused-")))

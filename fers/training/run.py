@@ -177,7 +177,7 @@ def scene_scorer(
 
     Args:
         options: Options of the training script.
-        networks: Networks by branch, ``spe_fen``, ``spa_fen`` or ``aetnet``, from cubes to features of their shape.
+        networks: Networks by branch, ``spe_fen`` or ``spa_fen``, from cubes to features of their shape.
         features: As in ``--features``; ``fused`` takes the default fusion of this number of bands.
         device: The networks' device.
         detector: Detector to use instead of RX.
@@ -200,7 +200,7 @@ def scene_scorer(
         nodata=options.nodata,  # type: ignore[arg-type]  # the same choices
         device=str(device),
     )
-    branches = Networks(networks.get("spe_fen"), networks.get("spa_fen"), networks.get("aetnet"))
+    branches = Networks(networks.get("spe_fen"), networks.get("spa_fen"))
     pipeline = Pipeline(config, branches, detector)
 
     def mean_auc() -> float:
