@@ -21,7 +21,7 @@ DEFAULTS = {
     "column": "",
     "value": None,  # ours; mean over seeds and scenes
     "spread": None,  # standard deviation over seeds; None for one seed
-    "low": None,  # 95 % interval of the mean over scenes; None where it is one scene
+    "low": None,  # 95 % interval of the mean over scenes; None where they are too few
     "high": None,
     "seeds": 1,
     "scenes": 1,
