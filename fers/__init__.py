@@ -15,12 +15,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fers.comparison.compare import compare
     from fers.datasets.benchmarks import BENCHMARKS
     from fers.detection.detect import DetectResult, detect
     from fers.detectors import DETECTORS
     from fers.detectors.background import Background
     from fers.detectors.rx import rx_array as rx
-    from fers.evaluation.compare import compare
     from fers.evaluation.metrics import auc, measures
     from fers.networks import SpaFEN, SpeFEN, load_checkpoint
     from fers.scenes import LabelledScene, Scene, SceneError, normalise, read_mask, read_scene, read_truth
@@ -45,7 +45,7 @@ _HOMES = {
     "SpaFEN": "fers.networks",
     "SpeFEN": "fers.networks",
     "auc": "fers.evaluation.metrics",
-    "compare": "fers.evaluation.compare",
+    "compare": "fers.comparison.compare",
     "detect": "fers.detection.detect",
     "load_checkpoint": "fers.networks",
     "measures": "fers.evaluation.metrics",

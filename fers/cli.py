@@ -8,7 +8,7 @@ from fers.util.commandline import subcommands
 
 COMMANDS = {
     "detect": ("fers.detection.command", "find anomalies in scenes of your own: maps, targets, a page"),
-    "compare": ("fers.evaluation.compare", "compare detectors of any origin on the same scenes, in one table"),
+    "compare": ("fers.comparison.compare", "compare detectors of any origin on the same scenes, in one table"),
     "test": ("fers.evaluation.command", "score a test set: HAD100, ABU, or a folder in their layout"),
     "train": ("train.py", "train Stage 1 (FERD) and Stage 2 (FERS); needs a checkout"),
     "data": ("fers.datasets.command", "fetch, prepare, check and make data sets"),

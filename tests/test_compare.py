@@ -10,7 +10,7 @@ import pytest
 from conftest import write_had100
 from scipy.io import savemat
 
-from fers.evaluation.compare import CompareResult, compare, compared_scenes, main
+from fers.comparison.compare import CompareResult, compare, compared_scenes, main
 from fers.evaluation.metrics import SCENE_MEASURES, measures
 from fers.scenes import SceneError, normalise
 from fers.scoring.pipeline import DetectConfig, Pipeline

@@ -27,6 +27,7 @@ LAYERS = [
     {"fers.detection", "fers.evaluation.metrics"},  # --select test-auc needs an AUC
     {"fers.training"},
     {"fers.evaluation"},
+    {"fers.comparison"},
     {"fers.weights"},
     {"fers.cli"},
     {"fers"},
