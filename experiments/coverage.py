@@ -51,7 +51,9 @@ def laws() -> dict[str, Draw]:
         **{name: partial(_resampled, values.dropna().to_numpy()) for name, values in real.items()},
         "Gaussian": lambda rng, count: rng.normal(0.02, 0.03, count),
         "three large gains of ten": few_gains,
-        "half of them ties": lambda rng, count: np.where(rng.uniform(size=count) < 0.5, 0, rng.exponential(0.05, count)),
+        "half of them ties": lambda rng, count: np.where(
+            rng.uniform(size=count) < 0.5, 0, rng.exponential(0.05, count)
+        ),
         "lognormal": lambda rng, count: rng.lognormal(-4, 1, count),
     }
 
@@ -114,7 +116,9 @@ def coverage_table(frame: pd.DataFrame) -> str:
         cells = [lowest.percentile, real.percentile, lowest.t, real.t, lowest.ours, real.ours]
         name = "HAD100's 10 lines" if size == "lines" else size
         rows.append([str(name), *("too few scenes" if pd.isna(cell) else f"{cell:.2f}" for cell in cells)])
-    head = [f"{method}, {of}" for method in ("percentile", "Student's t", "ours") for of in ("lowest", "fusion C less RX")]
+    head = [
+        f"{method}, {of}" for method in ("percentile", "Student's t", "ours") for of in ("lowest", "fusion C less RX")
+    ]
     return markdown(["scenes", *head], rows)
 
 

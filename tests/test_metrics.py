@@ -161,7 +161,9 @@ def test_average_precision_is_that_of_scikit_learn_and_all_are_finite_numbers():
     score, truth = random_map()
     found = measures(score, truth)
     assert found["AP"] == pytest.approx(average_precision_score(truth.ravel(), score.ravel()), rel=1e-12)
-    assert list(found) == [m.title for m in MEASURES.values()] and all(type(value) is float and np.isfinite(value) for value in found.values())
+    assert list(found) == [m.title for m in MEASURES.values()] and all(
+        type(value) is float and np.isfinite(value) for value in found.values()
+    )
 
 
 @pytest.mark.parametrize("kind", [bool, np.uint8, np.int64, np.float64])
@@ -188,7 +190,9 @@ def test_pixels_left_out_have_no_part_in_any_measure():
     left_out = np.random.RandomState(1).uniform(size=truth.shape) < 0.3
     expected = measures(score[~left_out][None], truth[~left_out][None])
     found = measures(score, truth, left_out)
-    assert {k: v for k, v in found.items() if "objects" not in k} == {k: v for k, v in expected.items() if "objects" not in k}
+    assert {k: v for k, v in found.items() if "objects" not in k} == {
+        k: v for k, v in expected.items() if "objects" not in k
+    }
     assert found != measures(score, truth)
     holes = np.where(left_out, np.nan, score)
     assert measures(holes, truth, left_out) == measures(holes, truth, np.zeros_like(left_out)) == found

@@ -15,13 +15,11 @@ from fers.evaluation.figures import critical_difference_figure
 from fers.evaluation.metrics import auc
 from fers.evaluation.statistics import (
     Interval,
-    Ranks,
     _mean_and_error,
     compare_methods,
     delong,
     flight_line,
     holm,
-    indistinguishable,
     least_p,
     mean_interval,
     rank_methods,
@@ -222,13 +220,6 @@ def test_ranks_and_friedmans_p_are_those_of_the_formula():
     chi_square = 12 * 20 / (4 * 5) * ((mean_ranks - 2.5) ** 2).sum()
     assert found.p == pytest.approx(stats.chi2.sf(chi_square, 3))
     assert rank_methods({"a": [1.0, 1.0], "b": [1.0, 1.0], "c": [1.0, 1.0]}).p == 1
-
-
-def test_groups_within_a_critical_difference_are_the_largest():
-    ranks = Ranks(list("abcde"), np.array([1.2, 2.0, 2.9, 4.2, 4.7]), 0.01, 1.5, 0.05)
-    assert indistinguishable(ranks) == [(0, 1), (1, 2), (2, 3), (3, 4)]
-    ranks = Ranks(list("abcd"), np.array([1.0, 1.1, 1.2, 3.9]), 0.01, 1.5, 0.05)
-    assert indistinguishable(ranks) == [(0, 2)]
 
 
 @pytest.mark.parametrize("suffix", ["png", "pdf"])

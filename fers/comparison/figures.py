@@ -18,10 +18,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.text import Text
+from matplotlib.ticker import LogLocator, NullLocator
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 
-from fers.comparison.result import ComparedScene, CompareResult
+from fers.comparison.compared import ComparedScene, Compared
 from fers.comparison.summary import reference_label, scene_values, standing, summary
 from fers.evaluation.figures import (
     COLOURS,
@@ -56,7 +56,7 @@ Maps = dict[str, np.ndarray]
 Styles = dict[str, dict[str, Any]]
 
 
-def write_figures(result: CompareResult, folder: str | Path) -> list[Path]:
+def write_figures(result: Compared, folder: str | Path) -> list[Path]:
     """Draw every figure that the result has something for into a folder; returns the paths of all files."""
     folder = Path(folder)
     maps = {name: first_maps(result, name) for name in result.scenes}
@@ -82,7 +82,7 @@ def write_figures(result: CompareResult, folder: str | Path) -> list[Path]:
     return paths
 
 
-def first_maps(result: CompareResult, scene: str) -> Maps:
+def first_maps(result: Compared, scene: str) -> Maps:
     """Score maps of a scene by label, in the order of the labels; of several seeds the first."""
     labels = dict.fromkeys(row["label"] for row in result.rows)
     seeds = {label: [seed for of, name, seed in result.maps if (of, name) == (label, scene)] for label in labels}
@@ -103,15 +103,14 @@ def roc_figure(scene: ComparedScene, maps: Maps, styles: Styles) -> Figure:
 
 def roc_3d_figure(scene: ComparedScene, maps: Maps, styles: Styles) -> Figure:
     """Draw the 3-D ROC curves of a scene, Pd over Pf and the threshold tau, and their three projections."""
-    top, low = 2.6, 1.05  # inches: the curve in space, its projections
+    top, low, left, step = 2.5, 0.88, 0.3, 1.1  # inches: the curve in space, its projections and where they stand
     legend = _legend_height(styles, maps)
-    height = top + low + 0.65 + legend
+    height = top + low + 0.5 + legend
     figure = Figure(figsize=(WIDTH, height))
     space = figure.add_axes((0.1, (height - top) / height, 0.8, top / height), projection="3d")
     assert isinstance(space, Axes3D)
-    side = low / WIDTH
     flat = [
-        figure.add_axes(((0.42 + i * (low + 0.035)) / WIDTH, (legend + 0.42) / height, side * 0.86, low * 0.86 / height))
+        figure.add_axes(((left + i * step) / WIDTH, (legend + 0.32) / height, low / WIDTH, low / height))
         for i in range(3)
     ]
     for label, score in _drawn_last(maps, styles).items():
@@ -215,13 +214,18 @@ def map_figure(scene: ComparedScene, maps: Maps) -> Figure:
         panels.insert(0, ("true colour", None))
     columns = min(_COLUMNS, len(panels))
     lines = -(-len(panels) // columns)
-    side = (WIDTH - 0.1) / columns
+    gap, text, foot = 0.04, 0.27, 0.36  # inches: between maps, for the texts of each, for the colour bar
+    side = (WIDTH - gap * (columns + 1)) / columns
     tall = min(side * truth.shape[0] / truth.shape[1], 3 * side)
-    figure = Figure(figsize=(WIDTH, lines * (tall + 0.27) + 0.5), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)  # type: ignore[union-attr]
-    grid = figure.subplots(lines, columns, squeeze=False)
+    height = lines * (tall + text) + foot
+    figure = Figure(figsize=(WIDTH, height))
+    places = [
+        ((gap + i % columns * (side + gap)) / WIDTH, 1 - (i // columns * (tall + text) + 0.13 + tall) / height)
+        for i in range(len(panels))
+    ]
     image = None
-    for axes, (title, score) in zip(grid.flat, panels, strict=False):
+    for place, (title, score) in zip(places, panels, strict=True):
+        axes = figure.add_axes((*place, side / WIDTH, tall / height))
         below = ""
         if score is not None:
             axes.set_facecolor("0.6")
@@ -235,23 +239,21 @@ def map_figure(scene: ComparedScene, maps: Maps) -> Figure:
             axes.imshow(scene.picture, interpolation="nearest")
         if title != "truth" and truth.any() and not truth.all():
             axes.contour(truth, levels=[0.5], colors="#ff4fd8" if score is None else "white", linewidths=0.35)
-        axes.set_title(_broken(title), fontsize=6, pad=2)
+        axes.set_title(_cut(title, 19), fontsize=6, pad=2)
         axes.set_xlabel(below, fontsize=5.5, labelpad=1.5)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_linewidth(0.4)
-    for axes in grid.flat[len(panels) :]:
-        axes.set_axis_off()
     if image is not None:
-        bar = figure.colorbar(
-            image, ax=grid, orientation="horizontal", fraction=0.03, pad=0.01, aspect=50, ticks=[0.5, 0.9, 0.99, 0.999]
-        )
+        bar_axes = figure.add_axes((0.06, 0.27 / height, 0.88, 0.06 / height))
+        bar = figure.colorbar(image, cax=bar_axes, orientation="horizontal", ticks=[0.5, 0.9, 0.99, 0.999])
         bar.ax.set_xticklabels(["≤ 50 %", "90 %", "99 %", "99.9 %"], fontsize=5.5)
-        bar.set_label(f"{plain(scene.name)}: share of pixels that score lower; AUC below each map", fontsize=6)
         bar.ax.tick_params(length=1.5, pad=1)
+        text_below = f"{plain(scene.name)}: share of pixels that score lower; AUC below each map"
+        figure.text(0.5, 0.02 / height, text_below, fontsize=6, ha="center", va="bottom")
     return figure
 
 
-def time_figure(result: CompareResult) -> Figure:
+def time_figure(result: Compared) -> Figure:
     """Draw mean AUC and mean average precision against mean seconds a scene, on a logarithmic axis."""
     table = summary(result).dropna(subset=["auc", "seconds"])
     numbered = len(table) > 6
@@ -269,8 +271,11 @@ def time_figure(result: CompareResult) -> Figure:
         axes.grid(True, color="0.92", linewidth=0.5)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
+        if np.log10(table["seconds"].max() / table["seconds"].min()) < 2:
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.tick_params(axis="x", which="both", labelbottom=index == 1)
+        axes.tick_params(axis="x", labelbottom=index == 1)
         texts = [str(i + 1) if numbered else plain(label) for i, label in enumerate(table["label"])]
         _place_labels(figure, axes, table["seconds"].to_numpy(), table[key].to_numpy(), texts)
     loaded = ", taken under other load" if result.provenance.get("loaded") else ""
@@ -282,7 +287,7 @@ def time_figure(result: CompareResult) -> Figure:
     return figure
 
 
-def _rank_figures(result: CompareResult, folder: Path) -> list[Path]:
+def _rank_figures(result: Compared, folder: Path) -> list[Path]:
     """Mean ranks by AUC of the labels that have every scene; nothing for fewer than two labels or scenes."""
     values = scene_values(result, "auc")
     complete = values.loc[:, values.notna().any()].dropna()
@@ -292,7 +297,7 @@ def _rank_figures(result: CompareResult, folder: Path) -> list[Path]:
     return [critical_difference_figure(ranks, folder / f"ranks.{suffix}") for suffix in ("png", "pdf")]
 
 
-def _styles(result: CompareResult) -> Styles:
+def _styles(result: Compared) -> Styles:
     """Line of each label: the best seven by mean rank coloured, RX among them, the others grey."""
     table = standing(result).sort_values(["rank", "mean"], ascending=[True, False], kind="stable")
     labels = list(table["label"])
@@ -300,7 +305,9 @@ def _styles(result: CompareResult) -> Styles:
     reference = reference_label(result)
     if reference is not None and reference not in first:
         first[-1] = reference
-    return {label: dict(_OTHERS) for label in labels} | {label: {**style, "zorder": 2} for label, style in line_styles(first).items()}
+    return {label: dict(_OTHERS) for label in labels} | {
+        label: {**style, "zorder": 2} for label, style in line_styles(first).items()
+    }
 
 
 def _drawn_last(maps: Maps, styles: Styles) -> Maps:
@@ -335,14 +342,14 @@ def _legend(figure: Figure, maps: Maps, styles: Styles, after: dict[str, str] | 
 
 def _place_labels(figure: Figure, axes: Axes, x: np.ndarray, y: np.ndarray, texts: Sequence[str]) -> None:
     """Write a text beside each point where it meets neither a point nor another text; a line leads to one far off."""
-    figure.canvas.draw()
+    axes.autoscale_view()  # the transform does not know the limits before
     points = axes.transData.transform(np.column_stack([x, y]))
     scale = figure.dpi / 72
     taken = [np.array([px - 2.2, py - 2.2, px + 2.2, py + 2.2]) for px, py in points / scale]
     frame = axes.get_window_extent().bounds
     left, bottom = frame[0] / scale, frame[1] / scale
     inside = np.array([left, bottom, left + frame[2] / scale, bottom + frame[3] / scale])
-    for (px, py), text in zip(points / scale, texts, strict=True):
+    for (px, py), at_x, at_y, text in zip(points / scale, x, y, texts, strict=True):
         half_width, half_height = 1.75 * len(text.replace("\\", "")) + 0.8, 3.2  # points, of text of 6 points
         best: tuple[float, np.ndarray, float] | None = None
         for distance in (0, 4, 9, 15, 22, 30):
@@ -356,19 +363,17 @@ def _place_labels(figure: Figure, axes: Axes, x: np.ndarray, y: np.ndarray, text
         assert best is not None
         _, box, distance = best
         taken.append(box)
-        centre = (box[:2] + box[2:]) / 2
+        away = (box[:2] + box[2:]) / 2 - (px, py)
+        line = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.4, "shrinkA": 1, "shrinkB": 1}
         axes.annotate(
             text,
-            (px * scale, py * scale),
-            centre * scale,
-            xycoords="figure pixels",
-            textcoords="figure pixels",
+            (at_x, at_y),
+            away,
+            textcoords="offset points",
             fontsize=6,
             ha="center",
             va="center",
-            arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.4, "shrinkA": 1, "shrinkB": 1}
-            if distance > 4
-            else None,
+            arrowprops=line if distance > 4 else None,
         )
 
 
@@ -400,10 +405,3 @@ def _has_auc(score: np.ndarray, scene: ComparedScene) -> bool:
 
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
-def _broken(label: str) -> str:
-    """A label on at most two lines of a map's width."""
-    import textwrap
-
-    return plain("\n".join(textwrap.wrap(label, 17, max_lines=2, placeholder="…")))

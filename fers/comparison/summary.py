@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from fers.comparison.result import COSTS, CompareResult
+from fers.comparison.beside import WARNING, beside_rows, is_wanted
+from fers.comparison.compared import COSTS, Compared
 from fers.evaluation.metrics import ALARMS_PER_MEGAPIXEL, MEASURES, chance_levels
 from fers.evaluation.statistics import FEWEST, TOO_FEW, Interval, compare_methods, least_p, mean_interval
 from fers.evaluation.tables import latex as latex_of
@@ -22,31 +23,27 @@ _OBJECTS = [f"objects@{rate}" for rate in ALARMS_PER_MEGAPIXEL]
 _WIDE = 20  # scenes that a table scene by scene may have as columns
 
 
-def scene_values(result: CompareResult, key: str) -> pd.DataFrame:
+def scene_values(result: Compared, key: str) -> pd.DataFrame:
     """Values of a measure or cost, a row for each label and a column for each scene; means over seeds, NaN if missing."""
     table = result.table()
     values = table.groupby(["label", "scene"], sort=False)[key].mean().unstack("scene")
     return values.reindex(index=table["label"].unique(), columns=list(result.scenes))
 
 
-def reference_label(result: CompareResult) -> str | None:
+def reference_label(result: Compared) -> str | None:
     """Label of RX on the cube as it is, which others are held against; None where it was not run."""
     return next(
-        (
-            row["label"]
-            for row in result.rows
-            if row["detector"] == "RX" and row["setting"] in ("", "original", None)
-        ),
+        (row["label"] for row in result.rows if row["detector"] == "RX" and row["setting"] in ("", "original", None)),
         None,
     )
 
 
-def scene_groups(result: CompareResult) -> list[str]:
+def scene_groups(result: Compared) -> list[str]:
     """Group of each scene, in their order; empty where a scene is its own."""
     return [scene.group for scene in result.scenes.values()]
 
 
-def standing(result: CompareResult, key: str = "auc") -> pd.DataFrame:
+def standing(result: Compared, key: str = "auc") -> pd.DataFrame:
     """How the labels stand by one measure, a row for each, in their order.
 
     Returns:
@@ -82,8 +79,15 @@ def standing(result: CompareResult, key: str = "auc") -> pd.DataFrame:
             **{"loss": sign * against.min(), "loss_scene": against.idxmin() if len(against) else ""},
         })  # fmt: skip
     frame = pd.DataFrame(rows).assign(p=np.nan, p_holm=np.nan)
-    frame = frame.astype(dict.fromkeys(frame.columns.difference(["label", "worst_scene", "loss_scene", "scenes"]), float))
-    if reference in complete.index and len(complete) > 1 and np.isfinite(complete.to_numpy()).all():
+    frame = frame.astype(
+        dict.fromkeys(frame.columns.difference(["label", "worst_scene", "loss_scene", "scenes"]), float)
+    )
+    if (
+        reference in complete.index
+        and len(complete) > 1
+        and complete.shape[1]
+        and np.isfinite(complete.to_numpy()).all()
+    ):
         assert reference is not None
         by_label = frame.set_index("label")
         for pair in compare_methods({name: row.to_numpy() for name, row in complete.iterrows()}, reference):
@@ -100,13 +104,13 @@ def _interval(values: pd.Series, groups: Sequence[str]) -> Interval:
     return Interval(float(values.mean()), None, None)
 
 
-def _spread(result: CompareResult, key: str) -> dict[str, float]:
+def _spread(result: Compared, key: str) -> dict[str, float]:
     """Standard deviation over seeds of a label's mean over scenes; of labels with several seeds."""
     means = result.table().groupby(["label", "seed"])[key].mean().groupby("label")
     return means.std()[means.count() > 1].to_dict()
 
 
-def summary(result: CompareResult) -> pd.DataFrame:
+def summary(result: Compared) -> pd.DataFrame:
     """One row for each label, the best mean rank by AUC first.
 
     Returns:
@@ -123,13 +127,13 @@ def summary(result: CompareResult) -> pd.DataFrame:
     return table.reset_index().sort_values(["rank", "auc"], ascending=[True, False], kind="stable", ignore_index=True)
 
 
-def chance_row(result: CompareResult) -> dict[str, float]:
+def chance_row(result: Compared) -> dict[str, float]:
     """Chance level of each measure that has one: the mean over scenes."""
     levels = [chance_levels(scene.truth, scene.left_out) for scene in result.scenes.values() if scene.truth is not None]
     return pd.DataFrame(levels).mean().to_dict() if levels else {}
 
 
-def notes(result: CompareResult) -> list[str]:
+def notes(result: Compared) -> list[str]:
     """Sentences that belong under every table of the result."""
     found = standing(result)
     count = len(result.scenes)
@@ -157,7 +161,7 @@ def notes(result: CompareResult) -> list[str]:
     return told
 
 
-def head_and_rows(result: CompareResult) -> tuple[list[str], list[list[str]]]:
+def head_and_rows(result: Compared) -> tuple[list[str], list[list[str]]]:
     """Table of the labels as text: its head, and its rows, the last of which is chance."""
     table, chance, count = summary(result), chance_row(result), len(result.scenes)
     keys = ["ap", "pd@1e-3", "pd@1e-2"]
@@ -182,48 +186,55 @@ def head_and_rows(result: CompareResult) -> tuple[list[str], list[list[str]]]:
     return head, rows
 
 
-def test_rows(result: CompareResult) -> tuple[list[str], list[list[str]]]:
+def difference_rows(result: Compared) -> tuple[list[str], list[list[str]]]:
     """Table of the differences to RX by AUC as text; no rows where RX was not run."""
     head = ["less RX, AUC(D,F)", "mean", "95 % interval", "p", "p (Holm)"]
     rows = []
     for row in summary(result).to_dict("records"):
         if row["gain"] == row["gain"]:
-            interval = f"{row['gain_low']:+.4f} to {row['gain_high']:+.4f}" if row["gain_low"] == row["gain_low"] else "-"
+            interval = (
+                f"{row['gain_low']:+.4f} to {row['gain_high']:+.4f}" if row["gain_low"] == row["gain_low"] else "-"
+            )
             rows.append([row["label"], f"{row['gain']:+.4f}", interval, number(row["p"]), number(row["p_holm"])])
     return head, rows
 
 
-def scene_rows(result: CompareResult, key: str = "auc") -> tuple[list[str], list[list[str]]]:
+def scene_rows(result: Compared, key: str = "auc") -> tuple[list[str], list[list[str]]]:
     """Table scene by scene of one measure as text; the smaller of scenes and labels are the columns if scenes are many."""
     values = scene_values(result, key)
     if values.shape[1] > _WIDE:
         values = values.T
-    rows = [[str(name), *(number(value) for value in line)] for name, line in zip(values.index, values.to_numpy(), strict=True)]
+    rows = [
+        [str(name), *(number(value) for value in line)]
+        for name, line in zip(values.index, values.to_numpy(), strict=True)
+    ]
     return ["", *map(str, values.columns)], rows
 
 
-def markdown(result: CompareResult) -> str:
+def markdown(result: Compared) -> str:
     """The tables and notes of a result as Markdown."""
     parts = [_markdown(*head_and_rows(result))]
-    head, rows = test_rows(result)
+    head, rows = difference_rows(result)
     if rows:
         parts.append(_markdown(head, rows))
     parts.append(f"{MEASURES['auc'].title}, scene by scene:\n\n{_markdown(*scene_rows(result))}")
     failed = [f"- {row['label']} on {row['scene']}: {row['note']}\n" for row in result.rows if row["auc"] is None]
     if failed:
         parts.append(f"Without a value:\n\n{''.join(dict.fromkeys(failed))}")
+    if is_wanted(result):
+        parts.append(f"{WARNING}\n\n{_markdown(*beside_rows(result))}")
     parts.append("".join(f"- {text}\n" for text in [*notes(result), provenance_line(result)]))
     return "\n".join(parts)
 
 
-def latex(result: CompareResult) -> str:
+def latex(result: Compared) -> str:
     """The tables of a result as LaTeX; needs the packages booktabs and graphicx."""
     means = latex_of(*head_and_rows(result), "Means over scenes.", "compare", [*notes(result), provenance_line(result)])
     scenes = latex_of(*scene_rows(result), f"{MEASURES['auc'].title}, scene by scene.", "compare-scenes")
     return f"{means}\n{scenes}"
 
 
-def provenance_line(result: CompareResult) -> str:
+def provenance_line(result: Compared) -> str:
     """Say by which version, command and data the result was made: what a reader needs to cite or repeat it."""
     about = result.provenance
     parts = [f"FERS {about.get('version', 'unknown')}", f"command: {about.get('command', 'unknown')}"]

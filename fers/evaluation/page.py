@@ -45,7 +45,9 @@ def build_report(folder: str | Path, out: str | Path, title: str = "", note: str
         sets=sets,
         rows=rows,
         counted=len(complete),
-        means=[mean_interval(values, [name for name, _ in complete]) for values in columns.values()] if complete else [],
+        means=[mean_interval(values, [name for name, _ in complete]) for values in columns.values()]
+        if complete
+        else [],
         comparisons=_comparisons(columns),
         caveats={caveat: [one.label for one in sets if caveat in one.results.caveats] for caveat in caveats},
         scenes=[_scene(s, sets) for s in tqdm(scenes, desc="scenes", unit="scene", leave=False, disable=None)],

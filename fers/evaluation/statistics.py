@@ -21,7 +21,10 @@ from fers.util.errors import FersError
 
 FEWEST = 10  # groups of which an interval is given: with fewer, none that was tried holds
 _MANY = 50
-_NOMINAL = {False: 0.99, True: 0.97}  # level of the ends that covers about 95 %: with fewer than _MANY groups, with more
+_NOMINAL = {
+    False: 0.99,
+    True: 0.97,
+}  # level of the ends that covers about 95 %: with fewer than _MANY groups, with more
 TOO_FEW = "too few scenes"
 
 
@@ -281,13 +284,6 @@ def rank_methods(results: Mapping[str, Sequence[float] | np.ndarray], level: flo
     order = np.argsort(mean_ranks, kind="stable")
     names = [list(results)[i] for i in order]
     return Ranks(names, mean_ranks[order], p, float(q * np.sqrt(k * (k + 1) / (6 * scenes))), level)
-
-
-def indistinguishable(ranks: Ranks) -> list[tuple[int, int]]:
-    """Find the largest groups of two methods or more within one critical difference, as (first, last) index."""
-    means = ranks.mean_ranks
-    last = [int(end) - 1 for end in np.searchsorted(means, means + ranks.critical_difference)]
-    return [(i, end) for i, end in enumerate(last) if end > i and (i == 0 or end > last[i - 1])]
 
 
 def _matrix(results: Mapping[str, Sequence[float] | np.ndarray]) -> np.ndarray:
