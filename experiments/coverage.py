@@ -1,4 +1,4 @@
-"""How often the interval of a mean over scenes holds the mean: a simulation of ``fers.evaluation.statistics``.
+"""Measure how often the interval of a mean over scenes holds the mean, by simulation.
 
     python -m experiments.coverage                  experiments/results/coverage.csv again, some minutes
 

@@ -1,4 +1,4 @@
-"""What a comparison found: its cells, score maps and scenes, and how it was made; ``result`` adds what shows it."""
+"""Cells, score maps and scenes of a comparison, and how it was made; ``result`` adds the files that show it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ComparedScene:
 
 @dataclass(frozen=True)
 class Compared:
-    """What a comparison found.
+    """Cells, score maps and scenes of a comparison.
 
     Attributes:
         rows: One for each detector, setting, scene and seed: ``KEYS``, the measures of ``MEASURES``, ``COSTS`` and

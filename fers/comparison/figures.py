@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,17 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 
-from fers.comparison.compared import ComparedScene, Compared
+from fers.comparison.compared import Compared, ComparedScene
 from fers.comparison.summary import reference_label, scene_values, standing, summary
 from fers.evaluation.figures import (
     COLOURS,
     RANK_NORM,
     critical_difference_figure,
-    draw_rank_bar,
     draw_roc,
     line_styles,
     plain,
@@ -38,7 +39,7 @@ from fers.evaluation.metrics import MEASURES, auc, roc_3d_curve
 from fers.evaluation.statistics import rank_methods
 
 WIDTH = 3.5  # inches: a column of a paper
-_FONTS: dict[str, Any] = {
+_FONTS: Any = {  # Matplotlib's parameters
     "font.size": 7,
     "axes.labelsize": 7,
     "axes.titlesize": 7,
@@ -49,9 +50,9 @@ _FONTS: dict[str, Any] = {
     "pdf.fonttype": 42,  # text stays text
 }
 _ANOMALY, _BACKGROUND = COLOURS[4], COLOURS[2]
-_OTHERS = {"color": "0.75", "linestyle": "-", "linewidth": 0.6, "zorder": 1}
-_MARGIN = 0.1  # share of the pixels that a box leaves out at each end
-_COLUMNS = 4  # of maps
+_OTHERS: dict[str, Any] = {"color": "0.75", "linestyle": "-", "linewidth": 0.6, "zorder": 1}
+_LEFT_OUT = 0.1  # share of the pixels that a box leaves out at each end
+_MAPS_A_LINE = 4  # of maps
 Maps = dict[str, np.ndarray]
 Styles = dict[str, dict[str, Any]]
 
@@ -66,13 +67,13 @@ def write_figures(result: Compared, folder: str | Path) -> list[Path]:
         stem = re.sub(r"[^\w.-]", "-", name)
         counted = {label: score for label, score in maps[name].items() if _has_auc(score, scene)}
         if maps[name]:
-            drawn[f"maps_{stem}"] = lambda scene=scene, of=maps[name]: map_figure(scene, of)
+            drawn[f"maps_{stem}"] = partial(map_figure, scene, maps[name])
         if counted:
-            drawn[f"roc_{stem}"] = lambda scene=scene, of=counted: roc_figure(scene, of, styles)
-            drawn[f"roc3d_{stem}"] = lambda scene=scene, of=counted: roc_3d_figure(scene, of, styles)
-            drawn[f"boxes_{stem}"] = lambda scene=scene, of=counted: box_figure(scene, of)
+            drawn[f"roc_{stem}"] = partial(roc_figure, scene, counted, styles)
+            drawn[f"roc3d_{stem}"] = partial(roc_3d_figure, scene, counted, styles)
+            drawn[f"boxes_{stem}"] = partial(box_figure, scene, counted)
     if scene_values(result, "seconds").notna().any(axis=None):
-        drawn["times"] = lambda: time_figure(result)
+        drawn["times"] = partial(time_figure, result)
     paths = []
     with mpl.rc_context(_FONTS):
         for name, draw in drawn.items():
@@ -201,7 +202,7 @@ def separability(score: np.ndarray, truth: np.ndarray) -> tuple[dict[str, Any], 
     boxes = []
     for of_class in (truth, ~truth):
         values = scaled[of_class & ~np.isnan(score)]
-        ends = np.quantile(values, [0, _MARGIN, 0.5, 1 - _MARGIN, 1])
+        ends = np.quantile(values, [0, _LEFT_OUT, 0.5, 1 - _LEFT_OUT, 1])
         boxes.append(dict(zip(("whislo", "q1", "med", "q3", "whishi"), ends, strict=True)))
     return boxes[0], boxes[1]
 
@@ -212,7 +213,7 @@ def map_figure(scene: ComparedScene, maps: Maps) -> Figure:
     panels: list[tuple[str, np.ndarray | None]] = [("truth", None), *maps.items()]
     if scene.picture is not None:
         panels.insert(0, ("true colour", None))
-    columns = min(_COLUMNS, len(panels))
+    columns = min(_MAPS_A_LINE, len(panels))
     lines = -(-len(panels) // columns)
     gap, text, foot = 0.04, 0.27, 0.36  # inches: between maps, for the texts of each, for the colour bar
     side = (WIDTH - gap * (columns + 1)) / columns
@@ -315,29 +316,37 @@ def _drawn_last(maps: Maps, styles: Styles) -> Maps:
     return dict(sorted(maps.items(), key=lambda pair: styles[pair[0]]["zorder"]))
 
 
-def _named(maps: Maps, styles: Styles) -> tuple[list[str], int]:
+def _legend_names(maps: Maps, styles: Styles) -> tuple[list[str], int]:
     """Labels that the legend names, in their order of merit, and how many others there are."""
     named = [label for label, style in styles.items() if label in maps and style["zorder"] == 2]
     return named, len(maps) - len(named)
 
 
 def _legend_height(styles: Styles, maps: Maps) -> float:
-    named, others = _named(maps, styles)
+    named, others = _legend_names(maps, styles)
     return 0.12 * -(-(len(named) + (others > 0)) // 2) + 0.1
 
 
 def _legend(figure: Figure, maps: Maps, styles: Styles, after: dict[str, str] | None = None) -> None:
     """Draw the legend below the axes, two columns."""
-    from matplotlib.lines import Line2D
-
-    named, others = _named(maps, styles)
+    named, others = _legend_names(maps, styles)
     texts = [plain(_cut(label, 26)) + (after or {}).get(label, "") for label in named]
-    lines = [Line2D([], [], **{"linewidth": 1.2, **styles[label]}) for label in named]
+    kinds: list[dict[str, Any]] = [{"linewidth": 1.2, **styles[label]} for label in named]
     if others:
         texts.append(f"{others} others" if others > 1 else "1 other")
-        lines.append(Line2D([], [], **_OTHERS))
-    place = "outside lower center" if figure.get_layout_engine() is not None else "lower center"
-    figure.legend(lines, texts, loc=place, ncols=2, frameon=False, handlelength=1.8, labelspacing=0.25, borderpad=0.2)
+        kinds.append(_OTHERS)
+    place: Any = "outside lower center" if figure.get_layout_engine() is not None else "lower center"
+    lines = [Line2D([], [], **kind) for kind in kinds]
+    figure.legend(
+        handles=lines,
+        labels=texts,
+        loc=place,
+        ncols=2,
+        frameon=False,
+        handlelength=1.8,
+        labelspacing=0.25,
+        borderpad=0.2,
+    )
 
 
 def _place_labels(figure: Figure, axes: Axes, x: np.ndarray, y: np.ndarray, texts: Sequence[str]) -> None:
@@ -350,13 +359,13 @@ def _place_labels(figure: Figure, axes: Axes, x: np.ndarray, y: np.ndarray, text
     left, bottom = frame[0] / scale, frame[1] / scale
     inside = np.array([left, bottom, left + frame[2] / scale, bottom + frame[3] / scale])
     for (px, py), at_x, at_y, text in zip(points / scale, x, y, texts, strict=True):
-        half_width, half_height = 1.75 * len(text.replace("\\", "")) + 0.8, 3.2  # points, of text of 6 points
+        half = np.array([1.75 * len(text.replace("\\", "")) + 0.8, 3.2])  # points, of text of 6 points
         best: tuple[float, np.ndarray, float] | None = None
-        for distance in (0, 4, 9, 15, 22, 30):
+        for distance in (0.0, 4.0, 9.0, 15.0, 22.0, 30.0):
             for angle in np.arange(0, 2 * np.pi, np.pi / 6):
                 away = np.array([np.cos(angle), np.sin(angle)])
-                centre = np.array([px, py]) + away * (np.array([half_width, half_height]) + 2.6 + distance)
-                box = np.array([*(centre - [half_width, half_height]), *(centre + [half_width, half_height])])
+                centre = np.array([px, py]) + away * (half + 2.6 + distance)
+                box = np.concatenate([centre - half, centre + half])
                 cost = sum(_overlap(box, other) for other in taken) + 4 * _outside(box, inside) + 0.25 * distance
                 if best is None or cost < best[0] - 1e-9:
                     best = cost, box, distance
@@ -391,8 +400,8 @@ def _thinned(tau: np.ndarray, pf: np.ndarray, pd: np.ndarray, steps: int = 250) 
     places = np.floor(np.stack([tau, pf, pd]) * steps)
     kept = np.append(True, (np.diff(places, axis=1) != 0).any(0))
     kept[-1] = True
-    start = (tau[:1], [0.0], [0.0])
-    return tuple(np.append(first, values[kept]) for first, values in zip(start, (tau, pf, pd), strict=True))
+    start = np.array([[tau[0]], [0.0], [0.0]])
+    return tuple(np.concatenate([start, np.stack([tau, pf, pd])[:, kept]], axis=1))
 
 
 def _truth(scene: ComparedScene) -> np.ndarray:

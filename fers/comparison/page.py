@@ -15,8 +15,8 @@ from PIL import Image
 from scipy.ndimage import binary_dilation
 
 from fers.comparison.beside import WARNING, beside_rows, is_wanted
-from fers.comparison.figures import first_maps
 from fers.comparison.compared import COSTS
+from fers.comparison.figures import first_maps
 from fers.comparison.summary import (
     chance_row,
     head_and_rows,
@@ -32,17 +32,16 @@ from fers.evaluation.metrics import MEASURES, auc, objects_of
 from fers.util.pictures import data_uri, write_page
 
 if TYPE_CHECKING:
-    from fers.comparison.compared import ComparedScene, Compared
+    from fers.comparison.compared import Compared, ComparedScene
 
-PAGE = "compare.html"
-_SIDE = 400  # pixels of a map's longer side at most
+_LONGEST = 400  # pixels of a map's longer side at most
 _COST_TITLES = {"seconds": "seconds", "cpu_seconds": "CPU seconds", "peak_mb": "peak memory, MB"}
 _GREY = 150  # of pixels without a score
 
 
 def write_compare_page(result: Compared, folder: str | Path) -> Path:
     """Write ``compare.html`` about a result into a folder; returns its path."""
-    path = Path(folder) / PAGE
+    path = Path(folder) / "compare.html"
     chance = chance_row(result)
     measures = [_measure(result, key, chance.get(key)) for key in (*MEASURES, *COSTS)]
     write_page(
@@ -52,7 +51,7 @@ def write_compare_page(result: Compared, folder: str | Path) -> Path:
         counts=f"{len(standing(result))} detectors, {len(result.scenes)} scenes, {_seeds(result)}",
         overview=head_and_rows(result),
         measures=[measure for measure in measures if measure is not None],
-        scenes=[_scene(result, scene) for scene in result.scenes.values()],
+        scenes=[_scene_pictures(result, scene) for scene in result.scenes.values()],
         published=beside_rows(result) if is_wanted(result) else None,
         warning=WARNING,
         failed=[row for row in result.rows if row["auc"] is None],
@@ -104,10 +103,10 @@ def _measure(result: Compared, key: str, chance: float | None) -> dict[str, Any]
     }
 
 
-def _scene(result: Compared, scene: ComparedScene) -> dict[str, Any]:
+def _scene_pictures(result: Compared, scene: ComparedScene) -> dict[str, Any]:
     """Pictures of one scene as addresses, with what stands below each."""
     truth = np.asarray(scene.truth, bool)
-    step = -(-max(truth.shape) // _SIDE)
+    step = -(-max(truth.shape) // _LONGEST)
     outline = binary_dilation(truth, np.ones((3, 3))) & ~truth
     ring = np.zeros((*_shrunk(outline, step).shape, 4), np.uint8)
     ring[_shrunk(outline, step) > 0] = (255, 60, 200, 255)

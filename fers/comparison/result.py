@@ -38,14 +38,14 @@ class CompareResult(Compared):
         ``compare.csv`` is ``long()``, and ``cells.csv`` is ``table()``. Returns the paths of all files.
         """
         from fers.comparison.page import write_compare_page
-        from fers.comparison.summary import latex, markdown
+        from fers.comparison.summary import summary_latex, summary_markdown
 
         folder = Path(folder)
         texts = {
             "compare.csv": self.long().to_csv(index=False),
             "cells.csv": self.table().to_csv(index=False),
-            "compare.md": markdown(self),
-            "compare.tex": latex(self),
+            "compare.md": summary_markdown(self),
+            "compare.tex": summary_latex(self),
             "provenance.json": json.dumps({**self.provenance, "caveats": self.caveats}, indent=2) + "\n",
         }
         for name, text in texts.items():

@@ -1,4 +1,4 @@
-"""What a comparison comes to, detector by detector: means, intervals, worst scenes, ranks, tests, as frame and as text."""
+"""A comparison in figures: means, intervals, worst scenes, ranks and tests of each detector, as frame and as text."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from fers.comparison.beside import WARNING, beside_rows, is_wanted
 from fers.comparison.compared import COSTS, Compared
 from fers.evaluation.metrics import ALARMS_PER_MEGAPIXEL, MEASURES, chance_levels
 from fers.evaluation.statistics import FEWEST, TOO_FEW, Interval, compare_methods, least_p, mean_interval
-from fers.evaluation.tables import latex as latex_of
-from fers.evaluation.tables import markdown as markdown_of
+from fers.evaluation.tables import latex, markdown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LEVEL = 0.05
-_OBJECTS = [f"objects@{rate}" for rate in ALARMS_PER_MEGAPIXEL]
+_FOUND = [f"objects@{rate}" for rate in ALARMS_PER_MEGAPIXEL]
 _WIDE = 20  # scenes that a table scene by scene may have as columns
 
 
@@ -44,7 +43,7 @@ def scene_groups(result: Compared) -> list[str]:
 
 
 def standing(result: Compared, key: str = "auc") -> pd.DataFrame:
-    """How the labels stand by one measure, a row for each, in their order.
+    """Compare the labels by one measure, a row for each, in their order.
 
     Returns:
         ``mean`` over the ``scenes`` that it has a finite value of; ``low`` and ``high``, the 95 % interval of the mean,
@@ -168,17 +167,17 @@ def head_and_rows(result: Compared) -> tuple[list[str], list[list[str]]]:
     titles = [MEASURES[key].title for key in keys]
     against = reference_label(result) is not None
     head = ["detector", "AUC(D,F)", "95 % interval", "worst scene", "mean rank"]
-    head += ["worst against RX"] * against + [*titles, *_OBJECTS, "s", "CPU s", "scenes"]
+    head += ["worst against RX"] * against + [*titles, *_FOUND, "s", "CPU s", "scenes"]
     rows = []
     for row in table.to_dict("records"):
         spread = f" ± {row['spread']:.4f}" if row["spread"] == row["spread"] else ""
         interval = str(Interval(row["auc"], row["low"], row["high"])) if row["low"] == row["low"] else "-"
-        cells = [row["label"], f"{number(row['auc'])}{spread}", interval, _at(row["worst"], row["worst_scene"])]
+        cells = [row["label"], f"{number(row['auc'])}{spread}", interval, _on_scene(row["worst"], row["worst_scene"])]
         cells.append(number(row["rank"], 2))
         if against:
-            cells.append(_at(row["loss"], row["loss_scene"], "+"))
+            cells.append(_on_scene(row["loss"], row["loss_scene"], "+"))
         cells += [number(row[key]) for key in keys]
-        cells += [f"{row[key]:g}/{row['objects']:g}" if row[key] == row[key] else "-" for key in _OBJECTS]
+        cells += [f"{row[key]:g}/{row['objects']:g}" if row[key] == row[key] else "-" for key in _FOUND]
         rows.append([*cells, number(row["seconds"], 2), number(row["cpu_seconds"], 2), f"{row['scenes']} of {count}"])
     if chance:
         cells = ["chance", number(chance["auc"]), *["-"] * (3 + against), *(number(chance[key]) for key in keys)]
@@ -211,7 +210,7 @@ def scene_rows(result: Compared, key: str = "auc") -> tuple[list[str], list[list
     return ["", *map(str, values.columns)], rows
 
 
-def markdown(result: Compared) -> str:
+def summary_markdown(result: Compared) -> str:
     """The tables and notes of a result as Markdown."""
     parts = [_markdown(*head_and_rows(result))]
     head, rows = difference_rows(result)
@@ -227,10 +226,10 @@ def markdown(result: Compared) -> str:
     return "\n".join(parts)
 
 
-def latex(result: Compared) -> str:
+def summary_latex(result: Compared) -> str:
     """The tables of a result as LaTeX; needs the packages booktabs and graphicx."""
-    means = latex_of(*head_and_rows(result), "Means over scenes.", "compare", [*notes(result), provenance_line(result)])
-    scenes = latex_of(*scene_rows(result), f"{MEASURES['auc'].title}, scene by scene.", "compare-scenes")
+    means = latex(*head_and_rows(result), "Means over scenes.", "compare", [*notes(result), provenance_line(result)])
+    scenes = latex(*scene_rows(result), f"{MEASURES['auc'].title}, scene by scene.", "compare-scenes")
     return f"{means}\n{scenes}"
 
 
@@ -251,7 +250,7 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:.{digits}f}"
 
 
-def _at(value: float, scene: str, sign: str = "") -> str:
+def _on_scene(value: float, scene: str, sign: str = "") -> str:
     return "-" if value != value else f"{value:{sign}.4f} ({scene})"
 
 
@@ -259,4 +258,4 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     def escaped(text: str) -> str:
         return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
-    return markdown_of([escaped(text) for text in head], [[escaped(text) for text in row] for row in rows])
+    return markdown([escaped(text) for text in head], [[escaped(text) for text in row] for row in rows])

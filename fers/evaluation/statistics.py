@@ -18,7 +18,6 @@ from scipy import stats
 from fers.evaluation.metrics import counted
 from fers.util.errors import FersError
 
-
 FEWEST = 10  # groups of which an interval is given: with fewer, none that was tried holds
 _MANY = 50
 _NOMINAL = {

@@ -54,11 +54,11 @@ _LATEX = {
 
 
 def latex_text(text: str) -> str:
-    """Write a text so that LaTeX prints it to the letter, in any font encoding.
+    r"""Write a text so that LaTeX prints it to the letter, in any font encoding.
 
     Example:
         >>> print(latex_text("p < 0.05 of A_1 & B"))
-        p $<$ 0.05 of A\\_1 \\& B
+        p $<$ 0.05 of A\_1 \& B
     """
     return "".join(_LATEX.get(sign, sign) for sign in text)
 
