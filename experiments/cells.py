@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.workspace import Workspace
-from fers.evaluation.tables import markdown
+from fers.evaluation.tables import latex, latex_text, markdown
 from fers.util.errors import FersError
 from fers.util.files import atomic_path, write_whole
 
@@ -21,7 +21,7 @@ DEFAULTS = {
     "column": "",
     "value": None,  # ours; mean over seeds and scenes
     "spread": None,  # standard deviation over seeds; None for one seed
-    "low": None,  # 95 % interval of the mean over scenes; None where it is one scene
+    "low": None,  # 95 % interval of the mean over scenes; None where they are too few
     "high": None,
     "seeds": 1,
     "scenes": 1,
@@ -81,11 +81,7 @@ def cells_markdown(frame: pd.DataFrame, notes: Sequence[str] = ()) -> str:
 def cells_latex(frame: pd.DataFrame, caption: str, label: str, notes: Sequence[str] = ()) -> str:
     """A table of cells in LaTeX for any class; it needs the packages ``booktabs`` and ``graphicx``."""
     shown, below = _shown(frame)
-    shown = shown.replace("-", "--").map(_tex).rename(columns=_tex)
-    tabular = shown.to_latex(index=False, column_format="l" + "r" * (shown.shape[1] - 1))
-    head = rf"\begin{{table*}}[t]\centering\caption{{{_tex(caption)}}}\label{{tab:{label}}}\resizebox{{\textwidth}}{{!}}{{%"
-    foot = rf"}}\par\smallskip\raggedright\footnotesize {' '.join(map(_tex, (*below, *notes)))}\end{{table*}}"
-    return f"{head}\n{tabular}{foot}\n"
+    return latex(list(shown), shown.to_numpy().tolist(), caption, label, (*below, *notes), _tex)
 
 
 def save(workspace: Workspace, name: str, cells: Iterable[dict], title: str, notes: Sequence[str]) -> list[Path]:
@@ -142,7 +138,8 @@ def _text(cell, part: str) -> str:
 
 def _tex(text: str) -> str:
     """Markdown as LaTeX."""
-    text = re.sub("([&%_#])", r"\\\1", text).replace("^", r"\^{}")
-    text = re.sub(r"\*\*(.*?)\*\*", r"\\textbf{\1}", text)
-    text = re.sub("<sup>(.*?)</sup>", r"\\textsuperscript{\1}", text)
-    return text.replace("±", r"$\pm$").replace("Δ", r"$\Delta$").replace("τ", r"$\tau$")
+    parts = re.split(r"\*\*(.*?)\*\*|<sup>(.*?)</sup>", text)
+    marks = (("", ""), (r"\textbf{", "}"), (r"\textsuperscript{", "}"))
+    return "".join(
+        marks[i % 3][0] + latex_text(part) + marks[i % 3][1] for i, part in enumerate(parts) if part is not None
+    )

@@ -16,7 +16,7 @@ from experiments.rows import ENHANCED, LAST, ORACLE, ORIGINAL, TABLE2, UNTRAINED
 from experiments.workspace import Workspace
 from fers.evaluation.metrics import auc, measures
 from fers.evaluation.published import published_numbers
-from fers.evaluation.statistics import bootstrap_mean, compare_methods, delong, holm
+from fers.evaluation.statistics import compare_methods, delong, holm, mean_interval
 from fers.util.errors import FersError
 
 LEVEL = 0.05
@@ -155,7 +155,7 @@ class Means:
             best = winner({row.name: found.table(names).mean(0) for row, found in rows if not row.oracle})
             for row, found in rows:
                 table = found.table(names)
-                interval = bootstrap_mean(table.mean(0), names)
+                interval = mean_interval(table.mean(0), names)
                 yield {
                     **{"row": row.name, "column": column.name, "value": interval.mean},
                     **{"spread": pd.Series(table.mean(1)).std(), "low": interval.low, "high": interval.high},

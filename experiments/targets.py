@@ -20,7 +20,7 @@ from experiments.rows import RELEASED_RX, TABLE3, TABLE4, TABLE5, UNTRAINED, Req
 from experiments.tables import ABU_BANDS, FIVE, Column, Means, Measured, Scenes, common_scenes, measured, published
 from experiments.workspace import Workspace
 from fers.evaluation.figures import SceneMaps, comparison_figure, critical_difference_figure
-from fers.evaluation.statistics import rank_methods
+from fers.evaluation.statistics import FEWEST, rank_methods
 from fers.scenes.normalise import normalise
 from fers.scenes.scene import LabelledScene
 from fers.scoring.pipeline import Pipeline
@@ -28,7 +28,10 @@ from fers.scoring.pipeline import Pipeline
 BOLD = "Bold: better than every other row of its column (Wilcoxon's signed-rank test over scenes with Holm's correction, p < 0.05)."
 BOLD_PAIR = "Bold: better than its pair on that scene (DeLong's test of the first seed's maps with Holm's correction, p < 0.05)."
 TIMED = 3  # runs; the fastest counts
-INTERVAL = "In brackets: 95 % bootstrap interval of the mean over scenes. ±: standard deviation over seeds."
+INTERVAL = (
+    f"In brackets: 95 % interval of the mean over scenes, where they are {FEWEST} groups or more. "
+    "±: standard deviation over seeds."
+)
 MEASURES = "Means over scenes of the first seed's maps. For AUC(F,tau) lower is better, for the others higher."
 WHITENED = (
     "Of the background without the anomalies, in its whitened coordinates; skewness and kurtosis are Mardia's, over "

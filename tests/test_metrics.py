@@ -8,7 +8,23 @@ from scipy.integrate import trapezoid
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_curve
 
-from fers.evaluation.metrics import as_truth, asnpr, auc, average_precision, measures, partial_auc, pd_at, roc, roc_3d
+from fers.evaluation.metrics import (
+    MEASURES,
+    as_truth,
+    asnpr,
+    auc,
+    average_precision,
+    chance_levels,
+    measures,
+    objects_found,
+    objects_of,
+    partial_auc,
+    pd_at,
+    roc,
+    roc_3d,
+    roc_3d_curve,
+    scene_measures,
+)
 from fers.util.errors import FersError
 
 
@@ -64,8 +80,23 @@ def test_3d_roc_measures_of_a_map_worked_out_by_hand():
         "AUC_SNPR": 4 / 3,
         "AUC_TDBS": 0.15,
         "AUC_ODP": 1.15,
+        "AUC_OD": 0.775,
     }
     assert roc_3d(score, truth) == pytest.approx(expected)
+
+
+def test_3d_roc_measures_are_those_of_the_field_notes_worked_example():
+    """Background 0 1 1 2 3 5, anomalies 2 6 8 10: values by hand, and MATLAB-style trapezoids beside the exact means."""
+    score = np.array([[0, 1, 1, 2, 3], [5, 2, 6, 8, 10]])
+    truth = np.array([[0] * 5, [0, 255, 255, 255, 255]], np.uint8)
+    names = ("AUC(D,F)", "AUC(D,tau)", "AUC(F,tau)", "AUC_TD", "AUC_BS", "AUC_SNPR", "AUC_TDBS", "AUC_ODP", "AUC_OD")
+    by_hand = (0.895833, 0.65, 0.2, 1.545833, 0.695833, 3.25, 0.45, 1.45, 1.345833)
+    assert roc_3d(score, truth) == pytest.approx(dict(zip(names, by_hand, strict=True)), abs=1e-6)
+    tau, pf, pd = roc_3d_curve(score, truth)
+    trapezoids = [-trapezoid([*shares], tau) for shares in (pd, pf)]
+    assert trapezoids == pytest.approx([0.7125, 0.258333], abs=1e-6)
+    heights = -np.diff(np.append(tau, 0.0))
+    assert [heights @ pd, heights @ pf] == pytest.approx([0.65, 0.2])  # steps, not trapezoids: exact
 
 
 def test_perfect_and_constant_maps_have_the_ends_of_each_scale():
@@ -130,7 +161,9 @@ def test_average_precision_is_that_of_scikit_learn_and_all_are_finite_numbers():
     score, truth = random_map()
     found = measures(score, truth)
     assert found["AP"] == pytest.approx(average_precision_score(truth.ravel(), score.ravel()), rel=1e-12)
-    assert len(found) == 13 and all(type(value) is float and np.isfinite(value) for value in found.values())
+    assert list(found) == [m.title for m in MEASURES.values()] and all(
+        type(value) is float and np.isfinite(value) for value in found.values()
+    )
 
 
 @pytest.mark.parametrize("kind", [bool, np.uint8, np.int64, np.float64])
@@ -156,9 +189,14 @@ def test_pixels_left_out_have_no_part_in_any_measure():
     score, truth = random_map()
     left_out = np.random.RandomState(1).uniform(size=truth.shape) < 0.3
     expected = measures(score[~left_out][None], truth[~left_out][None])
-    assert measures(score, truth, left_out) == expected != measures(score, truth)
+    found = measures(score, truth, left_out)
+    assert {k: v for k, v in found.items() if "objects" not in k} == {
+        k: v for k, v in expected.items() if "objects" not in k
+    }
+    assert found != measures(score, truth)
     holes = np.where(left_out, np.nan, score)
-    assert measures(holes, truth, left_out) == measures(holes, truth, np.zeros_like(left_out)) == expected
+    assert measures(holes, truth, left_out) == measures(holes, truth, np.zeros_like(left_out)) == found
+    assert scene_measures(score, truth, left_out) == scene_measures(score, truth, left_out.astype(np.uint8) * 255)
     assert (
         auc(holes, truth, left_out) == expected["AUC(D,F)"]
         and pd_at(holes, truth, 1e-2, left_out) == expected["Pd@0.01"]
@@ -180,3 +218,62 @@ def test_what_has_no_metrics_is_refused():
         asnpr(np.where(truth, np.nan, score), truth)
     with pytest.raises(FersError, match="NaN or infinite"):
         auc(np.where(truth, np.inf, score), truth, np.zeros_like(truth))
+
+
+def flooded(truth):
+    """Objects of a truth as sets of pixels, by a plain flood fill over eight neighbours."""
+    left, objects = set(zip(*np.nonzero(truth), strict=True)), []
+    while left:
+        stack, one = [left.pop()], set()
+        while stack:
+            r, c = stack.pop()
+            one.add((r, c))
+            near = {(r + i, c + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & left
+            left -= near
+            stack += near
+        objects.append(one)
+    return objects
+
+
+@pytest.mark.parametrize("levels", [None, 4])  # 4: many ties
+@pytest.mark.parametrize("rate", [0, 100, 1000, 30_000, 1_000_000])
+def test_objects_found_are_those_of_plain_loops(levels, rate):
+    score, truth = random_map(seed=3, levels=levels)
+    left_out = np.random.RandomState(1).uniform(size=truth.shape) < 0.2
+    objects = [[p for p in one if not left_out[p]] for one in flooded(truth)]
+    objects = [one for one in objects if one]
+    background = [score[p] for p in np.ndindex(truth.shape) if not truth[p] and not left_out[p]]
+    allowed = rate * int((~left_out).sum()) // 1_000_000
+    best = 0
+    for threshold in np.unique(score):
+        if sum(value >= threshold for value in background) <= allowed:
+            best = max(best, sum(any(score[p] >= threshold for p in one) for one in objects))
+    assert objects_found(score, truth, rate, left_out) == best
+    assert scene_measures(score, truth, left_out)["objects"] == len(objects)
+
+
+def test_objects_touch_at_corners_and_one_that_is_left_out_is_none():
+    truth = np.zeros((6, 6), np.uint8)
+    truth[[0, 1, 4, 4], [0, 1, 4, 5]] = 255
+    numbers, count = objects_of(truth)
+    assert count == 2 and numbers[0, 0] == numbers[1, 1] != numbers[4, 4] == numbers[4, 5]
+    score = np.arange(36.0).reshape(6, 6)
+    assert objects_found(score, truth, 1e6 * 6 / 36) == 1 and objects_found(score, truth, 0) == 0
+    assert scene_measures(score, truth, numbers == 1)["objects"] == 1
+    assert scene_measures(score, truth, truth)["objects"] is None
+
+
+def test_chance_levels_are_what_random_maps_have_in_the_mean():
+    rng = np.random.RandomState(0)
+    truth = rng.uniform(size=(100, 100)) < 0.05
+    found = [scene_measures(rng.uniform(size=truth.shape), truth) for _ in range(60)]
+    levels = chance_levels(truth)
+    assert set(levels) < set(MEASURES) and levels["ap"] == truth.mean()
+    for key, level in levels.items():
+        values = np.array([one[key] for one in found])
+        assert values.mean() == pytest.approx(level, abs=4 * values.std() / np.sqrt(60) + 3e-4 + 0.02 * level), key
+
+
+def test_every_measure_is_none_where_a_class_is_missing():
+    score, truth = random_map()
+    assert scene_measures(score, np.zeros_like(truth)) == dict.fromkeys(MEASURES)

@@ -1,82 +1,24 @@
-"""The result of a comparison: its cells, score maps and scenes, and how it was made."""
+"""The result of a comparison, with its tables, figures and page."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from fers.evaluation.metrics import MEASURES
+from fers.comparison.compared import COSTS, KEYS, Compared, ComparedScene
 from fers.util.files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
 
-KEYS = ("detector", "setting", "label", "scene", "seed")  # say which cell a row is
-COSTS = ("seconds", "cpu_seconds", "peak_mb")  # what it took
+__all__ = ["COSTS", "KEYS", "CompareResult", "ComparedScene"]
 
 
 @dataclass(frozen=True)
-class ComparedScene:
-    """A scene of a comparison, without its cube.
-
-    Attributes:
-        name: Its name in the table.
-        sensor: Its sensor; empty if nobody said.
-        group: Place whose scenes share pixels or a flight line; empty for a place of its own.
-        fingerprint: ``catalogue.fingerprint`` of cube and truth.
-        known: Catalogue name of the very same cube and truth; empty if there is none.
-        truth: ``(H, W)`` bool, True at anomalies.
-        left_out: ``(H, W)`` bool, True = does not count; None for none.
-        picture: ``(H, W, 3)`` uint8, true colour.
-    """
-
-    name: str
-    sensor: str = ""
-    group: str = ""
-    fingerprint: str = ""
-    known: str = ""
-    truth: np.ndarray = None  # type: ignore[assignment]
-    left_out: np.ndarray | None = None
-    picture: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class CompareResult:
-    """The result of a comparison.
-
-    Attributes:
-        rows: One for each detector, setting, scene and seed: ``KEYS``, the measures of ``MEASURES``, ``COSTS`` and
-            ``note``; None where a value is missing, and ``note`` says why.
-        maps: Score maps ``(H, W)`` by label, scene and seed; NaN = left out. A label is the detector, or detector and
-            setting where there are several settings.
-        scenes: The scenes by name.
-        caveats: Sentences that belong under every table.
-        provenance: ``version``, ``command``, ``data`` (its fingerprint), ``machine``, ``threads``, ``loaded`` (True if
-            other work ran on the machine while something was timed).
-    """
-
-    rows: list[dict[str, Any]]
-    maps: dict[tuple[str, str, int], np.ndarray]
-    scenes: dict[str, ComparedScene]
-    caveats: list[str]
-    provenance: dict[str, Any]
-
-    def table(self) -> pd.DataFrame:
-        """One row for each detector, setting, scene and seed, as ``rows`` has them."""
-        import pandas as pd
-
-        numbers = [*MEASURES, *COSTS]
-        return pd.DataFrame(self.rows, columns=[*KEYS, *numbers, "note"]).astype(dict.fromkeys(numbers, float))
-
-    def long(self) -> pd.DataFrame:
-        """One row for each detector, setting, scene, seed and measure: ``KEYS``, ``measure``, ``value``, ``note``."""
-        return self.table().melt([*KEYS, "note"], [*MEASURES, *COSTS], "measure", "value")[
-            [*KEYS, "measure", "value", "note"]
-        ]
+class CompareResult(Compared):
+    """The result of a comparison: what it found, and the files that show it."""
 
     def summary(self) -> pd.DataFrame:
         """One row for each label: means, the worst scene, ranks, intervals; see ``fers.comparison.summary``."""
@@ -95,18 +37,18 @@ class CompareResult:
 
         ``compare.csv`` is ``long()``, and ``cells.csv`` is ``table()``. Returns the paths of all files.
         """
-        from fers.comparison.page import write_page
-        from fers.comparison.summary import latex, markdown
+        from fers.comparison.page import write_compare_page
+        from fers.comparison.summary import summary_latex, summary_markdown
 
         folder = Path(folder)
         texts = {
             "compare.csv": self.long().to_csv(index=False),
             "cells.csv": self.table().to_csv(index=False),
-            "compare.md": markdown(self),
-            "compare.tex": latex(self),
+            "compare.md": summary_markdown(self),
+            "compare.tex": summary_latex(self),
             "provenance.json": json.dumps({**self.provenance, "caveats": self.caveats}, indent=2) + "\n",
         }
         for name, text in texts.items():
             write_whole(folder / name, text.encode())
         figures = self.figures(folder / "figures")
-        return [*(folder / name for name in texts), *figures, write_page(self, folder)]
+        return [*(folder / name for name in texts), *figures, write_compare_page(self, folder)]

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fers.evaluation.metrics import auc, scene_measures
+from fers.evaluation.metrics import SCENE_MEASURES, auc, scene_measures
 from fers.evaluation.results import RESULTS_FILE, RESULTS_FORMAT, Results, full_config, read_score, truth_sha256
 from fers.evaluation.tables import SECONDS_NOTE, header_line, mean_line, scene_line
 from fers.scenes import LabelledScene, Scene, SceneError
@@ -190,7 +190,8 @@ def _evaluate_batch(batch: list[Sample], pipeline: Pipeline, save_dir: Path) -> 
 
 def scene_result(score: np.ndarray, sample: Sample, score_sha256: str, seconds: float) -> dict:
     """Collect what results.json has of one scene; pixels left out have no part in the AUC."""
-    found = scene_measures(score, sample.truth, sample.left_out)
+    every = scene_measures(score, sample.truth, sample.left_out)
+    found = {key: every[key] for key in SCENE_MEASURES}
     notes = list(sample.notes)
     if found["auc"] is None:
         only = "anomaly" if sample.truth[~sample.left_out].any() else "background"

@@ -13,7 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import FuncNorm
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 from matplotlib.transforms import blended_transform_factory
 
 from fers.evaluation.metrics import as_truth, auc, has_both_classes, roc
@@ -153,7 +153,7 @@ def draw_row(axes: list[Axes], row: SceneMaps, font: float = 10) -> ScalarMappab
     axes[1].set_title("Ground truth", fontsize=font)
     for panel, (title, score) in zip(axes[2:], row.scores.items(), strict=True):
         panel.set_facecolor(_NO_SCORE)
-        image = panel.imshow(_ranks(score), cmap="viridis", norm=_RANK_NORM, interpolation="nearest")
+        image = panel.imshow(score_ranks(score), cmap="viridis", norm=RANK_NORM, interpolation="nearest")
         panel.set_title(plain(title), fontsize=font)
         value = auc(score, row.truth, np.isnan(score))
         panel.set_xlabel("no AUC" if value is None else f"AUC {value:.4f}", fontsize=0.9 * font)
@@ -169,8 +169,21 @@ def draw_rank_bar(figure: Figure, image: ScalarMappable, axes: Any, font: float 
     bar.ax.set_yticklabels(["≤ 50 %", "90 %", "99 %", "99.9 %"], fontsize=font)
 
 
-def draw_roc(axes: Axes, truth: np.ndarray, scores: dict[str, np.ndarray]) -> None:
-    """Draw ROC curves; false alarms on a logarithmic axis, as a detector works where they are few."""
+def line_styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Choose colour and dash of each name's curve, by its place."""
+    return {
+        name: {"color": COLOURS[i % len(COLOURS)], "linestyle": _DASHES[i // len(COLOURS) % len(_DASHES)]}
+        for i, name in enumerate(names)
+    }
+
+
+def draw_roc(
+    axes: Axes, truth: np.ndarray, scores: dict[str, np.ndarray], styles: dict[str, dict[str, Any]] | None = None
+) -> None:
+    """Draw ROC curves; false alarms on a logarithmic axis, as a detector works where they are few.
+
+    With ``styles``, those of the lines by their titles, there is no legend.
+    """
     axes.set(box_aspect=1, ylim=(0, 1.02), xlabel="False positive rate", ylabel="True positive rate")
     axes.grid(True, which="major", color="0.88", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
@@ -179,64 +192,55 @@ def draw_roc(axes: Axes, truth: np.ndarray, scores: dict[str, np.ndarray]) -> No
         return
     axes.set_xscale("log")
     floor = 1.0 / int((~as_truth(truth)).sum())  # one false alarm
-    for index, (title, score) in enumerate(scores.items()):
+    style_of = line_styles(list(scores)) if styles is None else styles
+    for title, score in scores.items():
         if auc(score, truth, np.isnan(score)) is None:
             continue
         false_positive, true_positive = roc(score, truth, np.isnan(score))
-        colour = COLOURS[index % len(COLOURS)]
-        style = _DASHES[index // len(COLOURS) % len(_DASHES)]
         rates = np.maximum(false_positive, floor)
-        axes.step(rates, true_positive, where="post", color=colour, ls=style, lw=1.5, label=plain(title))
+        axes.step(rates, true_positive, where="post", label=plain(title), **{"linewidth": 1.5, **style_of[title]})
     chance = np.geomspace(floor, 1, 100)
     axes.plot(chance, chance, color="0.6", linewidth=0.8, linestyle=":")
     axes.set_xlim(floor, 1)
     axes.xaxis.set_minor_locator(NullLocator())  # minor ticks, and powers of ten as formulas, take as long as a map
     axes.xaxis.set_major_formatter(lambda rate, _: f"{rate:g}")
-    if len(scores) > 1:
+    if len(scores) > 1 and styles is None:
         axes.legend(fontsize=7, loc="lower right", frameon=False)
 
 
 def critical_difference_figure(ranks: Ranks, path: str | Path) -> Path:
-    """Draw mean ranks on a line, with a bar over methods within the critical difference; returns the path."""
-    from fers.evaluation.statistics import indistinguishable  # SciPy's statistics, which a scene's figure does not need
+    """Draw mean ranks, best first, with bars one critical difference of Nemenyi's test long; returns the path.
 
-    k = len(ranks.names)
-    groups = indistinguishable(ranks)
-    left_side = (k + 1) // 2
-    width, margin = 7.0, 1.7  # inches: of the figure, and left and right for the names
-    label, bar = 0.42, 0.16  # inches between labels, between bars
-    below = 0.25 + bar * len(groups)
-    height = 0.9 + below + label * left_side
-    figure = Figure(figsize=(width, height))
-    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    axes.set(xlim=(0, width), ylim=(-(height - 0.8), 0.8))
-    axes.axis("off")
-
-    def at(rank: float) -> float:
-        return margin + (width - 2 * margin) * (rank - 1) / (k - 1)
-
-    axes.plot([at(1), at(k)], [0, 0], color="black", linewidth=1)
-    for rank in range(1, k + 1):
-        axes.plot([at(rank)] * 2, [0, 0.07], color="black", linewidth=1)
-        axes.text(at(rank), 0.1, str(rank), ha="center", va="bottom", fontsize=9)
-    end = at(1 + min(ranks.critical_difference, k - 1))
-    axes.plot([at(1), at(1), at(1), end, end, end], [0.4, 0.5, 0.45, 0.45, 0.4, 0.5], color="black", linewidth=1.5)
-    text = f"critical difference {ranks.critical_difference:.2f} (level {ranks.level:g})"
-    axes.text(at(1), 0.53, text, ha="left", va="bottom", fontsize=9)
-    for index, (first, last) in enumerate(groups):
-        ends = at(ranks.mean_ranks[first]) - 0.05, at(ranks.mean_ranks[last]) + 0.05
-        axes.plot(ends, [-0.12 - bar * index] * 2, color="#b2182b", linewidth=3, solid_capstyle="butt")
-    for index, (name, rank) in enumerate(zip(ranks.names, ranks.mean_ranks, strict=True)):
-        left = index < left_side
-        y = -below - label * (index if left else k - 1 - index)
-        end = margin - 0.15 if left else width - margin + 0.15
-        axes.plot([at(rank), at(rank), end], [0, y, y], color="0.45", linewidth=0.8)
-        text = f"{name}  {rank:.2f}" if left else f"{rank:.2f}  {name}"
-        axes.text(end + (-0.05 if left else 0.05), y, text, ha="right" if left else "left", va="center", fontsize=9)
-    return save_figure(figure, path)
+    Two methods differ by more than chance where their bars do not overlap. It is as wide as a column of a paper, 3.5
+    inches.
+    """
+    k, half = len(ranks.names), ranks.critical_difference / 2
+    row = 0.16  # inches
+    figure = Figure(figsize=(3.5, row * k + 0.75), layout="constrained")
+    axes = figure.subplots()
+    axes.axvspan(ranks.mean_ranks[0] - half, ranks.mean_ranks[0] + half, color="0.93", linewidth=0)
+    places = range(k)
+    axes.hlines(places, ranks.mean_ranks - half, ranks.mean_ranks + half, color=COLOURS[2], linewidth=1.6)
+    axes.plot(ranks.mean_ranks, places, "o", color="black", markersize=3)
+    axes.set(ylim=(k - 0.4, -0.6), xlim=(min(1, ranks.mean_ranks[0] - half) - 0.2, None))
+    axes.set_yticks(places, [plain(name) for name in ranks.names], fontsize=7)
+    values = axes.secondary_yaxis("right")
+    values.set_yticks(places, [f"{rank:.2f}" for rank in ranks.mean_ranks], fontsize=7)
+    values.tick_params(length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axes.tick_params(axis="x", labelsize=6)
+    axes.tick_params(axis="y", length=0)
+    for spine in (*axes.spines.values(), *values.spines.values()):
+        spine.set_visible(spine is axes.spines["bottom"])
+    axes.set_xlabel(
+        f"mean rank, 1 is best; bars that do not overlap: p < {ranks.level:g} (Nemenyi)\n"
+        f"critical difference {ranks.critical_difference:.2f}; of no difference at all, p = {ranks.p:.2g} (Friedman)",
+        fontsize=6,
+    )
+    return save_figure(figure, path, 300)
 
 
-def _ranks(score: np.ndarray) -> np.ndarray:
+def score_ranks(score: np.ndarray) -> np.ndarray:
     """Share of the scored pixels that score lower, in [0, 1); NaN where there is no score."""
     from scipy.stats import rankdata  # half a second, which one scene's figure does not need
 
@@ -244,4 +248,4 @@ def _ranks(score: np.ndarray) -> np.ndarray:
 
 
 # few pixels matter: half the colours go to the last one in ten, a third to the last one in a hundred
-_RANK_NORM = FuncNorm((lambda r: -np.log10(1 - np.clip(r, 0.5, 0.999)), lambda v: 1 - 10**-v), vmin=0.5, vmax=0.999)
+RANK_NORM = FuncNorm((lambda r: -np.log10(1 - np.clip(r, 0.5, 0.999)), lambda v: 1 - 10**-v), vmin=0.5, vmax=0.999)

@@ -1,5 +1,7 @@
 """Measures of how well a score map tells anomalies from background: AUC, Chang's 3-D ROC, and measures at few false alarms.
 
+``MEASURES`` lists them all: how tables call each, which way is better, and what chance gives.
+
 Every function takes a score map ``(H, W)``, higher is more anomalous, and the truth ``(H, W)``: bool, or 0 and one other
 number, such as 0/1 or 0/255. ``left_out`` ``(H, W)`` bool, True = out, names pixels that do not count; where it is
 given, pixels whose score is NaN do not count either. ``D`` stands for the detection probability Pd (the share of
@@ -11,15 +13,46 @@ scikit-learn has some of these. Importing ``sklearn.metrics`` costs 1.1 s of CPU
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 
 from fers.util.errors import FersError
 
 FALSE_ALARMS = (1e-3, 1e-2)  # the rates that the tables show
-# each scene's, as measures has them
-SCENE_MEASURES = {"auc": "AUC(D,F)", "ap": "AP", "pd@1e-3": "Pd@0.001", "pd@1e-2": "Pd@0.01"}
-# column title, whether higher is better, chance level as a function of the truth
-MEASURES = {key: (title, True, None) for key, title in SCENE_MEASURES.items()}
+ALARMS_PER_MEGAPIXEL = (100, 1000)  # false-alarm pixels, for the objects found
+
+
+class Measure(NamedTuple):
+    """One measure of a score map."""
+
+    title: str  # head of its column
+    higher_is_better: bool = True
+    chance: Callable[[float], float] | None = None  # value of random scores, from the anomalies' share of the pixels
+
+
+MEASURES: dict[str, Measure] = {
+    "auc": Measure("AUC(D,F)", chance=lambda share: 0.5),
+    "ap": Measure("AP", chance=lambda share: share),
+    "pd@1e-3": Measure("Pd@0.001", chance=lambda share: 1e-3),
+    "pd@1e-2": Measure("Pd@0.01", chance=lambda share: 1e-2),
+    "pauc@1e-3": Measure("pAUC@0.001", chance=lambda share: 1e-3 / 2),
+    "pauc@1e-2": Measure("pAUC@0.01", chance=lambda share: 1e-2 / 2),
+    "objects@100": Measure("objects@100"),
+    "objects@1000": Measure("objects@1000"),
+    "objects": Measure("objects"),  # that there are
+    "auc_d_tau": Measure("AUC(D,tau)"),
+    "auc_f_tau": Measure("AUC(F,tau)", higher_is_better=False),
+    "auc_td": Measure("AUC_TD"),
+    "auc_bs": Measure("AUC_BS"),
+    "auc_snpr": Measure("AUC_SNPR", chance=lambda share: 1.0),
+    "auc_tdbs": Measure("AUC_TDBS", chance=lambda share: 0.0),
+    "auc_odp": Measure("AUC_ODP", chance=lambda share: 1.0),
+    "auc_od": Measure("AUC_OD", chance=lambda share: 0.5),
+    "asnpr": Measure("ASNPR", chance=lambda share: 0.0),
+}
+SCENE_MEASURES = ("auc", "ap", "pd@1e-3", "pd@1e-2")  # that results.json keeps of each scene
 
 
 def as_truth(truth: np.ndarray) -> np.ndarray:
@@ -58,14 +91,17 @@ def counted(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = 
     for name, shape in (("truth", truth.shape), ("left_out", score.shape if left_out is None else left_out.shape)):
         if shape != score.shape:
             raise FersError(f"the score map is {score.shape}, the {name} {shape}. Give both of one scene, rows first.")
-    if left_out is not None:
-        used = ~(as_truth(left_out) | np.isnan(score))
-        score, truth = score[used], truth[used]
+    used = _used(score, left_out)
+    score, truth = score[used], truth[used]
     if not np.isfinite(score).all():
         raise FersError(
             "the score map holds NaN or infinite values. Fix the detector: every pixel needs a finite score."
         )
-    return score.ravel(), truth.ravel()
+    return score, truth
+
+
+def _used(score: np.ndarray, left_out: np.ndarray | None) -> np.ndarray:
+    return np.ones(score.shape, bool) if left_out is None else ~(as_truth(left_out) | np.isnan(score))
 
 
 def auc(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = None) -> float | None:
@@ -117,6 +153,51 @@ def average_precision(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray
     return float(np.diff(true_positives) @ precision / true_positives[-1])
 
 
+def objects_of(truth: np.ndarray) -> tuple[np.ndarray, int]:
+    """Number the objects of a truth ``(H, W)``: groups of anomalous pixels that touch, at a corner too.
+
+    Returns:
+        ``(H, W)`` int, 0 for background and 1, 2, ... for the objects; and how many there are.
+    """
+    from scipy.ndimage import label  # what reads an AUC only does not wait for it
+
+    truth = as_truth(truth)
+    return label(truth, np.ones((3,) * truth.ndim, int))
+
+
+def objects_found(
+    score: np.ndarray,
+    truth: np.ndarray,
+    per_megapixel: float = ALARMS_PER_MEGAPIXEL[0],
+    left_out: np.ndarray | None = None,
+) -> int:
+    """Count the objects that a threshold finds which lets at most so many background pixels through.
+
+    An object is found when one of its pixels is at or above the threshold. The threshold is the lowest whose false
+    alarms are at most ``per_megapixel`` for each million pixels that count, rounded down: of 100 x 100 pixels, 100
+    allows one. Where every threshold has more, nothing is found.
+
+    Args:
+        score: ``(H, W)``.
+        truth: ``(H, W)``; ``objects_of`` says what an object is. One without a pixel that counts is none.
+        per_megapixel: False-alarm pixels for each million pixels.
+        left_out: ``(H, W)``; see above.
+    """
+    scores, of_objects = counted(score, truth, left_out)
+    alarms, allowed = np.sort(scores[~of_objects])[::-1], int(per_megapixel * scores.size / 1e6 + 1e-9)
+    peaks = _object_peaks(score, truth, left_out)
+    return int((peaks > alarms[allowed]).sum()) if allowed < alarms.size else len(peaks)
+
+
+def _object_peaks(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None) -> np.ndarray:
+    """Highest score of each object that has a pixel that counts."""
+    scores, of_objects = counted(score, truth, left_out)
+    _, numbers = np.unique(objects_of(truth)[0][_used(score, left_out)][of_objects], return_inverse=True)
+    peaks = np.full(numbers.max(initial=-1) + 1, -np.inf)
+    np.maximum.at(peaks, numbers, scores[of_objects])
+    return peaks
+
+
 def partial_auc(
     score: np.ndarray, truth: np.ndarray, pf: float = FALSE_ALARMS[0], left_out: np.ndarray | None = None
 ) -> float:
@@ -145,11 +226,12 @@ def roc_3d(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = N
     AUC_SNPR      AUC(D,tau) / AUC(F,tau)             signal-to-noise probability ratio, 0 to infinity
     AUC_TDBS      AUC(D,tau) - AUC(F,tau)             target detection in background, in [-1, 1]
     AUC_ODP       AUC(D,tau) + 1 - AUC(F,tau)         overall detection probability, in [0, 2]
+    AUC_OD        AUC_TD - AUC(F,tau)                 overall detection, in [-1, 2]
     ============  ==================================  ================================================
 
     The integrals are exact. A trapezoidal sum over the scores that occur, which some programs take, is larger by at
     most 1 / (2 n) for a class of n pixels. For AUC(F,tau) lower is better, for all others higher.
-    Some papers print AUC(D,F) + AUC(D,tau) - AUC(F,tau) under the name of AUC_ODP; Chang calls that overall detection.
+    The name ODP is split: many papers print AUC_OD under it, or call AUC_OD "OA". AUC_OD - AUC_ODP is AUC(D,F) - 1.
     A map's brightest pixel sets its scale, so all but AUC(D,F) change with any monotonic rescaling of the scores:
     compare them between maps of one kind only.
 
@@ -167,7 +249,20 @@ def roc_3d(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = N
     d_tau, f_tau = _class_means(score, truth)
     areas = {"AUC(D,F)": d_f, "AUC(D,tau)": d_tau, "AUC(F,tau)": f_tau}
     joined = {"AUC_TD": d_f + d_tau, "AUC_BS": d_f - f_tau, "AUC_SNPR": _class_ratio(d_tau, f_tau)}
-    return {**areas, **joined, "AUC_TDBS": d_tau - f_tau, "AUC_ODP": d_tau + 1 - f_tau}
+    return {**areas, **joined, "AUC_TDBS": d_tau - f_tau, "AUC_ODP": d_tau + 1 - f_tau, "AUC_OD": d_f + d_tau - f_tau}
+
+
+def roc_3d_curve(
+    score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Steps of the 3-D ROC curve: tau falling from 1 to 0, and Pf and Pd there, each rising to 1.
+
+    tau runs over the scores that occur, scaled to [0, 1]; Pf and Pd are the shares of pixels at or above it.
+    """
+    score, truth = _both_classes(score, truth, left_out)
+    false_positives, true_positives = _counts_above(score, truth)
+    tau = _scaled(np.unique(score))[::-1]
+    return tau, false_positives[1:] / false_positives[-1], true_positives[1:] / true_positives[-1]
 
 
 def asnpr(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = None) -> float:
@@ -191,29 +286,41 @@ def asnpr(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = No
 
 
 def measures(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = None) -> dict[str, float]:
-    """Every measure of this module by the name that tables print.
+    """Every measure of ``MEASURES`` by the name that tables print.
 
-    Those of ``roc_3d``; ``ASNPR`` in dB; ``AP``, average precision; ``pAUC@0.001``, the partial AUC; ``Pd@0.001`` and
-    ``Pd@0.01``.
+    Those of ``roc_3d``; ``ASNPR`` in dB; ``AP``, average precision; ``pAUC@0.001`` and ``pAUC@0.01``, ``Pd@0.001`` and
+    ``Pd@0.01``; ``objects@100`` and ``objects@1000``, the objects found at so many false-alarm pixels per megapixel, of
+    ``objects``.
     """
-    score, truth = _both_classes(score, truth, left_out)
-    return {
-        **roc_3d(score, truth),
-        "ASNPR": asnpr(score, truth),
-        "AP": average_precision(score, truth),
-        f"pAUC@{FALSE_ALARMS[0]:g}": partial_auc(score, truth),
-        **{f"Pd@{pf:g}": pd_at(score, truth, pf) for pf in FALSE_ALARMS},
+    scores, anomalous = _both_classes(score, truth, left_out)
+    found = {
+        **roc_3d(scores, anomalous),
+        "ASNPR": asnpr(scores, anomalous),
+        "AP": average_precision(scores, anomalous),
+        **{f"pAUC@{pf:g}": partial_auc(scores, anomalous, pf) for pf in FALSE_ALARMS},
+        **{f"Pd@{pf:g}": pd_at(scores, anomalous, pf) for pf in FALSE_ALARMS},
+        **{f"objects@{rate}": float(objects_found(score, truth, rate, left_out)) for rate in ALARMS_PER_MEGAPIXEL},
+        "objects": float(len(_object_peaks(score, truth, left_out))),
     }
+    return {measure.title: found[measure.title] for measure in MEASURES.values()}
 
 
 def scene_measures(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None = None) -> dict[str, float | None]:
-    """Measures that results and comparisons keep of each scene: ``auc``, ``ap``, ``pd@1e-3``, ``pd@1e-2``.
+    """Every measure by its key in ``MEASURES``; all are None where the pixels that count lack a class."""
+    both = has_both_classes(counted(score, truth, left_out)[1])
+    found = measures(score, truth, left_out) if both else {}
+    return {key: found.get(measure.title) for key, measure in MEASURES.items()}
 
-    All are None where the pixels that count lack a class.
+
+def chance_levels(truth: np.ndarray, left_out: np.ndarray | None = None) -> dict[str, float]:
+    """Values that random scores have in the mean, by the keys of ``MEASURES``; only those that have such a level.
+
+    That of AP is the share of anomalous pixels, which a constant map has exactly; a random order of few pixels has
+    slightly more.
     """
-    score, truth = counted(score, truth, left_out)
-    found = measures(score, truth) if has_both_classes(truth) else {}
-    return {key: found.get(name) for key, name in SCENE_MEASURES.items()}
+    truth = as_truth(truth)
+    share = float((truth if left_out is None else truth[~as_truth(left_out)]).mean())
+    return {key: measure.chance(share) for key, measure in MEASURES.items() if measure.chance is not None}
 
 
 def _both_classes(score: np.ndarray, truth: np.ndarray, left_out: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -234,9 +341,14 @@ def _counts_above(score: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.
 
 def _class_means(score: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     """Mean of the scores, scaled to [0, 1], over the anomalies and over the background."""
-    low, high = float(score.min()), float(score.max())
-    scaled = (score.astype(np.float64) - low) / (high - low) if high > low else np.zeros(score.shape)
+    scaled = _scaled(score)
     return float(scaled[truth].mean()), float(scaled[~truth].mean())
+
+
+def _scaled(score: np.ndarray) -> np.ndarray:
+    """Scores scaled to [0, 1] by their minimum and maximum; 0 where all are the same."""
+    low, high = float(score.min()), float(score.max())
+    return (score.astype(np.float64) - low) / (high - low) if high > low else np.zeros(score.shape)
 
 
 def _class_ratio(d_tau: float, f_tau: float) -> float:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from fers.datasets.benchmarks import BENCHMARKS
 from fers.evaluation.figures import COLOURS, SceneMaps, draw_rank_bar, draw_roc, draw_row
 from fers.evaluation.results import ReportError, ResultSet, find_result_sets
-from fers.evaluation.statistics import bootstrap_mean, compare_methods
+from fers.evaluation.statistics import compare_methods, least_p, mean_interval
 from fers.scenes.scene import LabelledScene
 from fers.training.log import read_log
 from fers.util.pictures import data_uri, write_page
@@ -45,7 +45,9 @@ def build_report(folder: str | Path, out: str | Path, title: str = "", note: str
         sets=sets,
         rows=rows,
         counted=len(complete),
-        means=[bootstrap_mean(values) for values in columns.values()] if complete else [],
+        means=[mean_interval(values, [name for name, _ in complete]) for values in columns.values()]
+        if complete
+        else [],
         comparisons=_comparisons(columns),
         caveats={caveat: [one.label for one in sets if caveat in one.results.caveats] for caveat in caveats},
         scenes=[_scene(s, sets) for s in tqdm(scenes, desc="scenes", unit="scene", leave=False, disable=None)],
@@ -60,12 +62,12 @@ def summary_lines(sets: list[ResultSet]) -> list[str]:
     width = max(len(each.label) for each in sets) + 2
     lines = [f"{'setting':<{width}}{'mAUC':>8}{'95 % interval':>20}{'scenes':>8}{'s/scene':>10}"]
     for each in sets:
-        values = list(each.results.aucs.values())
+        aucs = each.results.aucs
         mean = between = "-"
-        if values:
-            interval = bootstrap_mean(values)
-            mean, between = f"{interval.mean:.4f}", f"{interval.low:.4f} to {interval.high:.4f}"
-        lines.append(f"{each.label:<{width}}{mean:>8}{between:>20}{len(values):>8}{each.results.mean_seconds:>10.3f}")
+        if aucs:
+            interval = mean_interval(list(aucs.values()), list(aucs))
+            mean, between = f"{interval.mean:.4f}", str(interval)
+        lines.append(f"{each.label:<{width}}{mean:>8}{between:>20}{len(aucs):>8}{each.results.mean_seconds:>10.3f}")
     return lines
 
 
@@ -84,8 +86,9 @@ def _comparisons(columns: dict[str, list[float]]) -> list[str]:
     scenes = len(next(iter(columns.values())))
     if len(columns) < 2:
         return []
-    if scenes < 6:
-        return [f"{scenes} scenes are too few to test differences of the columns."]
+    pairs = len(columns) * (len(columns) - 1) // 2
+    if least_p(scenes, pairs) >= 0.05:
+        return [f"{scenes} scenes are too few to test {pairs} differences of columns: none can be significant."]
     sure = [c for c in compare_methods(columns) if c.p_holm < 0.05]
     told = "; ".join(f"{c.first} and {c.second}" for c in sure)
     return [f"Pairs that differ by more than chance (Wilcoxon over {scenes} scenes, Holm, 5 %): {told or 'none'}."]

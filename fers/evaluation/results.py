@@ -44,7 +44,7 @@ class ReportError(FersError):
 class Results:
     """The result of a run: the content of results.json.
 
-    Scenes have, by their names, ``scene_measures``, ``seconds``, ``height``, ``width``, ``bands``, ``anomalous_pixels``,
+    Scenes have, by their names, ``SCENE_MEASURES``, ``seconds``, ``height``, ``width``, ``bands``, ``anomalous_pixels``,
     ``left_out_pixels`` (those without a score), ``truth_sha256``, ``note``, ``cut`` (a part of the paper's scene),
     ``band_use`` (see there) and ``score_sha256`` (of the score map's file).
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,6 +42,60 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
     right = [column > 0 for column in range(len(head))] if right is None else right
     rule = ["---:" if number else "---" for number in right]
     return "".join(f"| {' | '.join(line)} |\n" for line in (head, rule, *rows))
+
+
+_LATEX = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", '"': "''"},
+    **{sign: f"${sign}$" for sign in "<>|"},
+    "[": "{[}",  # not an argument of the line break before it
+    **{"±": r"$\pm$", "×": r"$\times$", "≤": r"$\le$", "∞": r"$\infty$", "Δ": r"$\Delta$", "τ": r"$\tau$"},
+}
+
+
+def latex_text(text: str) -> str:
+    r"""Write a text so that LaTeX prints it to the letter, in any font encoding.
+
+    Example:
+        >>> print(latex_text("p < 0.05 of A_1 & B"))
+        p $<$ 0.05 of A\_1 \& B
+    """
+    return "".join(_LATEX.get(sign, sign) for sign in text)
+
+
+def latex(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    caption: str,
+    label: str,
+    notes: Sequence[str] = (),
+    text: Callable[[str], str] = latex_text,
+) -> str:
+    """Write a table in LaTeX for any class; it needs the packages ``booktabs`` and ``graphicx``.
+
+    It has its natural width, and is made smaller only where it is wider than the page.
+
+    Args:
+        head: Titles of the columns; the first is to the left, the others to the right.
+        rows: The cells as text.
+        caption: The caption.
+        label: The table's label, after ``tab:``.
+        notes: Sentences under the table.
+        text: How caption, notes and cells become LaTeX.
+    """
+    lines = [" & ".join(text("--" if cell == "-" else cell) for cell in line) + r" \\" for line in (head, *rows)]
+    tabular = [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", lines[0], r"\midrule", *lines[1:]]
+    width = r"\ifdim\width>\textwidth\textwidth\else\width\fi"
+    return "\n".join([
+        rf"\begin{{table*}}[t]\centering\caption{{{text(caption)}}}\label{{tab:{label}}}",
+        rf"\resizebox{{{width}}}{{!}}{{%",
+        *tabular,
+        r"\bottomrule",
+        r"\end{tabular}}",
+        *([rf"\par\smallskip\raggedright\footnotesize {' '.join(map(text, notes))}"] if notes else []),
+        r"\end{table*}",
+        "",
+    ])  # fmt: skip
 
 
 def markdown_table(frame: pd.DataFrame) -> str:
