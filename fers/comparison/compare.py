@@ -27,7 +27,7 @@ from fers.comparison.places import FoundScene, find_scenes
 from fers.comparison.result import ComparedScene, CompareResult
 from fers.datasets.catalogue import fingerprint, recognise
 from fers.detectors.table import find_detector
-from fers.evaluation.metrics import MEASURES
+from fers.evaluation.metrics import MEASURES, as_truth
 from fers.scenes.normalise import usable_pixels
 from fers.scenes.scene import Scene
 from fers.scoring.settings import SETTINGS, parse_setting
@@ -146,6 +146,7 @@ def _described(scenes: Sequence[FoundScene], protocol: Protocol) -> dict[str, tu
     described = {}
     for one in tqdm(scenes, "reading", unit="scene", leave=False, disable=None, delay=2):
         scene, truth = one.labelled.load()
+        truth = as_truth(truth)
         bands, start = min(protocol.bands or scene.bands, scene.bands), protocol.method.get("start_band", 0)
         masked = protocol.method.get("nodata") == "mask"
         left_out = ~usable_pixels(scene, bands, start) if masked else None

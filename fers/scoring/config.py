@@ -106,6 +106,11 @@ class Method:
                 f"--fusion {self.fusion} joins both branches; with --features {self.features} there is only one. Leave --fusion out."
             )
 
+    @property
+    def detect_name(self) -> str:
+        """Name of the detector in tables and messages."""
+        return detector_name(self.detect)
+
 
 @dataclass(frozen=True)
 class DetectConfig(Method):
@@ -148,11 +153,6 @@ class DetectConfig(Method):
         choices=PRECISIONS,
     )
     compile: bool = option(False, "compile the networks with torch.compile", group="run")
-
-    @property
-    def detect_name(self) -> str:
-        """Name of the detector in tables and messages."""
-        return detector_name(self.detect)
 
     @property
     def chosen_fusion(self) -> str | None:
