@@ -133,7 +133,7 @@ class Request:
     def second(self) -> Workspace:
         """ABU, or what stands for it; a FersError where it is not there."""
         if self.abu is None:
-            raise FersError("--abu: no ABU scenes here. Give their folder; to get them: fers data download abu")
+            raise FersError("--abu: no ABU scenes here. Give their folder; to get them: fers data get abu")
         return self.abu
 
     @property

@@ -14,22 +14,37 @@ from fers.datasets import archive
 
 
 class FileServer:
-    """Files over HTTP with Range; a response may break off."""
+    """Files over HTTP with Range; a response may break off, go round in a circle, or never end."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.break_after: int | None = None  # bytes of each response's body
+        self.goes_on = True  # answers a Range with the rest of the file, else with all of it
+        self.endless: set[str] = set()  # paths whose answer never ends
+        self.moved: dict[str, str] = {}  # paths that are answered with another address
         self.requests: list[str | None] = []  # the Range header of each
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.requests.append(self.headers.get("Range"))
+                if self.path in outer.moved:
+                    self.send_response(302)
+                    self.send_header("Location", outer.moved[self.path])
+                    self.end_headers()
+                    return
+                if self.path in outer.endless:
+                    self.send_response(200)
+                    self.end_headers()
+                    with contextlib.suppress(OSError):
+                        while True:
+                            self.wfile.write(bytes(1 << 16))
+                    return
                 body = outer.files.get(self.path)
                 if body is None:
                     self.send_error(404)
                     return
-                match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
+                match = re.fullmatch(r"bytes=(\d+)-", (outer.goes_on and self.headers.get("Range")) or "")
                 start = int(match[1]) if match else 0
                 if match and start >= len(body):
                     self.send_error(416)
@@ -39,9 +54,9 @@ class FileServer:
                     self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
                 self.send_header("Content-Length", str(len(body) - start))
                 self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
-                self.end_headers()
                 # the client that goes on reads the headers of the whole file, hangs up, and asks for the rest
                 with contextlib.suppress(OSError):
+                    self.end_headers()
                     self.wfile.write(body[start:][: outer.break_after])
 
             def log_message(self, *_: object) -> None:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import scipy.io
-from conftest import shared_file
 
 from fers.datasets import archive, download, had100
 from fers.datasets.archive import Published
@@ -150,146 +146,3 @@ def test_a_disk_that_fills_up_keeps_what_has_come(published, server, tmp_path):
     assert part.endswith(".part")
     assert download.main(["had100", "--out", str(tmp_path)]) == 0
     assert server.requests[-1].startswith("bytes=") and (tmp_path / "HAD100.zip").read_bytes() == CONTENT
-
-
-# ---- ABU
-
-
-@pytest.fixture
-def scenes(tmp_path, monkeypatch):
-    """A folder of small files in the ABU scenes' place."""
-    folder = tmp_path / "fetched"
-    folder.mkdir()
-    for index, name in enumerate(download.ABU_SHA256):
-        cube = np.random.RandomState(index).randint(0, 9, (12, 10, 5)).astype(np.int16)
-        scipy.io.savemat(folder / name, {"data": cube, "map": (cube[:, :, 0] == 0).astype(np.uint8)})
-    sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
-    monkeypatch.setattr(download, "ABU_SHA256", dict(sorted(sums.items())))
-    return folder
-
-
-def zipped(folder: Path, target: Path, inside: str = "ABU") -> Path:
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as file:
-        for path in sorted(folder.iterdir()):
-            file.write(path, f"{inside}/{path.name}")
-            file.writestr(f"__MACOSX/{inside}/._{path.name}", "clutter")
-    return target
-
-
-def test_the_published_abu_scenes_pass(tmp_path):
-    assert download.fetch_abu(tmp_path / "out", [shared_file("abu")]) == []
-    assert names(tmp_path / "out") == sorted(download.ABU_SHA256)
-    assert len(download.ABU_SHA256) == 13
-
-
-@pytest.mark.parametrize("form", ["zip", "folder", "files"])
-def test_abu_comes_from_a_zip_a_folder_or_files_and_a_second_call_finds_it(form, scenes, tmp_path, capsys):
-    given = {"zip": [zipped(scenes, tmp_path / "ABU.zip")], "folder": [scenes], "files": sorted(scenes.iterdir())}[form]
-    out = tmp_path / "out"
-    assert download.main(["abu", "--out", str(out), "--archive", *map(str, given)]) == 0
-    assert names(out) == names(scenes)
-    assert all((out / name).read_bytes() == (scenes / name).read_bytes() for name in names(out))
-    assert download.main(["abu", "--out", str(out)]) == 0
-    assert "13 of 13 ABU scenes" in capsys.readouterr().out
-
-
-def test_some_scenes_may_come_first_and_the_rest_later(scenes, tmp_path, capsys):
-    out = tmp_path / "out"
-    assert download.main(["abu", "--out", str(out), "--archive", str(scenes / "abu-urban-3.mat")]) == 0
-    assert "12 of 13 scenes" in capsys.readouterr().out
-    assert download.main(["abu", "--out", str(out)]) == 2
-    error = capsys.readouterr().err
-    assert "abu-airport-1.mat" in error and "abu-urban-3.mat" not in error.split("\n")[0]
-
-
-def test_without_an_archive_abu_says_where_it_is_to_be_had(tmp_path, capsys):
-    assert download.main(["abu", "--out", str(tmp_path / "out")]) == 2
-    error = capsys.readouterr().err
-    assert "xudongkang.weebly.com/data-sets.html" in error
-    assert f"fers data download abu --out {tmp_path / 'out'} --archive FILE" in error
-
-
-def test_another_beach_4_is_taken_and_said(scenes, tmp_path, capsys):
-    whole = np.random.RandomState(5).randint(0, 9, (150, 150, 3)).astype(np.int16)
-    scipy.io.savemat(scenes / "abu-beach-4.mat", {"data": whole, "map": (whole[:, :, 0] == 0).astype(np.uint8)})
-    assert download.main(["abu", "--out", str(tmp_path / "out"), "--archive", str(scenes)]) == 0
-    assert "abu-beach-4.mat is 150 x 150 px" in capsys.readouterr().out
-    assert download.main(["abu", "--out", str(tmp_path / "out")]) == 0
-
-
-def test_a_flipped_byte_in_an_abu_scene_leaves_the_folder_as_it_was(scenes, tmp_path, capsys):
-    path = scenes / "abu-beach-2.mat"
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-    for given in (scenes, zipped(scenes, tmp_path / "ABU.zip")):
-        assert download.main(["abu", "--out", str(tmp_path / "out"), "--archive", str(given)]) == 2
-        assert "abu-beach-2.mat: sha256" in capsys.readouterr().err
-        assert names(tmp_path / "out") == []
-
-
-def test_a_flipped_byte_in_the_zip_itself_is_found_by_its_checksum(scenes, tmp_path, capsys):
-    path = zipped(scenes, tmp_path / "ABU.zip")
-    with zipfile.ZipFile(path) as file:
-        at = file.getinfo("ABU/abu-urban-1.mat").header_offset + 200
-    content = bytearray(path.read_bytes())
-    content[at] ^= 0xFF
-    path.write_bytes(content)
-    assert download.main(["abu", "--out", str(tmp_path / "out"), "--archive", str(path)]) == 2
-    assert "ABU/abu-urban-1.mat cannot be unpacked" in capsys.readouterr().err
-    assert names(tmp_path / "out") == []
-
-
-def test_a_truncated_zip_is_told(scenes, tmp_path, capsys):
-    path = zipped(scenes, tmp_path / "ABU.zip")
-    path.write_bytes(path.read_bytes()[:-100])
-    assert download.main(["abu", "--out", str(tmp_path / "out"), "--archive", str(path)]) == 2
-    assert "no complete zip file" in capsys.readouterr().err
-    assert names(tmp_path / "out") == []
-
-
-@pytest.mark.parametrize("name", ["../abu-beach-1.mat", "a/../../x", "/x", "..\\x", "C:\\x"])
-def test_a_zip_with_a_name_that_leads_out_is_refused_whole(name, scenes, tmp_path, capsys):
-    path = zipped(scenes, tmp_path / "ABU.zip")
-    with zipfile.ZipFile(path, "a") as file:
-        file.writestr(name, "x")
-    before = names(tmp_path)
-    assert download.main(["abu", "--out", str(tmp_path / "out"), "--archive", str(path)]) == 2
-    assert f"'{name}', which leads out" in capsys.readouterr().err
-    assert names(tmp_path) == sorted([*before, "out"]) and names(tmp_path / "out") == []
-
-
-def test_a_full_disk_leaves_the_abu_folder_as_it_was(scenes, tmp_path, monkeypatch, capsys):
-    out = tmp_path / "out"
-    assert download.main(["abu", "--out", str(out), "--archive", str(scenes / "abu-urban-3.mat")]) == 0
-
-    path = zipped(scenes, tmp_path / "ABU.zip")
-
-    def fill(source, file, block):
-        file.write(source.read(10))
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(archive.shutil, "copyfileobj", fill)
-    assert download.main(["abu", "--out", str(out), "--archive", str(path)]) == 2
-    assert "No space left" in capsys.readouterr().err
-    assert names(out) == ["abu-urban-3.mat"]
-
-
-def test_another_kind_of_archive_is_sent_back_with_advice(tmp_path, capsys):
-    (tmp_path / "ABU.rar").write_bytes(b"Rar!")
-    assert download.main(["abu", "--out", str(tmp_path / "out"), "--archive", str(tmp_path / "ABU.rar")]) == 2
-    assert "Unpack it and give the folder" in capsys.readouterr().err
-
-
-def test_an_abu_zip_from_an_address_goes_on_by_range(scenes, server, tmp_path, capsys):
-    with zipfile.ZipFile(zipped(scenes, tmp_path / "ABU.zip"), "a") as file:
-        file.writestr("readme.bin", CONTENT)  # more than one block of the downloader
-    server.files["/ABU.zip"] = (tmp_path / "ABU.zip").read_bytes()
-    out = tmp_path / "out"
-    call = ["abu", "--out", str(out), "--url", f"{server.url}/ABU.zip"]
-    server.break_after = 1_000_000
-    assert download.main(call) == 2
-    assert "could not be fetched" in capsys.readouterr().err and not list(out.glob("*.mat"))
-    server.break_after = None
-    assert download.main(call) == 0
-    assert server.requests[-1].startswith("bytes=") and names(out) == names(scenes)

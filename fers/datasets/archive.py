@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import hashlib
 import shutil
 import zipfile
@@ -17,10 +18,16 @@ from fers.util.errors import FersError
 RETRIES = 3  # of a connection that breaks, within one call
 TIMEOUT = (15, 60)  # s to connect, s between two blocks
 _BLOCK = 1 << 20  # bytes read at a time
+_UNCHECKED = ".unchecked"  # the end of a file's name until its checksum is known to be right
+_LARGEST = 1 << 30  # bytes, of an answer whose size nobody has published
 
 
 class ArchiveError(FersError):
     """Archive that cannot be used. The message names the file, what was found, what was expected and what to do."""
+
+
+class NoConnection(ArchiveError):
+    """No server answered, or the connection broke: what else is there cannot be fetched now either."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,12 @@ def check_sum(path: Path, published: Published, advice: str) -> None:
         OSError: The file cannot be read.
     """
     size = path.stat().st_size
+    with path.open("rb") as file:
+        page = file.read(512).lstrip().lower().startswith((b"<!doctype html", b"<html"))
+    if page:
+        raise ArchiveError(
+            f"{path}: a web page, not the file: its address has moved, or a network asks for a login. {advice}"
+        )
     if published.size not in (None, size):
         cause = "it is incomplete" if size < (published.size or 0) else "it is another file"
         raise ArchiveError(f"{path}: {size:,} bytes, expected {published.size:,}: {cause}. {advice}")
@@ -78,10 +91,11 @@ def fetch(url: str, target: Path, by_hand: str, size: int | None = None) -> None
     """Fetch a file over HTTP, or from Google Drive, going on from what an earlier call has left.
 
     Until ``target`` is whole, its bytes are beside it in ``<name>????????.part``. ``by_hand`` ends the message: what to do
-    without a connection.
+    without a connection. An answer of more than ``size`` bytes is broken off and removed.
 
     Raises:
-        ArchiveError: There is no connection, it broke, or the server refused; or there is no room on the disk.
+        NoConnection: There is no connection, or it broke.
+        ArchiveError: The server refused or sent too much; or there is no room on the disk.
     """
     try:
         import gdown
@@ -90,18 +104,52 @@ def fetch(url: str, target: Path, by_hand: str, size: int | None = None) -> None
     except ImportError as error:
         raise ArchiveError(f"{error}: gdown is needed to fetch it: pip install 'fers-had[data]'") from error
 
+    def parts() -> dict[Path, int]:
+        found = target.parent.glob(f"{glob.escape(target.name)}????????.part")
+        return {part: part.stat().st_size for part in found}
+
+    def fresh(cause: str) -> ArchiveError:
+        for part in parts():
+            part.unlink()
+        return ArchiveError(f"{url}: {cause}. What had come was removed.\n\n{by_hand}".rstrip())
+
     target.parent.mkdir(parents=True, exist_ok=True)
-    parts = {part: part.stat().st_size for part in target.parent.glob(f"{target.name}????????.part")}
     if size is not None:
         # whole, but the call ended before it was renamed: asking for the bytes past its end would only fail
-        if whole := next((part for part, length in parts.items() if length >= size), None):
+        if whole := next((part for part, length in parts().items() if length >= size), None):
             whole.replace(target)
             return
-        require_room(target.parent, size - sum(parts.values()))
+        require_room(target.parent, size - sum(parts().values()))
+    most = size or _LARGEST
+    bar = tqdm(total=size, desc=target.name.removesuffix(_UNCHECKED), unit="B", unit_scale=True, disable=None)
+
+    def progress(so_far: int, _: int | None) -> None:
+        bar.update(so_far - bar.n)
+        if so_far > most:
+            raise OverflowError(f"the server sent more than the {most:,} bytes that the file can have")
+
     try:
-        gdown.download(url=url, output=str(target), resume=True, retries=RETRIES, timeout=TIMEOUT)
+        with bar:
+            gdown.download(
+                url=url,
+                output=str(target),
+                resume=True,
+                retries=RETRIES,
+                timeout=TIMEOUT,
+                quiet=True,
+                progress=progress,
+            )
+    except OverflowError as error:
+        raise fresh(str(error)) from error
+    except requests.HTTPError as error:
+        raise ArchiveError(f"{url} could not be fetched ({error}).\n\n{by_hand}".rstrip()) from error
     except (requests.RequestException, DownloadError) as error:
-        raise ArchiveError(f"{url} could not be fetched ({' '.join(str(error).split())}).\n\n{by_hand}") from error
+        if "byte range" in str(error):  # a server that cannot begin in the middle would refuse for ever
+            raise fresh(
+                "the server cannot go on in the middle of a file; run the command again to start over"
+            ) from error
+        cause = " ".join(str(error).split())
+        raise NoConnection(f"{url} could not be fetched ({cause}).\n\n{by_hand}".rstrip()) from error
     except OSError as error:  # of a full disk, which names no file
         raise OSError(error.errno, error.strerror or str(error), error.filename or str(target)) from error
 
@@ -118,7 +166,7 @@ def fetch_published(published: Published, final: Path, by_hand: str, url: str | 
     if final.is_file():
         check_sum(final, published, "Remove it and run the command again.")
         return final
-    unchecked = final.with_name(f"{final.name}.unchecked")
+    unchecked = final.with_name(final.name + _UNCHECKED)
     if not unchecked.is_file():
         fetch(url or published.url, unchecked, by_hand, published.size)
     try:
@@ -156,14 +204,23 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     return archive
 
 
-def copy_member(archive: zipfile.ZipFile, name: str, target: Path) -> None:
+def copy_member(archive: zipfile.ZipFile, name: str, target: Path, most: int = _LARGEST) -> None:
     """Unpack one member of a zip file, checked by the zip's checksum, to a temporary ``target``: a failure leaves a part.
 
+    No more is written than the zip file declares, and that is at most ``most`` bytes.
+
     Raises:
-        ArchiveError: The member is missing, damaged, encrypted, or of a compression that is not read here.
+        ArchiveError: The member is missing, damaged, encrypted, too large, or of a compression that is not read here.
         OSError: The target cannot be written.
     """
     try:
+        declared = archive.getinfo(name).file_size
+        if declared > most:
+            raise ArchiveError(
+                f"{archive.filename}: {name} would unpack to {declared:,} bytes, more than the {most:,} that it may have. "
+                "Nothing was unpacked. This is not the published archive; fetch it from its author's page."
+            )
+        require_room(target.parent, declared)
         with archive.open(name) as source, target.open("wb") as file:
             shutil.copyfileobj(source, file, _BLOCK)
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError) as error:

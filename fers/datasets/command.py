@@ -5,7 +5,9 @@ from __future__ import annotations
 from fers.util.commandline import subcommands
 
 COMMANDS = {
-    "download": ("fers.datasets.download", "fetch a data set, or say where to get it, and check it"),
+    "list": ("fers.datasets.get:show", "show the labelled scenes that papers use"),
+    "get": ("fers.datasets.get", "fetch some of them, and check them"),
+    "download": ("fers.datasets.download", "fetch HAD100, and check it"),
     "had100": ("fers.datasets.had100.prepare", "unpack and check the HAD100 archive"),
     "patches": ("fers.datasets.patches", "cut training patches from scenes of your own"),
     "synthetic": ("fers.datasets.synthetic.benchmark", "make a synthetic benchmark"),

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from fers.scenes.readers.base import missing_pixels
-from fers.scenes.scene import npy_bytes, truth_png_bytes
+from fers.scenes.scene import npy_bytes, row_blocks, truth_png_bytes
 from fers.util.errors import FersError
 from fers.util.files import sha256_of, write_whole
 
@@ -102,7 +102,8 @@ def values_sha256(values: np.ndarray) -> str:
         True
     """
     digest = hashlib.sha256("x".join(map(str, values.shape)).encode())
-    digest.update(np.ascontiguousarray(values, dtype="<f4").data)
+    for rows in row_blocks(values.shape):
+        digest.update(np.ascontiguousarray(values[rows], dtype="<f4").data)
     return digest.hexdigest()
 
 

@@ -27,7 +27,7 @@ def locked(folder: Path) -> Iterator[None]:
     with path.open("a") as file:  # closing the file, or process exit, releases the lock
         if not _lock(file.fileno()):
             raise FersError(
-                f"{folder}: another run is writing to this folder. Wait for it, or give another --save_dir."
+                f"{folder}: another run is writing to this folder. Wait for it, or choose another folder (--save_dir, --out)."
             )
         try:
             yield
