@@ -65,7 +65,7 @@ def write_had100(folder, names=("a", "b"), sensor="aviris_ng", shape=(12, 11, 6)
         rng = np.random.RandomState(index)
         np.save(folder / "test" / sensor / f"{name}.npy", rng.uniform(size=shape).astype(np.float32))
         truth = np.zeros((*shape[:2], 3), np.uint8)
-        truth[index, index] = (0, 255, 0)
+        truth[index % shape[0], index % shape[1]] = (0, 255, 0)
         Image.fromarray(truth).save(folder / "ground_truth" / sensor / f"{name}.png")
     return folder
 
@@ -119,10 +119,10 @@ def teacher(tmp_path) -> Path:
     return tmp_path / "weights"
 
 
-def run_had100(dataset: Path, save_dir: Path, *arguments: str) -> int:
+def run_had100(dataset: Path, save_dir: Path | None, *arguments: str) -> int:
     """Run test.py on ten bands of a small dataset; return the exit code."""
-    fixed = ["--data_path", str(dataset), "--save_dir", str(save_dir), "--input_channel", "10"]
-    return _had100_script.main([*fixed, *arguments])
+    fixed = ["--data_path", str(dataset), "--input_channel", "10"]
+    return _had100_script.main([*fixed, *([] if save_dir is None else ["--save_dir", str(save_dir)]), *arguments])
 
 
 def joined(detector, name: str, h: torch.Tensor, f_spe: torch.Tensor, f_spa: torch.Tensor) -> torch.Tensor:

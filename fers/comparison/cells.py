@@ -31,7 +31,7 @@ from fers.comparison.maps import ready_map
 from fers.comparison.places import FoundScene
 from fers.comparison.result import COSTS
 from fers.detectors.table import DETECTORS
-from fers.evaluation.metrics import MEASURES, scene_measures
+from fers.evaluation.metrics import MEASURES, as_truth, scene_measures
 from fers.scoring.config import DetectConfig
 from fers.scoring.settings import parse_setting
 from fers.util.errors import FersError
@@ -178,7 +178,7 @@ class Scorer:
         name = cell.scene.labelled.name
         if name not in self.truths:
             scene, truth = cell.scene.labelled.load()
-            self.truths[name] = truth, scene.bands, scene.notes
+            self.truths[name] = as_truth(truth), scene.bands, scene.notes
         return self.truths[name]
 
     def _normalised(self, cell: Cell) -> tuple[np.ndarray, np.ndarray | None]:

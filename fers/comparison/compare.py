@@ -27,7 +27,7 @@ from fers.comparison.places import FoundScene, find_scenes
 from fers.comparison.result import ComparedScene, CompareResult
 from fers.datasets.catalogue import fingerprint, recognise
 from fers.detectors.table import find_detector
-from fers.evaluation.metrics import MEASURES
+from fers.evaluation.metrics import MEASURES, as_truth
 from fers.scenes.normalise import usable_pixels
 from fers.scenes.scene import Scene
 from fers.scoring.settings import SETTINGS, parse_setting
@@ -39,6 +39,7 @@ from fers.util.pictures import rgb_bands, stretched
 _SHOWN = ("auc", "ap", "pd@1e-3", "pd@1e-2")  # measures that are printed while it goes
 _WORTH_TELLING = 10.0  # s that are left
 _TELL_EVERY = 30.0  # s
+_NOTE = 200  # characters of a reason or a list that is printed
 BY_COST, BY_CELLS = "by the cost of the detector", "by its cells before"  # where an estimate comes from
 _LOADED = (
     "Some times were taken while other work ran on the machine, or by several jobs at once. Compare cpu_seconds, or time "
@@ -146,6 +147,7 @@ def _described(scenes: Sequence[FoundScene], protocol: Protocol) -> dict[str, tu
     described = {}
     for one in tqdm(scenes, "reading", unit="scene", leave=False, disable=None, delay=2):
         scene, truth = one.labelled.load()
+        truth = as_truth(truth)
         bands, start = min(protocol.bands or scene.bands, scene.bands), protocol.method.get("start_band", 0)
         masked = protocol.method.get("nodata") == "mask"
         left_out = ~usable_pixels(scene, bands, start) if masked else None
@@ -208,13 +210,16 @@ def _outcomes(
     width = max(10, *(len(cell.label) + 2 for cell in cells))
     shown = [key for key in _SHOWN if key in MEASURES]
     tqdm.write("".join([f"{'detector':<{width}}", *(f"{key:>10}" for key in (*shown, "seconds")), "   scenes"]))
-    rates: dict[str, list[float]] = defaultdict(list)  # seconds for a cube of 100 x 100 px and 200 bands, by label
+    walls: dict[str, list[float]] = defaultdict(list)  # seconds for a cube of 100 x 100 px and 200 bands, by label
+    quickest: dict[str, float] = {}  # the same, of the quickest cell as if nothing else had run
+
+    def size(cell: Cell) -> float:
+        return described[cell.scene.labelled.name][1]
 
     def estimated(cell: Cell) -> Cell:
-        if not (timed := rates.get(cell.label)):
+        if cell.label not in quickest:
             return cell
-        size = described[cell.scene.labelled.name][1]
-        return replace(cell, estimate=fmean(timed) * size, estimated_from=BY_CELLS)
+        return replace(cell, estimate=quickest[cell.label] * size(cell), estimated_from=BY_CELLS)
 
     of_label: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
@@ -225,11 +230,10 @@ def _outcomes(
     with tqdm(total=len(cells), unit="cell", leave=False, dynamic_ncols=True, disable=None) as bar:
         for cell, outcome in run_cells(protocol, map(estimated, cells)):
             found[cell.number] = outcome
-            if outcome.score is None:
-                reason = shorten(outcome.note, 160, placeholder=" ...")
-                tqdm.write(f"  {cell.label}, {cell.scene.labelled.name}: {reason}")
-            elif (seconds := outcome.values["seconds"]) is not None:
-                rates[cell.label].append(seconds / described[cell.scene.labelled.name][1])
+            if (seconds := outcome.values["seconds"]) is not None:
+                walls[cell.label].append(seconds / size(cell))
+                alone = (min(seconds, outcome.values["cpu_seconds"]) if outcome.loaded else seconds) / size(cell)
+                quickest[cell.label] = min(alone, quickest.get(cell.label, alone))
                 spent, expected = spent + seconds, expected + cells[cell.number].estimate
             bar.update()
             complete = all(one.number in found for one in of_label[cell.label])
@@ -238,8 +242,11 @@ def _outcomes(
                 tqdm.write(_line(cell.label, width, shown, made))
             if complete or time.monotonic() - told > _TELL_EVERY:
                 told = time.monotonic()
-                left = [estimated(one) for one in cells if one.number not in found]
-                _tell_time_left(left, spent / expected if expected else 1.0, protocol)
+                slower = spent / expected if expected else 1.0
+                limit = protocol.skip_slower_than or float("inf")
+                left = [one for one in cells if one.number not in found and estimated(one).estimate <= limit]
+                each = [fmean(walls[c.label]) * size(c) if walls.get(c.label) else c.estimate * slower for c in left]
+                _tell_time_left(sum(each) * protocol.repeat / protocol.jobs, list(dict.fromkeys(c.label for c in left)))
     return [found[cell.number] for cell in cells]
 
 
@@ -253,20 +260,19 @@ def _line(label: str, width: int, shown: Sequence[str], made: Sequence[tuple[Cel
     every = {cell.scene.labelled.name for cell, _ in made}
     seeds = {cell.seed for cell, _ in made}
     over = f"   {len(have)} of {len(every)}{f', {len(seeds)} seeds' if len(seeds) > 1 else ''}"
-    return f"{label:<{width}}{''.join(f'{text:>10}' for text in texts)}{over}"
+    lines = [f"{label:<{width}}{''.join(f'{text:>10}' for text in texts)}{over}"]
+    failed = [(cell.scene.labelled.name, outcome.note) for cell, outcome in made if outcome.score is None]
+    if failed:
+        name, note = failed[0]
+        first = f"without a score: {len(failed)}; the first is {name}: {note}"
+        lines.append("  " + shorten(first, _NOTE, placeholder=" ..."))
+    return "\n".join(lines)
 
 
-def _tell_time_left(left: Sequence[Cell], slower: float, protocol: Protocol) -> None:
-    """Print how long the cells that are left take, where ``slower`` is this machine's time by that of the costs."""
-    limit = protocol.skip_slower_than or float("inf")
-    each = [
-        cell.estimate * (slower if cell.estimated_from == BY_COST else 1) for cell in left if cell.estimate <= limit
-    ]
-    seconds = sum(each) * protocol.repeat / protocol.jobs
+def _tell_time_left(seconds: float, labels: Sequence[str]) -> None:
     if seconds > _WORTH_TELLING:
-        labels = ", ".join(dict.fromkeys(cell.label for cell in left))
         text = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-        tqdm.write(f"  about {text} left, for {labels}")
+        tqdm.write(f"  about {text} left, for {shorten(', '.join(labels), _NOTE, placeholder=' ...')}")
 
 
 # ----- after
@@ -328,6 +334,6 @@ def _provenance(
         "bands": protocol.bands,
         "repeat": protocol.repeat,
         "jobs": protocol.jobs,
-        "method": {key: str(value) for key, value in protocol.method.items()},
+        "method": {key: str(value) for key, value in protocol.method.items() if value is not None},
         "measured": HOW_MEMORY,
     }

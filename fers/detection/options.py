@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fers.detectors.table import code_of
 from fers.scoring.config import DetectConfig, Method, default_method
 from fers.scoring.settings import SPATIAL_MODES
 from fers.util.commandline import list_of, positive
@@ -213,8 +214,9 @@ class DetectOptions(Method):
         return Path(self.background)
 
     def record(self) -> dict[str, Any]:
-        """Return all options in the form that JSON keeps."""
-        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+        """Return all options in the form that JSON keeps, and the fingerprint of the detector's code."""
+        given = {key: str(value) if isinstance(value, Path) else value for key, value in vars(self).items()}
+        return {**given, "detect": self.detect_name, "code": code_of(self.detect)}
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -111,6 +111,11 @@ class Method:
                 f"--features {self.features}: {self.detect}'s network is trained on the cube itself. Give --features original."
             )
 
+    @property
+    def detect_name(self) -> str:
+        """Name of the detector in tables and messages."""
+        return detector_name(self.detect)
+
 
 @dataclass(frozen=True)
 class DetectConfig(Method):
@@ -153,11 +158,6 @@ class DetectConfig(Method):
         choices=PRECISIONS,
     )
     compile: bool = option(False, "compile the networks with torch.compile", group="run")
-
-    @property
-    def detect_name(self) -> str:
-        """Name of the detector in tables and messages."""
-        return detector_name(self.detect)
 
     @property
     def chosen_fusion(self) -> str | None:

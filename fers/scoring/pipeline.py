@@ -136,15 +136,22 @@ class Pipeline:
 
         Args:
             h: ``(H, W, C)`` or ``(N, H, W, C)`` float32, each scene normalised.
-            left_out: Pixels without data, True = left out, of ``h``'s shape without bands.
+            left_out: Pixels without data, of ``h``'s shape without bands: bool, or numbers that are not zero where a pixel
+                is left out.
             choice: Picks the iteration whose map is kept, for a detector with ``steps``; None keeps the last.
 
         Returns:
             ``(H, W)`` or ``(N, H, W)`` score map, higher is more anomalous; NaN where a pixel is left out.
 
         Raises:
-            ValueError: The detector cannot score one of the scenes, or cannot leave pixels out.
+            ValueError: The detector cannot score one of the scenes, or cannot leave pixels out; or ``left_out`` is of
+                another shape or holds no numbers.
         """
+        if left_out is not None:
+            left_out = np.asarray(left_out)
+            if left_out.dtype.kind not in "biuf" or left_out.shape != h.shape[:-1]:
+                raise FersError(f"left_out is {left_out.dtype} {left_out.shape}; give bool of {h.shape[:-1]}.")
+            left_out = left_out != 0
         if h.ndim == 3:
             return self.score(h[None], None if left_out is None else left_out[None], choice)[0]
         cubes = torch.from_numpy(h).to(self.device).permute(0, 3, 1, 2)  # channels-last, as the networks like it
