@@ -92,7 +92,7 @@ def test_where_lower_is_better_the_worst_is_the_highest():
 
 
 def test_an_interval_ends_where_its_measure_does():
-    result = fake_comparison(("RX", "LRX", "a", "b"), scenes=12)
+    result = fake_comparison(("RX", "LRX", "a", "b", "c"), scenes=12)
     values = scene_values(result, "pauc@1e-3").loc["b"]
     wide = mean_interval(values, groups=[scene.group for scene in result.scenes.values()])
     row = standing(result, "pauc@1e-3").set_index("label").loc["b"]
