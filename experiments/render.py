@@ -21,6 +21,7 @@ import pandas as pd
 
 from experiments import RESULTS, ROOT
 from experiments.cells import cells_markdown, read_cells
+from experiments.coverage import coverage_table
 from experiments.jobs import STAGE_FILES, Score, given, machine, make_missing
 from experiments.tables import ABU_BANDS, FIVE
 from experiments.workspace import Workspace
@@ -181,6 +182,7 @@ RENDERED: dict[str, Callable[[], str]] = {
     "training_stage1": training_stage1,
     "training_stage2": training_stage2,
     "performance": performance,
+    "coverage": lambda: coverage_table(_csv("coverage")),
     "gaussianity": lambda: cells_markdown(read_cells(RESULTS / "gaussianity.csv")),
     "table2": lambda: cells_markdown(read_cells(RESULTS / "table2.csv")),
     "table3_abu": lambda: cells_markdown(read_cells(RESULTS / "table3_abu.csv")),

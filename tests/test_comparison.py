@@ -91,6 +91,14 @@ def test_where_lower_is_better_the_worst_is_the_highest():
     assert row["loss"] == pytest.approx((values - rx).max())
 
 
+def test_an_interval_ends_where_its_measure_does():
+    result = fake_comparison(("RX", "LRX", "a", "b", "c"), scenes=12)
+    values = scene_values(result, "pauc@1e-3").loc["b"]
+    wide = mean_interval(values, groups=[scene.group for scene in result.scenes.values()])
+    row = standing(result, "pauc@1e-3").set_index("label").loc["b"]
+    assert wide.high > 1 and (row["low"], row["high"]) == (wide.low, 1)
+
+
 def test_a_label_that_lacks_a_scene_has_a_mean_and_no_rank_and_the_text_says_so():
     result = fake_comparison(missing={("CRD", "s2")})
     row = summary(result).set_index("label").loc["CRD"]

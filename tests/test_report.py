@@ -57,7 +57,7 @@ def test_the_page_has_the_table_and_loads_nothing(results, tmp_path, capsys):
     output = capsys.readouterr().out
     assert output.splitlines()[-1] == str(page)
     mean = json.loads((results / "A" / "results.json").read_text())["mean_auc"]
-    assert re.search(rf"^RX, fusion A +{mean:.4f} +[\d.]+ to [\d.]+ +3 ", output, re.MULTILINE)
+    assert re.search(rf"^RX, fusion A +{mean:.4f} +too few scenes +3 ", output, re.MULTILINE)
     text = page.read_text()
     assert "A &lt;b&gt;title" in text and "what &amp; why" in text
     outside = [

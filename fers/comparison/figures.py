@@ -150,7 +150,7 @@ def box_figure(scene: ComparedScene, maps: Maps) -> Figure:
     drawn. The gap is the anomalies' 10 % quantile less the background's 90 % quantile.
     """
     row = 0.26
-    figure = Figure(figsize=(WIDTH, row * len(maps) + 0.95), layout="constrained")
+    figure = Figure(figsize=(WIDTH, row * len(maps) + 1.05), layout="constrained")
     axes = figure.subplots()
     gaps = []
     for place, score in enumerate(maps.values()):
@@ -173,15 +173,15 @@ def box_figure(scene: ComparedScene, maps: Maps) -> Figure:
     axes.set(xlim=(-0.02, 1.02), ylim=(len(maps) - 0.5, -0.5), xlabel="score, scaled to [0, 1] on each map")
     axes.set_yticks(range(len(maps)), [plain(label) for label in maps])
     gap_axis = axes.secondary_yaxis("right")
-    gap_axis.set_yticks(range(len(maps)), [f"{gap:+.2f}" for gap in gaps])
+    gap_axis.set_yticks(range(len(maps)), [f"{round(gap, 2) + 0.0:+.2f}" for gap in gaps])  # no minus before zero
     gap_axis.tick_params(length=0)
-    gap_axis.set_ylabel("gap: anomalies' 10 % less background's 90 %" if len(maps) > 8 else "gap")
+    gap_axis.set_ylabel("gap")
     axes.tick_params(axis="y", length=0)
     axes.grid(True, axis="x", color="0.9", linewidth=0.5)
     axes.set_axisbelow(True)
     axes.set_title(plain(scene.name))
     patches = [Patch(color=_ANOMALY, label="anomalies"), Patch(color=_BACKGROUND, label="background")]
-    title = "box: 10 to 90 %; line: median; whiskers: extremes"
+    title = "box: 10 to 90 %; line: median; whiskers: extremes\ngap: anomalies' 10 % less background's 90 %"
     figure.legend(handles=patches, loc="outside lower center", ncols=2, frameon=False, title=title, title_fontsize=6)
     return figure
 

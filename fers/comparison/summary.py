@@ -61,39 +61,35 @@ def standing(result: Compared, key: str = "auc") -> pd.DataFrame:
     ranks = (-sign * complete).rank(axis=0).mean(axis=1) if values.shape[1] else pd.Series(dtype=float)
     reference = reference_label(result)
     rx = values.loc[reference] if reference is not None else pd.Series(np.nan, index=values.columns)
-    spread = _spread(result, key)
+    spread, tests = _spread(result, key), _tests(complete, reference)
     rows = []
     for label, of_label in values.iterrows():
-        found = of_label.dropna()
-        interval = _interval(of_label, groups)
-        difference = of_label - rx
-        gain = _interval(difference, groups) if label != reference else _interval(difference * np.nan, groups)
-        against = (sign * difference).dropna() if label != reference else pd.Series(dtype=float)
+        found = sign * of_label.dropna()
+        against = of_label - (rx if label != reference else np.nan)
+        interval, gain = _interval(of_label, groups), _interval(against, groups)
+        against = sign * against.dropna()
         rows.append({
-            **{"label": label, "mean": found.mean(), "low": interval.low, "high": interval.high, "scenes": len(found)},
-            "spread": spread.get(label),
-            **{"worst": sign * (sign * found).min(), "worst_scene": (sign * found).idxmin() if len(found) else ""},
-            "rank": ranks.get(label),
-            **{"gain": gain.mean, "gain_low": gain.low, "gain_high": gain.high},
+            **{"label": label, "mean": sign * found.mean(), "low": interval.low, "high": interval.high},
+            **{"scenes": len(found), "spread": spread.get(str(label))},
+            **{"worst": sign * found.min(), "worst_scene": found.idxmin() if len(found) else ""},
+            **{"rank": ranks.get(label), "gain": gain.mean, "gain_low": gain.low, "gain_high": gain.high},
             **{"loss": sign * against.min(), "loss_scene": against.idxmin() if len(against) else ""},
+            **dict(zip(("p", "p_holm"), tests.get(str(label), (None, None)), strict=True)),
         })  # fmt: skip
-    frame = pd.DataFrame(rows).assign(p=np.nan, p_holm=np.nan)
-    frame = frame.astype(
-        dict.fromkeys(frame.columns.difference(["label", "worst_scene", "loss_scene", "scenes"]), float)
-    )
-    if (
-        reference in complete.index
-        and len(complete) > 1
-        and complete.shape[1]
-        and np.isfinite(complete.to_numpy()).all()
-    ):
-        assert reference is not None
-        by_label = frame.set_index("label")
-        for pair in compare_methods({name: row.to_numpy() for name, row in complete.iterrows()}, reference):
-            other = pair.second if pair.first == reference else pair.first
-            by_label.loc[other, ["p", "p_holm"]] = pair.p, pair.p_holm
-        frame = by_label.reset_index()
+    frame = pd.DataFrame(rows)
+    numbers = frame.columns.difference(["label", "worst_scene", "loss_scene", "scenes"])
+    frame = frame.astype(dict.fromkeys(numbers, float))
+    frame[["low", "high"]] = frame[["low", "high"]].clip(*(MEASURES[key].bounds if key in MEASURES else (0, None)))
     return frame
+
+
+def _tests(complete: pd.DataFrame, reference: str | None) -> dict[str, tuple[float, float]]:
+    """Wilcoxon's p and Holm's of each label against the reference; empty where there is nothing to test."""
+    testable = len(complete) > 1 and complete.shape[1] > 0 and np.isfinite(complete.to_numpy()).all()
+    if reference is None or reference not in complete.index or not testable:
+        return {}
+    pairs = compare_methods({str(label): row.to_numpy() for label, row in complete.iterrows()}, reference)
+    return {pair.second if pair.first == reference else pair.first: (pair.p, pair.p_holm) for pair in pairs}
 
 
 def _interval(values: pd.Series, groups: Sequence[str]) -> Interval:

@@ -30,6 +30,7 @@ class Measure(NamedTuple):
     title: str  # head of its column
     higher_is_better: bool = True
     chance: Callable[[float], float] | None = None  # value of random scores, from the anomalies' share of the pixels
+    bounds: tuple[float, float] = (0.0, 1.0)  # its lowest and its highest value
 
 
 MEASURES: dict[str, Measure] = {
@@ -39,18 +40,18 @@ MEASURES: dict[str, Measure] = {
     "pd@1e-2": Measure("Pd@0.01", chance=lambda share: 1e-2),
     "pauc@1e-3": Measure("pAUC@0.001", chance=lambda share: 1e-3 / 2),
     "pauc@1e-2": Measure("pAUC@0.01", chance=lambda share: 1e-2 / 2),
-    "objects@100": Measure("objects@100"),
-    "objects@1000": Measure("objects@1000"),
-    "objects": Measure("objects"),  # that there are
+    "objects@100": Measure("objects@100", bounds=(0, np.inf)),
+    "objects@1000": Measure("objects@1000", bounds=(0, np.inf)),
+    "objects": Measure("objects", bounds=(0, np.inf)),  # that there are
     "auc_d_tau": Measure("AUC(D,tau)"),
     "auc_f_tau": Measure("AUC(F,tau)", higher_is_better=False),
-    "auc_td": Measure("AUC_TD"),
-    "auc_bs": Measure("AUC_BS"),
-    "auc_snpr": Measure("AUC_SNPR", chance=lambda share: 1.0),
-    "auc_tdbs": Measure("AUC_TDBS", chance=lambda share: 0.0),
-    "auc_odp": Measure("AUC_ODP", chance=lambda share: 1.0),
-    "auc_od": Measure("AUC_OD", chance=lambda share: 0.5),
-    "asnpr": Measure("ASNPR", chance=lambda share: 0.0),
+    "auc_td": Measure("AUC_TD", bounds=(0, 2)),
+    "auc_bs": Measure("AUC_BS", bounds=(-1, 1)),
+    "auc_snpr": Measure("AUC_SNPR", chance=lambda share: 1.0, bounds=(0, np.inf)),
+    "auc_tdbs": Measure("AUC_TDBS", chance=lambda share: 0.0, bounds=(-1, 1)),
+    "auc_odp": Measure("AUC_ODP", chance=lambda share: 1.0, bounds=(0, 2)),
+    "auc_od": Measure("AUC_OD", chance=lambda share: 0.5, bounds=(-1, 2)),
+    "asnpr": Measure("ASNPR", chance=lambda share: 0.0, bounds=(-np.inf, np.inf)),
 }
 SCENE_MEASURES = ("auc", "ap", "pd@1e-3", "pd@1e-2")  # that results.json keeps of each scene
 
