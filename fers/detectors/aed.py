@@ -61,7 +61,7 @@ class AED:
 
     def _score(self, components: np.ndarray) -> np.ndarray:
         found = unit_range(np.stack([area_difference(grey_levels(one), self.area) for one in components]))
-        marked = unit_range(sum(small_marks(one) for one in found))
+        marked = unit_range(np.sum([small_marks(one) for one in found], axis=0))
         return unit_range(smooth(marked, components, self.sigma_s, self.sigma_r))
 
 

@@ -59,7 +59,7 @@ class LRASR:
         maps = []
         for number, image in enumerate(checked(cube)):
             pixels, counts = pixels_that_count(image, None if left_out is None else left_out[number])
-            rest = represent(pixels.T, self.dictionary(pixels), self.sparse, self.rest)
+            rest = represent(pixels.T.contiguous(), self.dictionary(pixels), self.sparse, self.rest)
             maps.append(map_of(torch.linalg.vector_norm(rest, dim=0), counts, image.shape[1:]))
         return torch.stack(maps)
 
@@ -96,21 +96,24 @@ def represent(pixels: torch.Tensor, dictionary: torch.Tensor, sparse: float, wei
     """
     step = float(torch.linalg.matrix_norm(dictionary, 2)) ** 2
     size, mu = float(pixels.norm()), 1e-3
-    s = j = y2 = pixels.new_zeros(dictionary.shape[1], pixels.shape[1])  # y1, y2: multipliers over mu
-    e = y1 = torch.zeros_like(pixels)
-    residual = pixels
+    s, j, y2 = (pixels.new_zeros(dictionary.shape[1], pixels.shape[1]) for _ in range(3))  # y1, y2: multipliers over mu
+    e, y1 = torch.zeros_like(pixels), torch.zeros_like(pixels)
+    residual, work = pixels.clone(), torch.empty_like(s)
     for _ in tqdm(range(_ROUNDS), "LRASR", unit="round", leave=False, disable=None, delay=2):
         s_before, j_before, e_before = s, j, e
-        s = shrink_spectrum(s + (dictionary.mT @ (residual - e + y1) - (s - j + y2)) / step, 1 / (mu * step))
-        j = torch.nn.functional.softshrink(s + y2, sparse / mu)
-        residual = pixels - dictionary @ s
+        torch.matmul(dictionary.mT, residual.sub_(e).add_(y1), out=work).sub_(s).add_(j).sub_(y2).div_(step).add_(s)
+        s = shrink_spectrum(work, 1 / (mu * step))
+        j = torch.nn.functional.softshrink(torch.add(s, y2, out=work), sparse / mu)
+        torch.sub(pixels, dictionary @ s, out=residual)
         e = shrink(residual + y1, weight / mu)
         gap = residual - e
         moved = max(
-            step**0.5 * float((s - s_before).norm()), float((j - j_before).norm()), float((e - e_before).norm())
+            step**0.5 * float(s_before.sub_(s).norm()), float(j_before.sub_(j).norm()), float((e - e_before).norm())
         )
         if float(gap.norm()) < 1e-6 * size and mu * moved < 1e-2 * size:
             break
         growth = min(1.1, 1e10 / mu)
-        y1, y2, mu = (y1 + gap) / growth, (y2 + s - j) / growth, mu * growth
+        y1.add_(gap).div_(growth)
+        y2.add_(s).sub_(j).div_(growth)
+        mu *= growth
     return e

@@ -13,7 +13,7 @@ from fers.detectors.pieces import map_of, pixels_that_count
 from fers.detectors.windows import checked
 
 _ROUNDS = 101  # the method does not converge before on real scenes
-_POWER = 3  # times that the drawn directions are multiplied by the pixels
+_POWER = 3  # times that the drawn directions are multiplied by the pixels' Gram matrix
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class LSMAD:
     Raises:
         ValueError: On making it, an option out of range. On calling it, NaN, a constant cube, or a rank above the bands.
 
-    Cost: 101 x 7 products of the pixels with a B x rank matrix and 101 selections among all values of the cube.
+    Cost: 101 Gram matrices of the pixels, and as many selections among all values of the cube.
 
     Source: Y. Zhang, B. Du, L. Zhang and S. Wang, IEEE TGRS 54(3), 2016; GoDec: T. Zhou and D. Tao, ICML 2011.
 
@@ -78,21 +78,19 @@ def go_dec(pixels: torch.Tensor, sparse_values: int, draw: Callable[[], torch.Te
         sparse_values: Values that the sparse part may have.
         draw: Draws ``(B, rank)`` standard normal numbers, once a round.
     """
-    low_rank, sparse = pixels, torch.zeros_like(pixels)
+    low_rank = pixels.clone()
+    projected, rest, sparse = torch.empty_like(pixels), torch.empty_like(pixels), torch.zeros_like(pixels)
     for _ in tqdm(range(_ROUNDS), "LSMAD", unit="round", leave=False, disable=None, delay=2):
-        directions = draw().to(pixels.device)
-        for _ in range(_POWER):
-            directions = low_rank.mT @ (low_rank @ directions)
-        basis = torch.linalg.qr(directions)[0]
-        projected = low_rank @ basis @ basis.mT
-        rest = low_rank - projected + sparse
-        low_rank, sparse = projected, torch.zeros_like(pixels)
+        gram = low_rank.mT @ low_rank
+        basis = torch.linalg.qr(torch.linalg.multi_dot([*[gram] * _POWER, draw().to(pixels.device)]))[0]
+        torch.matmul(low_rank @ basis, basis.mT, out=projected)
+        torch.sub(low_rank, projected, out=rest).add_(sparse)
         largest = rest.abs().flatten().topk(sparse_values, sorted=False).indices
-        sparse.view(-1)[largest] = rest.view(-1)[largest]
-        rest = rest - sparse
+        sparse.zero_().view(-1)[largest] = rest.view(-1)[largest]
+        rest -= sparse
         if float(rest.norm()) < 1e-3:
             break
-        low_rank = low_rank + rest
+        torch.add(projected, rest, out=low_rank)
     return projected
 
 

@@ -80,7 +80,7 @@ def shrink(x: torch.Tensor, by: float, norm: torch.Tensor | None = None) -> torc
         norm: Lengths ``(...)`` if they are not the plain 2-norms.
     """
     norm = torch.linalg.vector_norm(x, dim=0) if norm is None else norm
-    return x * ((norm - by) / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_min(0)
+    return x * (1 - by / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_min(0)
 
 
 def shrink_spectrum(matrix: torch.Tensor, by: float) -> torch.Tensor:
@@ -89,4 +89,4 @@ def shrink_spectrum(matrix: torch.Tensor, by: float) -> torch.Tensor:
     values = squares.clamp_min(0).sqrt()
     kept = values > by
     vectors = vectors[:, kept]
-    return (vectors * (1 - by / values[kept])) @ (vectors.mT @ matrix)
+    return torch.linalg.multi_dot([vectors * (1 - by / values[kept]), vectors.mT, matrix])
