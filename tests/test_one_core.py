@@ -19,19 +19,17 @@ from fers.scoring.pipeline import read_h
 from fers.training.options import TrainOptions
 from fers.training.run import scene_scorer
 
-QUICK = {
-    "AE": "iterations=5",
-    "Auto-AD": "iterations=3",
-    "LREN": "epochs=3",
-    "KRX": "samples=200",
-    "KIFD": "trees=10",
-    "LRASR-K15": "clusters=3",
-}
-WINDOWS = {
+OPTIONS = {  # fewer steps, and windows that fit into the scene
+    "AE": ("iterations=5",),
+    "Auto-AD": ("iterations=3",),
+    "LREN": ("epochs=3",),
+    "KRX": ("samples=200",),
     "LRX": ("inner=3", "outer=9"),
     "CRD": ("inner=3", "outer=7"),
     "2S-GLRT": ("inner=3", "outer=9"),
     "LRX-PC": ("outer=21",),
+    "KIFD": ("trees=10", "samples=200"),
+    "LRASR-K15": ("clusters=3",),
 }
 SETTINGS = {
     "original": ("--features", "original"),
@@ -63,13 +61,9 @@ def write_truth(path: Path, truth: np.ndarray) -> None:
     Image.fromarray(np.stack([0 * truth, 255 * truth, 0 * truth], axis=2).astype(np.uint8)).save(path)
 
 
-def options_of(name: str) -> list[str]:
-    return [*WINDOWS.get(name, ()), *([QUICK[name]] if name in QUICK else [])]
-
-
 def score_maps(scene: Path, out: Path, name: str, setting: str) -> dict[str, np.ndarray]:
     """The score map by each entry."""
-    given = options_of(name)
+    given = OPTIONS.get(name, ())
     cube_file = scene / "test" / "aviris_ng" / "a.npy"
     arguments = ["--detect", name, *SETTINGS[setting], "--nodata", "mask", "--no_maps", "--device", "cpu"]
     arguments += [part for text in given for part in ("--option", text)]

@@ -9,10 +9,9 @@ import torch
 from tqdm import tqdm
 
 from fers.detectors.background import Background
-from fers.detectors.pieces import map_of, pixels_that_count
+from fers.detectors.pieces import scaled_pixels
 from fers.detectors.windows import checked
 
-_ROUNDS = 101  # the method does not converge before on real scenes
 _POWER = 3  # times that the drawn directions are multiplied by the pixels' Gram matrix
 
 
@@ -53,20 +52,21 @@ class LSMAD:
             raise ValueError(f"LSMAD needs a rank of at least 1 and a sparse share from 0 to 1; got {self}.")
 
     def __call__(self, cube: torch.Tensor, left_out: torch.Tensor | None = None) -> torch.Tensor:
-        """Score ``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0; NaN where a pixel is left out."""
+        """Score ``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0; pixels left out are no part of the background."""
         cube = checked(cube)
         if self.rank > cube.shape[1]:
             raise ValueError(f"rank {self.rank} is above the number of bands, {cube.shape[1]}. Give a lower rank.")
         maps = []
         for number, image in enumerate(cube):
-            pixels, counts = pixels_that_count(image, None if left_out is None else left_out[number])
+            pixels, counts = scaled_pixels(image, None if left_out is None else left_out[number])
             generator = torch.Generator().manual_seed(self.seed)
 
             def draw(generator: torch.Generator = generator) -> torch.Tensor:
                 return torch.randn(cube.shape[1], self.rank, generator=generator, dtype=torch.float64)
 
-            low_rank = go_dec(pixels, int(self.sparse * pixels.numel()), draw)
-            maps.append(map_of(background_distances(pixels, low_rank, self.rank), counts, image.shape[1:]))
+            background = pixels[counts]
+            low_rank = go_dec(background, int(self.sparse * background.numel()), draw)
+            maps.append(background_distances(pixels, low_rank, self.rank).view(image.shape[1:]))
         return torch.stack(maps)
 
 
@@ -80,7 +80,7 @@ def go_dec(pixels: torch.Tensor, sparse_values: int, draw: Callable[[], torch.Te
     """
     low_rank = pixels.clone()
     projected, rest, sparse = torch.empty_like(pixels), torch.empty_like(pixels), torch.zeros_like(pixels)
-    for _ in tqdm(range(_ROUNDS), "LSMAD", unit="round", leave=False, disable=None, delay=2):
+    for _ in tqdm(range(101), "LSMAD", unit="round", leave=False, disable=None, delay=2):
         gram = low_rank.mT @ low_rank
         basis = torch.linalg.qr(torch.linalg.multi_dot([*[gram] * _POWER, draw().to(pixels.device)]))[0]
         torch.matmul(low_rank @ basis, basis.mT, out=projected)
@@ -95,6 +95,6 @@ def go_dec(pixels: torch.Tensor, sparse_values: int, draw: Callable[[], torch.Te
 
 
 def background_distances(pixels: torch.Tensor, low_rank: torch.Tensor, rank: int) -> torch.Tensor:
-    """Measure pixels ``(P, B)`` from the mean of a low-rank background of the same shape, in its ``rank`` directions."""
+    """Measure pixels ``(P, B)`` from the mean of a low-rank background ``(Q, B)``, in its ``rank`` directions."""
     [components] = Background.from_blocks([low_rank]).components(rank)
     return components(pixels.T[:, :, None]).square().sum(0)[:, 0]

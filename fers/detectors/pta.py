@@ -7,11 +7,9 @@ from dataclasses import dataclass
 import torch
 from tqdm import tqdm
 
-from fers.detectors.pieces import pixels_that_count, shrink, shrink_spectrum
+from fers.detectors.pieces import scaled_pixels, shrink, shrink_spectrum
 from fers.detectors.windows import checked
 
-_ROUNDS = 400
-_GROWTH = 1.5  # of the penalty in each round
 _DIRECTION = 1e-6  # of the largest singular value: smaller ones have no direction
 
 
@@ -63,14 +61,14 @@ class PTA:
         return torch.stack([self._score(image) for image in checked(cube)])
 
     def _score(self, image: torch.Tensor) -> torch.Tensor:
-        y = pixels_that_count(image, None)[0].T.reshape(image.shape).contiguous()
+        y = scaled_pixels(image)[0].T.contiguous().view(image.shape)
         (rows, row_steps), (columns, column_steps) = (path_laplacian(size, y) for size in image.shape[1:])
         x, v1, v2, v3, v4, d1, d2, d3, d4, d5, work = (
             torch.zeros_like(y) for _ in range(11)
         )  # used in place: it is faster
         s = directions = torch.zeros_like(y)
         mu = self.penalty
-        for number in tqdm(range(_ROUNDS), "PTA", unit="round", leave=False, disable=None, delay=2):
+        for number in tqdm(range(400), "PTA", unit="round", leave=False, disable=None, delay=2):
             torch.sub(y, s, out=x)
             for part in (d1, d2, d3, d4, v1, v2, v3):
                 x += part
@@ -90,7 +88,7 @@ class PTA:
                 gaps += float(work.norm())
             if number % 10 == 0 and gaps <= 1e-6:
                 break
-            mu = min(_GROWTH * mu, 1e10)
+            mu = min(1.5 * mu, 1e10)
         return torch.linalg.vector_norm(s, dim=0)
 
 
