@@ -27,7 +27,7 @@ QUICK = {  # options of the slow detectors: what they promise shows after a few 
     "AE": {"iterations": "5"},
     "Auto-AD": {"iterations": "3"},
     "KRX": {"samples": "200"},
-    "KIFD": {"trees": "20", "components": "20"},
+    "KIFD": {"trees": "20", "components": "20", "samples": "200"},
     "LRASR-K15": {"clusters": "3"},
     **{name: {"epochs": "3"} for name in ("LREN", "GAED", "RGAE")},
     **{name: {"epochs": "1"} for name in ("GT-HAD", "PDBSNet")},

@@ -9,13 +9,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from conftest import shared_file
 from scipy import ndimage
 from sklearn.covariance import oas
 from sklearn.ensemble import IsolationForest
 
-from fers.detectors import aed, frfe, kifd, lrasr, lsmad, pta, rx_oas, tlrsr
+import fers
+from fers.datasets import abu
+from fers.detectors import aed, frfe, kifd, lrasr, lsmad, make_detector, pta, rx_oas, tlrsr
 from fers.detectors.background import Background
-from fers.detectors.pieces import otsu, pixels_that_count
+from fers.detectors.pieces import otsu, scaled_pixels
 from fers.detectors.rx import rx
 
 
@@ -257,11 +260,11 @@ def up_to_sign(found: np.ndarray, expected: np.ndarray) -> float:
 
 def test_kernel_components_are_those_of_the_centred_kernel_matrix():
     pixels = scene(9, 8).reshape(-1, 8)
-    found = kifd.kernel_components(pixels, 6, samples=1000, seed=1)
+    found = kifd.kernel_components(pixels, np.ones(72, bool), 6, samples=1000, seed=1)
     assert found.shape == (72, 6) and up_to_sign(found, plain_kernel_components(pixels, 6)) < 1e-5
-    many = kifd.kernel_components(pixels, 300, samples=40, seed=1)
+    many = kifd.kernel_components(pixels, np.ones(72, bool), 300, samples=40, seed=1)
     assert many.shape[1] <= 39 and np.isfinite(many).all()
-    assert np.isfinite(kifd.kernel_components(np.repeat(pixels[:5], 20, 0), 300, 1000, 0)).all()
+    assert np.isfinite(kifd.kernel_components(np.repeat(pixels[:5], 20, 0), np.ones(100, bool), 300, 1000, 0)).all()
 
 
 def forest(features: np.ndarray, trees: int, pixels: int) -> np.ndarray:
@@ -274,8 +277,8 @@ def test_kifd_judges_large_marked_sets_again_and_then_the_rest():
     cube = scene(30, 30, 6)
     cube[10:16, 10:16] += 0.8  # 36 px: more than 900 / 120
     detector = kifd.KIFD(components=20, trees=30, share=0.1, seed=2)
-    pixels, _ = pixels_that_count(tensor(cube)[0], None)
-    features = kifd.kernel_components(pixels.numpy(), 20, 3000, 2)
+    pixels, _ = scaled_pixels(tensor(cube)[0])
+    features = kifd.kernel_components(pixels.numpy(), np.ones(len(pixels), bool), 20, 3000, 2)
     scores = forest(features, 30, 90)
     threshold, touched = otsu(scores), np.zeros(900, bool)
     for _ in range(5):
@@ -451,8 +454,8 @@ def test_frfe_agrees_with_the_published_code(golden):
 
 def test_kernel_components_agree_with_the_published_code(golden):
     z = golden("kifd")
-    pixels, _ = pixels_that_count(tensor(z["cube"])[0], None)
-    found = kifd.kernel_components(pixels.numpy(), 300, 10_000, 0)
+    pixels, _ = scaled_pixels(tensor(z["cube"])[0])
+    found = kifd.kernel_components(pixels.numpy(), np.ones(len(pixels), bool), 300, 10_000, 0)
     assert up_to_sign(found[:, :20], unit(z["kernel_components_20"].reshape(-1, 20), 0)) < 1e-6
 
 
@@ -465,7 +468,7 @@ def test_pta_agrees_with_the_published_code(golden):
 def test_lsmad_agrees_with_the_published_code_on_the_same_draws(golden):
     z = golden("lsmad")
     rank, sparse_values, _ = (int(each) for each in z["parameters"])
-    pixels, _ = pixels_that_count(tensor(z["cube"])[0], None)
+    pixels, _ = scaled_pixels(tensor(z["cube"])[0])
     rng = np.random.RandomState(0)
     low_rank = lsmad.go_dec(pixels, sparse_values, lambda: torch.from_numpy(rng.standard_normal((30, rank))))
     assert relative(lsmad.background_distances(pixels, low_rank, rank).view(24, 20), z["score"]) < 1e-5
@@ -473,6 +476,35 @@ def test_lsmad_agrees_with_the_published_code_on_the_same_draws(golden):
 
 def test_lrasr_agrees_with_the_published_code_on_the_same_dictionary(golden):
     z = golden("lrasr")
-    pixels, _ = pixels_that_count(tensor(z["cube"])[0], None)
+    pixels, _ = scaled_pixels(tensor(z["cube"])[0])
     rest = lrasr.represent(pixels.T, torch.from_numpy(z["dictionary"]), *z["parameters"])
     assert relative(rest.norm(dim=0).view(24, 20), z["score"]) < 1e-10
+
+
+CHECKS = [  # detector, its options, scene, AUC of the published code (AED, PCA-TLRSR, FrFE) or in print, and how near
+    ("AED", {}, "airport-1", 0.992256, 1e-6),
+    ("AED", {}, "beach-1", 0.997411, 1e-6),
+    ("AED", {}, "urban-1", 0.998144, 1e-6),
+    ("FrFE", {}, "airport-1", 0.839523, 1e-6),
+    ("PCA-TLRSR", {"components": "4", "dictionary": "0.06", "sparse": "0.01"}, "airport-1", 0.945472, 1e-5),
+    ("PTA", {}, "airport-1", 0.8809, 1e-3),
+    (
+        "PTA",
+        {"low_rank": "1.7", "sparse": "0.069", "smooth": "0.1", "rank": "1", "penalty": "0.001"},
+        "airport-1",
+        0.7331,
+        1e-4,
+    ),
+    ("PTA", {"rank": "0", "penalty": "0.1"}, "urban-1", 0.9757, 3e-4),
+    ("KIFD", {}, "airport-1", 0.9359, 3e-3),
+    ("LSMAD-r3", {"rank": "28", "sparse": "0"}, "airport-1", 0.8311, 5e-3),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, options, scene, auc, near", CHECKS)
+def test_aucs_on_real_scenes_are_those_of_the_published_codes(name, options, scene, auc, near):
+    (labelled,) = abu.scenes(shared_file("abu"), names=scene)
+    read, truth = labelled.load()
+    score = make_detector(name, options=options)(tensor(read.cube.astype(np.float64)))
+    assert fers.auc(score[0].numpy(), truth) == pytest.approx(auc, abs=near)

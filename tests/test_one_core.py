@@ -24,6 +24,8 @@ WINDOWS = {
     "CRD": ("inner=3", "outer=7"),
     "2S-GLRT": ("inner=3", "outer=9"),
     "LRX-PC": ("outer=21",),
+    "KIFD": ("trees=10", "samples=200"),
+    "LRASR-K15": ("clusters=3",),
 }
 SETTINGS = {
     "original": ("--features", "original"),

@@ -11,7 +11,6 @@ from fers.detectors.pieces import otsu, scaled_components
 from fers.detectors.windows import checked
 
 _LEVELS = 1000  # of grey within three standard deviations to both sides
-_ROUNDS = 3  # of the edge-preserving filter
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class AED:
 
     def _score(self, components: np.ndarray) -> np.ndarray:
         found = unit_range(np.stack([area_difference(grey_levels(one), self.area) for one in components]))
-        marked = unit_range(sum(small_marks(one) for one in found))
+        marked = unit_range(np.sum([small_marks(one) for one in found], axis=0))
         return unit_range(smooth(marked, components, self.sigma_s, self.sigma_r))
 
 
@@ -119,8 +118,8 @@ def small_marks(found: np.ndarray) -> np.ndarray:
 def smooth(image: np.ndarray, guide: np.ndarray, sigma_s: float, sigma_r: float) -> np.ndarray:
     """Smooth ``(H, W)`` between the edges of a guide ``(K, H, W)``: the domain transform's recursive filter."""
     image = image.copy()
-    for number in range(_ROUNDS):
-        sigma = sigma_s * 3**0.5 * 2 ** (_ROUNDS - 1 - number) / (4**_ROUNDS - 1) ** 0.5
+    for number in range(3):
+        sigma = sigma_s * 3**0.5 * 2 ** (2 - number) / (4**3 - 1) ** 0.5
         for lines, guides in ((image.T, guide.transpose(2, 1, 0)), (image, guide.transpose(1, 2, 0))):
             jumps = np.abs(np.diff(guides, axis=0)).sum(2)  # from line to line, each a column or row of the image
             keep = np.exp(-(2**0.5) / sigma * (1 + sigma_s / sigma_r * jumps))

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fers.detectors.pieces import otsu, pixels_that_count
+from fers.detectors.pieces import otsu, scaled_pixels
 from fers.detectors.windows import checked
 
-_ROUNDS = 5  # at most, of judging marked regions again
-_BLOCK = 1 << 12  # pixels whose kernels are computed together
+_KERNEL_BLOCK = 1 << 12  # pixels whose kernels are computed together
 
 
 @dataclass(frozen=True)
@@ -57,68 +56,70 @@ class KIFD:
             raise ValueError(f"KIFD needs counts of at least 1 and a share above 0, at most 1; got {self}.")
 
     def __call__(self, cube: torch.Tensor, left_out: torch.Tensor | None = None) -> torch.Tensor:
-        """Score ``(N, C, H, W)`` to ``(N, H, W)`` float64 in (1, 10); NaN where a pixel is left out."""
+        """Score ``(N, C, H, W)`` to ``(N, H, W)`` float64 in (1, 10); no forest is grown on pixels left out."""
         cube = checked(cube)
         maps = [self._score(image, None if left_out is None else left_out[number]) for number, image in enumerate(cube)]
         return torch.from_numpy(np.stack(maps)).to(cube.device)
 
     def _score(self, image: torch.Tensor, left_out: torch.Tensor | None) -> np.ndarray:
-        pixels, counts = pixels_that_count(image, left_out)
-        in_tree = int(self.share * len(pixels))
+        pixels, counts = (part.cpu().numpy() for part in scaled_pixels(image, left_out))
+        in_tree = int(self.share * counts.sum())
         if in_tree < 3:
             raise ValueError(
-                f"{len(pixels)} pixels leave {in_tree} for each tree of KIFD; 3 are needed. Give a larger scene or share."
+                f"{counts.sum()} pixels leave {in_tree} for each tree of KIFD; 3 are needed. Give a larger scene or share."
             )
-        features = kernel_components(pixels.cpu().numpy(), self.components, self.samples, self.seed)
-        scores = self._forest(features, self.trees, in_tree)
-        where = counts.view(image.shape[1:]).cpu().numpy()
-        scores = self._judge_again(features, scores, where, in_tree)
-        found = np.full(where.shape, np.nan)
-        found[where] = 10**scores
-        return found
+        features = kernel_components(pixels, counts, self.components, self.samples, self.seed)
+        scores = self._forest(features[counts], features, self.trees, in_tree)
+        touched = self._judge_again(features, scores, counts.reshape(image.shape[1:]))
+        rest = features[counts & ~touched]
+        if len(rest) > 1:
+            scores[~touched] = self._forest(rest, features[~touched], self.trees, in_tree)
+        return 10 ** scores.reshape(image.shape[1:])
 
-    def _judge_again(self, features: np.ndarray, scores: np.ndarray, where: np.ndarray, in_tree: int) -> np.ndarray:
-        """Score large marked sets by their own forests, and the rest by one without them; ``(P,)`` both."""
+    def _judge_again(self, features: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Score large marked sets by their own forests, in place; return which pixels ever were in one, ``(P,)``."""
         from scipy import ndimage
 
-        threshold, size, touched = otsu(scores), len(scores) // 120, np.zeros(len(scores), bool)
-        for _ in range(_ROUNDS):
-            marked = np.zeros(where.shape, bool)
-            marked[where] = scores > threshold
-            sets = ndimage.label(marked, np.ones((3, 3)))[0][where]
-            large = np.flatnonzero(np.bincount(sets) >= max(size, 2))
-            if not (large > 0).any():
+        threshold, size = otsu(scores[counts.ravel()]), max(int(counts.sum()) // 120, 2)
+        touched = np.zeros(len(scores), bool)
+        for _ in range(5):
+            sets = ndimage.label(counts & (scores > threshold).reshape(counts.shape), np.ones((3, 3)))[0].ravel()
+            large = [number for number in np.flatnonzero(np.bincount(sets) >= size) if number > 0]
+            for number in large:
+                members = features[sets == number]
+                scores[sets == number] = self._forest(members, members, self.trees // 10, int(len(members) / 2 + 0.5))
+                touched |= sets == number
+            if not large:
                 break
-            for number in large[large > 0]:
-                members = sets == number
-                touched |= members
-                half = int(members.sum() / 2 + 0.5)
-                scores[members] = self._forest(features[members], max(self.trees // 10, 1), half)
-        if (~touched).sum() > 1:
-            scores[~touched] = self._forest(features[~touched], self.trees, in_tree)
-        return scores
+        return touched
 
-    def _forest(self, features: np.ndarray, trees: int, in_tree: int) -> np.ndarray:
-        """Grow a forest on pixels ``(P, K)`` and score them, ``(P,)`` in (0, 1)."""
+    def _forest(self, grown_on: np.ndarray, features: np.ndarray, trees: int, in_tree: int) -> np.ndarray:
+        """Grow a forest on some pixels and score others, ``(P, K)`` both: ``(P,)`` in (0, 1)."""
         from sklearn.ensemble import IsolationForest
 
-        forest = IsolationForest(n_estimators=trees, max_samples=min(in_tree, len(features)), random_state=self.seed)
-        return -forest.fit(features).score_samples(features)
+        forest = IsolationForest(
+            n_estimators=max(trees, 1), max_samples=min(in_tree, len(grown_on)), random_state=self.seed
+        )
+        return -forest.fit(grown_on).score_samples(features)
 
 
-def kernel_components(pixels: np.ndarray, count: int, samples: int, seed: int) -> np.ndarray:
-    """Compute the leading kernel components of pixels ``(P, B)``, each scaled to [0, 1]: ``(P, count)``, or fewer."""
+def kernel_components(pixels: np.ndarray, counts: np.ndarray, count: int, samples: int, seed: int) -> np.ndarray:
+    """Compute the leading kernel components of pixels ``(P, B)``, each scaled to [0, 1]: ``(P, count)``, or fewer.
+
+    Only pixels that count, ``(P,)`` bool, make kernel and range.
+    """
     from scipy.spatial.distance import pdist
     from sklearn.decomposition import KernelPCA
 
-    drawn = np.random.RandomState(seed).permutation(len(pixels))[:samples]
-    train = pixels[drawn]
+    train = pixels[np.random.RandomState(seed).permutation(np.flatnonzero(counts))[:samples]]
     width = 2 * pdist(train).sum() / len(train) ** 2  # each pixel with itself counts too
-    kernel = KernelPCA(
-        min(count, len(train) - 1), kernel="rbf", gamma=1 / (2 * width**2), eigen_solver="dense", copy_X=False
-    ).fit(train)
+    kernel = KernelPCA(min(count, len(train) - 1), kernel="rbf", gamma=1 / (2 * width**2), eigen_solver="dense").fit(
+        train
+    )
     kept = kernel.eigenvalues_ > 1e-10 * kernel.eigenvalues_[0]  # duplicate pixels have zeros
-    blocks = [kernel.transform(pixels[start : start + _BLOCK])[:, kept] for start in range(0, len(pixels), _BLOCK)]
-    found = np.concatenate(blocks).astype(np.float32)  # as the forests want it
-    low, high = found.min(0), found.max(0)
+    blocks = (pixels[start : start + _KERNEL_BLOCK] for start in range(0, len(pixels), _KERNEL_BLOCK))
+    found = np.concatenate([kernel.transform(block)[:, kept] for block in blocks]).astype(
+        np.float32
+    )  # as forests want it
+    low, high = found[counts].min(0), found[counts].max(0)
     return (found - low) / np.where(high > low, high - low, 1)

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import torch
 from tqdm import tqdm
 
-from fers.detectors.pieces import map_of, pixels_that_count, shrink, shrink_spectrum
+from fers.detectors.pieces import scaled_pixels, shrink, shrink_spectrum
 from fers.detectors.windows import checked
-
-_ROUNDS = 115
 
 
 @dataclass(frozen=True)
@@ -55,12 +53,15 @@ class LRASR:
             raise ValueError(f"LRASR needs options above 0; got {self}.")
 
     def __call__(self, cube: torch.Tensor, left_out: torch.Tensor | None = None) -> torch.Tensor:
-        """Score ``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0; NaN where a pixel is left out."""
+        """Score ``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0; pixels left out are represented by themselves."""
         maps = []
         for number, image in enumerate(checked(cube)):
-            pixels, counts = pixels_that_count(image, None if left_out is None else left_out[number])
-            rest = represent(pixels.T, self.dictionary(pixels), self.sparse, self.rest)
-            maps.append(map_of(torch.linalg.vector_norm(rest, dim=0), counts, image.shape[1:]))
+            pixels, counts = scaled_pixels(image, None if left_out is None else left_out[number])
+            dictionary, scores = self.dictionary(pixels[counts]), torch.zeros_like(pixels[:, 0])
+            for part in (counts, ~counts):
+                rest = represent(pixels[part].T.contiguous(), dictionary, self.sparse, self.rest)
+                scores[part] = torch.linalg.vector_norm(rest, dim=0)
+            maps.append(scores.view(image.shape[1:]))
         return torch.stack(maps)
 
     def dictionary(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -96,21 +97,24 @@ def represent(pixels: torch.Tensor, dictionary: torch.Tensor, sparse: float, wei
     """
     step = float(torch.linalg.matrix_norm(dictionary, 2)) ** 2
     size, mu = float(pixels.norm()), 1e-3
-    s = j = y2 = pixels.new_zeros(dictionary.shape[1], pixels.shape[1])  # y1, y2: multipliers over mu
-    e = y1 = torch.zeros_like(pixels)
-    residual = pixels
-    for _ in tqdm(range(_ROUNDS), "LRASR", unit="round", leave=False, disable=None, delay=2):
+    s, j, y2 = (pixels.new_zeros(dictionary.shape[1], pixels.shape[1]) for _ in range(3))  # y1, y2: multipliers over mu
+    e, y1 = torch.zeros_like(pixels), torch.zeros_like(pixels)
+    residual, work = pixels.clone(), torch.empty_like(s)
+    for _ in tqdm(range(115), "LRASR", unit="round", leave=False, disable=None, delay=2):
         s_before, j_before, e_before = s, j, e
-        s = shrink_spectrum(s + (dictionary.mT @ (residual - e + y1) - (s - j + y2)) / step, 1 / (mu * step))
-        j = torch.nn.functional.softshrink(s + y2, sparse / mu)
-        residual = pixels - dictionary @ s
+        torch.matmul(dictionary.mT, residual.sub_(e).add_(y1), out=work).sub_(s).add_(j).sub_(y2).div_(step).add_(s)
+        s = shrink_spectrum(work, 1 / (mu * step))
+        j = torch.nn.functional.softshrink(torch.add(s, y2, out=work), sparse / mu)
+        torch.sub(pixels, dictionary @ s, out=residual)
         e = shrink(residual + y1, weight / mu)
         gap = residual - e
         moved = max(
-            step**0.5 * float((s - s_before).norm()), float((j - j_before).norm()), float((e - e_before).norm())
+            step**0.5 * float(s_before.sub_(s).norm()), float(j_before.sub_(j).norm()), float((e - e_before).norm())
         )
         if float(gap.norm()) < 1e-6 * size and mu * moved < 1e-2 * size:
             break
         growth = min(1.1, 1e10 / mu)
-        y1, y2, mu = (y1 + gap) / growth, (y2 + s - j) / growth, mu * growth
+        y1.add_(gap).div_(growth)
+        y2.add_(s).sub_(j).div_(growth)
+        mu *= growth
     return e

@@ -9,11 +9,10 @@ import torch
 from tqdm import tqdm
 
 from fers.detectors.background import Background
-from fers.detectors.pieces import map_of, pixels_that_count
+from fers.detectors.pieces import scaled_pixels
 from fers.detectors.windows import checked
 
-_ROUNDS = 101  # the method does not converge before on real scenes
-_POWER = 3  # times that the drawn directions are multiplied by the pixels
+_POWER = 3  # times that the drawn directions are multiplied by the pixels' Gram matrix
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class LSMAD:
     Raises:
         ValueError: On making it, an option out of range. On calling it, NaN, a constant cube, or a rank above the bands.
 
-    Cost: 101 x 7 products of the pixels with a B x rank matrix and 101 selections among all values of the cube.
+    Cost: 101 Gram matrices of the pixels, and as many selections among all values of the cube.
 
     Source: Y. Zhang, B. Du, L. Zhang and S. Wang, IEEE TGRS 54(3), 2016; GoDec: T. Zhou and D. Tao, ICML 2011.
 
@@ -53,20 +52,21 @@ class LSMAD:
             raise ValueError(f"LSMAD needs a rank of at least 1 and a sparse share from 0 to 1; got {self}.")
 
     def __call__(self, cube: torch.Tensor, left_out: torch.Tensor | None = None) -> torch.Tensor:
-        """Score ``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0; NaN where a pixel is left out."""
+        """Score ``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0; pixels left out are no part of the background."""
         cube = checked(cube)
         if self.rank > cube.shape[1]:
             raise ValueError(f"rank {self.rank} is above the number of bands, {cube.shape[1]}. Give a lower rank.")
         maps = []
         for number, image in enumerate(cube):
-            pixels, counts = pixels_that_count(image, None if left_out is None else left_out[number])
+            pixels, counts = scaled_pixels(image, None if left_out is None else left_out[number])
             generator = torch.Generator().manual_seed(self.seed)
 
             def draw(generator: torch.Generator = generator) -> torch.Tensor:
                 return torch.randn(cube.shape[1], self.rank, generator=generator, dtype=torch.float64)
 
-            low_rank = go_dec(pixels, int(self.sparse * pixels.numel()), draw)
-            maps.append(map_of(background_distances(pixels, low_rank, self.rank), counts, image.shape[1:]))
+            background = pixels[counts]
+            low_rank = go_dec(background, int(self.sparse * background.numel()), draw)
+            maps.append(background_distances(pixels, low_rank, self.rank).view(image.shape[1:]))
         return torch.stack(maps)
 
 
@@ -78,25 +78,23 @@ def go_dec(pixels: torch.Tensor, sparse_values: int, draw: Callable[[], torch.Te
         sparse_values: Values that the sparse part may have.
         draw: Draws ``(B, rank)`` standard normal numbers, once a round.
     """
-    low_rank, sparse = pixels, torch.zeros_like(pixels)
-    for _ in tqdm(range(_ROUNDS), "LSMAD", unit="round", leave=False, disable=None, delay=2):
-        directions = draw().to(pixels.device)
-        for _ in range(_POWER):
-            directions = low_rank.mT @ (low_rank @ directions)
-        basis = torch.linalg.qr(directions)[0]
-        projected = low_rank @ basis @ basis.mT
-        rest = low_rank - projected + sparse
-        low_rank, sparse = projected, torch.zeros_like(pixels)
+    low_rank = pixels.clone()
+    projected, rest, sparse = torch.empty_like(pixels), torch.empty_like(pixels), torch.zeros_like(pixels)
+    for _ in tqdm(range(101), "LSMAD", unit="round", leave=False, disable=None, delay=2):
+        gram = low_rank.mT @ low_rank
+        basis = torch.linalg.qr(torch.linalg.multi_dot([*[gram] * _POWER, draw().to(pixels.device)]))[0]
+        torch.matmul(low_rank @ basis, basis.mT, out=projected)
+        torch.sub(low_rank, projected, out=rest).add_(sparse)
         largest = rest.abs().flatten().topk(sparse_values, sorted=False).indices
-        sparse.view(-1)[largest] = rest.view(-1)[largest]
-        rest = rest - sparse
+        sparse.zero_().view(-1)[largest] = rest.view(-1)[largest]
+        rest -= sparse
         if float(rest.norm()) < 1e-3:
             break
-        low_rank = low_rank + rest
+        torch.add(projected, rest, out=low_rank)
     return projected
 
 
 def background_distances(pixels: torch.Tensor, low_rank: torch.Tensor, rank: int) -> torch.Tensor:
-    """Measure pixels ``(P, B)`` from the mean of a low-rank background of the same shape, in its ``rank`` directions."""
+    """Measure pixels ``(P, B)`` from the mean of a low-rank background ``(Q, B)``, in its ``rank`` directions."""
     [components] = Background.from_blocks([low_rank]).components(rank)
     return components(pixels.T[:, :, None]).square().sum(0)[:, 0]

@@ -33,29 +33,23 @@ def scaled_components(cube: torch.Tensor, count: int) -> list[torch.Tensor]:
     return found
 
 
-def pixels_that_count(image: torch.Tensor, left_out: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+def scaled_pixels(image: torch.Tensor, left_out: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Scale each band of an image ``(C, H, W)`` to [0, 1] by the range of the pixels that count.
 
     Returns:
-        These pixels, ``(P, C)``, and where they are, ``(H W,)`` bool.
+        All pixels, ``(H W, C)``, and which of them count, ``(H W,)`` bool.
 
     Raises:
-        ValueError: No band of these pixels varies.
+        ValueError: No band of the pixels that count varies.
     """
     out = None if left_out is None else left_out[None].to(image.device)
-    scaled = Extent.of(image[None], out).scale(image[None])[0]
-    counts = torch.ones(image[0].numel(), dtype=torch.bool, device=image.device) if out is None else ~out.flatten()
-    pixels = scaled.flatten(1).T[counts]
-    if not bool(pixels.any()):
+    pixels = Extent.of(image[None], out).scale(image[None])[0].flatten(1).T
+    counts = torch.ones_like(pixels[:, 0], dtype=torch.bool) if out is None else ~out.flatten()
+    if not bool(pixels[counts].any()):
         raise ValueError(
-            f"no band varies over the {len(pixels)} pixels that count. Check the cube, or leave fewer out."
+            f"no band varies over the {int(counts.sum())} pixels that count. Check the cube, or leave fewer out."
         )
-    return pixels, counts
-
-
-def map_of(scores: torch.Tensor, counts: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """Lay the scores of the pixels that count, ``(P,)``, out as a map ``shape``; the others are NaN."""
-    return torch.full_like(counts, torch.nan, dtype=scores.dtype).masked_scatter(counts, scores).view(shape)
+    return pixels.contiguous(), counts
 
 
 def otsu(values: np.ndarray) -> float:
@@ -80,7 +74,7 @@ def shrink(x: torch.Tensor, by: float, norm: torch.Tensor | None = None) -> torc
         norm: Lengths ``(...)`` if they are not the plain 2-norms.
     """
     norm = torch.linalg.vector_norm(x, dim=0) if norm is None else norm
-    return x * ((norm - by) / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_min(0)
+    return x * (1 - by / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_min(0)
 
 
 def shrink_spectrum(matrix: torch.Tensor, by: float) -> torch.Tensor:
@@ -89,4 +83,4 @@ def shrink_spectrum(matrix: torch.Tensor, by: float) -> torch.Tensor:
     values = squares.clamp_min(0).sqrt()
     kept = values > by
     vectors = vectors[:, kept]
-    return (vectors * (1 - by / values[kept])) @ (vectors.mT @ matrix)
+    return torch.linalg.multi_dot([vectors * (1 - by / values[kept]), vectors.mT, matrix])

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 import torch
 from tqdm import tqdm
 
-from fers.detectors.pieces import pixels_that_count, shrink, shrink_spectrum
+from fers.detectors.pieces import scaled_pixels, shrink, shrink_spectrum
 from fers.detectors.windows import checked
 
-_ROUNDS = 400
-_GROWTH = 1.5  # of the penalty in each round
 _DIRECTION = 1e-6  # of the largest singular value: smaller ones have no direction
 
 
@@ -63,23 +61,34 @@ class PTA:
         return torch.stack([self._score(image) for image in checked(cube)])
 
     def _score(self, image: torch.Tensor) -> torch.Tensor:
-        y = pixels_that_count(image, None)[0].T.reshape(image.shape)
+        y = scaled_pixels(image)[0].T.contiguous().view(image.shape)
         (rows, row_steps), (columns, column_steps) = (path_laplacian(size, y) for size in image.shape[1:])
-        x = s = v1 = v2 = v3 = v4 = d1 = d2 = d3 = d4 = d5 = directions = torch.zeros_like(y)
+        x, v1, v2, v3, v4, d1, d2, d3, d4, d5, work = (
+            torch.zeros_like(y) for _ in range(11)
+        )  # used in place: it is faster
+        s = directions = torch.zeros_like(y)
         mu = self.penalty
-        for number in tqdm(range(_ROUNDS), "PTA", unit="round", leave=False, disable=None, delay=2):
-            x = (y - s + d1 + d2 + d3 + d4 + v1 + v2 + v3) / 4
-            v1 = (rows * (mu / (self.smooth * row_steps + mu))) @ rows.T @ (x - d2)
-            v2 = (x - d3) @ (columns * (mu / (self.smooth * column_steps + mu))) @ columns.T
-            v3 = shrink_spectrum((x + v4 - d4 + d5).flatten(1) / 2, self.low_rank / (2 * mu)).view_as(y)
-            v4 = v3 - d5 + self.low_rank / mu * directions
+        for number in tqdm(range(400), "PTA", unit="round", leave=False, disable=None, delay=2):
+            torch.sub(y, s, out=x)
+            for part in (d1, d2, d3, d4, v1, v2, v3):
+                x += part
+            x /= 4
+            torch.matmul((rows * (mu / (self.smooth * row_steps + mu))) @ rows.T, torch.sub(x, d2, out=work), out=v1)
+            smooth = (columns * (mu / (self.smooth * column_steps + mu))) @ columns.T
+            torch.mm(torch.sub(x, d3, out=work).flatten(0, 1), smooth, out=v2.view(-1, len(smooth)))
+            torch.add(x, v4, out=work).sub_(d4).add_(d5).div_(2)
+            v3 = shrink_spectrum(work.flatten(1), self.low_rank / (2 * mu)).view_as(y)
+            torch.sub(v3, d5, out=v4).add_(directions, alpha=self.low_rank / mu)
             directions = leading_directions(v4.flatten(1), self.rank).view_as(y)
-            s = shrink(y - x + d1, self.sparse / mu)
-            gaps = [y - x - s, v1 - x, v2 - x, v3 - x, v4 - v3]
-            d1, d2, d3, d4, d5 = (d + gap for d, gap in zip((d1, d2, d3, d4, d5), gaps, strict=True))
-            if number % 10 == 0 and sum(float(gap.norm()) for gap in gaps) <= 1e-6:
+            s = shrink(torch.sub(y, x, out=work).add_(d1), self.sparse / mu)
+            d1 += torch.sub(y, x, out=work).sub_(s)
+            gaps = float(work.norm())
+            for d, found, wanted in ((d2, v1, x), (d3, v2, x), (d4, v3, x), (d5, v4, v3)):
+                d += torch.sub(found, wanted, out=work)
+                gaps += float(work.norm())
+            if number % 10 == 0 and gaps <= 1e-6:
                 break
-            mu = min(_GROWTH * mu, 1e10)
+            mu = min(1.5 * mu, 1e10)
         return torch.linalg.vector_norm(s, dim=0)
 
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from fers.detectors.pieces import scaled_components, shrink
 from fers.detectors.windows import checked
 
-_ROUNDS = 100  # of both loops; neither converges before, so the score is that of round 100
+_TLRSR_ROUNDS = 100  # of both loops; neither converges before, so the score is that of round 100
 _SOFT = 1e-6  # beside singular values, in the weights
 
 
@@ -71,7 +71,7 @@ class PCATLRSR:
         """Split the tensor into low rank and sparse pixels; the low-rank part is the dictionary."""
         low_rank = sparse = scaled = torch.zeros_like(x)  # scaled: multiplier over penalty
         penalty = 1e-4
-        for _ in tqdm(range(_ROUNDS), "PCA-TLRSR 1 of 2", unit="round", leave=False, disable=None, delay=2):
+        for _ in tqdm(range(_TLRSR_ROUNDS), "PCA-TLRSR 1 of 2", unit="round", leave=False, disable=None, delay=2):
             low_rank = shrink_slices(x - sparse - scaled, 1 / penalty, self.pivot)
             wanted = x - low_rank - scaled
             sparse = shrink(wanted, self.dictionary / penalty, length(wanted))
@@ -89,7 +89,7 @@ def _rest(
     coefficients = y1 = torch.zeros_like(gram)  # y1, y2: multipliers over penalty
     rest = y2 = torch.zeros_like(x)
     represented, penalty = torch.zeros_like(x), 1e-4
-    for _ in tqdm(range(_ROUNDS), "PCA-TLRSR 2 of 2", unit="round", leave=False, disable=None, delay=2):
+    for _ in tqdm(range(_TLRSR_ROUNDS), "PCA-TLRSR 2 of 2", unit="round", leave=False, disable=None, delay=2):
         low_rank = shrink_slices(coefficients - y1, 1 / penalty, pivot)
         wanted = x - represented + y2
         rest = shrink(wanted, weight / penalty, length(wanted))
