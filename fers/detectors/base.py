@@ -150,7 +150,7 @@ class Extent(NamedTuple):
         """Compute the range of the pixels of a cube ``(N, C, H, W)`` that count."""
         if left_out is None:
             return cls(cube.amin((2, 3)), cube.amax((2, 3)))
-        out = left_out[:, None]
+        out = left_out[:, None].to(cube.device)
         return cls(cube.masked_fill(out, torch.inf).amin((2, 3)), cube.masked_fill(out, -torch.inf).amax((2, 3)))
 
     def combine(self, other: Extent) -> Extent:
