@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from fers.scenes.readers import SceneError, open_scene, read_array
-from fers.scenes.readers.base import UNDECLARED_NODATA, Facts, missing_pixels, refusing
+from fers.scenes.readers.base import UNDECLARED_NODATA, Facts, missing_pixels
+from fers.scenes.readers.errors import refusing
 from fers.util.errors import did_you_mean
 
 MIN_SIDE = 9  # px: reflect padding of 4, and enough pixels for RX
