@@ -19,8 +19,9 @@ import pytest
 import rasterio
 
 from fers.detection.detect import detect
+from fers.detection.inputs import find_scenes
 from fers.detection.options import DetectOptions, Work
-from fers.detection.several import detect_all, find_scenes
+from fers.detection.several import detect_all
 from fers.detection.store import BackgroundStatistics
 from fers.scenes.normalise import normalise
 from fers.scenes.scene import read_scene

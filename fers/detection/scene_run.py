@@ -72,13 +72,18 @@ class SceneRun:
         self.pipeline = self.job.pipeline  # here, so that missing weights are reported before anything is read
         self.spatial_mode = self._spatial_mode(max(height, width)) if "spa_fen" in self.pipeline.setting.needs else None
         self.plan = self._plan(cluster_workers)
-        self.left_out = self._left_out()
         self.place = Place(reader.geometry, (height, width))
+        self.left_out = self._left_out()
 
     @property
     def name(self) -> str:
         """Name of the scene."""
         return Path(self.reader.path).stem
+
+    @property
+    def notes(self) -> list[str]:
+        """Notes for the user on the file, its bands and its place."""
+        return [*self.reader.notes, *self.bands.notes, *self.place.notes]
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -170,7 +175,7 @@ class SceneRun:
             "shape": list(self.reader.shape),
             "spatial_mode": self.spatial_mode,
             "sensor": self.reader.sensor,
-            "notes": list(self.reader.notes),
+            "notes": self.notes,
             "bands_described": self.bands.describe(),
             "wavelengths_nm": None if self.wavelengths is None else [round(float(w), 3) for w in self.wavelengths],
             "range": [statistics.low, statistics.high],
@@ -228,7 +233,7 @@ class SceneRun:
             if found is None:
                 raise FersError(f"{self.reader.path}: --left_out auto found no EMIT mask file next to it. Name a file.")
             path = str(found)
-        return None if path is None else read_left_out(path, self.reader.shape[:2])
+        return None if path is None else read_left_out(path, self.reader.shape[:2], self.place.geometry)
 
     def _given(self, path: Path) -> BackgroundStatistics:
         """Load a background of another run, and check that it is of the same kind."""

@@ -12,6 +12,7 @@ from rasterio.crs import CRS
 from scipy import ndimage
 
 from fers.scenes.readers import Geometry, LatLon, LookupTable, MapGrid
+from fers.scenes.readers.projection import on_earth
 
 WGS84 = CRS.from_epsg(4326)
 METRES_PER_DEGREE = 111_320.0  # of latitude, on a sphere; for areas of pixels only
@@ -32,11 +33,19 @@ class Place:
             self.crs = CRS.from_wkt(geometry.crs)
         elif isinstance(geometry, LatLon):
             self.crs = WGS84
+        self._on_earth = self.crs is not None and on_earth(self.crs.to_wkt())
 
     @property
     def known(self) -> bool:
         """True where longitude and latitude are known."""
-        return self.crs is not None
+        return self._on_earth
+
+    @property
+    def notes(self) -> list[str]:
+        """Notes for the user on the place."""
+        if self.crs is None or self._on_earth:
+            return []
+        return ["the map is not of the Earth: places are in its own coordinates, without longitude and latitude"]
 
     @property
     def raster(self) -> tuple[Affine | None, CRS | None]:
@@ -58,7 +67,7 @@ class Place:
     def lonlat(self, row: int, column: int) -> tuple[float, float] | None:
         """Return longitude and latitude in WGS84 of the centre of a pixel; None where it has none."""
         point = self.xy(row, column)
-        if point is None or self.crs is None:
+        if point is None or not self.known:
             return None
         if self.crs == WGS84:
             return point

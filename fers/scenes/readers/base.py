@@ -19,6 +19,7 @@ import numpy as np
 from fers.scenes.readers.errors import SceneError, refusing
 from fers.scenes.readers.geometry import ControlPoints, Geometry, MapGrid
 from fers.scenes.readers.places import from_points, from_table
+from fers.scenes.readers.projection import on_earth
 
 UNDECLARED_NODATA = -9999.0  # the value that stands for "no data" in files that cannot declare one
 _ALWAYS_ALLOWED = 256 << 20  # bytes that any file may declare
@@ -111,6 +112,16 @@ class Reader(Facts):
     def _geometry(self) -> Geometry | None:
         """The place that the file itself says."""
         return self.grid
+
+    @property
+    def located(self) -> bool:
+        """True where the pixels have a place on the Earth; no table is read for it."""
+        if self.grid is not None:
+            utm = self.map_info is not None and self.map_info[0].strip().lower().startswith(
+                "utm"
+            )  # of an unknown datum
+            return on_earth(self.grid.crs) or utm
+        return self.table is not None or (self.points is not None and on_earth(self.points.crs))
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -74,6 +74,11 @@ class Hdf5Reader(Reader):
     glt: tuple[str, str] | None = None  # tables of columns and rows (GLT) for the map grid
     latlon: tuple[str, str] | None = None  # latitude and longitude
 
+    @property
+    def located(self) -> bool:
+        """True where the pixels have a place on the Earth; no table is read for it."""
+        return self.latlon is not None or super().located
+
     def _geometry(self) -> Geometry | None:
         """Placement by lookup table, by latitude and longitude, or on a map grid; None if the file has none."""
         lookup = self.glt is not None and self.grid is not None
