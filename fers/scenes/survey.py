@@ -46,7 +46,8 @@ def survey(source: Scene | Reader, bands: np.ndarray) -> Survey:
     if not whole.any():
         return Survey(empty, (_gaps(lacking[left], bands[left] + 1),) if left.any() else ())
     values = values[:, left][whole]
-    return Survey(empty, (*_one_value(values), *_saturated(values)))
+    same = (values == values[:, :1]).all(axis=1)
+    return Survey(empty, (*_one_value(values, same), *_saturated(values[~same])))
 
 
 def _windows(source: Scene | Reader, bands: int) -> list[slice]:
@@ -90,10 +91,9 @@ def _gaps(lacking: np.ndarray, numbers: np.ndarray) -> str:
     )
 
 
-def _one_value(values: np.ndarray) -> list[str]:
+def _one_value(values: np.ndarray, same: np.ndarray) -> list[str]:
     """Values that many pixels hold in every band and that count, since the file does not say that they mean no data."""
-    same = values[(values == values[:, :1]).all(axis=1), 0]
-    found, counts = np.unique(same, return_counts=True)
+    found, counts = np.unique(values[same, 0], return_counts=True)
     return [
         f"{count / len(values):.0%} of the pixels looked at hold {value:g} in every band and count as background. "
         f"If that means no data, give --nodata {value:g}"
@@ -104,6 +104,8 @@ def _one_value(values: np.ndarray) -> list[str]:
 
 def _saturated(values: np.ndarray) -> list[str]:
     """Pixels that share the highest value of several bands, as a detector that is full gives it."""
+    if len(values) == 0:
+        return []
     highest = values.max(axis=0)
     top = values == highest
     counts = top.sum(axis=0)

@@ -123,15 +123,19 @@ def _opened(path: Path, head: bytes, variable: str | None, axes: str | None) -> 
     if head.startswith(b"PK"):
         return geotiff.open_zipped_product(path) or arrays.open_variable(path, variable, axes)
     if driver_of("", head) in ("GTiff", "JP2OpenJPEG"):
+        _refuse_axes(path, axes)
         return geotiff.open_geotiff(path)
     if _is_hdf5(path, head):
         with _hdf5(path, head) as (file, matlab):
-            found = None if matlab else products.open_product(file, variable)
-            return found or conventions.open_other(file, variable, matlab, axes)
+            if not matlab and (found := products.open_product(file, variable)) is not None:
+                _refuse_axes(path, axes)
+                return found
+            return conventions.open_other(file, variable, matlab, axes)
     if head[124:128] in (b"\x00\x01IM", b"\x01\x00MI") or suffix in (".mat", ".npz"):
         return arrays.open_variable(path, variable, axes)
     if suffix == ".npy":
         return arrays.open_npy(path, axes)
+    _refuse_axes(path, axes)
     if suffix in (".bsq", ".bil", ".bip") and "-SPECTRAL_IMAGE" in path.name.upper():
         return geotiff.open_geotiff(path)  # EnMAP's ENVI delivery: the gains are in its XML
     if suffix == ".hdr" or envi.header_of(path) is not None:
@@ -141,6 +145,11 @@ def _opened(path: Path, head: bytes, variable: str | None, axes: str | None) -> 
     if head.startswith(b"CDF"):
         raise SceneError(f"{path}: a classic netCDF file, which is not read here. Convert it: nccopy -k netCDF-4.")
     raise SceneError(f"{path}: not a cube format that is read here. Give {_KNOWN}.")
+
+
+def _refuse_axes(path: Path, axes: str | None) -> None:
+    if axes is not None:
+        raise SceneError(f"{path}: the file says its axes. --axes is for plain arrays: .npy, .npz, .mat, HDF5, netCDF.")
 
 
 def read_array(path: Path, variable: str | None = None, shape: tuple[int, int] | None = None) -> np.ndarray:

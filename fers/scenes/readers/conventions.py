@@ -90,6 +90,9 @@ def open_other(file: h5py.File, variable: str | None, matlab: bool, axes: str | 
     if axes is None:
         labels = [one.own.labels[place] if place < len(one.own.labels) else "" for place in sides]
         axes, assumed = _told(one, kept, coordinates, labels)
+        named = coordinates[axes.index("b")].rpartition("/")[2] or labels[axes.index("b")]
+        if named and names.role_of(named, {}) != "b":
+            assumed = f"its axis {named} is taken as the bands"
         notes += (assumed,) if assumed else ()
     order = ["1"] * len(found[key].shape)
     for place, axis in zip(sides, axes, strict=True):
@@ -129,10 +132,11 @@ def _open_matlab(
 
 def _told(one: _File, shape: tuple[int, ...], coordinates: list[str], labels: list[str]) -> tuple[str, str]:
     """Order of the axes, and what was assumed: by coordinates and labels, else by vectors and tables of telling sizes."""
-    roles = []
-    for coordinate, label in zip(coordinates, labels, strict=True):
-        role = names.role_of(coordinate, one.of(coordinate).attributes) if coordinate else ""
-        roles.append(role or names.role_of(label, {}))
+    roles = [names.role_of("", one.of(coordinate).attributes) if coordinate else "" for coordinate in coordinates]
+    for place, (coordinate, label) in enumerate(zip(coordinates, labels, strict=True)):
+        role = names.role_of(coordinate, {}) or names.role_of(label, {})
+        if not roles[place] and role not in roles[:place] + roles[place + 1 :]:
+            roles[place] = role
     order, assumed = names.order_of(roles)
     if not order:
         sized = [
@@ -210,13 +214,13 @@ def _place(one: _File, y: str, x: str, shape: tuple[int, int, int]) -> dict[str,
     degrees = y.rpartition("/")[2].lower() in ("lat", "latitude") or (
         latitude == "y" and "degree" in one.of(y).attributes.get("units", "")
     )
-    transform = None
+    six = listed(said.get("GeoTransform", ""), 6)
+    transform = None if six is None else Affine.from_gdal(*six)
     if down is not None and across is not None:
         (top, dy), (left, dx) = down, across
-        transform = Affine(dx, 0, left - dx / 2, 0, dy, top - dy / 2)
+        even = Affine(dx, 0, left - dx / 2, 0, dy, top - dy / 2)
+        transform = transform if transform is not None and _agree(transform, even, shape) else even
         crs = crs or (crs_wkt("EPSG:4326") if degrees else None)
-    elif (six := listed(said.get("GeoTransform", ""), 6)) is not None:
-        transform = Affine.from_gdal(*six)
     if transform is not None:
         lacking = () if crs else ("the map grid of the file names no reference system",)
         return {"grid": MapGrid(transform, crs), "notes": lacking}
@@ -227,6 +231,13 @@ def _place(one: _File, y: str, x: str, shape: tuple[int, int, int]) -> dict[str,
         for spelled in (("lat", "latitude"), ("lon", "longitude"))
     ]
     return {"latlon": tuple(tables)} if None not in tables else {}
+
+
+def _agree(first: Affine, second: Affine, shape: tuple[int, int, int]) -> bool:
+    """Whether two grids are one: a GeoTransform is exact, but stays as it was where a part was cut out or turned over."""
+    corners = (0, 0), (shape[1], shape[0])
+    apart = [np.subtract(first @ corner, second @ corner) / (second.a, second.e) for corner in corners]
+    return bool(np.abs(apart).max() <= _UNEVEN)
 
 
 def _even(one: _File, key: str, side: int) -> tuple[float, float] | None:

@@ -10,7 +10,7 @@ from fers.scenes.readers.geometry import ControlPoints, Geometry, LatLon, Lookup
 from fers.scenes.readers.projection import to_lonlat
 
 _EVERY = 9000.0  # values such as -9999 mark a pixel without a place
-_HALF = 0.5  # px by which control points may miss an affine grid
+_TENTH = 0.1  # px by which control points may miss an affine grid
 
 
 def checked_latlon(name: str, latitude: np.ndarray, longitude: np.ndarray, shape: tuple[int, ...]) -> LatLon:
@@ -91,7 +91,7 @@ def is_lookup(bands: int, dtype: np.dtype, grid: MapGrid | None) -> bool:
 
 
 def from_points(control: ControlPoints, shape: tuple[int, ...]) -> Geometry | None:
-    """Place a scene by control points: on a grid where an affine one fits to half a pixel, else by longitude and latitude.
+    """Place a scene by control points: on a grid where an affine one fits to a tenth of a pixel, else by longitude and latitude.
 
     The polynomial is of the highest order, up to 3, that the number of points bears. None for fewer than 3 points.
     """
@@ -102,13 +102,14 @@ def from_points(control: ControlPoints, shape: tuple[int, ...]) -> Geometry | No
     step = min(np.hypot(*affine[1]), np.hypot(*affine[2]))
     if not step > 0:
         return None
-    if misses <= _HALF * step:
+    if misses <= _TENTH * step:
         (c, f), (a, d), (b, e) = affine.tolist()
         return MapGrid(Affine(a, b, c, d, e, f), control.crs)
     if control.crs is None:
         return None
     longitude, latitude = to_lonlat(control.crs, x, y)
-    count = next(count for count in (10, 6, 4, 3) if len(column) >= count)
+    scaled = _terms(column / max(shape[1], 1), row / max(shape[0], 1), 10)
+    count = next((count for count in (10, 6, 4) if np.linalg.matrix_rank(scaled[:, :count]) == count), 3)
     factors, _ = _fitted(_terms(column, row, count), longitude, latitude)
     columns, rows = np.meshgrid(np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5)
     fitted = _terms(columns.ravel(), rows.ravel(), count) @ factors
