@@ -46,8 +46,8 @@ def survey(source: Scene | Reader, bands: np.ndarray) -> Survey:
     if not whole.any():
         return Survey(empty, (_gaps(lacking[left], bands[left] + 1),) if left.any() else ())
     values = values[:, left][whole]
-    same = (values == values[:, :1]).all(axis=1)
-    return Survey(empty, (*_one_value(values, same), *_saturated(values[~same])))
+    outside, notes = _one_value(values)
+    return Survey(empty, (*notes, *_saturated(values[~outside])))
 
 
 def _windows(source: Scene | Reader, bands: int) -> list[slice]:
@@ -91,14 +91,15 @@ def _gaps(lacking: np.ndarray, numbers: np.ndarray) -> str:
     )
 
 
-def _one_value(values: np.ndarray, same: np.ndarray) -> list[str]:
-    """Values that many pixels hold in every band and that count, since the file does not say that they mean no data."""
+def _one_value(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Find pixels that hold one value in every band, as many others do, and count: no one says that it means no data."""
+    same = (values == values[:, :1]).all(axis=1) & (values.shape[1] > 1)
     found, counts = np.unique(values[same, 0], return_counts=True)
-    return [
+    many = counts > _MANY * len(values)
+    return same & np.isin(values[:, 0], found[many]), [
         f"{count / len(values):.0%} of the pixels looked at hold {value:g} in every band and count as background. "
         f"If that means no data, give --nodata {value:g}"
-        for value, count in zip(found.tolist(), counts.tolist(), strict=True)
-        if count > _MANY * len(values) and values.shape[1] > 1
+        for value, count in zip(found[many].tolist(), counts[many].tolist(), strict=True)
     ]
 
 
