@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import h5py
 import numpy as np
 import pytest
@@ -228,3 +230,19 @@ def test_a_map_of_another_body_gives_products_without_longitude_and_latitude(tmp
     with rasterio.open(tmp_path / "out" / "score.tif") as raster:
         assert raster.transform == transform and ("Mars" in raster.crs.to_wkt() or "Moon" in raster.crs.to_wkt())
     assert '"geometry":null' in (tmp_path / "out" / "detections.geojson").read_text()
+
+
+def test_a_target_among_pixels_without_a_place_has_no_outline_and_everything_is_written(tmp_path):
+    cube = np.random.default_rng(0).random((30, 25, 5)).astype(np.float32)
+    cube[12, 7:9] += 3
+    cube[20, 20] += 2
+    rows, columns = np.mgrid[:30, :25]
+    latitude, longitude = 40 - 0.01 * rows, 10 + 0.01 * columns
+    latitude[12:14, 8:10] = -9999
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["cube"], file["latitude"], file["longitude"] = cube, latitude, longitude
+    result = detect(tmp_path / "a.h5", tmp_path / "out", features="original", top=2, axes="y,x,band")
+    assert [(d["row"], d["column"]) for d in result.detections] == [(12, 7), (20, 20)]
+    assert all(0.9e6 < d["area_m2"] / d["pixels"] < 1e6 for d in result.detections)  # 1.11 km by 0.85 km
+    features = json.loads((tmp_path / "out" / "detections.geojson").read_text())["features"]
+    assert [feature["geometry"] is None for feature in features] == [True, False]

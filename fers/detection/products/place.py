@@ -91,6 +91,9 @@ class Place:
 
         Args:
             labels: ``(H, W)`` int32, 0 for nothing.
+
+        Returns:
+            The geometry of each label that lies where every pixel has a place.
         """
         if not self.known:
             return {}
@@ -111,7 +114,7 @@ class Place:
             elif self.crs != WGS84:
                 shape = warp.transform_geom(self.crs, WGS84, shape, antimeridian_cutting=True)
             outlines[label] = _mapped(shape, lambda x, y: (float(x), float(y)))
-        return outlines
+        return {label: shape for label, shape in outlines.items() if _finite(shape["coordinates"])}
 
     @cached_property
     def _cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -152,14 +155,22 @@ class Place:
         return (longitude + 180) % 360 - 180, latitude
 
     def _swath_area(self, row: int, column: int) -> float:
+        area = float(self._areas[row, column])
+        return area if np.isfinite(area) else float(np.nanmedian(self._areas))  # near pixels without a place
+
+    @cached_property
+    def _areas(self) -> np.ndarray:
+        """Area in m2 of each pixel of a swath, by its neighbours; NaN near pixels without a place."""
         swath = self.geometry
         assert isinstance(swath, LatLon)
-        row, column = min(max(row, 1), self.shape[0] - 2), min(max(column, 1), self.shape[1] - 2)
-        scale = METRES_PER_DEGREE * np.array([np.cos(np.radians(swath.latitude[row, column])), 1.0])
-        place = np.stack([swath.longitude, swath.latitude], axis=-1)
-        down = (place[row + 1, column] - place[row - 1, column]) / 2 * scale
-        across = (place[row, column + 1] - place[row, column - 1]) / 2 * scale
-        return float(abs(down[0] * across[1] - down[1] * across[0]))
+        across = METRES_PER_DEGREE * np.cos(np.radians(swath.latitude))
+        (x_down, x_across), (y_down, y_across) = np.gradient(swath.longitude), np.gradient(swath.latitude)
+        return np.abs(x_down * y_across - x_across * y_down) * across * METRES_PER_DEGREE
+
+
+def _finite(part: Any) -> bool:
+    """Tell whether all positions of a GeoJSON geometry are numbers."""
+    return all(_finite(inner) for inner in part) if isinstance(part, list | tuple) else bool(np.isfinite(part))
 
 
 def _mapped(shape: dict[str, Any], move) -> dict[str, Any]:
