@@ -53,12 +53,16 @@ def read_left_out(path: str | Path, shape: tuple[int, int], geometry: Geometry |
         out = _of_picture(path, read_png(path, shape))
     else:
         out = _of_raster(path, shape)
-    if out.shape != shape:
+    _check_sides(path, out.shape, shape)
+    return out
+
+
+def _check_sides(path: Path, found: tuple[int, ...], shape: tuple[int, int]) -> None:
+    if found != shape:
         raise FersError(
-            f"{path}: is {' x '.join(map(str, out.shape))} px and its scene is {shape[0]} x {shape[1]}. "
+            f"{path}: is {' x '.join(map(str, found))} px and its scene is {shape[0]} x {shape[1]}. "
             "Both must be on the same grid, rows first."
         )
-    return out
 
 
 def _of_picture(path: Path, picture: np.ndarray) -> np.ndarray:
@@ -80,8 +84,7 @@ def _of_raster(path: Path, shape: tuple[int, int]) -> np.ndarray:
         raise SceneError(f"{error} As pixels to leave out, give {_MASK_FORMATS}.") from error
     if reader.bands != 1:
         raise SceneError(f"{path}: has {reader.bands} bands. As pixels to leave out, give {_MASK_FORMATS}.")
-    if reader.shape[:2] != shape:  # before anything is read
-        return np.zeros(reader.shape[:2], bool)
+    _check_sides(path, reader.shape[:2], shape)  # before anything is read
     block, valid = reader.read_valid()
     return (block[:, :, 0] != 0) & valid
 

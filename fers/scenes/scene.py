@@ -147,7 +147,7 @@ def read_png(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
     with refusing(path, "PNG image"), Image.open(path, formats=["PNG"]) as image:  # others start external programs
         if shape is not None and image.size != (shape[1], shape[0]):
             raise SceneError(
-                f"{path}: the mask is {image.size[1]} x {image.size[0]} px and its scene is {shape[0]} x {shape[1]}. "
+                f"{path}: the mask is {image.size[1]} x {image.size[0]} and its scene is {shape[0]} x {shape[1]}. "
                 "Both must be of the same scene, rows first."
             )
         return np.asarray(image.convert("RGB") if image.mode in ("P", "PA", "RGBA", "LA") else image)

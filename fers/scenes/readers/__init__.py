@@ -173,7 +173,9 @@ def _of_shape(
 ) -> np.ndarray:
     one = found[arrays.pick(path, found, variable, shape)]
     if shape is not None and one.shape != tuple(shape):  # before it is read
-        raise SceneError(f"{path}: is {' x '.join(map(str, one.shape))} and its scene is {shape[0]} x {shape[1]}.")
+        raise SceneError(
+            f"{path}: the mask is {' x '.join(map(str, one.shape))} and its scene is {shape[0]} x {shape[1]}."
+        )
     return one.load()
 
 

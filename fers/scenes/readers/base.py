@@ -105,6 +105,8 @@ class Reader(Facts):
             SceneError: A table has another size than the scene, or places that are none.
         """
         if (table := self.table) is not None:
+            stored = sum(file.stat().st_size for file in table.data or [table.path])
+            check_memory(table.path, 2 * table.dtype.itemsize * prod(table.shape[:2]), stored)
             values = table.read(bands=[0, 1]) if table.bands > 1 else np.empty((0, 0, 2))
             return from_table(str(table.path), values, table.grid, self.shape)
         return self._geometry() or (None if self.points is None else from_points(self.points, self.shape))

@@ -234,7 +234,7 @@ def _place(one: _File, y: str, x: str, shape: tuple[int, int, int]) -> dict[str,
 
 
 def _agree(first: Affine, second: Affine, shape: tuple[int, int, int]) -> bool:
-    """Whether two grids are one: a GeoTransform is exact, but stays as it was where a part was cut out or turned over."""
+    """Tell whether two grids are one: a GeoTransform is exact, but stays as it was where a part was cut out or turned over."""
     corners = (0, 0), (shape[1], shape[0])
     apart = [np.subtract(first @ corner, second @ corner) / (second.a, second.e) for corner in corners]
     return bool(np.abs(apart).max() <= _UNEVEN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ def local_file(path: str | Path, what: str = "scene") -> Path:
     """Check that a name is one of a file or folder on a disk.
 
     Raises:
-        SceneError: It is a URL, is missing, or is a pipe or a device, which would be waited for without end.
+        SceneError: It is a URL, has no name in UTF-8, is missing, or is a pipe or a device, which would be waited for without end.
     """
     if _REMOTE.match(str(path)):
         raise SceneError(
@@ -31,6 +32,10 @@ def local_file(path: str | Path, what: str = "scene") -> Path:
             "(rclone mount, s3fs) and give the path there."
         )
     path = Path(path)
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:  # GDAL and every product would fail on it later
+        raise SceneError(f"{path}: its name is not text in UTF-8. Rename it (convmv, mv).") from None
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
