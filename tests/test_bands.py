@@ -20,6 +20,7 @@ CENTRES = np.array([400.0, 600, 800, 1000, 1400, 1600, 1900, 2200])
 def scene(cube: np.ndarray | None = None, wavelengths: np.ndarray | None = CENTRES, **options) -> Scene:
     if cube is None:
         cube = np.random.default_rng(0).random((9, 9, 8)).astype(np.float32)
+    options = {"map_info": ("UTM", "1", "1", "0", "0", "1", "1", "33", "North", "WGS-84")} | options
     return Scene("s", cube, Path("s.npy"), wavelengths=wavelengths, **options)
 
 

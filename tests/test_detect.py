@@ -19,8 +19,9 @@ import pytest
 import rasterio
 
 from fers.detection.detect import detect
+from fers.detection.inputs import find_scenes
 from fers.detection.options import DetectOptions, Work
-from fers.detection.several import detect_all, find_scenes
+from fers.detection.several import detect_all
 from fers.detection.store import BackgroundStatistics
 from fers.scenes.normalise import normalise
 from fers.scenes.scene import read_scene
@@ -306,3 +307,42 @@ def test_a_dask_cluster_gives_the_same_bits_even_when_a_worker_dies(tmp_path):
         victim = next(iter(cluster.workers.values()))
         Timer(0.3, os.kill, (victim.pid, signal.SIGKILL)).start()
         assert products("killed", cluster.scheduler_address) == threads
+
+
+def test_a_folder_with_files_that_cannot_be_read_is_planned_and_each_is_named_once(folder, tmp_path, capsys):
+    (folder / "torn.hdr").write_text("ENVI\nsamples = 9\nlines = 9\nbands = 9\ndata type = 4\ninterleave = bsq\n")
+    (folder / "torn.img").write_bytes(b"few")
+    (folder / "junk.bin").write_bytes(b"nothing")
+    np.save(folder / "narrow.npy", cube()[:, :, :2])  # opens, and has too few bands
+    assert run(folder, "--plan") == 2
+    printed = capsys.readouterr()
+    assert printed.out.count("passes: range, statistics, scores") == 3
+    assert printed.err.count("torn.img") == 1 and printed.err.count("junk.bin") == 1
+    assert (printed.out + printed.err).count("narrow.npy") == 1 and "1 of 4 scenes failed" in printed.err
+
+
+def test_a_file_that_is_refused_does_not_wait_for_pytorch(tmp_path):
+    (tmp_path / "bad.tif").write_bytes(b"II*\0" + bytes(99))
+    script = f"""
+import sys
+from fers.detection.command import main
+assert main([{str(tmp_path / "bad.tif")!r}]) == 2
+print("torch" in sys.modules)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert ended.stdout.strip() == "False" and "bad.tif: cannot be read as a GeoTIFF" in ended.stderr
+
+
+def test_what_a_file_does_not_say_is_an_option_and_what_follows_is_printed(tmp_path, capsys):
+    values = cube().transpose(2, 0, 1).copy()
+    values[:, :, :5] = 0
+    np.save(tmp_path / "a.npy", values)
+    (tmp_path / "w.txt").write_text("\n".join(map(str, range(400, 1100, 100))))
+    arguments = (tmp_path / "a.npy", "--out", tmp_path / "out", "--axes", "band,y,x", "--features", "original")
+    assert run(*arguments) == 0
+    printed = capsys.readouterr().out
+    assert "hold 0 in every band" in printed and "no wavelengths are known" in printed
+    assert run(*arguments, "--nodata", "0", "--wavelengths", tmp_path / "w.txt", "--bands", "all,-7") == 0
+    about = json.loads((tmp_path / "out" / "a" / "run.json").read_text())
+    assert about["shape"] == [44, 31, 7] and about["counts"]["without_data"] == 44 * 5
+    assert about["wavelengths_nm"] == [400, 500, 600, 700, 800, 900] and "--nodata" not in " ".join(about["notes"])

@@ -336,3 +336,40 @@ def test_wavelengths_beside_a_cube_are_its_band_centres(tmp_path, name):
         (np.savez if name.endswith("npz") else lambda p, **c: scipy.io.savemat(p, c))(tmp_path / name, **content)
     reader = open_scene(tmp_path / name)
     assert reader.wavelengths == pytest.approx([400, 500, 600, 700]) and np.array_equal(reader.read(), content["data"])
+
+
+# ----- ENVI headers beside files of other names
+
+
+@pytest.mark.parametrize("ending", ["rfl", "L1R", "cub", "sc", "hyper"])
+def test_the_only_file_of_a_headers_name_and_size_is_its_data(tmp_path, ending):
+    path = files.write_envi(tmp_path, files.values(3))
+    path.with_suffix(".img").rename(path.with_suffix(f".{ending}"))
+    path.with_suffix(".xml").write_text("<a/>")
+    assert np.array_equal(open_scene(path).read(), files.values(3))
+    with open(path.with_suffix(f".{ending}"), "ab") as data:
+        data.write(b"trailer")
+    with pytest.raises(SceneError, match=rf"Found scene\.{ending}.* give that file itself"):
+        open_scene(path)
+    assert np.array_equal(open_scene(path.with_suffix(f".{ending}")).read(), files.values(3))
+
+
+def test_a_header_may_begin_with_blank_lines_and_an_esri_header_is_named_as_such(tmp_path):
+    path = files.write_envi(tmp_path, files.values(3))
+    path.write_text("\n \n" + path.read_text())
+    assert open_scene(path).shape == (HEIGHT, WIDTH, 3)
+    (tmp_path / "e.bil").write_bytes(bytes(720))
+    (tmp_path / "e.hdr").write_text("BYTEORDER I\nLAYOUT BIL\nNROWS 12\nNCOLS 10\nNBANDS 3\nNBITS 16\n")
+    for name in ("e.hdr", "e.bil"):
+        with pytest.raises(
+            SceneError, match=r"e\.hdr: an ESRI \(ArcGIS\) header, not one of ENVI.*gdal_translate -of ENVI"
+        ):
+            open_scene(tmp_path / name)
+
+
+def test_every_file_that_a_scene_is_read_from_is_known(tmp_path):
+    written = files.classic_file(tmp_path)
+    names = {path.suffix for path in open_scene(written.path).files}
+    assert names == {".hdr", ".img", ".spc", ".gain"}
+    (tmp_path / "enmap").mkdir()
+    assert len(open_scene(files.enmap_file(tmp_path / "enmap").path).files) == 2

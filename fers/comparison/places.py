@@ -22,7 +22,7 @@ from fers.datasets import abu, had100
 from fers.datasets.benchmarks import BENCHMARKS
 from fers.evaluation.metrics import as_truth
 from fers.scenes.readers import open_scene
-from fers.scenes.readers.envi import SUFFIXES
+from fers.scenes.readers.envi import DATA_SUFFIXES
 from fers.scenes.scene import LabelledScene, Scene, SceneError, read_scene, read_truth
 from fers.util.files import visible
 
@@ -236,7 +236,7 @@ def _cube_of(named: re.Match[str]) -> str:
 def _stem(path: Path) -> str:
     """Name of a scene from that of its file; an ENVI header may be named after the whole data file."""
     stem = Path(path.stem)
-    return stem.stem if path.suffix.lower() == ".hdr" and stem.suffix.lower() in SUFFIXES else path.stem
+    return stem.stem if path.suffix.lower() == ".hdr" and stem.suffix.lower() in DATA_SUFFIXES else path.stem
 
 
 def _inside(path: Path, shape: tuple[int, ...]) -> str:

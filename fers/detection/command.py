@@ -31,15 +31,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _detect(given: argparse.Namespace) -> None:
     prepare_process()
-    from fers.detection.several import describe_plan, detect_all, find_scenes  # PyTorch: --help does not wait for it
+    from fers.detection.inputs import find_scenes  # --help does not wait for the readers
 
     vars(given).update(
         in_todays_words({name: getattr(given, name) for name in ("method", "features", "fusion", "checkpoint_dir")})
     )
     options, work = read_options(DetectOptions, given), read_options(Work, given)
-    readers = find_scenes(given.scenes, options.variable, say=lambda text: print(text, file=sys.stderr))
+    readers = find_scenes(given.scenes, say=lambda text: print(text, file=sys.stderr), **options.reading)
+    from fers.detection.several import detect_all, plan_all  # PyTorch: a file that is refused does not wait for it
+
     if work.plan:
-        print("\n".join(describe_plan(reader, options) for reader in readers))
+        plan_all(readers, options)
     else:
         detect_all(readers, options, work)
 

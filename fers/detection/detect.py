@@ -23,7 +23,7 @@ def detect(
     source: str | Path | np.ndarray | Reader,
     save_dir: str | Path | None = None,
     *,
-    wavelengths: np.ndarray | None = None,
+    wavelengths: str | Path | np.ndarray | None = None,
     transform: Affine | None = None,
     crs: str | None = None,
     progress: bool = False,
@@ -34,7 +34,7 @@ def detect(
     Args:
         source: A file of any format that ``fers.scenes.readers.open_scene`` knows, or an array ``(H, W, B)``.
         save_dir: Folder for the products; None writes nothing.
-        wavelengths: ``(B,)`` band centres of an array in nm.
+        wavelengths: ``(B,)`` band centres in nm, or a file of them, where the source has none.
         transform: Transform of an array from column and row to map coordinates.
         crs: CRS of an array, as WKT or such as ``EPSG:32632``.
         progress: Show bars with the time left.
@@ -55,12 +55,10 @@ def detect(
         (12, 7)
     """
     save_dir = options.pop("out", save_dir)  # of earlier versions
-    reader = (
-        source
-        if isinstance(source, Reader)
-        else open_source(source, wavelengths, transform, crs, options.get("variable"))
-    )
-    run = SceneRun(reader, DetectOptions(**in_todays_words(options)))
+    named = None if wavelengths is None or isinstance(wavelengths, np.ndarray) else str(wavelengths)
+    chosen = DetectOptions(**in_todays_words(options), wavelengths=named)
+    reader = source if isinstance(source, Reader) else open_source(source, wavelengths, transform, crs, chosen)
+    run = SceneRun(reader, chosen)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if save_dir is None else save_dir)
         stack.enter_context(locked(folder))

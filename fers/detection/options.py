@@ -43,6 +43,13 @@ def _value_range(text: str) -> tuple[float, float]:
     return low, high
 
 
+def _values(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number, or several such as 0,-9999") from error
+
+
 @dataclass(frozen=True, kw_only=True)
 class DetectOptions(Method):
     """Options of ``fers.detect``, beyond those of ``fers.scoring.config.Method``.
@@ -51,7 +58,8 @@ class DetectOptions(Method):
         features: As in ``Method``; None for an untrained network, or the spectral branch of ``checkpoint_dir``, with
             fusion C.
         spatial: How the spatial branch sees the scene, ``scene`` or ``window``; None for ``scene``, up to 256 px.
-        bands: ``good``, ``all``, ``first:N``, ``400-900nm``, or several with commas.
+        bands: ``good``, ``all``, ``first:N``, ``dry``, ``400-900nm``, ``10:90``, ``-26:29``, or several with commas; see
+            ``fers.scenes.bands.choose_bands``.
         background: ``scene``, ``segment:ROWS``, ``robust`` or ``robust:SHARE``, or a background.npz of another run.
         background_pixels: About how many pixels mean and covariance of a background come from; 0 for all.
         left_out: A file of pixels to leave out of range and statistics; ``auto`` for the EMIT mask file next to the scene.
@@ -63,6 +71,7 @@ class DetectOptions(Method):
         memory: Memory that this process may take, such as ``2GB``.
         workers: Blocks computed at a time; None for one on each core, as far as the memory allows.
         variable: Name of the cube in a file that holds several.
+        axes, nodata, wavelengths, glt: What the file does not say, see ``fers.scenes.readers.open_scene``.
 
     Raises:
         FersError: The choices do not fit together.
@@ -77,7 +86,12 @@ class DetectOptions(Method):
     spatial: str | None = option(
         None, "how the spatial branch sees a scene above 256 px", group="method", choices=SPATIAL_MODES
     )
-    bands: str = option("good", "bands to use: good, all, first:N, 400-900nm, or several with commas", group="method")
+    bands: str = option(
+        "good",
+        "bands to use: good, all, first:N, 400-900nm, dry (no water vapour), 10:90 by number from 1, -26:29 to leave out; "
+        "several with commas",
+        group="method",
+    )
     background: str = option(
         "scene", "background: scene, segment:ROWS, robust[:SHARE], or a background.npz", group="method"
     )
@@ -97,7 +111,7 @@ class DetectOptions(Method):
     )
     left_out: str | None = option(
         None,
-        "file of pixels to leave out of the statistics: a raster, .npy, .mat, or auto for EMIT's",
+        "file of pixels to leave out of the statistics: a raster, .png, .npy, .mat, shapes, or auto for EMIT's",
         group="pixels",
         names=("--mask",),
     )
@@ -138,6 +152,17 @@ class DetectOptions(Method):
     )
     variable: str | None = option(
         None, "name of the cube in a .mat, .npz or HDF5 file that holds several", group="data"
+    )
+    # what a file does not say about itself
+    axes: str | None = option(None, "order of the axes of the cube, such as y,x,band", group="data")
+    nodata: tuple[float, ...] | None = option(
+        None, "value that means no data, instead of the file's; several with commas", group="data", type=_values
+    )
+    wavelengths: str | None = option(
+        None, "file of the bands' wavelengths: text, .npy, or the .hdr of another scene", group="data", metavar="FILE"
+    )
+    glt: str | None = option(
+        None, "file of the place of each pixel: a GLT, IGM or LOC; none for none", group="data", metavar="FILE"
     )
 
     def __post_init__(self) -> None:
@@ -212,6 +237,11 @@ class DetectOptions(Method):
                 f"--background {self.background}: no such file. Give scene, segment:ROWS, robust, or a background.npz."
             )
         return Path(self.background)
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """Arguments of ``open_scene``."""
+        return {name: getattr(self, name) for name in ("variable", "axes", "nodata", "wavelengths", "glt")}
 
     def record(self) -> dict[str, Any]:
         """Return all options in the form that JSON keeps, and the fingerprint of the detector's code."""

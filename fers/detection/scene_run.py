@@ -53,7 +53,7 @@ class SceneRun:
 
     def __init__(self, reader: Reader, options: DetectOptions, cluster_workers: int | None = None):
         self.reader, self.options = reader, options
-        self.notes = list(reader.notes)
+        self._range_note = ""
         self.files = self._fingerprints()  # before anything is read
         height, width, _ = reader.shape
         centres, count = trained_on(options)
@@ -75,13 +75,20 @@ class SceneRun:
         self.pipeline = self.job.pipeline  # here, so that missing weights are reported before anything is read
         self.spatial_mode = self._spatial_mode(max(height, width)) if "spa_fen" in self.pipeline.setting.needs else None
         self.plan = self._plan(cluster_workers)
-        self.left_out = None if self.left_out_file is None else read_left_out(self.left_out_file, (height, width))
         self.place = Place(reader.geometry, (height, width))
+        marked = self.left_out_file
+        self.left_out = None if marked is None else read_left_out(marked, (height, width), self.place.geometry)
 
     @property
     def name(self) -> str:
         """Name of the scene."""
         return Path(self.reader.path).stem
+
+    @property
+    def notes(self) -> list[str]:
+        """Notes for the user on the file, its bands and its place, and on the range once it is known."""
+        about_range = [self._range_note] if self._range_note else []
+        return [*self.reader.notes, *self.bands.notes, *self.place.notes, *about_range]
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -170,7 +177,7 @@ class SceneRun:
         if self.options.value_range is not None:
             assert job.fill is not None
             note, job = "", replace(job.with_range(*self.options.value_range, job.fill), hot_pixels=False)
-        self.notes = [*self.reader.notes, *([note] if note else [])]
+        self._range_note = note
         return self._spatial(stream, job)
 
     def _spatial(self, stream: Stream, job: Job) -> Job:

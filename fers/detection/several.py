@@ -17,60 +17,10 @@ from fers.detection.options import DetectOptions, Work
 from fers.detection.scene_run import SceneRun
 from fers.detection.store import BackgroundStatistics, merged
 from fers.detection.streaming import collect_block, range_block
-from fers.scenes.readers import Reader, SceneError, open_scene
+from fers.scenes.readers import Reader
 from fers.scoring.pipeline import REACH
 from fers.util.errors import FersError
 from fers.util.lock import locked
-
-_SIDECARS = {
-    ".qml",
-    ".xml",
-    ".txt",
-    ".png",
-    ".jpg",
-    ".json",
-    ".geojson",
-    ".csv",
-    ".html",
-    ".md",
-    ".ovr",
-    ".prj",
-    ".tfw",
-}
-
-
-def find_scenes(
-    paths: Sequence[str | Path], variable: str | None = None, say: Callable[[str], None] = print
-) -> list[Reader]:
-    """Open scenes.
-
-    Args:
-        paths: Files and folders. A folder stands for all its files that can be read as scenes, in the order of their names.
-        variable: Name of the cube in files that hold several.
-        say: Is told which files of a folder are not scenes.
-
-    Raises:
-        FersError: A file that was named is not a scene, or a folder holds none.
-    """
-    found: dict[Path, Reader] = {}
-    for path in map(Path, paths):
-        if not path.is_dir():
-            reader = open_scene(path, variable)
-            found.setdefault(Path(reader.path).resolve(), reader)
-            continue
-        before = len(found)
-        for file in sorted(path.iterdir()):
-            if file.is_dir() or file.name.startswith(".") or file.suffix.lower() in _SIDECARS:
-                continue
-            try:
-                reader = open_scene(file, variable)
-            except SceneError as error:
-                say(f"left out: {error}")
-                continue
-            found.setdefault(Path(reader.path).resolve(), reader)
-        if len(found) == before:
-            raise FersError(f"{path}: no scene in this folder can be read. Name a file to see why.")
-    return list(found.values())
 
 
 def detect_all(
@@ -87,7 +37,7 @@ def detect_all(
     Raises:
         FersError: One or more scenes failed.
     """
-    failed = []
+    failed = 0
     with _executor(work) as (pool, workers):
         runs = []
         for reader, folder in zip(readers, _folders(readers, work.save_dir), strict=True):
@@ -96,7 +46,7 @@ def detect_all(
             except ValueError as error:
                 if len(readers) == 1:
                     raise
-                failed.append(str(error))
+                failed += 1
                 say(f"failed: {error}")
         shared = None
         if work.common_background and len(runs) > 1:
@@ -111,10 +61,32 @@ def detect_all(
             except ValueError as error:
                 if len(readers) == 1:
                     raise
-                failed.append(str(error))
+                failed += 1
                 say(f"failed: {error}")
+    _end(failed, len(readers))
+
+
+def plan_all(readers: Sequence[Reader], options: DetectOptions, say: Callable[[str], None] = print) -> None:
+    """Describe what a run over each scene would do. A scene that cannot be computed does not stop the others.
+
+    Raises:
+        FersError: One or more scenes cannot be computed.
+    """
+    failed = 0
+    for reader in readers:
+        try:
+            say(describe_plan(reader, options))
+        except ValueError as error:
+            if len(readers) == 1:
+                raise
+            failed += 1
+            say(f"failed: {error}")
+    _end(failed, len(readers))
+
+
+def _end(failed: int, scenes: int) -> None:
     if failed:
-        raise FersError("\n".join([f"{len(failed)} of {len(readers)} scenes failed:", *failed]))
+        raise FersError(f"{failed} of {scenes} scenes failed; each is named above.")
 
 
 def describe_plan(reader: Reader, options: DetectOptions) -> str:
@@ -138,6 +110,7 @@ def describe_plan(reader: Reader, options: DetectOptions) -> str:
         [
             f"{reader.path}: {height} x {width} x {bands}, {reader.sensor or 'sensor unknown'}",
             f"  {run.bands.describe()}",
+            *(f"  note: {note}" for note in run.notes),
             f"  {job.config.title}",
             f"  {len(plan.blocks)} blocks of {plan.block_strips * plan.strip_rows} rows; {plan.workers} at a time",
             f"  passes: {', '.join(passes)}",
@@ -161,6 +134,8 @@ def _detect_one(
         return
     with _pool_of(run, pool) as executor:
         result = run.detect(executor, folder / ".work", not work.quiet, shared)
+    for note in run.notes:
+        say(f"note: {run.reader.path}: {note}")
     result.about |= identity
     result.write(folder, work.format, work.gpkg)
     run.clear(folder / ".work")

@@ -17,11 +17,17 @@ from fers.scenes.readers import Reader
 from fers.scenes.readers.base import missing_pixels, windowed
 from fers.scenes.readers.wavelengths import within
 from fers.scenes.scene import Scene, SceneError, row_blocks
+from fers.scenes.survey import Survey, survey
 
 MIN_COVERAGE = 0.9  # share of a model's bands that the scene must have
 SAME_NM = 1.0  # a band this near to the model's is that band
 WATER_WINDOWS_NM = ((1350.0, 1440.0), (1800.0, 1960.0))  # water vapour absorbs everything here
 _AVIRIS_WINDOWS_NM = ((1340.0, 1440.0), (1800.0, 1975.0))
+_OVER_EARTH = re.compile(  # sensors that fly over it: their bands are judged without a place, too
+    r"AVIRIS|EMIT|EnMAP|PRISMA|DESIS|Tanager|NEON|PACE|Hyperion|HyMap|CASI|HISUI|APEX|AisaEAGLE|AisaFENIX",
+    re.IGNORECASE,
+)
+_NUMBERS = re.compile(r"(-?)(\d{1,6})(?::(\d{1,6}))?")  # counted from 1, ends included; a minus leaves them out
 _RANGE = re.compile(r"(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)\s*(nm|um|[µμ]m)")  # the micro sign and the Greek letter
 
 
@@ -38,6 +44,8 @@ class BandChoice:
     targets: tuple[float, ...] | None = None  # (C,) wavelengths in nm of the model's bands that matrix makes
     matrix: np.ndarray | None = field(default=None, repr=False, compare=False)  # (C, len(used)) weights, if resampled
     coverage: float | None = None  # share of the model's bands that the scene's sensor has
+    empty: tuple[int, ...] = ()  # bands that have data in no pixel, which are never used
+    notes: tuple[str, ...] = ()  # what a reader of the results should know
     filled: tuple[int, ...] = ()  # the model's bands that no used one overlaps with: copies of the nearest used one
 
     @property
@@ -75,6 +83,8 @@ class BandChoice:
         if self.bad or self.bad_source:
             left_out = len(set(self.bad) - set(self.used))
             parts.append(f"{len(self.bad)} marked bad by {self.bad_source}, {left_out} of them left out")
+        if self.empty:
+            parts.append(f"{len(self.empty)} without data anywhere left out (from 1: {_spans(self.empty)})")
         if self.matrix is not None:
             parts.append(f"resampled to the model's {len(self.matrix)}, {self.coverage:.0%} covered")
         if self.filled:
@@ -91,33 +101,66 @@ class BandChoice:
         return facts | {"dropped": list(self.dropped), "resampled_to_nm": resampled}
 
 
-def _parsed(text: str) -> tuple[bool, int | None, list[tuple[float, float]]]:
-    """Parse what ``--bands`` asks for: good bands only, at most so many, and ranges in nm, ends included."""
-    good, first, ranges = False, None, []
+def _spans(bands: tuple[int, ...]) -> str:
+    """Write band numbers, here counted from 1, as ranges: "26:29, 40"."""
+    numbers = np.array(bands) + 1
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
+    return ", ".join(f"{run[0]}:{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
+
+
+@dataclass
+class _Request:
+    """Bands that ``--bands`` asks for."""
+
+    good: bool = False  # good bands only
+    dry: bool = False  # none in which water vapour absorbs
+    first: int | None = None  # at most so many
+    ranges: list[tuple[float, float]] = field(default_factory=list)  # in nm, ends included
+    numbers: list[tuple[int, int]] = field(default_factory=list)  # counted from 1, ends included
+    without: list[tuple[int, int]] = field(default_factory=list)
+
+
+def _parsed(text: str) -> _Request:
+    """Parse the text of ``--bands``."""
+    asked = _Request()
     for term in (part.strip().lower() for part in text.split(",")):
-        if term in ("good", "all"):
-            good = good or term == "good"
+        if term in ("good", "all", "dry"):
+            asked.good, asked.dry = asked.good or term == "good", asked.dry or term == "dry"
         elif re.fullmatch(r"first:[0-9]{1,9}", term) and int(term[6:]) > 0:
-            first = int(term[6:])
+            asked.first = int(term[6:])
         elif (match := _RANGE.fullmatch(term)) and float(match[1]) < float(match[2]):
             factor = 1.0 if match[3] == "nm" else 1e3
-            ranges.append((float(match[1]) * factor, float(match[2]) * factor))
+            asked.ranges.append((float(match[1]) * factor, float(match[2]) * factor))
+        elif (match := _NUMBERS.fullmatch(term)) and 0 < int(match[2]) <= int(match[3] or match[2]):
+            (asked.without if match[1] else asked.numbers).append((int(match[2]), int(match[3] or match[2])))
         else:
             raise SceneError(
-                f"--bands {text}: '{term}' is not understood. Give all, good, first:N, or wavelengths such as 400-900nm; "
-                "several with commas: good,400-900nm,1500-1700nm."
+                f"--bands {text}: '{term}' is not understood. Give all, good, first:N, dry (no water vapour), wavelengths such "
+                "as 400-900nm, or numbers counted from 1, 10:90 to keep and -26:29 to leave out; several with commas: "
+                "good,400-900nm,-26:29."
             )
-    return good, first, ranges
+    return asked
 
 
 def good_bands(source: Scene | Reader) -> tuple[np.ndarray, str]:
     """Tell which bands are good: by the provider's flags, else outside the windows where water vapour absorbs.
 
+    These windows are of the Earth's air: they count where the scene has a place on it or its sensor flies over it.
+
     Returns:
-        ``(B,)`` bool, and who says so; all True and an empty text where the file has neither flags nor wavelengths.
+        ``(B,)`` bool, and who says so; all True and an empty text where nothing judges the bands.
     """
     if source.good is not None:
         return source.good, source.good_source
+    return _outside_water(source) if _over_earth(source) else (np.ones(source.bands, bool), "")
+
+
+def _over_earth(source: Scene | Reader) -> bool:
+    place = source.located if isinstance(source, Reader) else source.map_info is not None
+    return place or _OVER_EARTH.search(source.sensor) is not None
+
+
+def _outside_water(source: Scene | Reader) -> tuple[np.ndarray, str]:
     if source.wavelengths is None:
         return np.ones(source.bands, bool), ""
     windows = _AVIRIS_WINDOWS_NM if source.sensor.startswith("AVIRIS") else WATER_WINDOWS_NM
@@ -137,8 +180,9 @@ def choose_bands(
 
     Args:
         source: A scene or reader.
-        request: ``--bands``: ``all``, ``good``, ``first:N``, ``400-900nm`` (or um); several with commas. Ranges add up, the
-            others narrow.
+        request: ``--bands``: ``all``, ``good``, ``first:N``, ``dry`` (no water vapour windows, wherever the scene is),
+            ``400-900nm`` (or um), ``10:90`` and ``-26:29`` by number, from 1, to keep and to leave out; several with commas.
+            Ranges add up, the others narrow. A band without data anywhere is never used.
         count: C, the number of bands that a model takes where it does not know their wavelengths: the first C of the
             chosen ones, with zero-valued bands appended where there are fewer.
         centres: ``(C,)`` wavelengths in nm that the model was trained on. The chosen bands are resampled to them, except
@@ -149,7 +193,8 @@ def choose_bands(
         SceneError: The request is not understood, no band is left, wavelengths are needed and missing, or less than 90 %
             of the model's are covered.
     """
-    only_good, first, ranges = _parsed(request)
+    asked = _parsed(request)
+    first, ranges = asked.first, asked.ranges
     good, who = good_bands(source)
     by_wavelength = centres is not None and first is None
     if source.wavelengths is None and (ranges or by_wavelength):
@@ -160,10 +205,33 @@ def choose_bands(
     inside = np.ones(source.bands, bool)
     if ranges and source.wavelengths is not None:
         inside = within(source.wavelengths, ranges)
-    used = np.flatnonzero(inside & good if only_good else inside)[:first]
+    if asked.dry:
+        if source.wavelengths is None:
+            raise SceneError(
+                f"{source.path}: has no wavelengths, and --bands dry goes by them. Give --wavelengths FILE."
+            )
+        inside &= _outside_water(source)[0]
+    count_from_1 = np.arange(1, source.bands + 1)
+    if beyond := [last for _, last in asked.numbers + asked.without if last > source.bands]:
+        raise SceneError(f"{source.path}: --bands {request}: there is no band {beyond[0]}; it has 1 to {source.bands}.")
+    if asked.numbers:
+        inside &= within(count_from_1, asked.numbers)
+    if asked.without:
+        inside &= ~within(count_from_1, asked.without)
+    chosen = np.flatnonzero(inside & (good if asked.good else True))
+    look = survey(source, chosen) if len(chosen) else Survey(chosen, ())
+    used = np.setdiff1d(chosen, look.empty)[:first]
     if len(used) == 0:
         raise SceneError(f"{source.path}: --bands {request} leaves none of its {source.bands} bands. Widen it.")
-    choice = BandChoice(request, source.bands, tuple(used.tolist()), tuple(np.flatnonzero(~good).tolist()), who)
+    choice = BandChoice(
+        request,
+        source.bands,
+        tuple(used.tolist()),
+        tuple(np.flatnonzero(~good).tolist()),
+        who,
+        empty=tuple(look.empty.tolist()),
+        notes=(*look.notes, *_unjudged(source, asked)),
+    )
     if centres is not None and by_wavelength:
         targets = np.asarray(centres, float)
         return _resampled(
@@ -173,6 +241,21 @@ def choose_bands(
     if wanted is None:
         return choice
     return replace(choice, used=choice.used[:wanted], padded=max(0, wanted - len(used)))
+
+
+def _unjudged(source: Scene | Reader, asked: _Request) -> list[str]:
+    """Say what follows where nothing tells which bands are good."""
+    if source.wavelengths is None:
+        judged = "" if source.good is not None else "no band is judged, those of water vapour count, and "
+        return [
+            f"no wavelengths are known: {judged}spectra are shown by band number. Give them with --wavelengths FILE, or "
+            "leave bands out by number: --bands all,-26:29"
+        ]
+    if not asked.good or asked.dry or source.good is not None or _over_earth(source):
+        return []
+    wet = int((~_outside_water(source)[0]).sum())
+    unplaced = "the scene has no place on the Earth, so its water vapour windows are not cut"
+    return [f"{unplaced}: {wet} bands lie in them. --bands dry leaves them out"] if wet else []
 
 
 def select(scene: Scene, choice: BandChoice) -> Scene:

@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from fers.scenes.readers import SceneError, open_scene, read_array
-from fers.scenes.readers.base import UNDECLARED_NODATA, Facts, missing_pixels, refusing
+from fers.scenes.readers.base import UNDECLARED_NODATA, Facts, missing_pixels
+from fers.scenes.readers.errors import local_file, refusing
 from fers.util.errors import did_you_mean
 
 MIN_SIDE = 9  # px: reflect padding of 4, and enough pixels for RX
@@ -65,15 +66,20 @@ def select_scenes(found: list[LabelledScene], names: str, folder: Path) -> list[
 
 
 def read_scene(
-    path: str | Path, variable: str | None = None, name: str | None = None, nodata: tuple[float, ...] | None = None
+    path: str | Path,
+    variable: str | None = None,
+    name: str | None = None,
+    nodata: tuple[float, ...] | None = None,
+    axes: str | None = None,
 ) -> Scene:
     """Read a cube as H x W x B.
 
     Args:
         path: A file of any format that `fers.scenes.readers.open_scene` knows.
-        variable: The variable to take from a file that holds several; by default the only three-dimensional one.
+        variable: The variable to take from a file that holds several; by default the largest cube.
         name: Scene name; the file's stem by default.
         nodata: Values that mark missing samples, instead of what the file declares.
+        axes: Order of the axes, such as ``band,y,x``, where the file does not say it.
 
     Returns:
         The scene; its cube is a memory map for .npy and ENVI.
@@ -81,7 +87,7 @@ def read_scene(
     Raises:
         SceneError: The file is missing, unreadable, of an unknown type, or holds no (or more than one) cube.
     """
-    reader = open_scene(path, variable)
+    reader = open_scene(path, variable, axes=axes)
     facts = {each.name: getattr(reader, each.name) for each in fields(Facts)}
     nodata = reader.nodata if nodata is None else nodata
     return Scene(name or Path(path).stem, reader.load(), reader.path, nodata, **facts)
@@ -102,12 +108,11 @@ def read_truth(path: str | Path, variable: str | None = None, shape: tuple[int, 
     Raises:
         SceneError: The file is missing, unreadable, of another shape, or holds more than two values.
     """
-    path = Path(path)
-    if not path.exists():
+    if not Path(path).exists():
         raise SceneError(f"{path}: no such file. Each scene needs a ground-truth mask of its name.")
+    path = local_file(path, "truth")
     if path.suffix.lower() == ".png":
-        with refusing(path, "PNG image"), Image.open(path, formats=["PNG"]) as image:  # others start external programs
-            truth = np.asarray(image.convert("RGB") if image.mode in ("P", "PA", "RGBA", "LA") else image)
+        truth = read_png(path, shape)
         truth = truth[:, :, 1] == 255 if truth.ndim == 3 else truth  # as HAD100 marks anomalies
     elif path.suffix.lower() in (".mat", ".npy", ".npz"):
         truth = read_array(path, variable, shape=shape)
@@ -137,6 +142,21 @@ def read_truth(path: str | Path, variable: str | None = None, shape: tuple[int, 
             "Both must be of the same scene, rows first."
         )
     return truth != 0
+
+
+def read_png(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
+    """Read a .png: ``(H, W)`` where it is grey, else its colours ``(H, W, 3)``.
+
+    Raises:
+        SceneError: It is damaged, or has not the sides ``shape``, which is seen before it is unpacked.
+    """
+    with refusing(path, "PNG image"), Image.open(path, formats=["PNG"]) as image:  # others start external programs
+        if shape is not None and image.size != (shape[1], shape[0]):
+            raise SceneError(
+                f"{path}: the mask is {image.size[1]} x {image.size[0]} and its scene is {shape[0]} x {shape[1]}. "
+                "Both must be of the same scene, rows first."
+            )
+        return np.asarray(image.convert("RGB") if image.mode in ("P", "PA", "RGBA", "LA") else image)
 
 
 def npy_bytes(array: np.ndarray) -> bytes:

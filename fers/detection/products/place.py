@@ -12,6 +12,7 @@ from rasterio.crs import CRS
 from scipy import ndimage
 
 from fers.scenes.readers import Geometry, LatLon, LookupTable, MapGrid
+from fers.scenes.readers.projection import on_earth
 
 WGS84 = CRS.from_epsg(4326)
 METRES_PER_DEGREE = 111_320.0  # of latitude, on a sphere; for areas of pixels only
@@ -32,11 +33,19 @@ class Place:
             self.crs = CRS.from_wkt(geometry.crs)
         elif isinstance(geometry, LatLon):
             self.crs = WGS84
+        self._on_earth = self.crs is not None and on_earth(self.crs.to_wkt())
 
     @property
     def known(self) -> bool:
         """True where longitude and latitude are known."""
-        return self.crs is not None
+        return self._on_earth
+
+    @property
+    def notes(self) -> list[str]:
+        """Notes for the user on the place."""
+        if self.crs is None or self._on_earth:
+            return []
+        return ["the map is not of the Earth: places are in its own coordinates, without longitude and latitude"]
 
     @property
     def raster(self) -> tuple[Affine | None, CRS | None]:
@@ -58,7 +67,7 @@ class Place:
     def lonlat(self, row: int, column: int) -> tuple[float, float] | None:
         """Return longitude and latitude in WGS84 of the centre of a pixel; None where it has none."""
         point = self.xy(row, column)
-        if point is None or self.crs is None:
+        if point is None or not self.known:
             return None
         if self.crs == WGS84:
             return point
@@ -82,6 +91,9 @@ class Place:
 
         Args:
             labels: ``(H, W)`` int32, 0 for nothing.
+
+        Returns:
+            The geometry of each label that lies where every pixel has a place.
         """
         if not self.known:
             return {}
@@ -102,7 +114,7 @@ class Place:
             elif self.crs != WGS84:
                 shape = warp.transform_geom(self.crs, WGS84, shape, antimeridian_cutting=True)
             outlines[label] = _mapped(shape, lambda x, y: (float(x), float(y)))
-        return outlines
+        return {label: shape for label, shape in outlines.items() if _finite(shape["coordinates"])}
 
     @cached_property
     def _cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -143,14 +155,22 @@ class Place:
         return (longitude + 180) % 360 - 180, latitude
 
     def _swath_area(self, row: int, column: int) -> float:
+        area = float(self._areas[row, column])
+        return area if np.isfinite(area) else float(np.nanmedian(self._areas))  # near pixels without a place
+
+    @cached_property
+    def _areas(self) -> np.ndarray:
+        """Area in m2 of each pixel of a swath, by its neighbours; NaN near pixels without a place."""
         swath = self.geometry
         assert isinstance(swath, LatLon)
-        row, column = min(max(row, 1), self.shape[0] - 2), min(max(column, 1), self.shape[1] - 2)
-        scale = METRES_PER_DEGREE * np.array([np.cos(np.radians(swath.latitude[row, column])), 1.0])
-        place = np.stack([swath.longitude, swath.latitude], axis=-1)
-        down = (place[row + 1, column] - place[row - 1, column]) / 2 * scale
-        across = (place[row, column + 1] - place[row, column - 1]) / 2 * scale
-        return float(abs(down[0] * across[1] - down[1] * across[0]))
+        across = METRES_PER_DEGREE * np.cos(np.radians(swath.latitude))
+        (x_down, x_across), (y_down, y_across) = np.gradient(swath.longitude), np.gradient(swath.latitude)
+        return np.abs(x_down * y_across - x_across * y_down) * across * METRES_PER_DEGREE
+
+
+def _finite(part: Any) -> bool:
+    """Tell whether all positions of a GeoJSON geometry are numbers."""
+    return all(_finite(inner) for inner in part) if isinstance(part, list | tuple) else bool(np.isfinite(part))
 
 
 def _mapped(shape: dict[str, Any], move) -> dict[str, Any]:

@@ -159,7 +159,8 @@ def _facts(result: Findings) -> list[tuple[str, str]]:
         ("Threshold", about["threshold_described"]),
     ]
     if result.place.crs is not None:
-        facts.append(("Coordinates", f"{result.place.crs.to_string()[:80]}; targets in WGS84"))
+        where = "; targets in WGS84" if result.place.known else ", not of the Earth"
+        facts.append(("Coordinates", f"{result.place.crs.to_string()[:80]}{where}"))
     else:
         facts.append(("Coordinates", "none in the file; targets have rows and columns, from 0"))
     return facts + [("Note", note) for note in (*about["caveats"], *about["notes"])]

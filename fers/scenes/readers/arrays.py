@@ -14,9 +14,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from fers.scenes.readers.base import Reader, SceneError, check_memory, refusing
+from fers.scenes.readers.base import Reader, check_memory
+from fers.scenes.readers.errors import SceneError, refusing
 from fers.scenes.readers.wavelengths import SPELLINGS, to_nm
 
+_IN_MESSAGE = 20  # variables in a message
 _PEEK = 1 << 12  # bytes of a MATLAB variable that surely hold its name and dimensions
 _MI_MATRIX, _MI_COMPRESSED = 14, 15
 _MI_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
@@ -54,30 +56,84 @@ class Variable:
             return self.read()
 
 
-def pick(
-    path: Path, found: dict[str, Variable], variable: str | None, ndim: int, shape: tuple[int, int] | None = None
-) -> str:
-    """Pick the variable that was named, else the only one of ``ndim`` axes (for a truth, longer than 1, ``shape``)."""
-    kind = {3: "cube (H x W x B)", 2: "mask (H x W)"}[ndim]
-    listed = ", ".join(f"{k} {' x '.join(map(str, v.shape))}" for k, v in found.items()) or "nothing numeric"
+def pick(path: Path, found: dict[str, Variable], variable: str | None, shape: tuple[int, int] | None = None) -> str:
+    """Pick the truth or mask that was named, else the only one of two axes longer than 1, or of those the one of ``shape``."""
     if variable is not None:
-        if variable not in found:
-            raise SceneError(f"{path}: no variable named '{variable}'; found {listed}. Name one of these.")
-        return variable
-    fits = [k for k, v in found.items() if len(v.shape) == ndim and (ndim == 3 or min(v.shape) > 1)]
+        return _asked(path, found, variable)
+    fits = [k for k, v in found.items() if len(v.shape) == 2 and min(v.shape) > 1]
     if shape is not None and len(fits) > 1:
         fits = [k for k in fits if found[k].shape == tuple(shape)]
     if len(fits) != 1:
         count = "no" if not fits else f"{len(fits)} variables that could each be the"
-        raise SceneError(f"{path}: {count} {kind}; found {listed}. Name the one to read (variable=...).")
+        raise SceneError(f"{path}: {count} mask (H x W); found {_listed(found)}. Name the one to read (variable=...).")
     return fits[0]
 
 
-def open_npy(path: Path) -> Reader:
-    """Open the cube in a .npy file, ``(H, W, B)``."""
+def pick_cube(path: Path, found: dict[str, Variable], variable: str | None) -> tuple[str, tuple[str, ...]]:
+    """Pick the cube that was named, else the one of the most values; and say what was not taken.
+
+    Sides of 1 do not count where there are more than three axes. A picture, of bytes in 3 or 4 bands, is no scene unless it
+    is named.
+
+    Raises:
+        SceneError: There is none, the largest is no cube, or there are several as large.
+    """
+    if variable is not None:
+        name = _asked(path, found, variable)
+        cubes = [name]
+    else:
+        cubes = [k for k, v in found.items() if v.dtype.kind in "biufc" and len(squeezed(v.shape)) >= 3]
+        cubes = [k for k in cubes if not _picture(found[k])]
+        cubes.sort(key=lambda k: -prod(found[k].shape))
+        name = cubes[0] if cubes else ""
+    if not name:
+        raise SceneError(f"{path}: no cube (H x W x B); found {_listed(found)}. Name the one to read: --variable NAME.")
+    shape = found[name].shape
+    if len(squeezed(shape)) != 3:
+        sides = " x ".join(map(str, shape))
+        raise SceneError(
+            f"{path}: '{name}' is {sides}; a scene has three axes longer than 1. Found {_listed(found)}. Name another: "
+            "--variable NAME, or save a part of it."
+        )
+    if (ties := sum(prod(found[k].shape) == prod(shape) for k in cubes)) > 1:
+        raise SceneError(
+            f"{path}: {ties} variables that could each be the cube (H x W x B); found {_listed(found)}. Name one: "
+            "--variable NAME."
+        )
+    others = [f"{k} {' x '.join(map(str, found[k].shape))}" for k in cubes[1:]]
+    return name, (
+        f"{name} is read, the largest cube; --variable names another of {', '.join(others)}",
+    ) if others else ()
+
+
+def squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Leave out sides of 1 of a shape of more than three."""
+    return tuple(side for side in shape if side != 1) if len(shape) > 3 else shape
+
+
+def _picture(one: Variable) -> bool:
+    return one.dtype == np.uint8 and bool({3, 4} & {*squeezed(one.shape)})
+
+
+def _asked(path: Path, found: dict[str, Variable], variable: str) -> str:
+    if variable not in found:
+        raise SceneError(f"{path}: no variable named '{variable}'; found {_listed(found)}. Name one of these.")
+    return variable
+
+
+def _listed(found: dict[str, Variable]) -> str:
+    shown = [f"{k} {' x '.join(map(str, v.shape))}" for k, v in list(found.items())[:_IN_MESSAGE]]
+    return ", ".join(shown + ["..."] * (len(found) > _IN_MESSAGE)) or "nothing numeric"
+
+
+def open_npy(path: Path, axes: str | None = None) -> Reader:
+    """Open the cube in a .npy file, ``(H, W, B)`` unless ``axes`` says otherwise."""
     array = read_npy(path)
-    facts: dict[str, Any] = {"path": path, "shape": array.shape, "stored": array.dtype, "start": array.offset}
-    return Reader(axes="yxb" if array.flags.c_contiguous else "bxy", **facts)
+    shape, axes = squeezed(array.shape), axes or "yxb"
+    if len(shape) == 3:
+        shape = tuple(shape[axes.index(axis)] for axis in "yxb")
+    facts: dict[str, Any] = {"path": path, "shape": shape, "stored": array.dtype, "start": array.offset}
+    return Reader(axes=axes if array.flags.c_contiguous else axes[::-1], **facts)
 
 
 def read_npy(path: Path) -> np.memmap:
@@ -102,26 +158,29 @@ class VariableReader(Reader):
     def memory_map(self) -> np.ndarray:
         """Return the loaded array."""
         if self._array is None:
-            self._array = variables(self.path)[self.variable].load()
+            array = variables(self.path)[self.variable].load()
+            self._array = array.reshape(squeezed(array.shape)).transpose([self.axes.index(axis) for axis in "yxb"])
         return self._array
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_array": None}
 
 
-def open_variable(path: Path, variable: str | None) -> Reader:
-    """Open the cube in a .npz or .mat file: the variable that is named, else the only one with three axes.
+def open_variable(path: Path, variable: str | None, axes: str | None = None) -> Reader:
+    """Open the cube in a .npz or .mat file, ``(H, W, B)`` unless ``axes`` says otherwise: the variable named, or the largest.
 
     An array named "wavelengths" with one value a band gives the band centres.
     """
     found = variables(path)
-    name = pick(path, found, variable, ndim=3)
-    cube, centres = found[name], None
+    name, notes = pick_cube(path, found, variable)
+    axes, sides = axes or "yxb", squeezed(found[name].shape)
+    shape = tuple(sides[axes.index(axis)] for axis in "yxb")
+    centres = None
     for other, one in found.items():
-        if other in SPELLINGS and prod(one.shape) == cube.shape[-1] and one.dtype.kind in "iuf":
+        if other in SPELLINGS and prod(one.shape) == shape[2] and one.dtype.kind in "iuf":
             centres, _ = to_nm(one.load().reshape(-1).astype(float), "")
-    facts: dict[str, Any] = {"path": path, "shape": cube.shape, "stored": cube.dtype, "wavelengths": centres}
-    return VariableReader(variable=name, **facts)
+    facts: dict[str, Any] = {"shape": shape, "stored": found[name].dtype, "wavelengths": centres, "notes": notes}
+    return VariableReader(path=path, variable=name, axes=axes, **facts)
 
 
 def variables(path: Path) -> dict[str, Variable]:

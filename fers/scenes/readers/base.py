@@ -8,69 +8,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-from affine import Affine
 
-from fers.util.errors import FersError
+from fers.scenes.readers.errors import SceneError, refusing
+from fers.scenes.readers.geometry import ControlPoints, Geometry, MapGrid
+from fers.scenes.readers.places import from_points, from_table
+from fers.scenes.readers.projection import on_earth
 
 UNDECLARED_NODATA = -9999.0  # the value that stands for "no data" in files that cannot declare one
 _ALWAYS_ALLOWED = 256 << 20  # bytes that any file may declare
+_POSSIBLE_NM = (100.0, 30_000.0)  # ultraviolet to thermal infrared; other numbers are no wavelengths
 _MOST_COMPRESSED = 100  # times a file's own size that a scene may take; real scenes compress 2 to 10 times
 Bands = slice | Sequence[int] | np.ndarray | None  # band numbers, 0-based, in any order; None for all
-
-
-class SceneError(FersError):
-    """Scene or truth that cannot be used. The message names the file, what was found and what to do."""
-
-
-@dataclass(frozen=True)
-class MapGrid:
-    """Place of a scene whose pixels lie on a regular, possibly rotated, map grid."""
-
-    transform: Affine  # from (column, row) to map x, y; (0, 0) is the outer corner of the first pixel
-    crs: str | None  # coordinate reference system as WKT; None where the file does not name one
-
-    def xy(self, row: float, column: float) -> tuple[float, float]:
-        """Compute the map coordinates of the centre of pixel (row, column)."""
-        return self.transform @ (column + 0.5, row + 0.5)
-
-
-@dataclass(frozen=True, eq=False)
-class LookupTable:
-    """Place of a scene on the sensor's own grid: a table (GLT) of which of its pixels fills each cell of a map grid."""
-
-    transform: Affine  # from (column, row) of the map grid to map x, y
-    crs: str | None  # of the map grid, as WKT
-    rows: np.ndarray  # (H', W') row of the scene for each cell, 0-based; -1 where no pixel fills it
-    columns: np.ndarray  # (H', W') column of the scene for each cell
-
-    def orthorectify(self, values: np.ndarray, fill: float = np.nan) -> np.ndarray:
-        """Push one value a pixel, ``(H, W)``, through the table: ``(H', W')``, ``fill`` where no pixel fills a cell."""
-        filled = self.rows >= 0
-        out = np.full(self.rows.shape, fill, dtype=np.result_type(values.dtype, np.asarray(fill).dtype))
-        out[filled] = values[self.rows[filled], self.columns[filled]]
-        return out
-
-
-@dataclass(frozen=True, eq=False)
-class LatLon:
-    """Place of a scene on the sensor's own grid: ``(H, W)`` degrees north and east, of every pixel's centre."""
-
-    latitude: np.ndarray
-    longitude: np.ndarray
-
-    def xy(self, row: int, column: int) -> tuple[float, float]:
-        """Look up longitude and latitude of pixel (row, column)."""
-        return float(self.longitude[row, column]), float(self.latitude[row, column])
-
-
-Geometry = MapGrid | LookupTable | LatLon
 
 
 @dataclass(kw_only=True)
@@ -103,6 +58,9 @@ class Reader(Facts):
     offset: np.ndarray | None = None  # (B,) what is added after that
     native_chunks: tuple[int, int, int] = (1, 1, 1)  # rows, columns, bands stored together: read multiples of the rows
     grid: MapGrid | None = None  # the map grid, where the file describes one
+    points: ControlPoints | None = None  # where it has them instead
+    table: Reader | None = None  # file of the place of each pixel, beside the scene or named by the user
+    beside: tuple[Path, ...] = ()  # further files that something here was read from
 
     def __post_init__(self) -> None:
         if self.stored.kind not in "biuf":
@@ -113,11 +71,11 @@ class Reader(Facts):
             raise SceneError(
                 f"{self.path}: found an array of shape {self.shape}; a cube is H x W x B, each at least 1."
             )
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """Files that the scene consists of; none for an array in memory."""
-        return tuple(path for path in dict.fromkeys((self.path, *self.data)) if path.is_file())
+        if self.wavelengths is not None and (found := _impossible(self.wavelengths, self.bands)):
+            self.notes = (*self.notes, f"{found}; they are not used")
+            self.wavelengths = self.fwhm = None
+        if self.fwhm is not None and not (len(self.fwhm) == self.bands and (self.fwhm > 0).all()):
+            self.fwhm = None
 
     @property
     def bands(self) -> int:
@@ -141,8 +99,37 @@ class Reader(Facts):
 
     @property
     def geometry(self) -> Geometry | None:
-        """Place of the pixels on the Earth; None where the file does not say. Tables are read at each call."""
+        """Place of the pixels on the Earth; None where the file does not say. Tables are read at each call.
+
+        Raises:
+            SceneError: A table has another size than the scene, or places that are none.
+        """
+        if (table := self.table) is not None:
+            stored = sum(file.stat().st_size for file in table.data or [table.path])
+            check_memory(table.path, 2 * table.dtype.itemsize * prod(table.shape[:2]), stored)
+            values = table.read(bands=[0, 1]) if table.bands > 1 else np.empty((0, 0, 2))
+            return from_table(str(table.path), values, table.grid, self.shape)
+        return self._geometry() or (None if self.points is None else from_points(self.points, self.shape))
+
+    def _geometry(self) -> Geometry | None:
+        """The place that the file itself says."""
         return self.grid
+
+    @property
+    def located(self) -> bool:
+        """True where the pixels have a place on the Earth; no table is read for it."""
+        if self.grid is not None:
+            utm = self.map_info is not None and self.map_info[0].strip().lower().startswith(
+                "utm"
+            )  # of an unknown datum
+            return on_earth(self.grid.crs) or utm
+        return self.table is not None or (self.points is not None and on_earth(self.points.crs))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files that something of this scene was read from: a result depends on all of them."""
+        table = () if self.table is None else self.table.files
+        return tuple(dict.fromkeys((self.path, *self.data, *self.beside, *table)))
 
     def memory_map(self) -> np.ndarray | None:
         """Map the stored values ``(H, W, B)``, read-only; None where the format cannot be mapped."""
@@ -211,6 +198,29 @@ class Reader(Facts):
         return out
 
 
+R = TypeVar("R", bound=Reader)
+
+
+def noted(reader: R, *notes: str, **changes: object) -> R:
+    """Copy a reader with further notes and with other facts."""
+    return replace(reader, notes=(*reader.notes, *notes), **changes)  # type: ignore[arg-type]
+
+
+def _impossible(centres: np.ndarray, bands: int) -> str:
+    """Say why numbers cannot be the bands' wavelengths in nm; empty where they can."""
+    if len(centres) != bands:
+        return f"{len(centres)} wavelengths for {bands} bands"
+    finite = np.isfinite(centres)
+    if not finite.all():
+        return "some wavelengths are NaN or infinite"
+    if (centres == 0).all():
+        return "all wavelengths are 0"
+    low, high = float(centres.min()), float(centres.max())
+    if low < _POSSIBLE_NM[0] or high > _POSSIBLE_NM[1]:
+        return f"wavelengths of {low:g} to {high:g} nm are impossible (is their unit right?)"
+    return ""
+
+
 def marked_samples(block: np.ndarray, nodata: tuple[float, ...]) -> np.ndarray:
     """Find the samples that are one of the values, rounded as the block stores them: 1e-34 is not 1e-34 in float32."""
     marked = np.zeros(block.shape, bool)
@@ -226,24 +236,6 @@ def missing_pixels(block: np.ndarray, nodata: tuple[float, ...]) -> np.ndarray:
     if block.dtype.kind == "f":
         missing |= ~np.isfinite(block).all(axis=2)
     return missing
-
-
-@contextmanager
-def refusing(path: Path, kind: str) -> Iterator[None]:
-    """Turn whatever a library raises on a damaged file, read as a kind such as "MATLAB file", into a `SceneError`."""
-    try:
-        yield
-    except SceneError:
-        raise
-    except MemoryError as error:
-        raise SceneError(
-            f"{path}: the memory is too small to read it as a {kind}. Give a smaller cut of the scene."
-        ) from error
-    except Exception as error:  # the libraries raise a dozen kinds of error on a damaged file
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise SceneError(
-            f"{path}: cannot be read as a {kind} ({reason}). Is it complete? Copy or save it again."
-        ) from error
 
 
 def check_memory(path: Path, size: int, stored: int | None = None) -> None:

@@ -6,10 +6,8 @@ EnMAP and DESIS keep wavelengths and gains in an XML file beside the raster or i
 from __future__ import annotations
 
 import re
-import warnings
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,15 +15,17 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from fers.scenes.readers.base import MapGrid, Reader, SceneError, refusing
+from fers.scenes.readers.base import UNDECLARED_NODATA, Reader
+from fers.scenes.readers.errors import SceneError, refusing
+from fers.scenes.readers.geometry import ControlPoints, MapGrid
 from fers.scenes.readers.projection import crs_wkt
-from fers.scenes.readers.wavelengths import from_names, rising, to_nm, within
+from fers.scenes.readers.rasters import open_raster
+from fers.scenes.readers.wavelengths import from_names, listed, rising, to_nm, within
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-_DRIVERS = {".jp2": "JP2OpenJPEG", ".bsq": "ENVI", ".bil": "ENVI", ".bip": "ENVI"}  # else GTiff
-_RASTERS = (".tif", ".tiff", ".geotiff", *_DRIVERS)
+_RASTERS = (".tif", ".tiff", ".geotiff", ".jp2", ".bsq", ".bil", ".bip")
 _LARGEST_XML = 64 << 20  # bytes
 _EMPTY_MEAN = -1_000_000.0  # EnMAP's mean of a band that holds nothing
 _HYPERION = re.compile(r"(EO1H.*_B)(\d{3})(_L1.*)\.tif", re.IGNORECASE)
@@ -35,7 +35,7 @@ _HYPERION = re.compile(r"(EO1H.*_B)(\d{3})(_L1.*)\.tif", re.IGNORECASE)
 class RasterReader(Reader):
     """Scene in one raster, or in one raster a band: then ``data`` names them."""
 
-    image: str = ""  # GDAL's name of the only raster
+    member: str = ""  # name of the only raster in a ZIP archive
     numbers: np.ndarray | None = None  # (B,) band number there, counted from 1
 
     def _read(self, start: int, stop: int, index: np.ndarray) -> np.ndarray:
@@ -43,35 +43,29 @@ class RasterReader(Reader):
 
         window = Window(0, start, self.shape[1], stop - start)
         if self.numbers is not None:
-            with opened(self.image) as source:
+            with open_raster(self.path, self.member) as source:
                 return np.moveaxis(source.read(self.numbers[index].tolist(), window=window), 0, 2)
         out = np.empty((stop - start, self.shape[1], len(index)), self.stored)
         for place, band in enumerate(index):
-            with opened(str(self.data[band])) as source:
+            with open_raster(self.data[band]) as source:
                 out[:, :, place] = source.read(1, window=window)
         return out
-
-
-@contextmanager
-def opened(name: str) -> Iterator[DatasetReader]:
-    """Open a raster for reading by one driver: others of GDAL's follow names into other files."""
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(name, driver=_DRIVERS.get(Path(name).suffix.lower(), "GTiff")) as source:
-            yield source
 
 
 def open_geotiff(path: Path) -> Reader:
     """Open the scene of a GeoTIFF or JPEG 2000 file, with what the product's XML says if it is EnMAP's or DESIS's."""
     if _HYPERION.fullmatch(path.name):
         return open_hyperion(path)
-    arguments = _raster(path, str(path))
+    arguments = _raster(path)
     if (xml := _xml_beside(path)) is not None:
         with refusing(xml, "metadata file"):
-            arguments |= _product(path, xml.stat().st_size, xml.read_bytes, arguments)
+            product = _product(path, xml.stat().st_size, xml.read_bytes, arguments)
+        arguments |= product | ({"beside": (xml,)} if product else {})
+    if "declared_nodata" not in arguments and arguments["stored"].kind == "i":
+        lowest = float(np.iinfo(arguments["stored"]).min)
+        arguments["declared_nodata"] = (UNDECLARED_NODATA, lowest)
+        said = f"no no-data value is declared; {UNDECLARED_NODATA:g} and {lowest:g} are taken as one"
+        arguments["notes"] = (*arguments.get("notes", ()), said)
     return RasterReader(**arguments)
 
 
@@ -83,22 +77,22 @@ def open_zipped_product(path: Path) -> Reader | None:
         image = next((n for n in names if "SPECTRAL_IMAGE" in n.upper() and n.lower().endswith(_RASTERS)), None)
         if xml is None or image is None:
             return None
-        arguments = _raster(path, f"/vsizip/{path.resolve()}/{image}")
+        arguments = _raster(path, image)
         with refusing(path / xml, "metadata file"):
             size = archive.getinfo(xml).file_size
             return RasterReader(**arguments | _product(path, size, lambda: archive.read(xml), arguments))
 
 
-def _raster(path: Path, name: str) -> dict[str, Any]:
+def _raster(path: Path, member: str = "") -> dict[str, Any]:
     """Read what any raster says by itself."""
-    with refusing(path, "GeoTIFF"), opened(name) as source:
+    with refusing(path, "GeoTIFF"), open_raster(path, member) as source:
         types = set(source.dtypes)
         if len(types) != 1:
             raise SceneError(f"{path}: its bands are of several types ({', '.join(sorted(types))}). Save them as one.")
         numbers = np.arange(1, source.count + 1)
         arguments: dict[str, Any] = {
             "path": path,
-            "image": name,
+            "member": member,
             "numbers": numbers,
             "shape": (source.height, source.width, source.count),
             "stored": np.dtype(types.pop()),
@@ -114,17 +108,45 @@ def _raster(path: Path, name: str) -> dict[str, Any]:
         if source.crs is not None or not source.transform.is_identity:
             arguments["grid"] = MapGrid(source.transform, crs_wkt(source.crs.to_wkt()) if source.crs else None)
         elif source.gcps[0]:
-            arguments["notes"] = ("placed by control points, which are not used: there is no georeference",)
-        tags = [{k.lower(): v for k, v in source.tags(int(number)).items()} for number in numbers]
-        centres, widths, good = (_tagged(tags, key) for key in ("wavelength", "fwhm", "bbl"))
-        if centres is not None:
-            unit = tags[0].get("wavelength_units", tags[0].get("wavelength_unit", ""))
-            arguments["wavelengths"], arguments["fwhm"] = to_nm(centres, unit, widths)
-        else:
-            arguments["wavelengths"] = from_names(source.descriptions)
-        if good is not None:
-            arguments |= {"good": good != 0, "good_source": "bbl of the bands' tags"}
+            points, crs = source.gcps
+            places = np.array([(point.col, point.row, point.x, point.y) for point in points])
+            arguments["points"] = ControlPoints(places, crs_wkt(crs.to_wkt()) if crs else None)
+            arguments["notes"] = (f"placed by {len(points)} control points",)
+        arguments |= _spectral_facts(source, arguments.get("notes", ()))
     return arguments
+
+
+def _spectral_facts(source: DatasetReader, notes: tuple[str, ...]) -> dict[str, Any]:
+    """Wavelengths, widths and flags, from the first of the places where programs write them.
+
+    Tags of each band, GDAL's IMAGERY domain (micrometres), lists in ENVI's domain or in that of the file, names of bands.
+    """
+    count = source.count
+    tags = [{k.lower(): v for k, v in source.tags(band).items()} for band in range(1, count + 1)]
+    imagery = [source.tags(band, ns="IMAGERY") for band in range(1, count + 1)]
+    lists = [{k.lower(): v for k, v in source.tags(ns=domain).items()} for domain in ("ENVI", None)]
+    good = _tagged(tags, "bbl")
+    facts: dict[str, Any] = {} if good is None else {"good": good != 0, "good_source": "bbl of the bands' tags"}
+    for entries in lists:
+        if good is None and (flags := listed(entries.get("bbl", ""), count)) is not None:
+            facts |= {"good": flags != 0, "good_source": "bbl of the file's tags"}
+            break
+    if (centres := _tagged(tags, "wavelength")) is not None:
+        unit = tags[0].get("wavelength_units", tags[0].get("wavelength_unit", ""))
+        facts["wavelengths"], facts["fwhm"] = to_nm(centres, unit, _tagged(tags, "fwhm"))
+        return facts
+    if (centres := _tagged(imagery, "CENTRAL_WAVELENGTH_UM")) is not None:
+        facts["wavelengths"], facts["fwhm"] = to_nm(centres, "um", _tagged(imagery, "FWHM_UM"))
+        return facts
+    for entries in lists:
+        centres = listed(entries.get("wavelength", entries.get("wavelengths", "")), count)
+        if centres is not None:
+            unit = entries.get("wavelength_units", "")
+            facts["wavelengths"], facts["fwhm"] = to_nm(centres, unit, listed(entries.get("fwhm", ""), count))
+            return facts
+    if (centres := from_names(source.descriptions)) is not None:
+        facts |= {"wavelengths": centres, "notes": (*notes, "wavelengths from the names of the bands")}
+    return facts
 
 
 def _tagged(tags: list[dict[str, str]], key: str) -> np.ndarray | None:
@@ -242,7 +264,7 @@ def open_hyperion(path: Path) -> Reader:
     bands = np.array(sorted(files))
     if bands[0] < 1 or bands[-1] > 242:
         raise SceneError(f"{files[bands[-1]]}: band {bands[-1]}; Hyperion has bands 1 to 242. Remove the file.")
-    rasters = [_raster(files[band], str(files[band])) for band in bands]
+    rasters = [_raster(files[band]) for band in bands]
     alike = {key: rasters[0][key] for key in ("stored", "native_chunks", "grid")}
     height, width, _ = rasters[0]["shape"]
     for raster in rasters:

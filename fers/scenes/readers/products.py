@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import h5py
 import numpy as np
 from affine import Affine
 
-from fers.scenes.readers.base import UNDECLARED_NODATA, MapGrid, Reader, SceneError, refusing
+from fers.scenes.readers.base import UNDECLARED_NODATA, Reader, check_memory
+from fers.scenes.readers.errors import SceneError, local_file, refusing
+from fers.scenes.readers.geometry import MapGrid
 from fers.scenes.readers.hdf5 import Hdf5Reader, dataset, find, nodata_of, numbers, per_band, stack, text, texts
 from fers.scenes.readers.projection import crs_wkt, map_grid
 from fers.scenes.readers.wavelengths import rising, to_nm, within
@@ -302,11 +305,12 @@ def read_emit_mask(path: str | Path) -> dict[str, np.ndarray]:
 
     Quantities in the same file, such as water vapour, are left out. A `SceneError` refuses another file.
     """
-    path = Path(path)
+    path = local_file(path, "mask")
     with refusing(path, "EMIT mask file"), h5py.File(path, "r") as file:
         cube, names = dataset(file, "mask"), texts(file, "sensor_band_parameters/mask_bands")
         if cube.ndim != 3 or cube.shape[2] != len(names):
             raise SceneError(f"{path}: {len(names)} names for a mask of shape {cube.shape}.")
+        check_memory(path, cube.dtype.itemsize * prod(cube.shape), cube.id.get_storage_size())
         return {name: cube[:, :, layer] == 1 for layer, name in enumerate(names) if "flag" in name.lower()}
 
 

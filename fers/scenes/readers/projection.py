@@ -6,16 +6,30 @@ import re
 from collections.abc import Sequence
 from math import cos, radians, sin
 
+import numpy as np
 from affine import Affine
 
-from fers.scenes.readers.base import MapGrid
+from fers.scenes.readers.geometry import MapGrid
 
-_DATUMS = {  # UTM north, south; geographic
+_DATUMS = {  # EPSG of UTM zones, north and south, before the zone's two digits; of longitude and latitude
     "wgs84": (326, 327, 4326),
+    "wgs72": (322, 323, 4322),
     "nad83": (269, None, 4269),
     "northamerica1983": (269, None, 4269),
     "nad27": (267, None, 4267),
+    "northamerica1927": (267, None, 4267),
+    "etrs89": (258, None, 4258),
+    "etrs1989": (258, None, 4258),
+    "ed50": (230, None, 4230),
+    "european1950": (230, None, 4230),
+    "europeandatum1950": (230, None, 4230),
+    "gda94": (None, 283, 4283),
+    "gda1994": (None, 283, 4283),
+    "geocentricdatumofaustralia1994": (None, 283, 4283),
+    "gda2020": (None, 78, 7844),
 }
+_SYSTEM = re.compile(r"EPSG:\d+$|urn:ogc:def:crs:EPSG:|[A-Z_]+\s*\[", re.IGNORECASE)
+_UTM_ZONE = re.compile(r"utm(?:\s*zone)?\s*(\d{1,2})\s*([ns])", re.IGNORECASE)
 
 
 def crs_wkt(text: str | None) -> str | None:
@@ -25,13 +39,13 @@ def crs_wkt(text: str | None) -> str | None:
         >>> "UTM zone 33N" in crs_wkt("EPSG:32633")
         True
     """
-    if not text:
+    if not text or not _SYSTEM.match(text.strip()):  # GDAL takes other texts as names of files and servers
         return None
     from rasterio.crs import CRS
     from rasterio.errors import CRSError
 
     try:
-        crs = CRS.from_user_input(text, morph_from_esri_dialect=True)
+        crs = CRS.from_user_input(text.strip(), morph_from_esri_dialect=True)
     except CRSError:
         return None
     return crs.to_wkt() if crs.is_projected or crs.is_geographic else None
@@ -58,8 +72,9 @@ def map_grid(map_info: Sequence[str], crs: str | None = None) -> tuple[MapGrid |
     left, up = column - 1, row - 1
     transform = Affine(a, b, x - a * left - b * up, d, e, y - d * left - e * up)
     wkt = crs_wkt(crs) or crs_wkt(_epsg(plain))
-    note = "" if wkt else f"the projection {plain[0]} of map info is not understood; the grid has no reference system"
-    return MapGrid(transform, wkt), note
+    unknown = f"the projection {', '.join([plain[0], *plain[7:]])} of map info is not understood"
+    note = f"{unknown}; the grid has no reference system. A coordinate system string in the header would name it"
+    return MapGrid(transform, wkt), "" if wkt else note
 
 
 def _epsg(plain: Sequence[str]) -> str | None:
@@ -68,6 +83,38 @@ def _epsg(plain: Sequence[str]) -> str | None:
     if projection.startswith("geographic"):
         return f"EPSG:{geographic}" if geographic else None
     if projection == "utm" and len(plain) > 8 and plain[7].isdigit():
-        zone = south if plain[8].lower().startswith("s") else north
-        return f"EPSG:{zone}{int(plain[7]):02d}" if zone else None
-    return None
+        projection = f"utm {plain[7]}{plain[8]}"
+    if not (match := _UTM_ZONE.match(projection)):
+        return None
+    number, below = int(match[1]), match[2].lower() == "s"
+    zone = south if below else north
+    return f"EPSG:{zone}{number:02d}" if zone else None
+
+
+def to_lonlat(crs: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Convert map coordinates to longitude and latitude in WGS84, of the same shape; NaN and infinity stay."""
+    from rasterio.crs import CRS
+    from rasterio.warp import transform
+
+    found = transform(CRS.from_wkt(crs), CRS.from_epsg(4326), np.ravel(x).tolist(), np.ravel(y).tolist())
+    longitude, latitude = (np.array(values).reshape(np.shape(x)) for values in found)
+    return longitude, latitude
+
+
+def on_earth(crs: str | None) -> bool:
+    """Tell whether a reference system, as WKT, is of the Earth: whether it leads to longitude and latitude in WGS84.
+
+    Example:
+        >>> on_earth(crs_wkt("EPSG:32633")), on_earth(None)
+        (True, False)
+    """
+    if crs is None:
+        return False
+    from rasterio._err import CPLE_BaseError  # GDAL's own errors, which some calls let through
+    from rasterio.errors import RasterioError
+
+    try:
+        to_lonlat(crs, np.zeros(1), np.zeros(1))
+    except (CPLE_BaseError, RasterioError):
+        return False
+    return True

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+
+from fers.scenes.readers.errors import SceneError, refusing
 
 SPELLINGS = ("wavelengths", "wavelength", "Wavelength", "Wavelengths", "WAVELENGTH")  # names of arrays of band centres
 _FACTORS = {  # nm in each; µ is both the micro sign and the Greek letter
@@ -15,7 +18,9 @@ _FACTORS = {  # nm in each; µ is both the micro sign and the Greek letter
     1e7: "centimeter cm",
 }
 _UNITS = {unit: factor for factor, units in _FACTORS.items() for unit in units.split()}
+_LARGEST = 1 << 20  # bytes of a file of wavelengths
 _WAVENUMBER = ("wavenumber", "cm-1", "1/cm")
+_PLAIN = re.compile(r"band[ _-]?(\d{3,4}(?:\.\d+)?)", re.IGNORECASE)
 _NAMED = re.compile(r"(\d+(?:\.\d+)?)\s*(nanometers?|nm|micrometers?|um|µm|μm)\b", re.IGNORECASE)
 
 
@@ -42,6 +47,45 @@ def to_nm(
     return centres * factor, None if fwhm is None else fwhm * factor
 
 
+def read_wavelengths(path: Path, bands: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Read band centres, and widths if there are any, in nm from a file of text or .npy: one row a band.
+
+    Columns are the centre and the width, in nm or um; before them may stand the number of the band. Lines that hold other
+    words, such as a title, are left out.
+
+    Raises:
+        SceneError: The file has not one row for each of the scene's ``bands``, or cannot be read.
+    """
+    with refusing(path, "file of wavelengths"):
+        if path.stat().st_size > _LARGEST:
+            raise ValueError(f"{path.stat().st_size} bytes")
+        if path.suffix.lower() == ".npy":
+            table = np.atleast_2d(np.asarray(np.load(path, allow_pickle=False), float).T).T
+        else:
+            lines = (
+                re.split(r"[\s,;]+", line.strip().strip(",;{}[]")) for line in path.read_text("latin-1").splitlines()
+            )
+            rows = [row for line in lines if line != [""] and (row := _numbers(line))]
+            if len(rows) == 1 or len({len(row) for row in rows}) > 1:  # a list over one or several lines
+                rows = [[number] for row in rows for number in row]
+            table = np.array(rows)
+        if len(table) != bands:
+            raise SceneError(f"{path}: {len(table)} wavelengths for {bands} bands. Give one row for each band.")
+        if table.shape[1] > 1 and (np.diff(table[:, 0]) == 1).all() and table[0, 0] in (0, 1):
+            table = table[:, 1:]
+        centres, widths = to_nm(table[:, 0], "", table[:, 1] if table.shape[1] > 1 else None)
+        assert centres is not None
+        return centres, widths
+
+
+def _numbers(parts: Sequence[str]) -> list[float]:
+    """The numbers of a line; none where something else stands in it."""
+    try:
+        return [float(part) for part in parts]
+    except ValueError:
+        return []
+
+
 def within(centres: np.ndarray, ranges: Sequence[tuple[float, float] | np.ndarray]) -> np.ndarray:
     """Tell which numbers, ``(B,)``, lie in one of the ranges, ends included."""
     return np.any([(centres >= low) & (centres <= high) for low, high in ranges], axis=0)
@@ -64,11 +108,33 @@ def rising(centres: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.nda
 def from_names(names: Sequence[str | None]) -> np.ndarray | None:
     """Read band centres in nm from names such as "376.44 Nanometers" or "band 12 (550.5 nm)"; None if one has none.
 
+    "Band_503" has one too, where the numbers of all bands rise from 300 up, and are no plain count.
+
     Example:
         >>> from_names(["376.44 Nanometers", "band 2 (0.5 um)"]).tolist()
         [376.44, 500.0]
+        >>> from_names(["Band_503", "Band_518"]).tolist(), from_names(["Band_503", "Band_504"])
+        ([503.0, 518.0], None)
     """
     found = [_NAMED.search(name or "") for name in names]
-    if not found or not all(found):
+    if found and all(found):
+        return np.array([float(m[1]) * (1.0 if m[2].lower().startswith("n") else 1e3) for m in found if m])
+    plain = np.array([float(m[1]) for name in names if (m := _PLAIN.fullmatch((name or "").strip()))])
+    if len(plain) < max(2, len(names)) or plain[0] < 300 or plain[-1] > 2600:
         return None
-    return np.array([float(m[1]) * (1.0 if m[2].lower().startswith("n") else 1e3) for m in found if m])
+    steps = np.diff(plain)
+    return plain if (steps > 0).all() and (steps != 1).any() else None
+
+
+def listed(text: str, count: int) -> np.ndarray | None:
+    """Read a list such as "{0.4, 0.5}" of ``count`` numbers; None where there is none, or of another length.
+
+    Example:
+        >>> listed("{0.4, 0.5}", 2).tolist(), listed("", 2)
+        ([0.4, 0.5], None)
+    """
+    parts = [part for part in re.split(r"[\s,;]+", text.strip().strip("{}[]()")) if part]
+    try:
+        return np.array([float(part) for part in parts]) if len(parts) == count else None
+    except ValueError:
+        return None
