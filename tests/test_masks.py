@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -133,30 +134,25 @@ def test_shapes_meet_the_pixels_that_they_touch_wherever_the_scene_lies(tmp_path
         assert np.array_equal(read_left_out(path, SHAPE, geometry_of(kind)), expected)
 
 
+@pytest.mark.parametrize(("kind", "driver"), [("shp", "ESRI Shapefile"), ("gpkg", "GPKG")])
+def test_a_shapefile_or_geopackage_is_read(tmp_path, kind, driver):
+    pyogrio = pytest.importorskip("pyogrio")
+    polygon = {"type": "Polygon", "coordinates": [in_degrees(outline(NORTH_UP, (3.2, 5.8), (4.2, 6.8)))]}
+    meta, _, geometry, _ = pyogrio.raw.read(write_shapes(tmp_path / "m.geojson", polygon), columns=[])
+    about = {"driver": driver, "geometry_type": "Polygon", "crs": meta["crs"]}
+    pyogrio.raw.write(tmp_path / f"m.{kind}", geometry, [], [], **about)
+    expected = MASK & (np.arange(HEIGHT) < 9)[:, None]
+    assert np.array_equal(read_left_out(tmp_path / f"m.{kind}", SHAPE, geometry_of("north up")), expected)
+
+
 @pytest.mark.parametrize("kind", ["shp", "gpkg"])
-def test_a_shapefile_or_geopackage_is_read_with_pyogrio_or_refused_with_the_remedy(tmp_path, kind):
-    path = tmp_path / f"m.{kind}"
-    if not _has_pyogrio():
-        path.write_bytes(b"\0\0\x27\x0a" + bytes(64) + b"GP10" + bytes(99))
-        with pytest.raises(FersError, match=rf"m\.{kind}: reading .* needs the package pyogrio.*or2ogr|ogr2ogr"):
-            read_left_out(path, SHAPE, geometry_of("north up"))
-        return
-    import pyogrio
-
-    plain = write_shapes(
-        tmp_path / "m.geojson",
-        {"type": "Polygon", "coordinates": [in_degrees(outline(NORTH_UP, (3.2, 5.8), (4.2, 6.8)))]},
-    )
-    meta, _, geometry, _ = pyogrio.raw.read(plain, columns=[])
-    driver = {"shp": "ESRI Shapefile", "gpkg": "GPKG"}[kind]
-    pyogrio.raw.write(path, geometry, [], [], driver=driver, geometry_type="Polygon", crs=meta["crs"])
-    assert np.array_equal(read_left_out(path, SHAPE, geometry_of("north up")), MASK & (np.arange(HEIGHT) < 9)[:, None])
-
-
-def _has_pyogrio() -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec("pyogrio") is not None
+def test_without_pyogrio_such_a_file_is_refused_with_the_remedy(tmp_path, monkeypatch, kind):
+    monkeypatch.setitem(sys.modules, "pyogrio", None)
+    (tmp_path / f"m.{kind}").write_bytes(b"\0\0\x27\x0a" + bytes(64) + b"GP10" + bytes(99))
+    with pytest.raises(
+        FersError, match=rf"m\.{kind}: reading .* needs the package pyogrio.*ogr2ogr m\.geojson m\.{kind}"
+    ):
+        read_left_out(tmp_path / f"m.{kind}", SHAPE, geometry_of("north up"))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Scenes: cubes and truths from the files that people have, and the way from raw values to what the networks see.
 
 In reading order: ``readers`` (one contract for all formats), ``scene`` (a scene in memory, its truth, its pixels
-without data), ``bands`` (which are used, and how they become a model's), ``normalise`` (the range [-0.1, 0.1]).
+without data), ``survey`` (a first look at the values), ``bands`` (which are used, and how they become a model's),
+``normalise`` (the range [-0.1, 0.1]).
 
 Each reader may be changed by itself; tests/test_readers.py holds it to files written as the product is described.
 What ``normalise`` and ``bands`` compute is part of every published number: golden files and tables change with them.

@@ -161,11 +161,10 @@ class Place:
     @cached_property
     def _areas(self) -> np.ndarray:
         """Area in m2 of each pixel of a swath, by its neighbours; NaN near pixels without a place."""
-        swath = self.geometry
-        assert isinstance(swath, LatLon)
-        across = METRES_PER_DEGREE * np.cos(np.radians(swath.latitude))
-        (x_down, x_across), (y_down, y_across) = np.gradient(swath.longitude), np.gradient(swath.latitude)
-        return np.abs(x_down * y_across - x_across * y_down) * across * METRES_PER_DEGREE
+        longitude, latitude = self._around
+        (x_down, x_across), (y_down, y_across) = np.gradient(longitude), np.gradient(latitude)
+        areas = np.abs(x_down * y_across - x_across * y_down) * np.cos(np.radians(latitude)) * METRES_PER_DEGREE**2
+        return areas[1:-1, 1:-1]
 
 
 def _finite(part: Any) -> bool:

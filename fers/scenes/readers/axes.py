@@ -25,7 +25,7 @@ _UNIT_OF = {
     "b": r"nm|um|µm|μm|nanomet(er|re)s?|micromet(er|re)s?|microns?",
 }
 _BY_NAME = {name: axis for axis, names in _NAMES.items() for name in names.split()}
-HELP = "Say which axis is which: --axes y,x,band (rows, columns, bands), or in the order that the file has"
+HELP = "Say which is which in the file's order, such as --axes y,x,band (in Python: axes='y,x,band')"
 
 
 def parse_axes(text: str) -> str:

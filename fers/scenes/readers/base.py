@@ -190,10 +190,11 @@ class Reader(Facts):
         if self.missing_if == "all":
             marked = np.broadcast_to(marked.all(axis=2, keepdims=True), block.shape)
         out = block.astype(self.dtype)
-        if self.scale is not None:
-            out *= self.scale[index].astype(self.dtype)
-        if self.offset is not None:
-            out += self.offset[index].astype(self.dtype)
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is missing
+            if self.scale is not None:
+                out *= self.scale[index].astype(self.dtype)
+            if self.offset is not None:
+                out += self.offset[index].astype(self.dtype)
         out[marked] = np.nan
         return out
 

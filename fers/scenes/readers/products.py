@@ -317,8 +317,8 @@ def read_emit_mask(path: str | Path) -> dict[str, np.ndarray]:
 def _sibling(path: Path, product: str) -> Path | None:
     """Find the file of another EMIT product of the same time, orbit and scene number; the newest version of several."""
     scene = "_".join(path.stem.split("_")[-3:])
-    found = sorted(path.parent.glob(f"EMIT_{product}_*_{scene}{path.suffix}")) if scene.count("_") == 2 else []
-    return found[-1] if found else None
+    named = path.parent.glob(f"EMIT_{product}_*_{scene}{path.suffix}") if scene.count("_") == 2 else ()
+    return max((other for other in named if other.is_file()), default=None)
 
 
 PRODUCTS: tuple[Callable[[h5py.File, str | None], Reader | None], ...] = (

@@ -41,11 +41,13 @@ def crs_wkt(text: str | None) -> str | None:
     """
     if not text or not _SYSTEM.match(text.strip()):  # GDAL takes other texts as names of files and servers
         return None
+    from rasterio import Env
     from rasterio.crs import CRS
     from rasterio.errors import CRSError
 
     try:
-        crs = CRS.from_user_input(text.strip(), morph_from_esri_dialect=True)
+        with Env():  # GDAL's own words on a damaged text are logged instead of printed
+            crs = CRS.from_user_input(text.strip(), morph_from_esri_dialect=True)
     except CRSError:
         return None
     return crs.to_wkt() if crs.is_projected or crs.is_geographic else None
