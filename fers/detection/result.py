@@ -74,7 +74,8 @@ class DetectResult(Findings):
             write_geotiff(part / "score.tif", self.score, probability, self.scene.place, tags)
         if "envi" in formats:
             write_envi(part / "score.img", self.score, probability, self.scene.place, tags)
-        write_geojson(part / "detections.geojson", self.records, self.scene.place.polygons(self.labels))
+        outlines = self.scene.place.polygons(self.labels)
+        write_geojson(part / "detections.geojson", self.records, outlines)
         write_csv(part / "detections.csv", self.records)
         if gpkg:
             write_geopackage(part / "detections.gpkg", part / "detections.geojson")
@@ -82,7 +83,7 @@ class DetectResult(Findings):
             self.scene.statistics.save(
                 part / "background.npz", {k: self.about[k] for k in ("source", "options", "bands")}
             )
-        write_report(part / "report.html", self, probability)
+        write_report(part / "report.html", self, probability, outlines)
         (part / RUN).write_text(json.dumps(self.about, indent=1, allow_nan=False) + "\n")
         _move(part, folder)
         return folder
