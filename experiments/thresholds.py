@@ -1,4 +1,4 @@
-"""What the default threshold finds, and how far its rate can be trusted: experiments/results/thresholds.csv.
+"""Measure what the default threshold finds and how far its rate can be trusted: experiments/results/thresholds.csv.
 
     python -m experiments.thresholds FOLDER [FOLDER ...] [--maps FOLDER]
 
@@ -148,7 +148,8 @@ def planted(heavy: bool, patch: int, seed: int) -> tuple[np.ndarray, np.ndarray,
         cube += 0.005 * rng.standard_t(6, (*shape, 60))
     truth, inside = np.zeros(shape, bool), np.zeros(shape, bool)
     for row, column in ((12, 14), (25, 70), (60, 40), (95, 20), (104, 75)):
-        cube[row, column] += 0.25 * (materials[5] - cube[row, column]) + 0.03 * rng.randn(60)
+        cube[row, column] += 0.3 * (materials[5] - cube[row, column]) + 0.03 * rng.randn(60)
+        cube[row, column, 28:33] += 0.08
         truth[row, column] = True
     inside[70 : 70 + patch, 60 : 60 + patch] = True
     cube[inside] = cube.max() * 1.2 + 0.003 * rng.randn(inside.sum(), 60)

@@ -18,6 +18,9 @@ from fers.detection.store import BackgroundStatistics
 from fers.detection.targets import Target, find_candidates, find_targets, threshold_for_count
 from fers.detection.thresholds import Tail, Threshold, choose_threshold
 
+BORDER = (
+    4  # px from the scene's border, where background scores high more often if it is compared with its surroundings
+)
 F = TypeVar("F", bound="Findings")
 ReadSpectra = Callable[[list[Target], np.ndarray], dict[int, Spectra]]
 """Function from targets and the label map to the spectra of some of them, by rank."""
@@ -40,7 +43,8 @@ class Scored:
         signed: Whether the scores are logarithms or have a sign, as ``Tail.fit`` takes it.
         colours: The scene in three bands, every ``thinning``-th row and column, NaN without data.
         thinning: See ``colours``.
-        about: Entries of run.json, ``counts`` and ``method`` among them.
+        about: Entries of run.json, ``source``, ``counts`` and ``method`` among them.
+        local: Whether a pixel is compared with its surroundings, which are one-sided at the scene's border.
         rank: Degrees of freedom of the scores' chi-square law; None where they have none.
         statistics: Range and background, for background.npz; None where there is one already.
         spectra: Function that reads the spectra of targets.
@@ -54,6 +58,7 @@ class Scored:
     colours: np.ndarray
     thinning: int
     about: dict[str, Any]
+    local: bool = False
     rank: int | None = None
     statistics: BackgroundStatistics | None = None
     spectra: ReadSpectra = no_spectra
@@ -73,6 +78,7 @@ class Findings:
         labels: ``(H, W)`` int32, ``Target.label`` of targets and candidates, or 0.
         records: One for each target, then one for each candidate; keys that begin with _ are not written.
         tail: Upper tail of the scores.
+        notes: Sentences that belong beside the threshold.
         about: Provenance, as in run.json.
     """
 
@@ -85,6 +91,7 @@ class Findings:
     labels: np.ndarray
     records: list[Record]
     tail: Tail
+    notes: list[str]
     about: dict[str, Any]
 
     @classmethod
@@ -104,15 +111,17 @@ class Findings:
         below = [replace(each, rank=each.rank + len(targets)) for each in below]
         spectra = scene.spectra([*targets, *below], labels)
         records = make_records(targets, below, spectra, tail, place, str(scene.about["source"]))
+        notes = [*tail.notes, *_near_border(scene, targets)]
         about = scene.about | {
             "threshold": asdict(threshold),
             "threshold_described": threshold.sentence,
             "tail": tail.record(),
+            "threshold_notes": notes,
             "targets": len(targets),
             "candidates": len(below),
             "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         }
-        return cls(scene, scene.name, score, threshold, targets, below, labels, records, tail, about)
+        return cls(scene, scene.name, score, threshold, targets, below, labels, records, tail, notes, about)
 
     @property
     def detections(self) -> list[Record]:
@@ -135,7 +144,7 @@ class Findings:
         Args:
             most: Most lines of the list.
         """
-        lines = [str(self), *self.tail.notes]
+        lines = [str(self), *self.notes]
         if self.records:
             lines.append(f"{'rank':>6} {'score':>11} {'by chance':>10} {'row':>6} {'column':>6}")
         lines += [
@@ -157,6 +166,17 @@ class Findings:
 
 def _plain(records: list[Record]) -> list[Record]:
     return [{k: v for k, v in record.items() if not k.startswith("_")} for record in records]
+
+
+def _near_border(scene: Scored, targets: list[Target]) -> list[str]:
+    height, width = scene.score.shape
+    near = sum(min(t.row, t.column, height - 1 - t.row, width - 1 - t.column) < BORDER for t in targets)
+    if not scene.local or not near:
+        return []
+    return [
+        f"{near} of {len(targets)} targets lie within {BORDER} px of the scene's border. A pixel there is compared with "
+        "one side only, so background scores high more often. Of tiles, take ones that overlap."
+    ]
 
 
 def _threshold(scene: Scored, tail: Tail, bounds: dict[str, Any]) -> Threshold:

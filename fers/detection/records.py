@@ -144,7 +144,7 @@ def make_records(
 
 def _told_of(read: Spectra) -> Record:
     known = read.wavelengths is not None
-    x = read.wavelengths if known else np.arange(1, len(read.shares) + 1)
+    x = np.arange(1, len(read.shares) + 1) if read.wavelengths is None else read.wavelengths
     top = np.argsort(-read.shares, kind="stable")[:TOP_BANDS]
     return {
         "top_wavelengths": [_short(x[band]) for band in top],

@@ -25,6 +25,7 @@ from fers.detection.streaming import Stream, without_highest
 from fers.scenes.bands import choose_bands
 from fers.scenes.readers import Reader
 from fers.scenes.readers.products import mask_file_of
+from fers.scoring.pipeline import REACH
 from fers.scoring.settings import SPATIAL_MODES
 from fers.scoring.spatial import WITHOUT_ASKING
 from fers.util.errors import FersError
@@ -163,6 +164,7 @@ class SceneRun:
         if self.options.follows_chi2:
             [state] = self.pipeline.fit(statistics.segments[0], self.plan.height)
             rank = int(state.rank)
+        local = self.pipeline.halo > REACH
         return DetectResult.of(
             Scored(
                 self.name,
@@ -172,7 +174,9 @@ class SceneRun:
                 self.pipeline.signed,
                 colours,
                 job.thinning,
-                self._about(stream, statistics) | {"counts": self._counts(score, statistics, robust), "rank": rank},
+                self._about(stream, statistics)
+                | {"counts": self._counts(score, statistics, robust), "rank": rank, "local": local},
+                local,
                 rank,
                 statistics,
                 partial(

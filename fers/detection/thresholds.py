@@ -17,7 +17,7 @@ from fers.util.errors import FersError
 
 FITTED_SHARE = 0.02  # of the scores: those below the highest ``ANOMALIES_AT_MOST``, to which the first fit is made
 ACCEPTED = 1e-3  # probability by the fit up to which a score counts as background
-FIT_ERROR = 0.3  # of the number of scores that a fit expects: fits to the tails of known laws err by this much
+FIT_ERROR = 0.25  # of the number of scores that a fit expects: fits to the tails of known laws err by this much
 PRIOR_SHAPE, PRIOR_SPREAD = -0.05, 0.1  # of the tails of labelled backgrounds
 LARGEST_SHAPE = 0.4
 MOST_ROUNDS = 30
@@ -170,7 +170,7 @@ class Tail:
     def record(self) -> dict[str, Any]:
         """Return what run.json keeps."""
         names = ("signed", "start", "shape", "scale", "share", "contaminated", "above", "settled")
-        return {name: getattr(self, name) for name in names} | {"expected": self.expected, "notes": self.notes}
+        return {name: getattr(self, name) for name in names} | {"expected": self.expected}
 
 
 @dataclass(frozen=True)

@@ -93,10 +93,12 @@ def score_histogram(result: Findings) -> dict[str, Any]:
     """
     tail = result.tail
     values = tail.on_scale(tail.scores)
+    threshold = float(tail.on_scale(result.threshold.value))
     low = float(np.quantile(values, 0.001))
-    edges = np.linspace(
-        low, max(float(values[-1]), float(tail.on_scale(result.threshold.value)), low + 1e-6), _BINS + 1
-    )
+    high = max(float(values[-1]), threshold, low + 1e-6)
+    width = (high - low) / _BINS
+    below = int(np.ceil((threshold - low) / width))  # so that the threshold is between two bins
+    edges = threshold + width * np.arange(-below, int(np.ceil((high - threshold) / width)) + 2)
     scores = np.array([tail.as_score(edge) for edge in edges])
     lines = []
     if tail.shape is not None:
@@ -111,7 +113,7 @@ def score_histogram(result: Findings) -> dict[str, Any]:
         "edges": [float(f"{edge:.6g}") for edge in edges],
         "counted": np.histogram(values, edges)[0].tolist(),
         "lines": lines,
-        "threshold": float(tail.on_scale(result.threshold.value)),
+        "threshold": threshold,
         "logarithmic": not tail.signed,
     }
 
@@ -195,7 +197,7 @@ def _facts(result: Findings) -> list[tuple[str, str]]:
         ("Background", f"{options['background']} · {sum(counts['background'])} pixels"),
         ("Pixels", f"{counts['scored']} scored, {counts['without_data']} without data, {counts['left_out']} left out"),
         ("Threshold", about["threshold_described"]),
-        *(("Tail", note) for note in result.tail.notes),
+        *(("Threshold", note) for note in result.notes),
     ]
     if result.scene.place.crs is not None:
         facts.append(("Coordinates", f"{result.scene.place.crs.to_string()[:80]}; targets in WGS84"))
