@@ -177,12 +177,50 @@ def performance() -> str:
     return _markdown(shown) + f"\nMeasured on {'; '.join(where)}.\n"
 
 
+def thresholds_objects() -> str:
+    """Render what each rule of the threshold finds in scenes with objects, a data set and a rate a line."""
+    frame = _thresholds().query("objects != ''")
+    frame["scenes without"] = frame["scenes without"].str.partition(" of ")[0]
+    names = {"objects": "objects", "scenes without": "scenes with none", "realised": "false / nominal, mean (worst)"}
+    rules = ["before", "after", "best, by the truth"]
+    kept = {(key, rule) for key in names for rule in rules} - {("scenes without", rules[2]), ("realised", rules[2])}
+    kept |= {("patches", "before"), ("patches", "after")}
+    return _by_rule(frame, names | {"patches": "patches"}, rules, kept)
+
+
+def thresholds_rates() -> str:
+    """Render the realised rate of each rule of the threshold on pure backgrounds."""
+    frame = _thresholds().query("objects == ''")
+    frame["rule"] = frame.far + ", " + frame.rule
+    frame["far"] = ""
+    rules = [f"{far}, {rule}" for far in ("0.0001", "0.001") for rule in ("before", "after")]
+    return _by_rule(frame, {"realised": "realised / nominal"}, rules, {("realised", rule) for rule in rules})
+
+
+def _thresholds() -> pd.DataFrame:
+    frame = _csv("thresholds", dtype=str, keep_default_na=False)
+    return frame.assign(realised=frame["realised / nominal, mean"] + " (" + frame.worst + ")")
+
+
+def _by_rule(frame: pd.DataFrame, names: dict[str, str], rules: list[str], kept: set[tuple[str, str]]) -> str:
+    """Bring the rules side by side: one line for each data set, score and rate."""
+    lines = []
+    columns = [(key, rule) for key in names for rule in rules if (key, rule) in kept]
+    for (data, score, far), group in frame.groupby(["data", "score", "far"], sort=False):
+        values = group.set_index("rule")
+        lines.append([data, score, *([far] if far else []), *(values.loc[rule, key] or "-" for key, rule in columns)])
+    head = ["data", "score", *(["rate"] if frame.far.any() else [])]
+    return markdown([*head, *(f"{names[key]}: {rule}" for key, rule in columns)], lines)
+
+
 RENDERED: dict[str, Callable[[], str]] = {
     "abu": abu,
     "training_stage1": training_stage1,
     "training_stage2": training_stage2,
     "performance": performance,
     "coverage": lambda: coverage_table(_csv("coverage")),
+    "thresholds_objects": thresholds_objects,
+    "thresholds_rates": thresholds_rates,
     "gaussianity": lambda: cells_markdown(read_cells(RESULTS / "gaussianity.csv")),
     "table2": lambda: cells_markdown(read_cells(RESULTS / "table2.csv")),
     "table3_abu": lambda: cells_markdown(read_cells(RESULTS / "table3_abu.csv")),

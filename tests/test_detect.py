@@ -132,6 +132,8 @@ def test_the_plan_computes_nothing(folder, tmp_path, capsys):
         (["--memory", "500MB"], "Give more --memory"),
         (["--far", "1e-3", "--top", "4"], "one rule for the threshold"),
         (["--far", "2"], "between 0 and 1"),
+        (["--fdr", "0"], "between 0 and 1"),
+        (["--anomalies_at_most", "0.5"], "a share above 0 and up to 0.3"),
         (["--chi2", "1e-3"], "has a chi-square law"),
         (["--background", "segment:x"], "rows of a segment"),
         (["--background", "robust:2"], "share to leave out"),

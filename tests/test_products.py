@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from fers.detection.detect import detect
 from fers.detection.options import Work
 from fers.detection.products.place import Place
 from fers.detection.products.raster import style, write_envi, write_geotiff
-from fers.detection.products.report import overlay
+from fers.detection.products.report import overlay, score_histogram
 from fers.scenes.readers import LatLon, LookupTable, MapGrid, open_scene
 from fers.util.errors import FersError
 from fers.util.pictures import stretched
@@ -42,7 +43,8 @@ def cube(height=40, width=30, bands=8) -> np.ndarray:
 def products(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("products")
     wavelengths = np.linspace(420, 900, 8)
-    detect(cube(), out, method="rx", quantile=0.9977, wavelengths=wavelengths, transform=ROTATED, crs="EPSG:32632")
+    options = {"wavelengths": wavelengths, "transform": ROTATED, "crs": "EPSG:32632", "candidates": 3}
+    detect(cube(), out, method="rx", quantile=0.9977, **options)
     return out
 
 
@@ -69,7 +71,7 @@ def test_styles_are_well_formed(products):
 
 def test_targets_lie_where_rasterio_puts_them_in_wgs84(products):
     collection = json.loads((products / "detections.geojson").read_text())
-    assert "crs" not in collection and len(collection["features"]) == 2
+    assert "crs" not in collection and len(collection["features"]) == 5
     for feature in collection["features"]:
         about = feature["properties"]
         x, y = ROTATED @ (about["column"] + 0.5, about["row"] + 0.5)
@@ -79,7 +81,8 @@ def test_targets_lie_where_rasterio_puts_them_in_wgs84(products):
         ring = np.array(feature["geometry"]["coordinates"][0])
         assert np.abs(ring - (longitude, latitude)).max() < 2e-4  # 15 m
         assert about["area_m2"] == pytest.approx(about["pixels"] * 25, rel=1e-3)
-    assert [f["properties"]["pixels"] for f in collection["features"]] == [1, 2]
+    found = [(f["properties"]["status"], f["properties"]["pixels"]) for f in collection["features"]]
+    assert found[:3] == [("above the threshold", 1), ("above the threshold", 2), ("candidate", 1)]
 
 
 def test_a_target_carries_its_spectrum_and_says_which_wavelengths_speak_for_it(products):
@@ -91,18 +94,99 @@ def test_a_target_carries_its_spectrum_and_says_which_wavelengths_speak_for_it(p
     assert set(about["top_wavelengths"]) <= set(spectrum["x"]) and 0 < sum(about["top_shares"]) <= 1.001
     with open(products / "detections.csv") as file:
         rows = list(csv.DictReader(file))
-    assert [row["rank"] for row in rows] == ["1", "2"] and float(rows[0]["spectrum_420nm"]) == spectrum["y"][0]
+    assert [row["status"] for row in rows] == 2 * ["above the threshold"] + 3 * ["candidate"]
+    assert [row["rank"] for row in rows] == ["1", "2", "3", "4", "5"] and float(rows[0]["spectrum_420nm"]) == spectrum[
+        "y"
+    ][0]
+
+
+class Elements(HTMLParser):
+    """Collect the identifiers, the open elements and the script of a page."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.ids: list[str] = []
+        self.open: list[str] = []
+        self.scripts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.ids += [value for name, value in attributes if name == "id"]
+        if tag not in ("meta", "input", "br", "link"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag, attributes):
+        self.ids += [value for name, value in attributes if name == "id"]
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
+
+
+def page_of(folder: Path) -> dict:
+    return json.loads(re.search(r"const page = (\{.*\});", (folder / "report.html").read_text())[1])
 
 
 def test_the_report_holds_everything_inside_and_escapes_what_it_shows(tmp_path):
     result = detect(cube(), method="rx", top=1)
-    result.name = "<script>alert(1)</script>"
+    result.name = "</script><script>alert(1)</script>"
     result.write(tmp_path)
-    page = (tmp_path / "report.html").read_text()
-    assert "<script>alert" not in page and "&lt;script&gt;" in page
-    assert not re.search(r"(src|href)=[\"']?(https?:)?//", page)
-    assert page.count("data:image/") >= 3
-    assert json.loads(re.search(r"const page = (\{.*\});", page)[1])["targets"][0]["pixels"] == 1
+    text = (tmp_path / "report.html").read_text()
+    assert "<script>alert" not in text and "&lt;script&gt;" in text
+    assert not re.search(r"(src|href)=[\"']?(https?:)?//", text)
+    assert text.count("data:image/") >= 3
+    elements = Elements(text)
+    assert elements.open == [] and len(set(elements.ids)) == len(elements.ids) and len(elements.scripts) == 1
+    assert set(re.findall(r'\$\("([\w-]+)"\)', elements.scripts[0])) <= set(elements.ids)
+    assert page_of(tmp_path)["targets"][0]["pixels"] == 1 and page_of(tmp_path)["name"] == result.name
+
+
+def test_the_page_lists_candidates_with_what_chance_gives(products):
+    page = page_of(products)
+    records = [f["properties"] for f in json.loads((products / "detections.geojson").read_text())["features"]]
+    assert [t["above"] for t in page["targets"]] == [True, True, False, False, False]
+    assert [t["expected_false_alarms"] for t in page["targets"]] == [r["expected_false_alarms"] for r in records]
+    assert all(len(t["spectrum"]) == len(page["x"]) == 8 for t in page["targets"])
+
+
+def test_outlines_to_tick_are_those_of_the_targets(products, tmp_path):
+    page, features = page_of(products), json.loads((products / "detections.geojson").read_text())["features"]
+    assert page["georeferenced"] and page["rest"] == []
+    for target, feature in zip(page["targets"], features, strict=True):
+        assert target["shape"]["type"] == feature["geometry"]["type"]
+        np.testing.assert_allclose(target["shape"]["coordinates"], feature["geometry"]["coordinates"], atol=6e-8)
+    detect(cube(), tmp_path, method="rx", quantile=0.9977, candidates=0)
+    page = page_of(tmp_path)
+    assert not page["georeferenced"] and "shape" not in page["targets"][0]
+    [[ring]] = page["targets"][1]["outline"]  # rows 12 and 13 of column 7, as column and row
+    assert sorted(map(tuple, ring[:-1])) == [(7, 12), (7, 14), (8, 12), (8, 14)]
+
+
+def test_a_page_of_many_targets_shows_the_rest_as_points(tmp_path, monkeypatch):
+    monkeypatch.setattr("fers.detection.products.report.TICKABLE", 3)
+    result = detect(cube(), tmp_path, method="rx", top=10, candidates=4)
+    page = page_of(tmp_path)
+    assert [t["rank"] for t in page["targets"]] == [1, 2, 3, 11, 12, 13, 14]
+    assert page["rest"] == [[r["row"], r["column"]] for r in result.detections[3:]]
+    assert "7 more targets as points" in (tmp_path / "report.html").read_text()
+
+
+def test_the_histogram_counts_all_scores_and_parts_them_at_the_threshold():
+    scores = np.random.RandomState(0).normal(size=(120, 100, 6)).astype(np.float32)
+    result = detect(scores, features="original", chi2=1e-3)
+    histogram = score_histogram(result)
+    edges, counted = np.array(histogram["edges"]), np.array(histogram["counted"])
+    assert (
+        sum(counted) == pytest.approx(12_000, abs=24) and counted[-5:].sum() >= 1
+    )  # the lowest thousandth is left out
+    above = edges[:-1] >= histogram["threshold"] - 1e-5
+    assert counted[above].sum() == round(result.threshold.realised * 12_000) and histogram["logarithmic"]
+    fitted, law = (np.array([v or 0 for v in line["y"]]) for line in histogram["lines"])
+    for line in (fitted, law):
+        assert line[above].sum() == pytest.approx(12, rel=0.5)  # of a Gaussian background
 
 
 def test_provenance_says_what_was_used(products):
@@ -127,9 +211,18 @@ def test_without_a_georeference_targets_have_rows_and_columns(tmp_path):
     assert feature["properties"]["spectrum"]["xUnit"] == "Index"
 
 
-def test_no_target_leaves_empty_lists(tmp_path):
+def test_a_threshold_above_all_scores_leaves_candidates(tmp_path):
     result = detect(cube(), tmp_path, method="rx", score=1e9)
-    assert result.detections == []
+    assert result.detections == [] and len(result.candidates) == 20
+    assert (result.candidates[0]["row"], result.candidates[0]["column"]) == (30, 20)
+    features = json.loads((tmp_path / "detections.geojson").read_text())["features"]
+    assert {f["properties"]["status"] for f in features} == {"candidate"} and len(features) == 20
+    assert "0 targets above the threshold, 20 candidates" in str(result) and "30" in result.summary()
+
+
+def test_neither_target_nor_candidate_leaves_empty_lists(tmp_path):
+    result = detect(cube(), tmp_path, method="rx", score=1e9, candidates=0)
+    assert result.detections == result.candidates == []
     assert json.loads((tmp_path / "detections.geojson").read_text())["features"] == []
     assert (tmp_path / "detections.csv").read_text().strip() == "rank"
     assert (tmp_path / "report.html").is_file()

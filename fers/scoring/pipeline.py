@@ -77,6 +77,7 @@ class Pipeline:
         detectors: One for each of them.
         halo: Rows that a strip needs above and below.
         streams: Whether a scene may come in strips; else it must be one strip.
+        signed: Whether scores are logarithms or have a sign; else they are positive.
         statistics: The types that ``collect`` gives.
         samples: Whether statistics of a share of the pixels can stand for those of all: so for mean and covariance.
         caveats: Sentences that belong under every table made with this pipeline.
@@ -115,6 +116,7 @@ class Pipeline:
         halos = [halo_of(detector) for detector in self.detectors]
         self.halo = max((halo or 0) + _reach(cube) for halo, cube in zip(halos, self.cubes, strict=True))
         self.streams = None not in halos
+        self.signed = bool(own) or (len(self.cubes) == 1 and getattr(self.detector, "signed", False))
         self.statistics = [*(d.statistics for d in self.detectors if isinstance(d, StripDetector)), Moments]
         self.samples = self.streams and all(kind is Moments for kind in self.statistics)
         self.provenance = self.networks.provenance
