@@ -21,6 +21,7 @@ from fers.util.errors import FersError
 
 BANDS = ("score", "-log10 of the tail probability")
 RAMP = ("#0d0887", "#7e03a8", "#cc4778", "#f89540", "#f0f921")  # plasma: even steps, also for the colour-blind
+SHOWN_SHARE = 0.02  # of the pixels that the style colours
 _CONTROL_POINTS = 12  # along each side of a swath
 
 
@@ -62,13 +63,13 @@ def write_envi(path: Path, score: np.ndarray, probability: np.ndarray, place: Pl
 
 
 def style(values: np.ndarray, band: int = 2) -> str:
-    """Make a QGIS style (.qml) that colours one band between its lowest value and its highest.
+    """Make a QGIS style (.qml) that colours the highest values of one band; the others are transparent.
 
     Args:
         values: Values of that band; NaN is left out.
         band: Number of the band, from 1.
     """
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    low, start, high = (float(v) for v in np.nanquantile(values, (0, 1 - SHOWN_SHARE, 1)))
     root = ET.Element("qgis", version="3.28", styleCategories="AllStyleCategories")
     pipe = ET.SubElement(root, "pipe")
     renderer = ET.SubElement(
@@ -84,8 +85,9 @@ def style(values: np.ndarray, band: int = 2) -> str:
     shader = ET.SubElement(
         ET.SubElement(renderer, "rastershader"), "colorrampshader", colorRampType="INTERPOLATED", clip="0"
     )
-    for value, colour in zip(np.linspace(low, high, len(RAMP)), RAMP, strict=True):
-        ET.SubElement(shader, "item", value=f"{value:g}", color=colour, alpha="255", label=f"{value:.3g}")
+    steps = zip([low, *np.linspace(start, high, len(RAMP))], (RAMP[0], *RAMP), (0, 0, 140, 180, 220, 255), strict=True)
+    for value, colour, alpha in steps:
+        ET.SubElement(shader, "item", value=f"{value:g}", color=colour, alpha=f"{alpha}", label=f"{value:.3g}")
     ET.SubElement(pipe, "rasterresampler", maxOversampling="2")
     ET.indent(root)
     return "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n" + ET.tostring(root, encoding="unicode") + "\n"
