@@ -42,7 +42,8 @@ def cube(height=40, width=30, bands=8) -> np.ndarray:
 def products(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("products")
     wavelengths = np.linspace(420, 900, 8)
-    detect(cube(), out, method="rx", quantile=0.9977, wavelengths=wavelengths, transform=ROTATED, crs="EPSG:32632")
+    options = {"wavelengths": wavelengths, "transform": ROTATED, "crs": "EPSG:32632", "candidates": 3}
+    detect(cube(), out, method="rx", quantile=0.9977, **options)
     return out
 
 
@@ -69,7 +70,7 @@ def test_styles_are_well_formed(products):
 
 def test_targets_lie_where_rasterio_puts_them_in_wgs84(products):
     collection = json.loads((products / "detections.geojson").read_text())
-    assert "crs" not in collection and len(collection["features"]) == 2
+    assert "crs" not in collection and len(collection["features"]) == 5
     for feature in collection["features"]:
         about = feature["properties"]
         x, y = ROTATED @ (about["column"] + 0.5, about["row"] + 0.5)
@@ -79,7 +80,8 @@ def test_targets_lie_where_rasterio_puts_them_in_wgs84(products):
         ring = np.array(feature["geometry"]["coordinates"][0])
         assert np.abs(ring - (longitude, latitude)).max() < 2e-4  # 15 m
         assert about["area_m2"] == pytest.approx(about["pixels"] * 25, rel=1e-3)
-    assert [f["properties"]["pixels"] for f in collection["features"]] == [1, 2]
+    found = [(f["properties"]["status"], f["properties"]["pixels"]) for f in collection["features"]]
+    assert found[:3] == [("above the threshold", 1), ("above the threshold", 2), ("candidate", 1)]
 
 
 def test_a_target_carries_its_spectrum_and_says_which_wavelengths_speak_for_it(products):
@@ -91,7 +93,8 @@ def test_a_target_carries_its_spectrum_and_says_which_wavelengths_speak_for_it(p
     assert set(about["top_wavelengths"]) <= set(spectrum["x"]) and 0 < sum(about["top_shares"]) <= 1.001
     with open(products / "detections.csv") as file:
         rows = list(csv.DictReader(file))
-    assert [row["rank"] for row in rows] == ["1", "2"] and float(rows[0]["spectrum_420nm"]) == spectrum["y"][0]
+    assert [row["status"] for row in rows] == 2 * ["above the threshold"] + 3 * ["candidate"]
+    assert [row["rank"] for row in rows] == ["1", "2", "3", "4", "5"] and float(rows[0]["spectrum_420nm"]) == spectrum["y"][0]
 
 
 def test_the_report_holds_everything_inside_and_escapes_what_it_shows(tmp_path):
@@ -127,9 +130,18 @@ def test_without_a_georeference_targets_have_rows_and_columns(tmp_path):
     assert feature["properties"]["spectrum"]["xUnit"] == "Index"
 
 
-def test_no_target_leaves_empty_lists(tmp_path):
+def test_a_threshold_above_all_scores_leaves_candidates(tmp_path):
     result = detect(cube(), tmp_path, method="rx", score=1e9)
-    assert result.detections == []
+    assert result.detections == [] and len(result.candidates) == 20
+    assert (result.candidates[0]["row"], result.candidates[0]["column"]) == (30, 20)
+    features = json.loads((tmp_path / "detections.geojson").read_text())["features"]
+    assert {f["properties"]["status"] for f in features} == {"candidate"} and len(features) == 20
+    assert "0 targets above the threshold, 20 candidates" in str(result) and "30" in result.summary()
+
+
+def test_neither_target_nor_candidate_leaves_empty_lists(tmp_path):
+    result = detect(cube(), tmp_path, method="rx", score=1e9, candidates=0)
+    assert result.detections == result.candidates == []
     assert json.loads((tmp_path / "detections.geojson").read_text())["features"] == []
     assert (tmp_path / "detections.csv").read_text().strip() == "rank"
     assert (tmp_path / "report.html").is_file()

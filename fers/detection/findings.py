@@ -1,58 +1,62 @@
-"""Findings in a scene that is scored: a threshold, targets with their spectra, provenance."""
+"""Findings in a score map: a threshold, targets and candidates with their spectra, provenance. No cube is needed."""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from fers.detection.blocks import Plan
-from fers.detection.job import Job
 from fers.detection.options import DetectOptions
 from fers.detection.products.place import Place
 from fers.detection.products.vector import Record
-from fers.detection.records import make_records, read_surroundings
+from fers.detection.records import Spectra, make_records
 from fers.detection.store import BackgroundStatistics
-from fers.detection.targets import Target, find_targets, threshold_for_count
+from fers.detection.targets import Target, find_candidates, find_targets, threshold_for_count
 from fers.detection.thresholds import Tail, Threshold, choose_threshold
 
 F = TypeVar("F", bound="Findings")
+ReadSpectra = Callable[[list[Target], np.ndarray], dict[int, Spectra]]
+"""Function from targets and the label map to the spectra of some of them, by rank."""
+
+
+def no_spectra(targets: list[Target], labels: np.ndarray) -> dict[int, Spectra]:
+    """Return the spectra of no target."""
+    return {}
 
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """A scene whose scores are computed.
+    """A score map, and all that its findings are made of. The cube is not among it.
 
     Attributes:
         name: Name of the scene.
-        options: Options of the detection.
-        job: Job that was computed.
-        plan: How the scene was cut.
+        options: Options of the detection: rule of the threshold, bounds of the size, number of candidates.
         place: The georeference.
-        wavelengths: ``(C,)`` nm of the bands that were used, or None.
-        score: ``(H, W)``, NaN where nothing is scored.
-        colours: The thinned colours.
-        statistics: Range and background.
-        left_out: How many pixels the user left out.
-        robust: How many pixels a robust background left out.
-        about: Further entries of run.json.
+        score: ``(H, W)`` float64, NaN where nothing is scored.
+        signed: Whether the scores are logarithms or have a sign, as ``Tail.fit`` takes it.
+        colours: The scene in three bands, every ``thinning``-th row and column, NaN without data.
+        thinning: See ``colours``.
+        about: Entries of run.json, ``counts`` and ``method`` among them.
+        rank: Degrees of freedom of the scores' chi-square law; None where they have none.
+        statistics: Range and background, for background.npz; None where there is one already.
+        spectra: Function that reads the spectra of targets.
     """
 
     name: str
     options: DetectOptions
-    job: Job
-    plan: Plan
     place: Place
-    wavelengths: np.ndarray | None
     score: np.ndarray
+    signed: bool
     colours: np.ndarray
-    statistics: BackgroundStatistics
-    left_out: int
-    robust: int
+    thinning: int
     about: dict[str, Any]
+    rank: int | None = None
+    statistics: BackgroundStatistics | None = None
+    spectra: ReadSpectra = no_spectra
 
 
 @dataclass(eq=False)
@@ -60,97 +64,99 @@ class Findings:
     """Anomalies in one scene.
 
     Attributes:
+        scene: The score map, and what was known with it.
         name: Name of the scene.
         score: ``(H, W)`` float64, higher is more anomalous, NaN where nothing is scored.
         threshold: Which scores are detections, and how often background exceeds it.
         targets: Connected pixels above it, the highest score first.
-        labels: ``(H, W)`` int32, ``Target.label`` or 0.
-        records: One for each target; keys that begin with _ are not written.
+        below: The best candidates below it, likewise; their ranks go on from those of the targets.
+        labels: ``(H, W)`` int32, ``Target.label`` of targets and candidates, or 0.
+        records: One for each target, then one for each candidate; keys that begin with _ are not written.
         tail: Upper tail of the scores.
-        colours: The scene in three bands, every ``thinning``-th row and column, NaN without data.
-        thinning: See ``colours``.
-        place: The georeference.
-        statistics: Range and background.
-        plan: How the scene was cut.
         about: Provenance, as in run.json.
     """
 
+    scene: Scored
     name: str
     score: np.ndarray
     threshold: Threshold
     targets: list[Target]
+    below: list[Target]
     labels: np.ndarray
     records: list[Record]
     tail: Tail
-    colours: np.ndarray
-    thinning: int
-    place: Place
-    statistics: BackgroundStatistics
-    plan: Plan
     about: dict[str, Any]
 
     @classmethod
     def of(cls: type[F], scene: Scored) -> F:
-        """Choose a threshold and find the targets."""
-        options, score, statistics, place = scene.options, scene.score, scene.statistics, scene.place
+        """Choose a threshold, and find the targets and the best candidates below it."""
+        options, score, place = scene.options, scene.score, scene.place
         bounds: dict[str, Any] = {"min_area": options.min_area, "max_area": options.max_area}
         if place.known:
             bounds["pixel_area"] = place.pixel_area
-        tail = Tail.fit(score)
+        tail = Tail.fit(score, scene.signed, options.anomalies_at_most)
         threshold = _threshold(scene, tail, bounds)
         targets, labels = find_targets(score, threshold.value, **bounds)
         if options.top is not None:
             labels[~np.isin(labels, [target.label for target in targets[: options.top]])] = 0
             targets = targets[: options.top]
-        backgrounds = [statistics.background(segment) for segment in range(len(statistics.segments))]
-        records = make_records(
-            targets,
-            read_surroundings(scene.job, targets, labels),
-            scene.job,
-            tail,
-            place,
-            (backgrounds, scene.plan.segment_centres),
-            scene.wavelengths,
-        )
+        below = find_candidates(score, labels, options.candidates, **bounds)
+        below = [replace(each, rank=each.rank + len(targets)) for each in below]
+        spectra = scene.spectra([*targets, *below], labels)
+        records = make_records(targets, below, spectra, tail, place, str(scene.about["source"]))
         about = scene.about | {
-            "counts": _counts(scene, tail),
             "threshold": asdict(threshold),
             "threshold_described": threshold.sentence,
+            "tail": tail.record(),
             "targets": len(targets),
+            "candidates": len(below),
             "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         }
-        return cls(
-            scene.name,
-            score,
-            threshold,
-            targets,
-            labels,
-            records,
-            tail,
-            scene.colours,
-            scene.job.thinning,
-            place,
-            statistics,
-            scene.plan,
-            about,
-        )
+        return cls(scene, scene.name, score, threshold, targets, below, labels, records, tail, about)
 
     @property
     def detections(self) -> list[Record]:
         """Targets as plain dictionaries: position, score, false-alarm rate, area, spectrum, top wavelengths."""
-        return [{k: v for k, v in record.items() if not k.startswith("_")} for record in self.records]
+        return _plain(self.records[: len(self.targets)])
+
+    @property
+    def candidates(self) -> list[Record]:
+        """Candidates below the threshold, as ``detections`` has the targets."""
+        return _plain(self.records[len(self.targets) :])
 
     @property
     def probability(self) -> np.ndarray:
         """Probability ``(H, W)`` that a background pixel scores at least as high; NaN where nothing is scored."""
         return self.tail.probabilities(self.score)
 
+    def summary(self, most: int = 10) -> str:
+        """Describe the threshold, and list the best targets and candidates, one a line.
+
+        Args:
+            most: Most lines of the list.
+        """
+        lines = [str(self), *self.tail.notes]
+        if self.records:
+            lines.append(f"{'rank':>6} {'score':>11} {'by chance':>10} {'row':>6} {'column':>6}")
+        lines += [
+            f"{r['rank']:>6} {r['score']:>11.5g} {r['expected_false_alarms']:>10.2g} {r['row']:>6} {r['column']:>6}  {r['status']}"
+            for r in self.records[:most]
+        ]
+        if len(self.records) > most:
+            lines.append(f"{'':>6} and {len(self.records) - most} more in detections.csv")
+        return "\n  ".join(lines)
+
     def __str__(self) -> str:
+        targets = f"{len(self.targets)} target{'' if len(self.targets) == 1 else 's'}"
         return (
-            f"{self.name}: {len(self.targets)} target{'' if len(self.targets) == 1 else 's'}. {self.threshold.sentence}"
+            f"{self.name}: {targets} above the threshold, {len(self.below)} candidates below. {self.threshold.sentence}"
         )
 
     __repr__ = __str__
+
+
+def _plain(records: list[Record]) -> list[Record]:
+    return [{k: v for k, v in record.items() if not k.startswith("_")} for record in records]
 
 
 def _threshold(scene: Scored, tail: Tail, bounds: dict[str, Any]) -> Threshold:
@@ -158,21 +164,5 @@ def _threshold(scene: Scored, tail: Tail, bounds: dict[str, Any]) -> Threshold:
     if options.top is not None:
         lowest = threshold_for_count(scene.score, options.top, **bounds)
         return replace(choose_threshold(tail, score=lowest), rule=f"top {options.top}")
-    rank = None
-    if options.chi2 is not None:
-        [state] = scene.job.pipeline.fit(scene.statistics.segments[0], scene.plan.height)
-        rank = int(state.rank)
-    rules = {name: getattr(options, name) for name in ("far", "quantile", "score", "chi2")}
-    return choose_threshold(tail, **rules, rank=rank)
-
-
-def _counts(scene: Scored, tail: Tail) -> dict[str, Any]:
-    scored = len(tail.scores)
-    return {
-        "pixels": scene.score.size,
-        "scored": scored,
-        "left_out": scene.left_out,
-        "without_data": scene.score.size - scored - (0 if scene.options.score_left_out else scene.left_out),
-        "left_out_of_robust_background": scene.robust,
-        "background": scene.statistics.counts,
-    }
+    rules = {name: getattr(options, name) for name in ("far", "fdr", "quantile", "score", "chi2")}
+    return choose_threshold(tail, **rules, rank=scene.rank)

@@ -10,14 +10,16 @@ from typing import Any
 
 from fers.scoring.config import DetectConfig, Method, default_method
 from fers.scoring.settings import SPATIAL_MODES
-from fers.util.commandline import list_of, positive
+from fers.util.commandline import list_of, natural, positive
 from fers.util.errors import FersError
 from fers.util.options import option
 
 DEFAULT_FAR = 1e-4
 ROBUST_SHARE = 0.01
 FORMATS = ("tif", "envi")
-RULES = ("far", "top", "quantile", "score", "chi2")  # for the threshold
+RULES = ("far", "fdr", "top", "quantile", "score", "chi2")  # for the threshold
+CANDIDATES = 20  # below the threshold, that are listed
+ANOMALIES_AT_MOST = 0.03  # share of the scores that the first fit of the tail does not look at
 METHODS: dict[str, dict[str, str]] = {  # meanings of --method of earlier versions
     "rx": {"features": "original"},
     "spectral": {},
@@ -53,8 +55,11 @@ class DetectOptions(Method):
         left_out: A file of pixels to leave out of range and statistics; ``auto`` for the EMIT mask file next to the scene.
         score_left_out: Score these pixels nevertheless.
         value_range: Lowest and highest value for the normalised cube; None for those of the scene.
-        far, top, quantile, score, chi2: Rule for the threshold, at most one: a false-alarm rate, a number of targets, a
-            share of the pixels below it, a score, or a nominal rate by the chi-square law. Without one, ``far`` is 1e-4.
+        far, fdr, top, quantile, score, chi2: Rule for the threshold, at most one: a false-alarm rate, a share of false pixels
+            among those detected, a number of targets, a share of the pixels below it, a score, or a nominal rate by the
+            chi-square law. Without one, ``far`` is 1e-4.
+        candidates: Number of candidates below the threshold that are listed.
+        anomalies_at_most: Share of the pixels that may be anomalies; see ``fers.detection.thresholds.Tail.fit``.
         min_area, max_area: Size of a target, in m2 where the scene is georeferenced, else in pixels.
         memory: Memory that this process may take, such as ``2GB``.
         workers: Blocks computed at a time; None for one on each core, as far as the memory allows.
@@ -100,6 +105,12 @@ class DetectOptions(Method):
         group="threshold (one of them)",
         type=float,
     )
+    fdr: float | None = option(
+        None,
+        "expected share of false pixels among those detected, by the fitted tail",
+        group="threshold (one of them)",
+        type=float,
+    )
     top: int | None = option(
         None, "report the N highest-scoring targets", group="threshold (one of them)", type=positive, metavar="N"
     )
@@ -113,11 +124,17 @@ class DetectOptions(Method):
         group="threshold (one of them)",
         type=float,
     )
+    candidates: int = option(
+        CANDIDATES, "candidates below the threshold that are listed", group="targets", type=natural, metavar="K"
+    )
+    anomalies_at_most: float = option(
+        ANOMALIES_AT_MOST, "share of the pixels that may be anomalies, for the fitted tail", group="targets", type=float
+    )
     min_area: float | None = option(
-        None, "smallest target: m2, or pixels without a georeference", group="threshold (one of them)", type=float
+        None, "smallest target: m2, or pixels without a georeference", group="targets", type=float
     )
     max_area: float | None = option(
-        None, "largest target: m2, or pixels without a georeference", group="threshold (one of them)", type=float
+        None, "largest target: m2, or pixels without a georeference", group="targets", type=float
     )
     memory: str = option("2GB", "memory for this process, or for each worker of a cluster", group="run")
     workers: int | None = option(
@@ -146,11 +163,15 @@ class DetectOptions(Method):
             raise FersError(f"--{' and --'.join(rules)}: give one rule for the threshold.")
         if not rules:
             object.__setattr__(self, "far", DEFAULT_FAR)
-        for name in ("far", "quantile", "chi2"):
+        for name in ("far", "fdr", "quantile", "chi2"):
             rate = getattr(self, name)
             if rate is not None and not 0 < rate < 1:
                 raise FersError(f"--{name} {rate:g}: give a number between 0 and 1.")
-        if self.chi2 is not None and (self.detect != "RX" or len(self.config(3).setting.cubes) > 1):
+        if not 0 < self.anomalies_at_most <= 0.3:
+            raise FersError(f"--anomalies_at_most {self.anomalies_at_most:g}: give a share above 0 and up to 0.3.")
+        if self.candidates < 0:
+            raise FersError(f"--candidates {self.candidates}: give a number, 0 or more.")
+        if self.chi2 is not None and not self.follows_chi2:
             raise FersError("--chi2: only RX on one cube has a chi-square law. Use --far, or --features original.")
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
             raise FersError(f"--range {self.value_range[0]:g},{self.value_range[1]:g}: the first must be the lower.")
@@ -160,6 +181,11 @@ class DetectOptions(Method):
         """Return the configuration that scores a scene of this number of bands."""
         shared = {name: getattr(self, name) for name in Method.__dataclass_fields__}
         return DetectConfig(bands, **(shared | {"device": device or self.device}))
+
+    @property
+    def follows_chi2(self) -> bool:
+        """True where a Gaussian background's scores would have a chi-square law: RX on one cube."""
+        return self.detect == "RX" and len(self.config(3).setting.cubes) == 1
 
     @property
     def segment_rows(self) -> int | None:

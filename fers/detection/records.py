@@ -15,42 +15,56 @@ from fers.detection.thresholds import Tail
 from fers.detectors.background import Background
 from fers.scenes.normalise import scaled
 
+ABOVE, BELOW = "above the threshold", "candidate"  # status of a target
 WITH_SPECTRA = 200  # targets, from the highest score; reading spectra takes whole rows of the file for each
 TOP_BANDS = 5
 _ROWS_READ = 64  # at a time, for targets near each other
 
 
 @dataclass(frozen=True, eq=False)
-class Surroundings:
-    """Spectra and picture of a target and its surroundings.
+class Spectra:
+    """Spectra and picture of a target and its surroundings, in C bands.
 
     Attributes:
+        wavelengths: ``(C,)`` nm, or None.
         spectrum: Spectrum ``(C,)`` of its peak.
         mean, std: Mean and standard deviation ``(C,)`` of the ring around it, without pixels of targets; NaN if none is
             left.
+        shares: Share ``(C,)`` of each band in its RX score on H.
         picture: The three shown bands, ``(rows, W, 3)``, NaN where there is no data.
         corner: Row and column of the picture's first pixel.
     """
 
+    wavelengths: np.ndarray | None
     spectrum: np.ndarray
     mean: np.ndarray
     std: np.ndarray
+    shares: np.ndarray
     picture: np.ndarray
     corner: tuple[int, int]
 
 
-def read_surroundings(job: Job, targets: list[Target], labels: np.ndarray) -> dict[int, Surroundings]:
-    """Read the spectra of the first targets.
+def read_spectra(
+    targets: list[Target],
+    labels: np.ndarray,
+    job: Job,
+    backgrounds: tuple[list[Background], np.ndarray],
+    wavelengths: np.ndarray | None,
+) -> dict[int, Spectra]:
+    """Read the spectra of the first targets from the cube.
 
     Args:
-        job: Job that was computed; its reader and its bands are used.
         targets: Targets in the order of rank.
         labels: ``(H, W)``, 0 where no target is.
+        job: Job that was computed; its reader and its bands are used.
+        backgrounds: Mean and covariance of H in each segment, and the segments' middle rows.
+        wavelengths: ``(C,)`` in nm, or None.
 
     Returns:
-        The surroundings by rank.
+        The spectra by rank.
     """
-    found: dict[int, Surroundings] = {}
+    found: dict[int, Spectra] = {}
+    bands = job.bands.count - job.bands.padded  # zero-valued ones may have been appended
     rows, values, valid = slice(0, 0), np.empty(0), np.empty(0)
     for target in sorted(targets[:WITH_SPECTRA], key=lambda target: target.row):
         top, left, ring = background_ring(labels.shape, target.row, target.column)
@@ -59,14 +73,18 @@ def read_surroundings(job: Job, targets: list[Target], labels: np.ndarray) -> di
             values, valid = job.read(rows)
         here = slice(top.start - rows.start, top.stop - rows.start)
         window, has_data = values[here, left].astype(np.float64), valid[here, left]
-        background = window[ring & has_data & (labels[top, left] == 0)]
-        picture = np.where(has_data[..., None], window[..., list(job.colours)], np.nan)
-        nothing = np.full(window.shape[2], np.nan)
-        found[target.rank] = Surroundings(
-            window[target.row - top.start, target.column - left.start],
-            background.mean(axis=0) if len(background) else nothing,
-            background.std(axis=0) if len(background) else nothing,
-            picture,
+        around = window[ring & has_data & (labels[top, left] == 0)][:, :bands]
+        spectrum = window[target.row - top.start, target.column - left.start]
+        background = backgrounds[0][int(np.abs(backgrounds[1] - target.row).argmin())]
+        terms = background.contributions(scaled(spectrum, job.low, job.high))[:bands]
+        nothing = np.full(bands, np.nan)
+        found[target.rank] = Spectra(
+            wavelengths,
+            spectrum[:bands],
+            around.mean(axis=0) if len(around) else nothing,
+            around.std(axis=0) if len(around) else nothing,
+            terms / terms.sum() if terms.sum() > 0 else terms,
+            np.where(has_data[..., None], window[..., list(job.colours)], np.nan),
             (top.start, left.start),
         )
     return found
@@ -74,35 +92,34 @@ def read_surroundings(job: Job, targets: list[Target], labels: np.ndarray) -> di
 
 def make_records(
     targets: list[Target],
-    surroundings: dict[int, Surroundings],
-    job: Job,
+    candidates: list[Target],
+    spectra: dict[int, Spectra],
     tail: Tail,
     place: Place,
-    backgrounds: tuple[list[Background], np.ndarray],
-    wavelengths: np.ndarray | None,
+    source: str,
 ) -> list[Record]:
-    """Make one record for each target.
+    """Make one record for each target and candidate.
 
     Args:
-        targets: Targets in the order of rank.
-        surroundings: Surroundings, by rank, of the targets whose spectra were read.
-        job: Job that was computed.
+        targets: Targets above the threshold, in the order of rank.
+        candidates: Those below it, likewise.
+        spectra: Spectra, by rank, of those whose spectra were read.
         tail: Upper tail of the scores.
         place: The georeference.
-        backgrounds: Mean and covariance of H in each segment, and the segments' middle rows.
-        wavelengths: ``(C,)`` in nm, or None.
+        source: File of the scene.
     """
     records = []
-    for target in targets:
+    for target in [*targets, *candidates]:
         x, y = _coordinates(place.xy(target.row, target.column))
         longitude, latitude = _coordinates(place.lonlat(target.row, target.column))
-        probability = float(tail.probability(np.array(target.score)))
+        probability = float(tail.probability(target.score))
         record: Record = {
             "rank": target.rank,
+            "status": ABOVE if target.rank <= len(targets) else BELOW,
             "score": _short(target.score),
             "score_sum": _short(target.total),
             "far": float(f"{probability:.3g}"),
-            "expected_false_alarms": float(f"{probability * len(tail.scores):.3g}"),
+            "expected_false_alarms": float(f"{probability * tail.count:.3g}"),
             "pixels": target.pixels,
             "area_m2": None if target.area is None else _short(target.area),
             "row": target.row,
@@ -111,34 +128,29 @@ def make_records(
             "y": y,
             "longitude": longitude,
             "latitude": latitude,
-            "source": str(job.reader.path),
+            "source": source,
             "top_wavelengths": [],
             "top_shares": [],
             "spectrum": None,
             "background": None,
             "_label": target.label,
-            "_around": surroundings.get(target.rank),
+            "_spectra": spectra.get(target.rank),
         }
-        if target.rank in surroundings:
-            around = surroundings[target.rank]
-            background = backgrounds[0][int(np.abs(backgrounds[1] - target.row).argmin())]
-            record |= _explained(around, background, wavelengths, job)
+        if target.rank in spectra:
+            record |= _described(spectra[target.rank])
         records.append(record)
     return records
 
 
-def _explained(around: Surroundings, background: Background, wavelengths: np.ndarray | None, job: Job) -> Record:
-    bands = job.bands.count - job.bands.padded  # zero-valued ones may have been appended
-    terms = background.contributions(scaled(around.spectrum, job.low, job.high))[:bands]
-    shares = terms / terms.sum() if terms.sum() > 0 else terms
-    x = np.arange(1, len(shares) + 1) if wavelengths is None else wavelengths
-    top = np.argsort(-shares, kind="stable")[:TOP_BANDS]
+def _described(read: Spectra) -> Record:
+    known = read.wavelengths is not None
+    x = read.wavelengths if known else np.arange(1, len(read.shares) + 1)
+    top = np.argsort(-read.shares, kind="stable")[:TOP_BANDS]
     return {
         "top_wavelengths": [_short(x[band]) for band in top],
-        "top_shares": [float(f"{shares[band]:.3g}") for band in top],
-        "spectrum": profile(x, around.spectrum[:bands], wavelengths is not None),
-        "background": profile(x, around.mean[:bands], wavelengths is not None),
-        "_shares": shares,
+        "top_shares": [float(f"{read.shares[band]:.3g}") for band in top],
+        "spectrum": profile(x, read.spectrum, known),
+        "background": profile(x, read.mean, known),
     }
 
 

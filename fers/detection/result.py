@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import json
 import os
@@ -30,7 +31,7 @@ class DetectResult(Findings):
     """Anomalies in one scene, as ``Findings`` has them; it writes its products, and shows itself in a notebook."""
 
     def geodataframe(self):
-        """Return the detections as a geopandas.GeoDataFrame in WGS84.
+        """Return targets and candidates as a geopandas.GeoDataFrame in WGS84; its column ``status`` tells them apart.
 
         Raises:
             FersError: geopandas is not installed, or the scene has no georeference.
@@ -41,12 +42,12 @@ class DetectResult(Findings):
             raise FersError(
                 "a GeoDataFrame needs geopandas: pip install geopandas. detections is a plain list."
             ) from error
-        if not self.place.known:
+        if not self.scene.place.known:
             raise FersError(f"{self.name}: has no georeference. detections is a plain list.")
-        outlines = self.place.polygons(self.labels)
+        outlines = self.scene.place.polygons(self.labels)
         features = [
             {"type": "Feature", "geometry": outlines.get(target.label), "properties": record}
-            for target, record in zip(self.targets, self.detections, strict=True)
+            for target, record in zip([*self.targets, *self.below], [*self.detections, *self.candidates], strict=True)
         ]
         return geopandas.GeoDataFrame.from_features(features, crs="EPSG:4326")
 
@@ -70,14 +71,17 @@ class DetectResult(Findings):
         probability = self.probability
         tags = {"source": str(self.about["source"]), "method": self.about["method"]}
         if "tif" in formats:
-            write_geotiff(part / "score.tif", self.score, probability, self.place, tags)
+            write_geotiff(part / "score.tif", self.score, probability, self.scene.place, tags)
         if "envi" in formats:
-            write_envi(part / "score.img", self.score, probability, self.place, tags)
-        write_geojson(part / "detections.geojson", self.records, self.place.polygons(self.labels))
+            write_envi(part / "score.img", self.score, probability, self.scene.place, tags)
+        write_geojson(part / "detections.geojson", self.records, self.scene.place.polygons(self.labels))
         write_csv(part / "detections.csv", self.records)
         if gpkg:
             write_geopackage(part / "detections.gpkg", part / "detections.geojson")
-        self.statistics.save(part / "background.npz", {k: self.about[k] for k in ("source", "options", "bands")})
+        if self.scene.statistics is not None:
+            self.scene.statistics.save(
+                part / "background.npz", {k: self.about[k] for k in ("source", "options", "bands")}
+            )
         write_report(part / "report.html", self, probability)
         (part / RUN).write_text(json.dumps(self.about, indent=1, allow_nan=False) + "\n")
         _move(part, folder)
@@ -89,13 +93,13 @@ class DetectResult(Findings):
         Args:
             size: Longer side in pixels.
         """
-        image = Image.fromarray(stretched(self.colours))
+        image = Image.fromarray(stretched(self.scene.colours))
         scale = size / max(image.size)
         image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BILINEAR)
         pixels = np.array(image)
         rows, columns = np.indices(pixels.shape[:2])
         for target in self.targets:
-            row, column = (v / self.thinning * scale for v in (target.row, target.column))
+            row, column = (v / self.scene.thinning * scale for v in (target.row, target.column))
             distance = np.hypot(rows - row, columns - column)
             pixels[(distance > 5) & (distance < 7.5)] = (255, 220, 0)
         return Image.fromarray(pixels)
@@ -107,7 +111,7 @@ class DetectResult(Findings):
 
     def _repr_html_(self) -> str:
         picture = base64.b64encode(self._repr_png_()).decode()
-        return f'<p>{self}</p><img src="data:image/png;base64,{picture}" alt="scene and targets">'
+        return f'<p>{html.escape(str(self))}</p><img src="data:image/png;base64,{picture}" alt="scene and targets">'
 
 
 def _move(part: Path, folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import Executor
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from fers.detection.job import Job
 from fers.detection.masks import read_left_out
 from fers.detection.options import DetectOptions
 from fers.detection.products.place import Place
+from fers.detection.records import read_spectra
 from fers.detection.result import DetectResult
 from fers.detection.store import BackgroundStatistics, Store
 from fers.detection.streaming import Stream, without_highest
@@ -134,22 +135,7 @@ class SceneRun:
             fewer, robust = without_highest(self.rows_left_out, score, options.robust_share)
             statistics = stream.statistics(job, "robust statistics", fewer)
             score, colours = stream.scores(job, statistics, "robust scores")
-        return DetectResult.of(
-            Scored(
-                self.name,
-                options,
-                job,
-                self.plan,
-                self.place,
-                self.wavelengths,
-                score,
-                colours,
-                statistics,
-                0 if self.left_out is None else int(self.left_out.sum()),
-                robust,
-                self._about(stream, statistics),
-            )
-        )
+        return self._result(job, score, colours, statistics, robust, stream)
 
     def ranged(self, stream: Stream) -> Job:
         """Return the job with the range of the values and the state of F_spa."""
@@ -161,6 +147,53 @@ class SceneRun:
 
     def _spatial(self, stream: Stream, job: Job) -> Job:
         return job if self.spatial_mode is None else stream.spatial(job, self.spatial_mode)
+
+    def _result(
+        self,
+        job: Job,
+        score: np.ndarray,
+        colours: np.ndarray,
+        statistics: BackgroundStatistics,
+        robust: int,
+        stream: Stream,
+    ) -> DetectResult:
+        """Find the targets in the score map; ``robust`` is how many pixels a robust background left out."""
+        backgrounds = [statistics.background(segment) for segment in range(len(statistics.segments))]
+        rank = None
+        if self.options.follows_chi2:
+            [state] = self.pipeline.fit(statistics.segments[0], self.plan.height)
+            rank = int(state.rank)
+        return DetectResult.of(
+            Scored(
+                self.name,
+                self.options,
+                self.place,
+                score,
+                self.pipeline.signed,
+                colours,
+                job.thinning,
+                self._about(stream, statistics) | {"counts": self._counts(score, statistics, robust), "rank": rank},
+                rank,
+                statistics,
+                partial(
+                    read_spectra,
+                    job=job,
+                    backgrounds=(backgrounds, self.plan.segment_centres),
+                    wavelengths=self.wavelengths,
+                ),
+            )
+        )
+
+    def _counts(self, score: np.ndarray, statistics: BackgroundStatistics, robust: int) -> dict[str, Any]:
+        scored, left_out = int(np.isfinite(score).sum()), 0 if self.left_out is None else int(self.left_out.sum())
+        return {
+            "pixels": score.size,
+            "scored": scored,
+            "left_out": left_out,
+            "without_data": score.size - scored - (0 if self.options.score_left_out else left_out),
+            "left_out_of_robust_background": robust,
+            "background": statistics.counts,
+        }
 
     def _about(self, stream: Stream, statistics: BackgroundStatistics) -> dict[str, Any]:
         return {

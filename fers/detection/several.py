@@ -157,7 +157,7 @@ def _detect_one(
         result.about |= identity
         result.write(folder, work.format, work.gpkg)
         run.clear(folder / ".work")
-    say(f"{result}\n  {folder}/report.html")
+    say(f"{result.summary()}\n  {folder}/report.html")
 
 
 def _common(runs: list[tuple[SceneRun, Path]], pool: Executor | None, progress: bool) -> BackgroundStatistics:

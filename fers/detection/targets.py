@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -103,6 +103,28 @@ def threshold_for_count(score: np.ndarray, count: int, **bounds) -> float:
         if pixels >= min(most, len(ordered)) or len(find_targets(score, threshold, **bounds)[0]) >= count:
             return threshold
         pixels = pixels + max(1, pixels // 4)
+
+
+def find_candidates(score: np.ndarray, labels: np.ndarray, count: int, **bounds) -> list[Target]:
+    """Find the best targets among the pixels that belong to none and touch none.
+
+    Args:
+        score: ``(H, W)``, NaN where nothing is scored.
+        labels: ``(H, W)`` with the labels of targets, 0 elsewhere. Those of the candidates are added.
+        count: Number of candidates wanted. There are fewer where too few pixels are left.
+        **bounds: As ``find_targets`` takes them.
+    """
+    taken = ndimage.binary_dilation(labels > 0, EIGHT)
+    rest = np.where(taken, np.nan, score)
+    if count == 0 or not np.isfinite(rest).any():
+        return []
+    found, own = find_targets(rest, threshold_for_count(rest, count, **bounds), **bounds)
+    first = int(labels.max())
+    found = [replace(target, label=first + target.label) for target in found[:count]]
+    own[own > 0] += first
+    chosen = np.isin(own, [target.label for target in found])
+    labels[chosen] = own[chosen]
+    return found
 
 
 def background_ring(

@@ -20,6 +20,8 @@ class Detector(Protocol):
 
     A detector that can leave pixels out takes ``left_out``, ``(N, H, W)`` bool, True where a pixel does not count:
     it enters no statistic. The detector may score it nevertheless, or give NaN.
+
+    A detector whose scores may be negative, such as a correlation or a logarithm, has an attribute ``signed``, True.
     """
 
     def __call__(self, cube: torch.Tensor, /) -> torch.Tensor:

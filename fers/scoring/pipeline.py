@@ -76,6 +76,7 @@ class Pipeline:
         detectors: One for each of them.
         halo: Rows that a strip needs above and below.
         streams: Whether a scene may come in strips; else it must be one strip.
+        signed: Whether scores are logarithms or have a sign; else they are positive.
         statistics: The types that ``collect`` gives.
         caveats: Sentences that belong under every table made with this pipeline.
         provenance: For results.json: the checkpoints by their sha256 and metadata.
@@ -111,6 +112,7 @@ class Pipeline:
         halos = [halo_of(detector) for detector in self.detectors]
         self.halo = max((halo or 0) + _reach(cube) for halo, cube in zip(halos, self.cubes, strict=True))
         self.streams = "aetnet" not in self.setting.needs and None not in halos
+        self.signed = bool(own) or (len(self.cubes) == 1 and getattr(self.detector, "signed", False))
         self.statistics = [*(d.statistics for d in self.detectors if isinstance(d, StripDetector)), Moments]
         self.provenance = self.networks.provenance
         self.caveats = [*self.networks.caveats, *getattr(self.detector, "caveats", ())]

@@ -15,7 +15,6 @@ from scipy import stats
 from fers.detection.findings import Findings
 from fers.detection.products.vector import Record
 from fers.detection.targets import RING_REACH
-from fers.detectors.rx import Whitened
 from fers.util.pictures import data_uri, stretched, write_page
 
 SHOWN = 200  # targets with a picture and spectra
@@ -40,8 +39,8 @@ def write_report(path: Path, result: Findings, probability: np.ndarray) -> None:
         about=result.about,
         width=width,
         height=height,
-        scene=_image_uri(stretched(result.colours), "jpeg", quality=85),
-        overlay=_image_uri(overlay(probability, result.thinning), "png"),
+        scene=_image_uri(stretched(result.scene.colours), "jpeg", quality=85),
+        overlay=_image_uri(overlay(probability, result.scene.thinning), "png"),
         page={
             "width": width,
             "height": height,
@@ -94,11 +93,11 @@ def threshold_curve(result: Findings) -> dict[str, Any]:
     counted = (len(ordered) - np.searchsorted(ordered, score, side="left")) / len(ordered)
     lines = [{"name": "counted", "y": _logarithms(counted)}]
     if tail.shape is not None:
-        fitted = np.where(score > tail.start, tail.probability(score), np.nan)
+        fitted = np.where(score > tail.as_score(tail.start), tail.probability(score), np.nan)
         lines.append({"name": "fitted tail", "y": _logarithms(fitted), "dash": "6 4"})
-    if result.about["method"] == "RX, original":
-        rank = int(Whitened.of(result.statistics.background()).rank)
-        lines.append({"name": "chi-square (nominal)", "y": _logarithms(stats.chi2.sf(score, rank)), "dash": "2 3"})
+    if result.scene.rank is not None:
+        law = stats.chi2.sf(score, result.scene.rank)
+        lines.append({"name": "chi-square (nominal)", "y": _logarithms(law), "dash": "2 3"})
     shown = (lambda v: np.log10(np.maximum(v, low))) if logarithmic else np.asarray
     return {
         "score": [float(f"{v:.5g}") for v in shown(score)],
@@ -116,24 +115,23 @@ def _target(result: Findings, record: Record) -> dict[str, Any]:
     keys = ("rank", "score", "far", "pixels", "area_m2", "row", "column", "longitude", "latitude")
     target = {key: record[key] for key in (*keys, "top_wavelengths", "top_shares")}
     target["outline"] = _outline(result, record)
-    around = record["_around"]
+    around = record["_spectra"]
     if around is not None:
-        count = len(record["spectrum"]["x"])
         target |= {
-            "picture": _image_uri(stretched(around.picture, result.colours), "png"),
+            "picture": _image_uri(stretched(around.picture, result.scene.colours), "png"),
             "corner": around.corner,
             "size": around.picture.shape[:2],
             "spectrum": record["spectrum"]["y"],
             "mean": record["background"]["y"],
-            "spread": [float(f"{v:.4g}") if np.isfinite(v) else None for v in around.std[:count]],
-            "shares": [float(f"{v:.3g}") for v in record["_shares"]],
+            "spread": [float(f"{v:.4g}") if np.isfinite(v) else None for v in around.std],
+            "shares": [float(f"{v:.3g}") for v in around.shares],
         }
     return target
 
 
 def _outline(result: Findings, record: Record) -> str:
     """Draw the target's border as an SVG path in pixels of the scene."""
-    top, left, bottom, right = result.targets[record["rank"] - 1].bounds
+    top, left, bottom, right = [*result.targets, *result.below][record["rank"] - 1].bounds
     inside = (result.labels[top:bottom, left:right] == record["_label"]).astype(np.uint8)
     shapes = features.shapes(inside, mask=inside > 0, connectivity=4, transform=Affine.translation(left, top))
     rings = [ring for shape, _ in shapes for ring in shape["coordinates"]]
@@ -158,8 +156,8 @@ def _facts(result: Findings) -> list[tuple[str, str]]:
         ("Pixels", f"{counts['scored']} scored, {counts['without_data']} without data, {counts['left_out']} left out"),
         ("Threshold", about["threshold_described"]),
     ]
-    if result.place.crs is not None:
-        facts.append(("Coordinates", f"{result.place.crs.to_string()[:80]}; targets in WGS84"))
+    if result.scene.place.crs is not None:
+        facts.append(("Coordinates", f"{result.scene.place.crs.to_string()[:80]}; targets in WGS84"))
     else:
         facts.append(("Coordinates", "none in the file; targets have rows and columns, from 0"))
     return facts + [("Note", note) for note in (*about["caveats"], *about["notes"])]
