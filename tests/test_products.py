@@ -94,7 +94,9 @@ def test_a_target_carries_its_spectrum_and_says_which_wavelengths_speak_for_it(p
     with open(products / "detections.csv") as file:
         rows = list(csv.DictReader(file))
     assert [row["status"] for row in rows] == 2 * ["above the threshold"] + 3 * ["candidate"]
-    assert [row["rank"] for row in rows] == ["1", "2", "3", "4", "5"] and float(rows[0]["spectrum_420nm"]) == spectrum["y"][0]
+    assert [row["rank"] for row in rows] == ["1", "2", "3", "4", "5"] and float(rows[0]["spectrum_420nm"]) == spectrum[
+        "y"
+    ][0]
 
 
 def test_the_report_holds_everything_inside_and_escapes_what_it_shows(tmp_path):

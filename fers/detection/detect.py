@@ -11,14 +11,16 @@ from affine import Affine
 
 from fers.detection.executors import thread_pool
 from fers.detection.inputs import open_source
-from fers.detection.options import DetectOptions, in_todays_words
+from fers.detection.options import DetectOptions, in_todays_words, is_result
+from fers.detection.reopen import FinishedRun
 from fers.detection.result import DetectResult
 from fers.detection.scene_run import SceneRun
+from fers.detection.xarrays import is_data_array, open_data_array
 from fers.scenes.readers import Reader
 
 
 def detect(
-    source: str | Path | np.ndarray | Reader,
+    source: str | Path | np.ndarray | Reader | Any,
     save_dir: str | Path | None = None,
     *,
     wavelengths: np.ndarray | None = None,
@@ -30,7 +32,8 @@ def detect(
     """Detect anomalies in one scene.
 
     Args:
-        source: A file of any format that ``fers.scenes.readers.open_scene`` knows, or an array ``(H, W, B)``.
+        source: A file of any format that ``fers.scenes.readers.open_scene`` knows; an array ``(H, W, B)``; an xarray.DataArray
+            with y, x and bands; or the folder of a finished result, for another threshold.
         save_dir: Folder for the products; None writes nothing.
         wavelengths: ``(B,)`` band centres of an array in nm.
         transform: Transform of an array from column and row to map coordinates.
@@ -53,11 +56,18 @@ def detect(
         (12, 7)
     """
     save_dir = options.pop("out", save_dir)  # of earlier versions
-    reader = (
-        source
-        if isinstance(source, Reader)
-        else open_source(source, wavelengths, transform, crs, options.get("variable"))
-    )
+    if isinstance(source, str | Path) and is_result(source):
+        finished = FinishedRun(source)
+        again = DetectResult.of(finished.scored(finished.options(in_todays_words(options))))
+        if save_dir is not None:
+            again.write(save_dir)
+        return again
+    if is_data_array(source):
+        reader: Reader = open_data_array(source)
+    elif isinstance(source, Reader):
+        reader = source
+    else:
+        reader = open_source(source, wavelengths, transform, crs, options.get("variable"))
     run = SceneRun(reader, DetectOptions(**in_todays_words(options)))
     with tempfile.TemporaryDirectory() as temporary, thread_pool(run.plan.workers) as pool:
         result = run.detect(pool, Path(temporary if save_dir is None else save_dir) / ".work", progress)

@@ -19,7 +19,6 @@ from fers.util.errors import FersError
 
 AREA, POINT = 1, 2  # in the map of known places
 PIXEL = "pixel"  # value of the foreign member fers_coordinates: positions are column, row, from the corner of the scene
-KNOWN_FROM = ("list", "statistics")
 _HOW = "Give GeoJSON with points or polygons, or CSV with the columns row and column."
 
 

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from fers.detection.blocks import parse_size, strip_rows
+from fers.detection.blocks import parse_size, rows_of_strip
 from fers.detection.findings import Findings
+from fers.detection.inputs import used_wavelengths
 from fers.detection.job import Job
 from fers.detection.options import DEFAULT_FAR, DetectOptions
 from fers.detection.products.vector import Record
-from fers.detection.search import MEASURES, RIDGE, TRIMMED, Likeness, null_threshold, spectral_angle
+from fers.detection.search import MEASURES, SEARCH_RIDGE, TRIMMED, Likeness, null_threshold, spectral_angle
 from fers.detection.store import BackgroundStatistics
 from fers.detection.streaming import without_highest
 from fers.detection.targets import find_candidates, find_targets
@@ -39,7 +40,8 @@ BRIGHTEST_REFLECTANCE = 1.5  # 99 % of the pixels are below it in a scene of ref
 INTEGER_REFLECTANCE = 1e-4  # scale of reflectance in whole numbers
 AS_STORED = "as stored"  # unit of a spectrum from a scene that is not reflectance
 NEAREST = 3  # entries of a library that a target names
-_PIXELS = 1 << 12  # compared at a time
+_MOST_ALIKE = 1 - 1e-9  # ACE, where it is taken to an unbounded scale
+_COMPARED = 1 << 12  # compared at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +106,7 @@ class Search:
         threshold = asdict(self.threshold) | {"nominal_law": self.nominal}
         return facts | {
             "by": self.by,
-            "ridge": RIDGE,
+            "ridge": SEARCH_RIDGE,
             "trimmed": TRIMMED,
             "threshold": threshold,
             "places": len(self.alike),
@@ -136,16 +138,16 @@ def search(result: Findings, text: str, by: str = "ace", background: BackgroundS
     for rows, values, there in _strips(job, result.scene.options):
         pixels = values[there & np.isfinite(result.score[rows])][:, inside]
         found = {name: np.empty(len(pixels), np.float32) for name in MEASURES}
-        for start in range(0, len(pixels), _PIXELS):
-            some = pixels[start : start + _PIXELS].astype(np.float64)
+        for start in range(0, len(pixels), _COMPARED):
+            some = pixels[start : start + _COMPARED].astype(np.float64)
             here = slice(start, start + len(some))
             found["ace"][here], found["mf"][here] = like(scaled(some, job.low, job.high))
             found["sam"][here] = spectral_angle(some, sought.values[inside])
         for name, each in found.items():
             maps[name][rows][there & np.isfinite(result.score[rows])] = each
     likeness = -maps["sam"].astype(np.float64) if by == "sam" else maps[by].astype(np.float64)
-    threshold, nominal = _threshold(result, likeness, by, len(inside))
-    places, labels = _places(result, sought, likeness, maps, threshold)
+    threshold, nominal = _search_threshold(result, likeness, by, len(inside))
+    places, labels = _ranked(result, sought, likeness, maps, threshold)
     return Search(
         sought,
         by,
@@ -207,11 +209,9 @@ class _Bands:
         if reader.dtype.kind in "iu" and brightest > BRIGHTEST_REFLECTANCE:
             scale = 1 / INTEGER_REFLECTANCE
         unit = REFLECTANCE if brightest / scale <= BRIGHTEST_REFLECTANCE else AS_STORED
-        if bands.matrix is not None:
-            centres, fwhm = np.asarray(bands.targets), None
-        else:
-            used = list(bands.used)
-            centres, fwhm = (None if each is None else each[used] for each in (reader.wavelengths, reader.fwhm))
+        centres, fwhm = used_wavelengths(reader, bands), None
+        if bands.matrix is None and reader.fwhm is not None:
+            fwhm = reader.fwhm[list(bands.used)]
         return cls(reader.path, centres, fwhm, unit, scale if unit == REFLECTANCE else 1.0, brightest)
 
     def resampled(self, library: Library) -> np.ndarray:
@@ -226,6 +226,29 @@ class _Bands:
                 f"{self.brightest:.4g}. Give a scene of reflectance (level 2), or search for a target of the scene itself."
             )
         return library.resampled(self.centres, self.fwhm) * self.scale
+
+
+def spectrum_in(text: str) -> Library | None:
+    """Read the spectrum that ``--like`` names in a file; None where it names a target or a pixel.
+
+    Raises:
+        FersError: The file cannot be read, or holds several spectra and none is named.
+    """
+    if re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)?", text):
+        return None
+    path, name = Path(text), ""
+    if not path.exists() and ":" in text:
+        before, _, name = text.rpartition(":")
+        path = Path(before)
+    library = read_library(path)
+    if name:
+        return library.only(name)
+    if len(library.names) > 1:
+        raise FersError(
+            f"--like {text}: holds {len(library.names)} spectra ({', '.join(library.names[:5])}, ...). "
+            f"Say which: {text}:NAME."
+        )
+    return library
 
 
 def _sought(text: str, result: Findings, job: Job, scene: _Bands) -> Sought:
@@ -243,23 +266,13 @@ def _sought(text: str, result: Findings, job: Job, scene: _Bands) -> Sought:
         if row >= height or column >= width:
             raise FersError(f"--like {text}: the scene has rows 0 to {height - 1} and columns 0 to {width - 1}.")
         return _of_pixel(f"row {row}, column {column}", job, row, column)
-    path, name = Path(text), ""
-    if not path.exists() and ":" in text:
-        before, _, name = text.rpartition(":")
-        path = Path(before)
-    library = read_library(path)
-    if name or len(library.names) > 1:
-        if not name:
-            raise FersError(
-                f"--like {text}: holds {len(library.names)} spectra ({', '.join(library.names[:5])}, ...). "
-                f"Say which: {text}:NAME."
-            )
-        library = library.only(name)
+    library = spectrum_in(text)
+    assert library is not None
     values = scene.resampled(library)[0]
     covered = np.isfinite(values).mean()
     if covered < LEAST_COVERED:
         raise FersError(
-            f"{path}: '{library.names[0]}' covers {covered:.0%} of the scene's {len(values)} bands; {LEAST_COVERED:.0%} are "
+            f"{library.path}: '{library.names[0]}' covers {covered:.0%} of the scene's {len(values)} bands; {LEAST_COVERED:.0%} are "
             "needed. Give another spectrum, or fewer bands by --bands."
         )
     return Sought(library.names[0], values)
@@ -269,10 +282,10 @@ def _of_pixel(name: str, job: Job, row: int, column: int) -> Sought:
     values, there = job.read(slice(row, row + 1))
     if not there[0, column]:
         raise FersError(f"--like: row {row}, column {column} has no data. Give another pixel.")
-    return Sought(name, values[0, column, : _count(job)].astype(np.float64), row, column)
+    return Sought(name, values[0, column, : _own_bands(job)].astype(np.float64), row, column)
 
 
-def _count(job: Job) -> int:
+def _own_bands(job: Job) -> int:
     """Number of bands without appended ones."""
     return job.bands.count - job.bands.padded
 
@@ -293,7 +306,7 @@ def _background(result: Findings, job: Job) -> BackgroundStatistics:
 def _strips(job: Job, options: DetectOptions) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Rows, values ``(rows, W, C)`` and where they are valid; the next strips are read meanwhile."""
     height, width = job.reader.shape[:2]
-    step, count = strip_rows(height, width, job.reader.native_chunks[0]), _count(job)
+    step, count = rows_of_strip(height, width, job.reader.native_chunks[0]), _own_bands(job)
     workers = options.workers or os.cpu_count() or 1
     workers = max(1, min(workers, parse_size(options.memory) // (2 * step * width * count * 12)))
 
@@ -311,19 +324,23 @@ def _strips(job: Job, options: DetectOptions) -> Iterator[tuple[slice, np.ndarra
                 waiting.append(pool.submit(read, starts[number + workers]))
 
 
-def _threshold(result: Findings, likeness: np.ndarray, by: str, bands: int) -> tuple[Threshold, float | None]:
+def _search_threshold(result: Findings, likeness: np.ndarray, by: str, bands: int) -> tuple[Threshold, float | None]:
     """By the tail of the pixels that are no targets; for ACE never below the nominal law."""
     rate = result.scene.options.far or DEFAULT_FAR
-    nominal = null_threshold(rate, bands) if by == "ace" else None
+    nominal = None
     background = np.where(result.score >= result.threshold.value, np.nan, likeness)
-    tail = Tail.fit(background, signed=True)
-    value = max(tail.threshold(rate), nominal if nominal is not None else -np.inf)
+    if by == "ace":  # its cosine by Fisher's transformation: a tail without an end at 1, near to a normal one
+        background = np.arctanh(np.sign(background) * np.sqrt(np.minimum(np.abs(background), _MOST_ALIKE)))
+    value = Tail.fit(background, signed=True).threshold(rate)
+    if by == "ace":
+        nominal = null_threshold(rate, bands)
+        value = max(np.sign(value) * np.tanh(value) ** 2, nominal)
     scored = int(np.isfinite(likeness).sum())
     realised = float((likeness >= value).sum() / max(scored, 1))
-    return Threshold(value, "tail of the pixels that are no targets", rate, realised, scored), nominal
+    return Threshold(float(value), "tail of the pixels that are no targets", rate, realised, scored), nominal
 
 
-def _places(
+def _ranked(
     result: Findings, sought: Sought, likeness: np.ndarray, maps: dict[str, np.ndarray], threshold: Threshold
 ) -> tuple[list[Record], np.ndarray]:
     place = result.scene.place
@@ -335,7 +352,8 @@ def _places(
     for rank, each in enumerate([*found, *below], start=1):
         itself = sought.row is not None and labels[sought.row, sought.column or 0] == each.label
         point, at = place.xy(each.row, each.column), place.lonlat(each.row, each.column)
-        detected = result.labels[labels == each.label]
+        box = tuple(slice(*ends) for ends in zip(each.bounds[:2], each.bounds[2:], strict=True))
+        detected = result.labels[box][labels[box] == each.label]
         ranks = [r["rank"] for r in result.records if r["_label"] in np.unique(detected[detected > 0])]
         records.append(
             {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from fers.detection.findings import Scored
 from fers.detection.inputs import trained_on, used_wavelengths
 from fers.detection.job import Job
 from fers.detection.kept import KEPT, Kept
-from fers.detection.options import AFTER_SCORES, RULES, DetectOptions
+from fers.detection.known import read_known
+from fers.detection.options import AFTER_SCORES, RULES, RUN, DetectOptions
 from fers.detection.records import Spectra, read_spectra
 from fers.detection.store import BackgroundStatistics
 from fers.detection.targets import RING_REACH, Target
@@ -25,14 +25,6 @@ from fers.scenes.bands import choose_bands
 from fers.scenes.normalise import scaled
 from fers.scenes.readers import open_scene
 from fers.util.errors import FersError
-
-RUN = "run.json"
-
-
-def is_result(path: str | Path) -> bool:
-    """Tell whether a path is the folder of a finished run, or its run.json."""
-    path = Path(path)
-    return (path / RUN).is_file() or (path.name == RUN and path.is_file())
 
 
 class FinishedRun:
@@ -85,7 +77,10 @@ class FinishedRun:
                 f"{self.folder}: --{refused[0]} needs the scores computed again. Give the scene instead of its result: "
                 f"fers detect {self.about['source']} --{refused[0]} ..."
             )
-        if "statistics" in (said.get("known_from") or ()):
+        for_statistics = "statistics" in (self._recorded.get("known_from") or ())
+        if "statistics" in (said.get("known_from") or ()) or (
+            for_statistics and said_now.keys() & {"known", "known_from"}
+        ):
             raise FersError(
                 f"{self.folder}: --not_from statistics needs the scores computed again. Give the scene instead of its "
                 f"result: fers detect {self.about['source']} --not ..., or leave the places out of the list only."
@@ -133,20 +128,27 @@ class FinishedRun:
         job = Job(
             reader, bands, options.config(bands.count), colours=tuple(about["colours"]), thinning=self.kept.thinning
         )
-        return job.with_range(*about["range"], self.statistics.fill)
+        low, high = about["range"]
+        return job.with_range(low, high, self.statistics.fill)
 
     @cached_property
     def statistics(self) -> BackgroundStatistics:
         """Range and moments of H."""
         return BackgroundStatistics.load(self.folder / "background.npz")[0]
 
-    def scored(self, options: DetectOptions, known: np.ndarray | None) -> Scored:
+    def scored(self, options: DetectOptions) -> Scored:
         """Return the score map with all that findings are made of.
 
         Args:
             options: As ``options`` gives them.
-            known: Places that are not listed, as ``fers.detection.known.read_known`` gives them.
+
+        Raises:
+            FersError: The file of known places cannot be read.
         """
+        known, described = None, ""
+        if options.known is not None:
+            known, found = read_known(options.known, self.kept.place, self.kept.place.shape)
+            described = f"{found}, left out of {' and '.join(options.known_from)}"
         try:
             job, why = self.job, ""
         except FersError as error:
@@ -156,21 +158,22 @@ class FinishedRun:
             wavelengths = used_wavelengths(job.reader, job.bands)
         backgrounds = [self.statistics.background(segment) for segment in range(len(self.statistics.segments))]
         height, width = self.kept.place.shape
-        plan = Plan(height, width, len(self.statistics.fill), *self._cut, workers=1, peak=0)
+        rows, segment, block = self._cut
+        plan = Plan(height, width, len(self.statistics.fill), rows, segment, block, workers=1, peak=0)
         own = (backgrounds, plan.segment_centres)
         if job is not None:
             spectra = partial(read_spectra, job=job, backgrounds=own, wavelengths=wavelengths)
         else:
             spectra = partial(self._kept_spectra, backgrounds=own)
-        earlier = self.about.get("again", {}).get("notes", [])
-        notes = [why] if why else []
+        earlier = [self.about.get("known"), *self.about.get("again", {}).get("notes", [])]
+        notes = [note for note in (why, described) if note]
         about = self.about | {
             "options": self.about["options"] | {name: options.record()[name] for name in AFTER_SCORES},
             "notes": [note for note in self.about["notes"] if note not in earlier] + notes,
+            "known": described,
             "again": {"from": str(self.folder), "threshold_before": self.about["threshold_described"], "notes": notes},
         }
-        for product in ("like", "library", "known"):
-            about.pop(product, None)
+        about.pop("like", None)
         return Scored(
             Path(self.about["source"]).stem,
             options,

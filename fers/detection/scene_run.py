@@ -15,6 +15,7 @@ from fers.detection.blocks import Plan, PlanError, make_plan, parse_size
 from fers.detection.findings import Scored
 from fers.detection.inputs import trained_on, used_wavelengths
 from fers.detection.job import Job
+from fers.detection.known import read_known
 from fers.detection.masks import read_left_out
 from fers.detection.options import DetectOptions
 from fers.detection.products.place import Place
@@ -28,6 +29,7 @@ from fers.scenes.readers.products import mask_file_of
 from fers.scoring.settings import SPATIAL_MODES
 from fers.scoring.spatial import WITHOUT_ASKING
 from fers.util.errors import FersError
+from fers.util.files import sha256_of
 from fers.util.pictures import rgb_bands
 
 _SHOWN_PIXELS, _SHOWN_SIDE = 1.5e6, 8000  # of the picture in the report
@@ -66,7 +68,7 @@ class SceneRun:
             reader,
             self.bands,
             options.config(self.bands.count),
-            score_left_out=options.score_left_out,
+            score_left_out=options.score_left_out or "statistics" in options.known_from,
             colours=rgb_bands(self.wavelengths, self.bands.count),
             thinning=int(np.ceil(thinning)),
         )
@@ -75,6 +77,10 @@ class SceneRun:
         self.plan = self._plan(cluster_workers)
         self.left_out = self._left_out()
         self.place = Place(reader.geometry, (height, width))
+        self.known, self.known_described = None, ""
+        if options.known is not None:
+            self.known, found = read_known(options.known, self.place, (height, width))
+            self.known_described = f"{found}, left out of {' and '.join(options.known_from)}"
 
     @property
     def name(self) -> str:
@@ -89,6 +95,7 @@ class SceneRun:
         return {
             "version": VERSION,
             "source": str(path),
+            "files": {name: sha256_of(path) for name, path in self._files.items() if path.is_file()},
             "bytes": None if stat is None else [stat.st_size, stat.st_mtime_ns],
             "options": self.options.identity,
             "bands": self.bands.record(),
@@ -96,11 +103,24 @@ class SceneRun:
             "plan": [self.plan.strip_rows, self.plan.segment_strips, self.plan.block_strips],
         }
 
+    @property
+    def _files(self) -> dict[str, Path]:
+        given = {name: getattr(self.options, name) for name in ("known", "left_out")}
+        return {name: Path(path) for name, path in given.items() if path is not None}
+
     def rows_left_out(self, rows: slice) -> np.ndarray:
-        """Return the pixels that the user leaves out, ``(rows, W)`` bool."""
-        if self.left_out is None:
-            return np.zeros((rows.stop - rows.start, self.plan.width), bool)
-        return self.left_out[rows]
+        """Return the pixels that do not count in range and statistics, ``(rows, W)`` bool."""
+        out = np.zeros((rows.stop - rows.start, self.plan.width), bool)
+        if self.left_out is not None:
+            out |= self.left_out[rows]
+        if self._known_do_not_count:
+            assert self.known is not None
+            out |= self.known[rows] > 0
+        return out
+
+    @property
+    def _known_do_not_count(self) -> bool:
+        return self.known is not None and "statistics" in self.options.known_from
 
     def stream(self, pool: Executor, work: Path, progress: bool) -> Stream:
         """Make the passes over this scene, with their finished blocks in a folder."""
@@ -135,6 +155,8 @@ class SceneRun:
             fewer, robust = without_highest(self.rows_left_out, score, options.robust_share)
             statistics = stream.statistics(job, "robust statistics", fewer)
             score, colours = stream.scores(job, statistics, "robust scores")
+        if self._known_do_not_count and self.left_out is not None and not options.score_left_out:
+            score[self.left_out] = np.nan  # known places are scored, so these were too
         return self._result(job, score, colours, statistics, robust, stream)
 
     def ranged(self, stream: Stream) -> Job:
@@ -181,6 +203,9 @@ class SceneRun:
                     backgrounds=(backgrounds, self.plan.segment_centres),
                     wavelengths=self.wavelengths,
                 ),
+                self.known,
+                self.left_out,
+                lambda: job,
             )
         )
 
@@ -203,7 +228,9 @@ class SceneRun:
             "shape": list(self.reader.shape),
             "spatial_mode": self.spatial_mode,
             "sensor": self.reader.sensor,
-            "notes": list(self.reader.notes),
+            "notes": [*self.reader.notes, *([self.known_described] if self.known_described else [])],
+            "known": self.known_described,
+            "colours": list(self.job.colours),
             "bands_described": self.bands.describe(),
             "wavelengths_nm": None if self.wavelengths is None else [round(float(w), 3) for w in self.wavelengths],
             "range": [statistics.low, statistics.high],

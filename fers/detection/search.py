@@ -18,11 +18,12 @@ from __future__ import annotations
 import numpy as np
 from scipy import linalg, stats
 
+from fers.detection.options import LIKE_BY
 from fers.util.errors import FersError
 
-RIDGE = 1e-4
+SEARCH_RIDGE = 1e-4
 TRIMMED = 0.02  # share of the highest anomaly scores that the background of a search leaves out
-MEASURES = {"ace": "signed ACE", "mf": "matched filter", "sam": "spectral angle in radians"}  # --like_by
+MEASURES = dict(zip(LIKE_BY, ("signed ACE", "matched filter", "spectral angle in radians"), strict=True))
 
 
 class Likeness:
@@ -38,7 +39,7 @@ class Likeness:
         FersError: The covariance is singular, or the spectrum is the mean of the background.
     """
 
-    def __init__(self, target: np.ndarray, mean: np.ndarray, covariance: np.ndarray, ridge: float = RIDGE):
+    def __init__(self, target: np.ndarray, mean: np.ndarray, covariance: np.ndarray, ridge: float = SEARCH_RIDGE):
         bands = len(mean)
         mended = (1 - ridge) * covariance + ridge * np.trace(covariance) / bands * np.eye(bands)
         try:

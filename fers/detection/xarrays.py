@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from affine import Affine
 
+from fers.detection.findings import Findings
 from fers.detection.inputs import ArrayReader
 from fers.scenes.readers import Geometry, LatLon, MapGrid, SceneError
+from fers.scenes.readers.base import UNDECLARED_NODATA
 from fers.scenes.readers.projection import crs_wkt
 from fers.scenes.readers.wavelengths import to_nm
 from fers.util.errors import FersError
-
-if TYPE_CHECKING:
-    from fers.detection.result import DetectResult
 
 AXES = {  # names of dimensions, in lower case
     "y": ("y", "row", "rows", "line", "lines", "lat", "latitude", "northing", "downtrack"),
@@ -76,11 +75,11 @@ def open_data_array(array: Any) -> DataArrayReader:
         fwhm=fwhm,
         grid=grid,
         place=place,
-        **({"declared_nodata": tuple(float(v) for v in fills)} if fills else {}),
+        declared_nodata=tuple(float(v) for v in fills) or (UNDECLARED_NODATA,),
     )
 
 
-def to_dataset(result: DetectResult) -> Any:
+def to_dataset(result: Findings) -> Any:
     """Make an xarray.Dataset of a result: score, tail probability, and rank of the target of each pixel.
 
     It is on the grid of ``score.tif``, with the coordinates y and x, and ``spatial_ref`` as rioxarray reads it. A swath has
@@ -113,8 +112,8 @@ def to_dataset(result: DetectResult) -> Any:
             about |= {"crs_wkt": crs.to_wkt(), "spatial_ref": crs.to_wkt()}
         dataset = dataset.assign_coords(spatial_ref=((), 0, about))
         if transform.b == transform.d == 0:
-            x, _ = transform @ (np.arange(width) + 0.5, np.zeros(width))
-            _, y = transform @ (np.zeros(height), np.arange(height) + 0.5)
+            x = transform.c + transform.a * (np.arange(width) + 0.5)
+            y = transform.f + transform.e * (np.arange(height) + 0.5)
             dataset = dataset.assign_coords(x=x, y=y)
     return dataset.assign_attrs(source=str(result.about["source"]), method=result.about["method"])
 

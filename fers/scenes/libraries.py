@@ -23,7 +23,7 @@ from fers.util.errors import did_you_mean
 
 REFLECTANCE = "reflectance"  # the unit of every library; a spectrum cut from a scene may have another
 DELETED = -1e30  # and below: USGS marks deleted channels with -1.23e34
-_TYPES = {4: "f4", 5: "f8"}
+_FLOATS = {4: "f4", 5: "f8"}
 _USGS = re.compile(r"\s*splib07\w?\s+Record=\d+:\s*(?P<title>.*\S)\s+(?P<instrument>\S+)\s+(?P<kind>[A-Z]{4})\s*$")
 _USGS_KEYS = {"ASD": "ASD", "BECK": "BECK", "NIC4": "NIC4", "AVIR": "AVIRIS"}  # in the names of the wavelengths' files
 
@@ -152,9 +152,9 @@ def _read_sli(path: Path) -> Library:
     if data is None:
         raise SceneError(f"{path}: the data file of this library is missing. Put {path.stem}.sli beside it.")
     bands, count = header.whole("samples", at_least=2), header.whole("lines", at_least=1)
-    kind, big = header.whole("data type", among=_TYPES), header.whole("byte order", among=(0, 1), default="0")
+    kind, big = header.whole("data type", among=_FLOATS), header.whole("byte order", among=(0, 1), default="0")
     start = header.whole("header offset", default="0")
-    dtype = np.dtype(("<", ">")[big] + _TYPES[kind])
+    dtype = np.dtype(("<", ">")[big] + _FLOATS[kind])
     if data.stat().st_size < start + count * bands * dtype.itemsize:
         raise SceneError(f"{data}: is cut short: its header says {count} spectra of {bands} channels.")
     spectra = np.fromfile(data, dtype, count * bands, offset=start).reshape(count, bands).astype(np.float64)

@@ -15,6 +15,8 @@ from fers.scenes.readers import LatLon, LookupTable
 from fers.util.errors import FersError
 from fers.util.pictures import stretched
 
+_MOST_CELLS = 16  # of a grid for each pixel of a swath: a swath across the grid has about 2
+
 
 def refuse_without_place(place: Place, name: str) -> None:
     """Refuse ``--north_up`` for a scene without a georeference."""
@@ -33,6 +35,9 @@ def north_up(maps: np.ndarray, place: Place, fill: float, thinning: int = 1) -> 
 
     Returns:
         ``(n, h', w')``, its transform, and its CRS. A grid that has north up already is kept as it is.
+
+    Raises:
+        FersError: The places of a swath are no map.
     """
     crs = place.crs
     assert crs is not None, "only a scene with a georeference has a north"
@@ -47,7 +52,7 @@ def north_up(maps: np.ndarray, place: Place, fill: float, thinning: int = 1) -> 
     if own.b == own.d == 0 and own.a > 0 > own.e:
         return maps, own, crs
     height, width = maps.shape[1:]
-    x, y = own @ (np.array([0, width, 0, width]), np.array([0, 0, height, height]))
+    x, y = np.array([own @ corner for corner in ((0, 0), (width, 0), (0, height), (width, height))]).T
     side = abs(own.determinant) ** 0.5
     transform = Affine(side, 0, x.min(), 0, -side, y.max())
     cells = np.meshgrid(np.arange(np.ceil(np.ptp(x) / side)) + 0.5, np.arange(np.ceil(np.ptp(y) / side)) + 0.5)
@@ -78,6 +83,8 @@ def _of_swath(maps: np.ndarray, swath: LatLon, fill: float, thinning: int) -> tu
     reach = float(np.nanmax([np.nanquantile(step, 0.99) for step in steps]))
     left, top = np.nanmin(points, axis=(0, 1))[0] - side / 2, np.nanmax(points, axis=(0, 1))[1] + side / 2
     right, bottom = np.nanmax(points, axis=(0, 1))[0] + side / 2, np.nanmin(points, axis=(0, 1))[1] - side / 2
+    if not side > 0 or (right - left) * (top - bottom) > _MOST_CELLS * points[..., 0].size * side**2:
+        raise FersError("latitude and longitude of the swath are no map that a grid could hold; some are wrong.")
     wide, high = (int(np.ceil(length / side)) for length in (right - left, top - bottom))
     usable = np.isfinite(points).all(axis=-1)
     tree, (rows, columns) = cKDTree(points[usable]), np.nonzero(usable)
