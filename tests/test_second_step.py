@@ -228,6 +228,8 @@ def test_a_search_finds_the_other_places_of_the_material_and_marks_its_own(made,
         (longitude,), (latitude,) = warp_transform(raster.crs, "EPSG:4326", [x], [y])
     assert (places[1]["longitude"], places[1]["latitude"]) == pytest.approx((longitude, latitude), abs=1e-6)
     assert values[0].argmax() == PLANTED[0][0] * 48 + PLANTED[0][1] and values[0].min() < 0
+    page = (made / "report.html").read_text()
+    assert f"3 places like target {rank}" in page and page.count("data-row=") == 20
     about = json.loads((made / "run.json").read_text())
     assert about["like"]["places"] == 3 and about["like"]["sought"] == f"target {rank}"
     assert about["like"]["threshold"]["value"] >= about["like"]["threshold"]["nominal_law"] > 0

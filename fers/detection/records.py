@@ -137,12 +137,12 @@ def make_records(
             "_spectra": spectra.get(target.rank),
         }
         if target.rank in spectra:
-            record |= _described(spectra[target.rank])
+            record |= _told_of(spectra[target.rank])
         records.append(record)
     return records
 
 
-def _described(read: Spectra) -> Record:
+def _told_of(read: Spectra) -> Record:
     known = read.wavelengths is not None
     x = read.wavelengths if known else np.arange(1, len(read.shares) + 1)
     top = np.argsort(-read.shares, kind="stable")[:TOP_BANDS]

@@ -130,7 +130,8 @@ class DetectResult(Findings):
                 write_quicklook(part / "quicklook.tif", scene.colours, shown, scene.place, scene.thinning)
             except FersError as error:
                 self.about["notes"] = [*self.about["notes"], f"No quick look: {error}"]
-        write_geojson(part / "detections.geojson", self.records, self.scene.place.polygons(self.labels))
+        outlines = scene.place.polygons(self.labels)
+        write_geojson(part / "detections.geojson", self.records, outlines)
         write_csv(part / "detections.csv", self.records)
         if gpkg:
             write_geopackage(part / "detections.gpkg", part / "detections.geojson")
@@ -147,7 +148,7 @@ class DetectResult(Findings):
         own_grid = not north_up and not isinstance(scene.place.geometry, LookupTable)
         kept = Kept(scene.place, scene.colours, scene.thinning, scene.left_out, None if own_grid else self.score)
         kept.save(part / KEPT)
-        write_report(part / "report.html", self, probability)
+        write_report(part / "report.html", self, probability, outlines, self.searched)
         (part / RUN).write_text(json.dumps(self.about, indent=1, allow_nan=False) + "\n")
         _move(part, folder)
         return folder

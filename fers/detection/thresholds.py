@@ -17,6 +17,7 @@ from fers.util.errors import FersError
 
 FITTED_SHARE = 0.02  # of the scores: those below the highest ``ANOMALIES_AT_MOST``, to which the first fit is made
 ACCEPTED = 1e-3  # probability by the fit up to which a score counts as background
+FIT_ERROR = 0.3  # of the number of scores that a fit expects: fits to the tails of known laws err by this much
 PRIOR_SHAPE, PRIOR_SPREAD = -0.05, 0.1  # of the tails of labelled backgrounds
 LARGEST_SHAPE = 0.4
 MOST_ROUNDS = 30
@@ -260,12 +261,14 @@ def _robust(excesses: np.ndarray, first: float, count: int, most: float) -> tupl
             break
         limit = (limit + new) / 2
     above = len(excesses) - int(np.searchsorted(excesses, explained, side="left"))
-    contaminated = above > ACCEPTED * count + 2 * np.sqrt(ACCEPTED * count)
+    expected = ACCEPTED * count
+    contaminated = above > expected + 2 * np.sqrt(expected + (FIT_ERROR * expected) ** 2)
     if not contaminated:
         chosen = _thinned(excesses)
         unit = chosen.mean()
-        shape, _, scale = stats.genpareto.fit(chosen / unit, floc=0)
-        return float(shape), float(scale * unit), len(excesses) / count, False, above, True
+        plain, _, spread = stats.genpareto.fit(chosen / unit, floc=0)
+        if plain < LARGEST_SHAPE:  # a heavier tail is one of anomalies
+            return float(plain), float(spread * unit), len(excesses) / count, False, above, True
     return shape, scale, share, True, above, settled
 
 

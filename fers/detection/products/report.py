@@ -13,25 +13,38 @@ from rasterio import features
 from scipy import stats
 
 from fers.detection.findings import Findings
+from fers.detection.like import Search
 from fers.detection.products.vector import Record
-from fers.detection.targets import RING_REACH
-from fers.util.pictures import data_uri, stretched, write_page
+from fers.detection.records import ABOVE
+from fers.detection.targets import RING_REACH, Target
+from fers.util.pictures import data_uri, stretch_limits, stretched, write_page
 
-SHOWN = 200  # targets with a picture and spectra
+TICKABLE = 2000  # targets with an outline, from the highest score; all candidates have one besides
+CORNERS = 200_000  # of all outlines of targets together; a page then has some MB
 FAINTEST = 2.0  # -log10 of the tail probability where the overlay begins
-_CURVE_POINTS = 160
+SHOWN_PLACES = 100  # of a search
+_BINS = 90  # of the histogram
 
 
-def write_report(path: Path, result: Findings, probability: np.ndarray) -> None:
+def write_report(
+    path: Path,
+    result: Findings,
+    probability: np.ndarray,
+    outlines: dict[int, dict[str, Any]],
+    found: Search | None = None,
+) -> None:
     """Write the page.
 
     Args:
         path: Ends in .html.
         result: The detection.
         probability: ``(H, W)`` tail probability of its scores.
+        outlines: Geometry in WGS84 of each target's label; empty without a georeference.
+        found: Search in the scene; None without one.
     """
     height, width = result.score.shape
     spectra = next((record["spectrum"] for record in result.records if record["spectrum"]), None)
+    targets, rest = _targets(result, outlines)
     write_page(
         path,
         Path(__file__).with_name("report.html"),
@@ -42,17 +55,21 @@ def write_report(path: Path, result: Findings, probability: np.ndarray) -> None:
         scene=_image_uri(stretched(result.scene.colours), "jpeg", quality=85),
         overlay=_image_uri(overlay(probability, result.scene.thinning), "png"),
         page={
+            "name": result.name,
             "width": width,
             "height": height,
             "x": [] if spectra is None else spectra["x"],
             "unit": "band" if spectra is None or spectra["xUnit"] == "Index" else "nm",
-            "targets": [_target(result, record) for record in result.records[:SHOWN]],
-            "rest": [[record["row"], record["column"]] for record in result.records[SHOWN:]],
-            "curve": threshold_curve(result),
+            "georeferenced": result.scene.place.known,
+            "targets": targets,
+            "rest": rest,
+            "histogram": score_histogram(result),
             "scored": result.threshold.pixels,
             "reach": RING_REACH,
         },
         facts=_facts(result),
+        found=found,
+        places=[] if found is None else found.places[:SHOWN_PLACES],
     )
 
 
@@ -80,62 +97,98 @@ def overlay(probability: np.ndarray, thinning: int) -> np.ndarray:
     return out
 
 
-def threshold_curve(result: Findings) -> dict[str, Any]:
-    """Compute how often scores exceed a value: counted, by the fitted tail, and, for RX, by the chi-square law.
+def score_histogram(result: Findings) -> dict[str, Any]:
+    """Count the scores in bins of the tail's logarithmic scale, beside what the fitted tail and the chi-square law expect.
 
-    The scores are logarithms where they span more than a factor of 100.
+    Where scores are positive, the bins are even in their logarithm.
     """
     tail = result.tail
-    ordered = tail.scores
-    low, high = float(np.quantile(ordered, 0.5)), max(float(ordered[-1]), result.threshold.value)
-    logarithmic = low > 0 and high > 100 * low
-    score = np.geomspace(low, high, _CURVE_POINTS) if logarithmic else np.linspace(low, high, _CURVE_POINTS)
-    counted = (len(ordered) - np.searchsorted(ordered, score, side="left")) / len(ordered)
-    lines = [{"name": "counted", "y": _logarithms(counted)}]
+    values = tail.on_scale(tail.scores)
+    low = float(np.quantile(values, 0.001))
+    edges = np.linspace(
+        low, max(float(values[-1]), float(tail.on_scale(result.threshold.value)), low + 1e-6), _BINS + 1
+    )
+    scores = np.array([tail.as_score(edge) for edge in edges])
+    lines = []
     if tail.shape is not None:
-        fitted = np.where(score > tail.as_score(tail.start), tail.probability(score), np.nan)
-        lines.append({"name": "fitted tail", "y": _logarithms(fitted), "dash": "6 4"})
+        expected = -tail.count * np.diff(tail.probability(scores))
+        lines.append(
+            {"name": "background by the fitted tail", "y": _counts(np.where(edges[:-1] >= tail.start, expected, 0))}
+        )
     if result.scene.rank is not None:
-        law = stats.chi2.sf(score, result.scene.rank)
-        lines.append({"name": "chi-square (nominal)", "y": _logarithms(law), "dash": "2 3"})
-    shown = (lambda v: np.log10(np.maximum(v, low))) if logarithmic else np.asarray
+        expected = -tail.count * np.diff(stats.chi2.sf(scores, result.scene.rank))
+        lines.append({"name": "chi-square law (nominal)", "y": _counts(expected)})
     return {
-        "score": [float(f"{v:.5g}") for v in shown(score)],
-        "threshold": float(shown(result.threshold.value)),
-        "logarithmic": logarithmic,
+        "edges": [float(f"{edge:.6g}") for edge in edges],
+        "counted": np.histogram(values, edges)[0].tolist(),
         "lines": lines,
+        "threshold": float(tail.on_scale(result.threshold.value)),
+        "logarithmic": not tail.signed,
     }
 
 
-def _logarithms(probability: np.ndarray) -> list[float | None]:
-    return [round(float(np.log10(p)), 3) if np.isfinite(p) and p > 1e-8 else None for p in probability]
+def _counts(expected: np.ndarray) -> list[float | None]:
+    return [float(f"{number:.4g}") if number > 1e-3 else None for number in expected]
 
 
-def _target(result: Findings, record: Record) -> dict[str, Any]:
-    keys = ("rank", "score", "far", "pixels", "area_m2", "row", "column", "longitude", "latitude")
-    target = {key: record[key] for key in (*keys, "top_wavelengths", "top_shares")}
-    target["outline"] = _outline(result, record)
-    around = record["_spectra"]
-    if around is not None:
+def _targets(result: Findings, outlines: dict[int, dict[str, Any]]) -> tuple[list[dict[str, Any]], list[list[int]]]:
+    """Describe the targets that can be ticked, and all candidates; return them, and row and column of the others."""
+    shown: list[dict[str, Any]] = []
+    rest, corners, limits = [], 0, stretch_limits(result.scene.colours)
+    for target, record in zip([*result.targets, *result.below], result.records, strict=True):
+        if record["status"] == ABOVE and (len(shown) >= TICKABLE or corners > CORNERS):
+            rest.append([target.row, target.column])
+            continue
+        outline = _outline(result.labels, target)
+        corners += sum(len(ring) for polygon in outline for ring in polygon)
+        shown.append(_target(record, outline, outlines.get(target.label), limits))
+    return shown, rest
+
+
+def _target(
+    record: Record, outline: list, shape: dict[str, Any] | None, limits: list[tuple[float, float]]
+) -> dict[str, Any]:
+    keys = (
+        "rank",
+        "score",
+        "far",
+        "expected_false_alarms",
+        "pixels",
+        "area_m2",
+        "row",
+        "column",
+        "longitude",
+        "latitude",
+    )
+    target = {key: record[key] for key in (*keys, "status", "top_wavelengths", "top_shares")}
+    target |= {"outline": outline, "above": record["status"] == ABOVE}
+    if shape is not None:
+        target["shape"] = {"type": shape["type"], "coordinates": _rounded(shape["coordinates"])}
+    read = record["_spectra"]
+    if read is not None:
         target |= {
-            "picture": _image_uri(stretched(around.picture, result.scene.colours), "png"),
-            "corner": around.corner,
-            "size": around.picture.shape[:2],
+            "picture": _image_uri(stretched(read.picture, limits), "png"),
+            "corner": read.corner,
+            "size": read.picture.shape[:2],
             "spectrum": record["spectrum"]["y"],
             "mean": record["background"]["y"],
-            "spread": [float(f"{v:.4g}") if np.isfinite(v) else None for v in around.std],
-            "shares": [float(f"{v:.3g}") for v in around.shares],
+            "spread": [float(f"{v:.4g}") if np.isfinite(v) else None for v in read.std],
+            "shares": [float(f"{v:.3g}") for v in read.shares],
         }
     return target
 
 
-def _outline(result: Findings, record: Record) -> str:
-    """Draw the target's border as an SVG path in pixels of the scene."""
-    top, left, bottom, right = [*result.targets, *result.below][record["rank"] - 1].bounds
-    inside = (result.labels[top:bottom, left:right] == record["_label"]).astype(np.uint8)
+def _outline(labels: np.ndarray, target: Target) -> list:
+    """Outline a target in columns and rows of the scene: coordinates of a GeoJSON MultiPolygon."""
+    top, left, bottom, right = target.bounds
+    inside = (labels[top:bottom, left:right] == target.label).astype(np.uint8)
     shapes = features.shapes(inside, mask=inside > 0, connectivity=4, transform=Affine.translation(left, top))
-    rings = [ring for shape, _ in shapes for ring in shape["coordinates"]]
-    return "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in ring[:-1]) + "Z" for ring in rings)
+    return [[[[int(x), int(y)] for x, y in ring] for ring in shape["coordinates"]] for shape, _ in shapes]
+
+
+def _rounded(part: Any) -> Any:
+    """Round coordinates in degrees to a centimetre."""
+    return round(part, 7) if isinstance(part, float) else [_rounded(each) for each in part]
 
 
 def _facts(result: Findings) -> list[tuple[str, str]]:
@@ -155,6 +208,7 @@ def _facts(result: Findings) -> list[tuple[str, str]]:
         ("Background", f"{options['background']} · {sum(counts['background'])} pixels"),
         ("Pixels", f"{counts['scored']} scored, {counts['without_data']} without data, {counts['left_out']} left out"),
         ("Threshold", about["threshold_described"]),
+        *(("Tail", note) for note in result.tail.notes),
     ]
     if result.scene.place.crs is not None:
         facts.append(("Coordinates", f"{result.scene.place.crs.to_string()[:80]}; targets in WGS84"))
