@@ -1,4 +1,4 @@
-"""What a search for a spectrum finds, beside the anomaly scores: experiments/results/likeness.csv.
+"""Shares of objects that a search for a spectrum finds, beside anomaly scores: experiments/results/likeness.csv.
 
     python -m experiments.likeness FOLDER_OF_ABU
 
@@ -43,9 +43,10 @@ def compared(scores: dict[str, np.ndarray], wanted: np.ndarray, background: np.n
         background: ``(H, W)`` bool, pixels not to find.
     """
     found = {}
+    inside = wanted | background
     for name, score in scores.items():
         values, others = score[wanted], np.sort(score[background])[::-1]
-        found[name] = {"AUC": auc(score[wanted | background], wanted[wanted | background])}
+        found[name] = {"AUC": float(auc(score[inside], wanted[inside]) or 0)}
         found[name] |= {f"Pd at {n} false px": float((values > others[n]).mean()) for n in FALSE_PIXELS}
     return found
 

@@ -181,6 +181,9 @@ RENDERED: dict[str, Callable[[], str]] = {
     "training_stage1": training_stage1,
     "training_stage2": training_stage2,
     "performance": performance,
+    "likeness": lambda: _markdown(
+        _csv("likeness", dtype=str, keep_default_na=False).query("scene == 'mean'").drop(columns="scene")
+    ),
     "gaussianity": lambda: cells_markdown(read_cells(RESULTS / "gaussianity.csv")),
     "table2": lambda: cells_markdown(read_cells(RESULTS / "table2.csv")),
     "table3_abu": lambda: cells_markdown(read_cells(RESULTS / "table3_abu.csv")),

@@ -1,4 +1,4 @@
-"""What a result keeps of its scene, so that another threshold needs no cube: georeference, picture, pixels left out."""
+"""Facts of a scene that its result keeps, so that another threshold needs no cube: georeference, picture, pixels left out."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ def nearest_entries(result: Findings, library: Library) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Bands:
-    """What a spectrum from elsewhere must fit: the scene's bands, its unit, and the factor from it to the scene's values."""
+    """Facts that a spectrum from elsewhere must fit: the scene's bands, its unit, and the factor from it to the scene's values."""
 
     path: Path
     centres: np.ndarray | None

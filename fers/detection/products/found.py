@@ -1,4 +1,4 @@
-"""What a search leaves: maps of likeness, a ranked list of places, and the spectrum, which can be sought in another scene."""
+"""Files of a search: maps of likeness, a ranked list of places, and the spectrum, which can be sought in another scene."""
 
 from __future__ import annotations
 
