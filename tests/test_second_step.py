@@ -150,6 +150,44 @@ def test_what_needs_the_scores_again_is_refused_with_the_remedy(made, capsys, ar
     assert {p.name: p.read_bytes() for p in made.iterdir()} == before
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"detect": "LRX", "options": (("inner", 3), ("outer", 7)), "features": "original"},
+        {"features": "original", "background": "robust:0.02", "value_range": (-1.0, 3.0)},
+        {"features": "original", "background": "segment:20", "fdr": 0.2},
+        {"bands": "first:20", "min_area": 20.0},
+    ],
+    ids=["another detector", "robust", "segments", "fusion C"],
+)
+def test_a_result_of_any_options_is_opened_again(tmp_path, options):
+    first = fers.detect(save_scene(tmp_path / "scenes"), tmp_path / "out", **options)
+    second = fers.detect(tmp_path / "out", candidates=3)
+    assert [(t.row, t.column) for t in second.targets] == [(t.row, t.column) for t in first.targets]
+    for one, other in zip(first.detections, second.detections, strict=True):
+        assert one["spectrum"] == other["spectrum"] and one["top_wavelengths"] == other["top_wavelengths"]
+    assert len(second.below) == 3 and second.scene.options.candidates == 3
+
+
+def test_a_background_file_that_is_gone_is_that_of_the_result(made, tmp_path):
+    given = made / "background.npz"
+    scene = tmp_path / "scenes" / "line.hdr"
+    kept = tmp_path / "given.npz"
+    kept.write_bytes(given.read_bytes())
+    assert run(scene, "--save_dir", tmp_path / "b", "--background", kept) == 0
+    kept.unlink()
+    assert again(tmp_path / "b" / "line", "--top", "2") == 0
+    assert json.loads((tmp_path / "b" / "line" / "run.json").read_text())["options"]["background"] == str(kept)
+
+
+def test_a_result_that_fails_does_not_stop_the_others(made, tmp_path, capsys):
+    assert run(save_scene(tmp_path / "scenes", "other"), "--save_dir", tmp_path / "out") == 0
+    (made / "score.tif").unlink()
+    assert again(made, tmp_path / "out" / "other", "--top", "5") == 2
+    assert "1 of 2 results failed" in (error := capsys.readouterr().err) and "score.tif is missing" in error
+    assert len(peaks(tmp_path / "out" / "other")) == 5
+
+
 def test_options_that_are_as_they_were_are_no_reason_to_refuse(made):
     assert again(made, "--bands", "good", "--features", "original", "--top", "4") == 0
 
