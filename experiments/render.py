@@ -221,6 +221,9 @@ RENDERED: dict[str, Callable[[], str]] = {
     "coverage": lambda: coverage_table(_csv("coverage")),
     "thresholds_objects": thresholds_objects,
     "thresholds_rates": thresholds_rates,
+    "likeness": lambda: _markdown(
+        _csv("likeness", dtype=str, keep_default_na=False).query("scene == 'mean'").drop(columns="scene")
+    ),
     "gaussianity": lambda: cells_markdown(read_cells(RESULTS / "gaussianity.csv")),
     "table2": lambda: cells_markdown(read_cells(RESULTS / "table2.csv")),
     "table3_abu": lambda: cells_markdown(read_cells(RESULTS / "table3_abu.csv")),

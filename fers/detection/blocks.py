@@ -165,7 +165,7 @@ def make_plan(
     height, width, bands = shape
     if min(height, width) < MIN_SIDE:
         raise PlanError(f"the scene is {height} x {width} px; at least {MIN_SIDE} px on each side are needed.")
-    strip_rows = height if whole else _strip_rows(height, width, chunk_rows)
+    strip_rows = height if whole else rows_of_strip(height, width, chunk_rows)
     strips = -(-height // strip_rows)
     segment_strips = strips if segment_rows is None else min(strips, max(1, round(segment_rows / strip_rows)))
     segments = -(-strips // segment_strips)
@@ -201,7 +201,7 @@ def make_plan(
     )
 
 
-def _strip_rows(height: int, width: int, chunk_rows: int) -> int:
+def rows_of_strip(height: int, width: int, chunk_rows: int) -> int:
     """Choose the rows of a strip: about ``STRIP_PIXELS``, if possible a multiple or a part of the file's chunks."""
     rows = max(STRIP_PIXELS // width, MIN_SIDE)
     if chunk_rows <= rows:

@@ -12,15 +12,17 @@ from affine import Affine
 
 from fers.detection.executors import thread_pool
 from fers.detection.inputs import open_source
-from fers.detection.options import DetectOptions, in_todays_words
+from fers.detection.options import DetectOptions, in_todays_words, is_result
+from fers.detection.reopen import FinishedRun
 from fers.detection.result import DetectResult
 from fers.detection.scene_run import SceneRun
+from fers.detection.xarrays import is_data_array, open_data_array
 from fers.scenes.readers import Reader
 from fers.util.lock import locked
 
 
 def detect(
-    source: str | Path | np.ndarray | Reader,
+    source: str | Path | np.ndarray | Reader | Any,
     save_dir: str | Path | None = None,
     *,
     wavelengths: str | Path | np.ndarray | None = None,
@@ -32,7 +34,8 @@ def detect(
     """Detect anomalies in one scene.
 
     Args:
-        source: A file of any format that ``fers.scenes.readers.open_scene`` knows, or an array ``(H, W, B)``.
+        source: A file of any format that ``fers.scenes.readers.open_scene`` knows; an array ``(H, W, B)``; an xarray.DataArray
+            with y, x and bands; or the folder of a finished result, for another threshold.
         save_dir: Folder for the products; None writes nothing.
         wavelengths: ``(B,)`` band centres in nm, or a file of them, where the source has none.
         transform: Transform of an array from column and row to map coordinates.
@@ -55,9 +58,21 @@ def detect(
         (12, 7)
     """
     save_dir = options.pop("out", save_dir)  # of earlier versions
+    if isinstance(source, str | Path) and is_result(source):
+        finished = FinishedRun(source)
+        again = DetectResult.of(finished.scored(finished.options(in_todays_words(options))))
+        if save_dir is not None:
+            with locked(Path(save_dir)):
+                again.write(save_dir)
+        return again
     named = None if wavelengths is None or isinstance(wavelengths, np.ndarray) else str(wavelengths)
     chosen = DetectOptions(**in_todays_words(options), wavelengths=named)
-    reader = source if isinstance(source, Reader) else open_source(source, wavelengths, transform, crs, chosen)
+    if is_data_array(source):
+        reader: Reader = open_data_array(source)
+    elif isinstance(source, Reader):
+        reader = source
+    else:
+        reader = open_source(source, wavelengths, transform, crs, chosen)
     run = SceneRun(reader, chosen)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if save_dir is None else save_dir)

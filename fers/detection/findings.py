@@ -5,11 +5,13 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
+from fers.detection.job import Job
 from fers.detection.options import DetectOptions
 from fers.detection.products.place import Place
 from fers.detection.products.vector import Record
@@ -17,6 +19,7 @@ from fers.detection.records import Spectra, make_records
 from fers.detection.store import BackgroundStatistics
 from fers.detection.targets import Target, find_candidates, find_targets, threshold_for_count
 from fers.detection.thresholds import Tail, Threshold, choose_threshold
+from fers.util.errors import FersError
 
 BORDER = (
     4  # px from the scene's border, where background scores high more often if it is compared with its surroundings
@@ -29,6 +32,11 @@ ReadSpectra = Callable[[list[Target], np.ndarray], dict[int, Spectra]]
 def no_spectra(targets: list[Target], labels: np.ndarray) -> dict[int, Spectra]:
     """Return the spectra of no target."""
     return {}
+
+
+def no_job() -> Job:
+    """Refuse to read the cube again."""
+    raise FersError("the cube of this result cannot be read again. Run fers detect on its scene.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +56,10 @@ class Scored:
         rank: Degrees of freedom of the scores' chi-square law; None where they have none.
         statistics: Range and background, for background.npz; None where there is one already.
         spectra: Function that reads the spectra of targets.
+        known: ``(H, W)``, places that are known, as ``fers.detection.known.read_known`` gives them; None for none.
+        left_out: ``(H, W)`` bool, pixels that the user leaves out; None for none.
+        read_job: Function that gives the job by which the cube is read again; a FersError where it is gone.
+        folder: Folder of an earlier result that these scores come from; None for none.
     """
 
     name: str
@@ -62,6 +74,10 @@ class Scored:
     rank: int | None = None
     statistics: BackgroundStatistics | None = None
     spectra: ReadSpectra = no_spectra
+    known: np.ndarray | None = None
+    left_out: np.ndarray | None = None
+    read_job: Callable[[], Job] = no_job
+    folder: Path | None = None
 
 
 @dataclass(eq=False)
@@ -101,7 +117,12 @@ class Findings:
         bounds: dict[str, Any] = {"min_area": options.min_area, "max_area": options.max_area}
         if place.known:
             bounds["pixel_area"] = place.pixel_area
-        tail = Tail.fit(score, scene.signed, options.anomalies_at_most)
+        counted = score
+        if scene.known is not None and "list" in options.known_from:
+            bounds["known"] = scene.known
+        if scene.known is not None and "statistics" in options.known_from:
+            counted = np.where(scene.known > 0, np.nan, score)
+        tail = Tail.fit(counted, scene.signed, options.anomalies_at_most)
         threshold = _threshold(scene, tail, bounds)
         targets, labels = find_targets(score, threshold.value, **bounds)
         if options.top is not None:

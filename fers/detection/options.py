@@ -21,6 +21,18 @@ ROBUST_SHARE = 0.01
 BACKGROUND_PIXELS = 1_000_000
 FORMATS = ("tif", "envi")
 RULES = ("far", "fdr", "top", "quantile", "score", "chi2")  # for the threshold
+AFTER_SCORES = (
+    *RULES,
+    "candidates",
+    "anomalies_at_most",
+    "min_area",
+    "max_area",
+    "known",
+    "known_from",
+)  # no rescoring
+KNOWN_FROM = ("list", "statistics")
+LIKE_BY = ("ace", "mf", "sam")
+RUN = "run.json"  # of a finished result
 CANDIDATES = 20  # below the threshold, that are listed
 ANOMALIES_AT_MOST = 0.03  # share of the scores that the first fit of the tail does not look at
 METHODS: dict[str, dict[str, str]] = {  # meanings of --method of earlier versions
@@ -73,6 +85,9 @@ class DetectOptions(Method):
         candidates: Number of candidates below the threshold that are listed.
         anomalies_at_most: Share of the pixels that may be anomalies; see ``fers.detection.thresholds.Tail.fit``.
         min_area, max_area: Size of a target, in m2 where the scene is georeferenced, else in pixels.
+        known: File of known places, as ``fers.detection.known.read_known`` reads it; on the command line ``--not``.
+        known_from: What they are left out of: ``list`` of targets and candidates, or ``statistics`` of background, range and
+            tail, or both.
         memory: Memory that this process may take, such as ``2GB``.
         workers: Blocks computed at a time; None for one on each core, as far as the memory allows.
         variable: Name of the cube in a file that holds several.
@@ -160,6 +175,19 @@ class DetectOptions(Method):
     max_area: float | None = option(
         None, "largest target: m2, or pixels without a georeference", group="targets", type=float
     )
+    known: str | None = option(
+        None,
+        "file of known places, such as false alarms: GeoJSON, or CSV with row and column",
+        group="targets",
+        flag="--not",
+    )
+    known_from: tuple[str, ...] = option(
+        ("list",),
+        "what the places of --not are left out of: list, statistics, or both with a comma (default: list)",
+        group="targets",
+        flag="--not_from",
+        type=list_of(KNOWN_FROM),
+    )
     memory: str = option("2GB", "memory for this process, or for each worker of a cluster", group="run")
     workers: int | None = option(
         None,
@@ -207,6 +235,8 @@ class DetectOptions(Method):
             rate = getattr(self, name)
             if rate is not None and not 0 < rate < 1:
                 raise FersError(f"--{name} {rate:g}: give a number between 0 and 1.")
+        if wrong := set(self.known_from) - set(KNOWN_FROM) or (not self.known_from and {"nothing"}):
+            raise FersError(f"--not_from {', '.join(wrong)}: give list, statistics, or both with a comma.")
         if not 0 < self.anomalies_at_most <= 0.3:
             raise FersError(f"--anomalies_at_most {self.anomalies_at_most:g}: give a share above 0 and up to 0.3.")
         if self.candidates < 0:
@@ -288,6 +318,7 @@ class Work:
         save_dir: Folder of results; each scene gets a folder of its name in it.
         format: Formats of the score map.
         gpkg: Write GeoPackages too.
+        north_up: Write maps with north up instead of on the scene's own grid.
         force: Compute finished scenes again.
         common_background: One range and one background for all scenes.
         scheduler, scheduler_file: Address or file of a Dask cluster; without one, threads of this process compute.
@@ -304,6 +335,9 @@ class Work:
     )
     gpkg: bool = option(False, "write the targets as a GeoPackage too (needs pyogrio)", group="products")
     force: bool = option(False, "compute finished scenes again", group="products")
+    north_up: bool = option(
+        False, "write maps with north up; the quick look always has it", group="products", names=("--north-up",)
+    )
     common_background: bool = option(False, "score all scenes against one background", group="method")
     scheduler: str | None = option(None, "address of a Dask scheduler, such as tcp://10.0.0.1:8786", group="run")
     scheduler_file: str | None = option(
@@ -315,6 +349,38 @@ class Work:
     def __post_init__(self) -> None:
         if self.gpkg and importlib.util.find_spec("pyogrio") is None:
             raise FersError(WITHOUT_PYOGRIO)  # now, instead of when all is computed
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """Options of the step after a detection: where else is a spectrum, and what is it?
+
+    Attributes:
+        like: Number of a target, ``row,column``, or a file of spectra, with ``:NAME`` where it holds several.
+        like_by: Measure that ranks the places.
+        library: Spectral library whose nearest entries each target names.
+
+    Raises:
+        FersError: The measure is unknown.
+    """
+
+    like: str | None = option(
+        None, "search for a spectrum: a target's number, row,column, or FILE[:NAME]", group="search", metavar="SPECTRUM"
+    )
+    like_by: str = option("ace", "measure of the search", group="search", choices=LIKE_BY)
+    library: str | None = option(
+        None, "spectral library whose nearest entries each target names", group="search", metavar="FILE"
+    )
+
+    def __post_init__(self) -> None:
+        if self.like_by not in LIKE_BY:
+            raise FersError(f"--like_by {self.like_by}: choose among {', '.join(LIKE_BY)}.")
+
+
+def is_result(path: str | Path) -> bool:
+    """Tell whether a path is the folder of a finished run, or the run.json in it."""
+    path = Path(path)
+    return (path / RUN).is_file() or (path.name == RUN and path.is_file())
 
 
 def in_todays_words(given: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from fers.detection.blocks import Plan, PlanError, make_plan, parse_size
 from fers.detection.findings import Scored
 from fers.detection.inputs import trained_on, used_wavelengths
 from fers.detection.job import Job
+from fers.detection.known import read_known
 from fers.detection.masks import read_left_out
 from fers.detection.options import DetectOptions
 from fers.detection.products.place import Place
@@ -70,7 +71,7 @@ class SceneRun:
             reader,
             self.bands,
             options.config(self.bands.count),
-            score_left_out=options.score_left_out,
+            score_left_out=options.score_left_out or "statistics" in options.known_from,
             colours=rgb_bands(self.wavelengths, self.bands.count),
             thinning=int(np.ceil(thinning)),
         )
@@ -80,6 +81,10 @@ class SceneRun:
         self.place = Place(reader.geometry, (height, width))
         marked = self.left_out_file
         self.left_out = None if marked is None else read_left_out(marked, (height, width), self.place.geometry)
+        self.known, self.known_described = None, ""
+        if options.known is not None:
+            self.known, found = read_known(options.known, self.place, (height, width))
+            self.known_described = f"{found}, left out of {' and '.join(options.known_from)}"
 
     @property
     def name(self) -> str:
@@ -89,8 +94,8 @@ class SceneRun:
     @property
     def notes(self) -> list[str]:
         """Notes for the user on the file, its bands and its place, and on the range once it is known."""
-        about_range = [self._range_note] if self._range_note else []
-        return [*self.reader.notes, *self.bands.notes, *self.place.notes, *about_range]
+        others = [note for note in (self._range_note, self.known_described) if note]
+        return [*self.reader.notes, *self.bands.notes, *self.place.notes, *others]
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -117,10 +122,18 @@ class SceneRun:
                 raise FersError(f"{path}: changed while it was read; nothing is written. Run the same command again.")
 
     def rows_left_out(self, rows: slice) -> np.ndarray:
-        """Return the pixels that the user leaves out, ``(rows, W)`` bool."""
-        if self.left_out is None:
-            return np.zeros((rows.stop - rows.start, self.plan.width), bool)
-        return self.left_out[rows]
+        """Return the pixels that do not count in range and statistics, ``(rows, W)`` bool."""
+        out = np.zeros((rows.stop - rows.start, self.plan.width), bool)
+        if self.left_out is not None:
+            out |= self.left_out[rows]
+        if self._known_do_not_count:
+            assert self.known is not None
+            out |= self.known[rows] > 0
+        return out
+
+    @property
+    def _known_do_not_count(self) -> bool:
+        return self.known is not None and "statistics" in self.options.known_from
 
     def stream(self, pool: Executor, work: Path, progress: bool) -> Stream:
         """Make the passes over this scene, with their finished blocks in a folder."""
@@ -156,6 +169,8 @@ class SceneRun:
             statistics = stream.statistics(job, "robust statistics", fewer)
             score, colours = stream.scores(job, statistics, "robust scores")
         self.check_unchanged()
+        if self._known_do_not_count and self.left_out is not None and not options.score_left_out:
+            score[self.left_out] = np.nan  # known places are scored, so these were too
         return self._result(job, score, colours, statistics, robust, stream)
 
     def ranged(self, stream: Stream) -> Job:
@@ -206,6 +221,9 @@ class SceneRun:
                     backgrounds=(backgrounds, self.plan.segment_centres),
                     wavelengths=self.wavelengths,
                 ),
+                self.known,
+                self.left_out,
+                lambda: job,
             )
         )
 
@@ -229,6 +247,8 @@ class SceneRun:
             "spatial_mode": self.spatial_mode,
             "sensor": self.reader.sensor,
             "notes": self.notes,
+            "known": self.known_described,
+            "colours": list(self.job.colours),
             "bands_described": self.bands.describe(),
             "wavelengths_nm": None if self.wavelengths is None else [round(float(w), 3) for w in self.wavelengths],
             "range": [statistics.low, statistics.high],
@@ -282,7 +302,7 @@ class SceneRun:
 
     def _fingerprints(self) -> dict[str, list[int | str]]:
         """Fingerprint every file that a run reads, by its path. Those of the weights are in ``networks``."""
-        others = (self.left_out_file, self.options.background_file)
+        others = (self.left_out_file, self.options.background_file, self.options.known)
         paths = [*self.reader.files, *(Path(path) for path in others if path is not None)]
         return {str(path): fingerprint_of(path) for path in paths if path.is_file()}
 

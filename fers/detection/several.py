@@ -7,16 +7,24 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fers.detection.blocks import Block
 from fers.detection.executors import cluster, thread_pool
-from fers.detection.options import DetectOptions, Work
+from fers.detection.kept import KEPT
+from fers.detection.like import nearest_entries, spectrum_in
+from fers.detection.options import AFTER_SCORES, RUN, DetectOptions, SearchOptions, Work
+from fers.detection.products.quicklook import refuse_without_place
+from fers.detection.reopen import FinishedRun
+from fers.detection.result import DetectResult
 from fers.detection.scene_run import SceneRun
 from fers.detection.store import BackgroundStatistics, merged
 from fers.detection.streaming import collect_block, range_block
+from fers.scenes.libraries import read_library
 from fers.scenes.readers import Reader
 from fers.scoring.pipeline import REACH
 from fers.util.errors import FersError
@@ -24,7 +32,11 @@ from fers.util.lock import locked
 
 
 def detect_all(
-    readers: Sequence[Reader], options: DetectOptions, work: Work, say: Callable[[str], None] = print
+    readers: Sequence[Reader],
+    options: DetectOptions,
+    work: Work,
+    say: Callable[[str], None] = print,
+    search: SearchOptions | None = None,
 ) -> None:
     """Detect anomalies in each scene and write its products. A scene that fails does not stop the others.
 
@@ -33,21 +45,19 @@ def detect_all(
         options: Options of the detection.
         work: Options of products and workers.
         say: Is told what happens.
+        search: Options of the search in each scene.
 
     Raises:
         FersError: One or more scenes failed.
     """
-    failed = 0
+    failed: list[str] = []
+    alone, search = len(readers) == 1, search or SearchOptions()
+    check_search(search)
     with _executor(work) as (pool, workers):
         runs = []
         for reader, folder in zip(readers, _folders(readers, work.save_dir), strict=True):
-            try:
+            with _going_on(failed, alone, say):
                 runs.append((SceneRun(reader, options, workers), folder))
-            except ValueError as error:
-                if len(readers) == 1:
-                    raise
-                failed += 1
-                say(f"failed: {error}")
         shared = None
         if work.common_background and len(runs) > 1:
             with ExitStack() as locks:
@@ -55,15 +65,9 @@ def detect_all(
                     locks.enter_context(locked(folder))
                 shared = _common(runs, pool, not work.quiet)
         for run, folder in runs:
-            try:
-                with locked(folder):
-                    _detect_one(run, folder, work, pool, shared, say)
-            except ValueError as error:
-                if len(readers) == 1:
-                    raise
-                failed += 1
-                say(f"failed: {error}")
-    _end(failed, len(readers))
+            with _going_on(failed, alone, say), locked(folder):
+                _detect_one(run, folder, work, search, pool, shared, say)
+    _end(failed, len(readers), "scenes")
 
 
 def plan_all(readers: Sequence[Reader], options: DetectOptions, say: Callable[[str], None] = print) -> None:
@@ -72,21 +76,59 @@ def plan_all(readers: Sequence[Reader], options: DetectOptions, say: Callable[[s
     Raises:
         FersError: One or more scenes cannot be computed.
     """
-    failed = 0
+    failed: list[str] = []
     for reader in readers:
-        try:
+        with _going_on(failed, len(readers) == 1, say):
             say(describe_plan(reader, options))
-        except ValueError as error:
-            if len(readers) == 1:
-                raise
-            failed += 1
-            say(f"failed: {error}")
-    _end(failed, len(readers))
+    _end(failed, len(readers), "scenes")
 
 
-def _end(failed: int, scenes: int) -> None:
+def _end(failed: list[str], count: int, what: str) -> None:
     if failed:
-        raise FersError(f"{failed} of {scenes} scenes failed; each is named above.")
+        raise FersError(f"{len(failed)} of {count} {what} failed; each is named above.")
+
+
+def detect_again(
+    results: Sequence[str | Path],
+    said: dict[str, Any],
+    work: Work,
+    search: SearchOptions,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Find the targets of finished results again, by another threshold, or search their scenes for a spectrum.
+
+    Args:
+        results: Folders of finished runs.
+        said: Options that the user gave, by name, and no others.
+        work: Options of the products. Without ``save_dir`` among ``said``, products are written where they were.
+        search: Options of the search.
+        say: Is told what happens.
+
+    Raises:
+        FersError: An option needs the scores computed again, or one or more results cannot be used.
+    """
+    for name in ("plan", "common_background", "scheduler", "scheduler_file"):
+        if name in said:
+            raise FersError(
+                f"--{name}: {results[0]} is a finished result, and nothing is computed. Give its scene instead."
+            )
+    failed: list[str] = []
+    check_search(search)
+    for path in results:
+        with _going_on(failed, len(results) == 1, say):
+            finished = FinishedRun(path)
+            options = {name: said[name] for name in said.keys() & DetectOptions.__dataclass_fields__.keys()}
+            format, gpkg, north_up = finished.about["products"]
+            products = replace(
+                work,
+                format=work.format if "format" in said else tuple(format),
+                gpkg=work.gpkg or gpkg,
+                north_up=work.north_up or north_up,
+            )
+            folder = work.save_dir / finished.folder.resolve().name if "save_dir" in said else finished.folder
+            with locked(folder):
+                _find_again(finished, finished.options(options), folder, products, search, say)
+    _end(failed, len(results), "results")
 
 
 def describe_plan(reader: Reader, options: DetectOptions) -> str:
@@ -124,22 +166,78 @@ def _detect_one(
     run: SceneRun,
     folder: Path,
     work: Work,
+    search: SearchOptions,
     pool: Executor | None,
     shared: BackgroundStatistics | None,
     say: Callable[[str], None],
 ) -> None:
-    identity = run.identity | {"products": [list(work.format), work.gpkg], "common": shared is not None}
-    if not work.force and _finished(folder / "run.json", identity):
+    identity = run.identity | {"common": shared is not None, **_after_scores(work, search)}
+    if work.north_up:
+        refuse_without_place(run.place, run.name)
+    if not work.force and _finished(folder / RUN, identity):
         say(f"{folder}: is finished already, with the same options. Give --force to compute it again.")
+        return
+    if not work.force and (folder / KEPT).is_file() and _finished(folder / RUN, identity, scores_only=True):
+        say(f"{folder}: its scores are used again. Give --force to compute them again.")
+        _find_again(FinishedRun(folder), run.options, folder, work, search, say)
         return
     with _pool_of(run, pool) as executor:
         result = run.detect(executor, folder / ".work", not work.quiet, shared)
     for note in run.notes:
         say(f"note: {run.reader.path}: {note}")
     result.about |= identity
-    result.write(folder, work.format, work.gpkg)
+    _search_and_write(result, folder, work, search, say)
     run.clear(folder / ".work")
-    say(f"{result.summary()}\n  {folder}/report.html")
+
+
+def _find_again(
+    finished: FinishedRun,
+    options: DetectOptions,
+    folder: Path,
+    work: Work,
+    search: SearchOptions,
+    say: Callable[[str], None],
+) -> None:
+    result = DetectResult.of(finished.scored(options))
+    result.about |= _after_scores(work, search)
+    _search_and_write(result, folder, work, search, say)
+
+
+def _search_and_write(
+    result: DetectResult, folder: Path, work: Work, search: SearchOptions, say: Callable[[str], None]
+) -> None:
+    if search.library is not None:
+        nearest_entries(result, read_library(search.library))
+    if search.like is not None:
+        result.like(search.like, search.like_by)
+    result.write(folder, work.format, work.gpkg, work.north_up)
+    found = [] if result.searched is None else [f"  {result.searched}"]
+    say("\n".join([result.summary(), *found, f"  {folder}/report.html"]))
+
+
+def check_search(search: SearchOptions) -> None:
+    """Read the files of a search, so that what is wrong with them is said before anything is computed."""
+    if search.library is not None:
+        read_library(search.library)
+    if search.like is not None:
+        spectrum_in(search.like)
+
+
+def _after_scores(work: Work, search: SearchOptions) -> dict[str, Any]:
+    """Entries of run.json that say which products were made of the scores."""
+    return {"products": [list(work.format), work.gpkg, work.north_up], "search": asdict(search)}
+
+
+@contextmanager
+def _going_on(failed: list[str], alone: bool, say: Callable[[str], None]) -> Iterator[None]:
+    """Tell of what fails and go on, unless there is nothing else to do."""
+    try:
+        yield
+    except ValueError as error:
+        if alone:
+            raise
+        failed.append(str(error))
+        say(f"failed: {error}")
 
 
 def _common(runs: list[tuple[SceneRun, Path]], pool: Executor | None, progress: bool) -> BackgroundStatistics:
@@ -173,10 +271,19 @@ def _common(runs: list[tuple[SceneRun, Path]], pool: Executor | None, progress: 
     return merged(parts)
 
 
-def _finished(path: Path, identity: dict) -> bool:
+def _finished(path: Path, identity: dict, scores_only: bool = False) -> bool:
+    """Tell whether a run is finished with these options; with ``scores_only``, those that its scores depend on."""
     try:
         about = dict(json.loads(path.read_text()))
         wanted = json.loads(json.dumps(identity))
+        if scores_only:
+            if any("statistics" in each["options"]["known_from"] for each in (about, wanted)):
+                return False
+            for each in (about, wanted):
+                each["files"].pop(each["options"]["known"], None)
+            del wanted["products"], wanted["search"]
+            for name in AFTER_SCORES:
+                del wanted["options"][name]
         about["options"] = {key: value for key, value in about["options"].items() if key in wanted["options"]}
         return all(about.get(key) == value for key, value in wanted.items())
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):

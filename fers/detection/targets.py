@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
+from fers.detection.known import listed
+
 RING_REACH = 12  # px around a target that are read, for its picture and the ring of its background
 EIGHT = np.ones((3, 3), bool)  # neighbours, including diagonal ones
 
@@ -44,6 +46,7 @@ def find_targets(
     min_area: float | None = None,
     max_area: float | None = None,
     pixel_area: Callable[[int, int], float] | None = None,
+    known: np.ndarray | None = None,
 ) -> tuple[list[Target], np.ndarray]:
     """Find targets in a score map.
 
@@ -53,6 +56,7 @@ def find_targets(
         min_area: Least size of a target: in m2 where ``pixel_area`` is given, else in pixels.
         max_area: Greatest size, likewise.
         pixel_area: Function from row and column of a pixel to its area in m2.
+        known: ``(H, W)``, places that are not listed, as ``fers.detection.known.read_known`` gives them.
 
     Returns:
         The targets, the highest score first, and ``(H, W)`` int32 with their labels, 0 elsewhere.
@@ -69,6 +73,8 @@ def find_targets(
         area = None if pixel_area is None else pixels * pixel_area(row, column)
         size = pixels if area is None else area
         if (min_area is not None and size < min_area) or (max_area is not None and size > max_area):
+            continue
+        if known is not None and not listed((row, column), inside, known, (box[0].start, box[1].start)):
             continue
         bounds = (box[0].start, box[1].start, box[0].stop, box[1].stop)
         found.append((label, row, column, float(score[row, column]), float(values[inside].sum()), pixels, area, bounds))

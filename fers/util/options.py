@@ -83,6 +83,15 @@ def add_options(parser: argparse.ArgumentParser, carrier: type, defaults: dict[s
         )
 
 
+def options_said(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> dict[str, Any]:
+    """Return the options that a command line names, by their fields, without any default."""
+    unsaid = object()
+    marked = {a.dest: None if isinstance(a, argparse._AppendAction) else unsaid for a in parser._actions}
+    given = vars(parser.parse_args(arguments, argparse.Namespace(**marked)))
+    said = {name: value for name, value in given.items() if value is not unsaid and marked.get(name, 0) is not value}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+
+
 def read_options(carrier: type[Carrier], given: argparse.Namespace, **more: Any) -> Carrier:
     """Make the dataclass from the values that the command line gave.
 

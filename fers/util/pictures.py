@@ -34,24 +34,26 @@ def rgb_bands(wavelengths: np.ndarray | None, count: int) -> tuple[int, int, int
     return red, green, blue
 
 
-def stretched(image: np.ndarray, reference: np.ndarray | None = None) -> np.ndarray:
-    """Stretch three bands to bytes, each from its 2nd to its 98th percentile.
+def stretch_limits(image: np.ndarray) -> list[tuple[float, float]]:
+    """Compute the 2nd and the 98th percentile of each band of an image ``(H, W, 3)``, NaN without data."""
+    bands = [image[..., band][np.isfinite(image[..., band])] for band in range(3)]
+    return [tuple(np.percentile(values, (2, 98)).tolist()) if len(values) else (0.0, 1.0) for values in bands]
+
+
+def stretched(image: np.ndarray, limits: list[tuple[float, float]] | None = None) -> np.ndarray:
+    """Stretch three bands to bytes.
 
     Args:
         image: ``(H, W, 3)``, NaN without data.
-        reference: Image of the same kind whose percentiles are used, by default ``image``.
+        limits: Values of each band that become 0 and 255, by default the image's own ``stretch_limits``.
 
     Returns:
         ``(H, W, 3)`` uint8, 0 without data.
     """
-    reference = image if reference is None else reference
     out = np.zeros(image.shape, np.uint8)
-    for band in range(3):
-        values = reference[..., band][np.isfinite(reference[..., band])]
-        if len(values):
-            low, high = np.percentile(values, (2, 98))
-            scaled = (image[..., band] - low) / (high - low if high > low else 1.0)
-            out[..., band] = np.nan_to_num(np.clip(scaled, 0, 1) * 255).round()
+    for band, (low, high) in enumerate(limits or stretch_limits(image)):
+        scaled = (image[..., band] - low) / (high - low if high > low else 1.0)
+        out[..., band] = np.nan_to_num(np.clip(scaled, 0, 1) * 255).round()
     return out
 
 

@@ -74,6 +74,13 @@ class Place:
         (longitude,), (latitude,) = warp.transform(self.crs, WGS84, [point[0]], [point[1]])
         return float(longitude), float(latitude)
 
+    def grid_position(self, longitude: np.ndarray, latitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Compute column and row on the grid of the written raster, with fractions, of places in WGS84; not for a swath."""
+        transform, _ = self.raster
+        assert transform is not None and self.crs is not None, "only a known grid has positions"
+        x, y = np.array(warp.transform(WGS84, self.crs, longitude, latitude))
+        return ~transform @ (x, y)
+
     def pixel_area(self, row: int, column: int) -> float:
         """Return the area in m2 of a pixel near this one."""
         if isinstance(self.geometry, LatLon):

@@ -13,18 +13,26 @@ from rasterio import features
 from scipy import stats
 
 from fers.detection.findings import Findings
+from fers.detection.like import Search
 from fers.detection.products.vector import Record
 from fers.detection.records import ABOVE
 from fers.detection.targets import RING_REACH, Target
-from fers.util.pictures import data_uri, stretched, write_page
+from fers.util.pictures import data_uri, stretch_limits, stretched, write_page
 
 TICKABLE = 2000  # targets with an outline, from the highest score; all candidates have one besides
 CORNERS = 200_000  # of all outlines of targets together; a page then has some MB
 FAINTEST = 2.0  # -log10 of the tail probability where the overlay begins
+SHOWN_PLACES = 100  # of a search
 _BINS = 90  # of the histogram
 
 
-def write_report(path: Path, result: Findings, probability: np.ndarray, outlines: dict[int, dict[str, Any]]) -> None:
+def write_report(
+    path: Path,
+    result: Findings,
+    probability: np.ndarray,
+    outlines: dict[int, dict[str, Any]],
+    found: Search | None = None,
+) -> None:
     """Write the page.
 
     Args:
@@ -32,6 +40,7 @@ def write_report(path: Path, result: Findings, probability: np.ndarray, outlines
         result: The detection.
         probability: ``(H, W)`` tail probability of its scores.
         outlines: Geometry in WGS84 of each target's label; empty without a georeference.
+        found: Search in the scene; None without one.
     """
     height, width = result.score.shape
     spectra = next((record["spectrum"] for record in result.records if record["spectrum"]), None)
@@ -59,6 +68,8 @@ def write_report(path: Path, result: Findings, probability: np.ndarray, outlines
             "reach": RING_REACH,
         },
         facts=_facts(result),
+        found=found,
+        places=[] if found is None else found.places[:SHOWN_PLACES],
     )
 
 
@@ -125,18 +136,20 @@ def _counts(expected: np.ndarray) -> list[float | None]:
 def _targets(result: Findings, outlines: dict[int, dict[str, Any]]) -> tuple[list[dict[str, Any]], list[list[int]]]:
     """Describe the targets that can be ticked, and all candidates; return them, and row and column of the others."""
     shown: list[dict[str, Any]] = []
-    rest, corners = [], 0
+    rest, corners, limits = [], 0, stretch_limits(result.scene.colours)
     for target, record in zip([*result.targets, *result.below], result.records, strict=True):
         if record["status"] == ABOVE and (len(shown) >= TICKABLE or corners > CORNERS):
             rest.append([target.row, target.column])
             continue
         outline = _outline(result.labels, target)
         corners += sum(len(ring) for polygon in outline for ring in polygon)
-        shown.append(_target(result, record, outline, outlines.get(target.label)))
+        shown.append(_target(record, outline, outlines.get(target.label), limits))
     return shown, rest
 
 
-def _target(result: Findings, record: Record, outline: list, shape: dict[str, Any] | None) -> dict[str, Any]:
+def _target(
+    record: Record, outline: list, shape: dict[str, Any] | None, limits: list[tuple[float, float]]
+) -> dict[str, Any]:
     keys = (
         "rank",
         "score",
@@ -156,7 +169,7 @@ def _target(result: Findings, record: Record, outline: list, shape: dict[str, An
     read = record["_spectra"]
     if read is not None:
         target |= {
-            "picture": _image_uri(stretched(read.picture, result.scene.colours), "png"),
+            "picture": _image_uri(stretched(read.picture, limits), "png"),
             "corner": read.corner,
             "size": read.picture.shape[:2],
             "spectrum": record["spectrum"]["y"],

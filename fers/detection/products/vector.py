@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,15 @@ from fers.detection.options import WITHOUT_PYOGRIO
 from fers.util.errors import FersError
 
 Record = dict[str, Any]
+OUTLINES = {"above the threshold": "255,220,0", "candidate": "150,150,150"}  # colours by the field status
 PROFILES = ("spectrum", "background")  # fields that EnMAP-Box shows as spectra
 
 
 def write_geojson(path: Path, records: list[Record], outlines: dict[int, dict[str, Any]]) -> None:
     """Write the targets as GeoJSON in WGS84 (RFC 7946).
 
-    The fields ``spectrum`` and ``background`` are profiles of the EnMAP-Box, and a style next to the file tells QGIS so:
-    the file opens as a map layer and as a spectral library.
+    A style next to the file draws outlines in QGIS, grey for candidates. It also says that the fields ``spectrum`` and
+    ``background`` are profiles of the EnMAP-Box: the file opens as a map layer and as a spectral library.
 
     Args:
         path: Ends in .geojson; the style is the same name with .qml.
@@ -35,14 +37,27 @@ def write_geojson(path: Path, records: list[Record], outlines: dict[int, dict[st
     with open(path, "w") as file:
         json.dump({"type": "FeatureCollection", "features": features}, file, allow_nan=False, separators=(",", ":"))
         file.write("\n")
-    fields = "".join(
-        f'    <field name="{name}"><editWidget type="SpectralProfile"><config><Option/></config></editWidget></field>\n'
-        for name in PROFILES
-    )
-    path.with_suffix(".qml").write_text(
-        "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
-        f'<qgis version="3.28" styleCategories="Fields|Forms">\n  <fieldConfiguration>\n{fields}  </fieldConfiguration>\n</qgis>\n'
-    )
+    path.with_suffix(".qml").write_text(outline_style())
+
+
+def outline_style() -> str:
+    """Make the QGIS style (.qml) of targets: outlines without filling, by their field ``status``."""
+    root = ET.Element("qgis", version="3.28", styleCategories="Symbology|Fields|Forms")
+    renderer = ET.SubElement(root, "renderer-v2", type="categorizedSymbol", attr="status", symbollevels="0")
+    categories, symbols = ET.SubElement(renderer, "categories"), ET.SubElement(renderer, "symbols")
+    for number, (status, colour) in enumerate([*OUTLINES.items(), ("", "255,220,0")]):  # the last is all others
+        ET.SubElement(categories, "category", render="true", symbol=f"{number}", value=status, label=status or "target")
+        symbol = ET.SubElement(symbols, "symbol", type="fill", name=f"{number}", alpha="1", force_rhr="0")
+        layer = ET.SubElement(symbol, "layer", {"class": "SimpleFill", "enabled": "1", "locked": "0", "pass": "0"})
+        look = {"style": "no", "outline_color": f"{colour},255", "outline_width": "0.5", "outline_style": "solid"}
+        for key, value in look.items():
+            ET.SubElement(layer, "prop", k=key, v=value)
+    fields = ET.SubElement(root, "fieldConfiguration")
+    for name in PROFILES:
+        widget = ET.SubElement(ET.SubElement(fields, "field", name=name), "editWidget", type="SpectralProfile")
+        ET.SubElement(ET.SubElement(widget, "config"), "Option")
+    ET.indent(root)
+    return "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n" + ET.tostring(root, encoding="unicode") + "\n"
 
 
 def write_csv(path: Path, records: list[Record]) -> None:
