@@ -76,7 +76,9 @@ class CRD(StripDetector):
 
     def _residual(self, image: Image, centre: torch.Tensor, ring: torch.Tensor) -> torch.Tensor:
         ones = image.weights[ring][:, :, None]
-        x, y = image.pixels[ring] * ones, image.pixels[centre]  # a column of zeros gets no weight
+        x, y = image.pixels[ring], image.pixels[centre]
+        if image.leaves_out:
+            x *= ones  # a column of zeros gets no weight
         gram, target = x @ x.mT, x @ y[:, :, None]
         if self.sum_to_one:
             gram, target = gram + ones @ ones.mT, target + ones
