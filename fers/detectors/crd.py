@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from fers.detectors.base import Extent, StripDetector, Where
-from fers.detectors.windows import DualWindow, Neighbourhoods, checked
+from fers.detectors.windows import BLOCK_BYTES, DualWindow, Image, checked
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,19 @@ class CRD(StripDetector):
         """Score ``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0; NaN where no pixel of a ring counts."""
         windows = DualWindow(self.inner, self.outer)
         scaled = state.scale(checked(cube))
-        return windows.scores(scaled, self._residual, 24 * windows.ring_size**2, left_out)
+        n, bands, height, width = cube.shape
+        block = max(1, BLOCK_BYTES // (24 * windows.ring_size**2 + windows.outer**2 * (8 * bands + 24)))
+        scores = scaled.new_empty(n, height * width)
+        for image, out in zip(windows.images(scaled, left_out), scores, strict=True):
+            for centre in torch.arange(height * width, device=scaled.device).split(block):
+                out[centre] = self._residual(image, centre, windows.ring_pixels(centre, image))
+        return scores.view(n, height, width)
 
-    def _residual(self, pixels: torch.Tensor, where: Neighbourhoods) -> torch.Tensor:
-        x, y, counts = pixels[where.ring], pixels[where.centre], where.ring_counts
-        ones = torch.ones_like(x[:, :, :1]) if counts is None else counts[:, :, None].to(x)
-        if counts is not None:
-            x = x * ones  # a column of zeros gets no weight
+    def _residual(self, image: Image, centre: torch.Tensor, ring: torch.Tensor) -> torch.Tensor:
+        ones = image.weights[ring][:, :, None]
+        x, y = image.pixels[ring], image.pixels[centre]
+        if image.leaves_out:
+            x *= ones  # a column of zeros gets no weight
         gram, target = x @ x.mT, x @ y[:, :, None]
         if self.sum_to_one:
             gram, target = gram + ones @ ones.mT, target + ones
@@ -86,4 +92,4 @@ class CRD(StripDetector):
             bad = failed > 0
             weights[bad] = torch.linalg.pinv(gram[bad], hermitian=True) @ target[bad]
         residual = torch.linalg.vector_norm(y[:, None] - weights.mT @ x, dim=(1, 2))
-        return residual if counts is None else residual.masked_fill(~counts.any(1), torch.nan)
+        return residual.masked_fill(~ones.any(1)[:, 0], torch.nan)

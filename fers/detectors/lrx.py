@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from fers.detectors.background import whitening
 from fers.detectors.base import StripDetector
-from fers.detectors.windows import DualWindow, Neighbourhoods, checked
+from fers.detectors.windows import DualWindow, Image, RingSums, Whiten, checked
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,8 @@ class LRX(StripDetector):
         ValueError: On making it, an even window, or inner >= outer. On calling it, a scene smaller than the outer
             window, NaN, or a ring in which no band varies.
 
-    Cost: per pixel, outer^2 C^2 + C^3 multiplications; memory stays near 256 MiB, besides two copies
-    of the cube in float64.
+    Cost: per pixel, 2 (inner + outer) C^2 + C^3 / 6 multiplications, since only what enters and leaves the ring is summed;
+    with fewer ring pixels than bands outer^2 C^2 + C^3. Memory stays near 256 MiB, besides two copies of the cube in float64.
 
     Source: I. S. Reed and X. Yu, IEEE Trans. ASSP 38(10), 1990; the dual window: H. Kwon, S. Z. Der and N. M.
     Nasrabadi, Optical Engineering 42(11), 2003.
@@ -56,31 +55,20 @@ class LRX(StripDetector):
 
     def score(self, cube: torch.Tensor, state: object, left_out: torch.Tensor | None) -> torch.Tensor:
         """Score ``(N, C, H, W)`` to ``(N, H, W)`` float64, >= 0; NaN where fewer than two pixels of a ring count."""
-        cube = checked(cube)
-        bytes_per_pixel = 40 * cube.shape[1] ** 2
-        return DualWindow(self.inner, self.outer).scores(cube, _mahalanobis, bytes_per_pixel, left_out)
+        return DualWindow(self.inner, self.outer).scores(checked(cube), _mahalanobis, left_out)
 
 
-def _mahalanobis(pixels: torch.Tensor, where: Neighbourhoods) -> torch.Tensor:
-    ring, counts = pixels[where.ring], where.ring_counts
-    if counts is None:
-        mean = ring.mean(1, keepdim=True)
-        ring -= mean
-        covariance = ring.mT @ ring / (ring.shape[1] - 1)
-    else:
-        weights = counts[:, :, None].to(ring)
-        count = weights.sum(1, keepdim=True)
-        mean = (ring * weights).sum(1, keepdim=True) / count.clamp_min(1)
-        ring = (ring - mean) * weights
-        covariance = ring.mT @ ring / (count - 1).clamp_min(1)
-    flat = ~(covariance.diagonal(dim1=1, dim2=2) > 0).any(1)
-    if counts is not None:
-        covariance[flat] = torch.eye(covariance.shape[1]).to(covariance)
-    elif bool(flat.any()):
-        raise ValueError(
-            f"no band varies around {int(flat.sum())} pixels, so there is nothing to measure a distance in. "
-            "Give a larger outer window, or cut the constant part of the scene away."
-        )
-    whiten, _, _ = whitening(covariance)
-    distance = (whiten @ (pixels[where.centre][:, :, None] - mean.mT)).square().sum((1, 2))
-    return distance if counts is None else distance.masked_fill(flat, torch.nan)
+def _mahalanobis(
+    image: Image, centre: torch.Tensor, sums: RingSums, whiten: Whiten
+) -> tuple[torch.Tensor, torch.Tensor]:
+    scatter = sums.scatter()
+    flat = ~(scatter.diagonal(dim1=1, dim2=2) > 0).any(1)
+    if bool(flat.any()):
+        if not image.leaves_out:
+            raise ValueError(
+                f"no band varies around {int(flat.sum())} pixels, so there is nothing to measure a distance in. "
+                "Give a larger outer window, or cut the constant part of the scene away."
+            )
+        scatter[flat] = torch.eye(scatter.shape[1]).to(scatter)
+    white, certain = whiten(scatter, (image.pixels[centre] - sums.mean())[:, :, None])
+    return ((sums.count - 1) * white.square().sum((1, 2))).masked_fill(flat, torch.nan), certain

@@ -72,14 +72,14 @@ DETECTORS: dict[str, Entry] = {
         "fers.detectors.lrx:LRX",
         cite="Reed and Yu, IEEE Trans. ASSP 38(10), 1990; Kwon, Der and Nasrabadi, Opt. Eng. 42(11), 2003",
         unit="squared Mahalanobis distance",
-        cost=25,
+        cost=6,
     ),
     "KRX": Entry("fers.detectors.krx:KRX", cite="Kwon and Nasrabadi, IEEE TGRS 43(2), 2005", cost=2),
     "CRD": Entry("fers.detectors.crd:CRD", cite="Li and Du, IEEE TGRS 53(3), 2015", cost=9),
     "2S-GLRT": Entry(
         "fers.detectors.glrt:TwoStepGLRT",
         cite="Liu, Hou, Li, Tao, Orlando and Li, IEEE TNNLS 33(10), 2022",
-        cost=25,
+        cost=7,
     ),
     "LRX-PC": Entry("fers.detectors.local_pc:LRXPC", cite="this project", cost=0.3),
     "Auto-AD": Entry(
