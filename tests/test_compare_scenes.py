@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.io import savemat
 from spectral.io import envi
 
-from fers.comparison.places import find_scenes
+from fers.comparison.places import compared_scenes
 from fers.scenes.scene import SceneError, truth_png_bytes
 
 CUBE, TRUTH = make_pair("a")
@@ -19,7 +19,7 @@ CUBE, TRUTH = make_pair("a")
 
 def loaded(place):
     """Names of the scenes of a place, each loaded and compared with the one pair of this file."""
-    scenes = find_scenes(place).scenes
+    scenes = compared_scenes(place).scenes
     for one in scenes:
         scene, truth = one.labelled.load()
         assert scene.name == one.labelled.name and truth.dtype == bool and truth.shape == scene.cube.shape[:2]
@@ -92,7 +92,7 @@ def test_a_truth_is_found_beside_its_cube(tmp_path, cube, truth):
     save_cube(tmp_path / cube)
     save_truth(tmp_path / truth)
     for place in (tmp_path, tmp_path / cube, str(tmp_path)):
-        [one] = find_scenes(place).scenes
+        [one] = compared_scenes(place).scenes
         scene, found = one.labelled.load()
         assert one.labelled.name.lower() == "x" and np.array_equal(found, TRUTH)
         assert np.allclose(scene.cube, CUBE)
@@ -104,24 +104,24 @@ def test_every_layout_and_several_places_are_found(tmp_path):
     write_pair(tmp_path / "pairs", "urban-3")
     write_had100(tmp_path / "own", sensor="camera")
     assert loaded(tmp_path / "abu") == ["urban-3", "other"]
-    assert [one.sensor for one in find_scenes(tmp_path / "abu").scenes] == ["aviris", ""]
+    assert [one.sensor for one in compared_scenes(tmp_path / "abu").scenes] == ["aviris", ""]
     assert loaded(tmp_path / "abu" / "abu-urban-3.mat") == ["urban-3"]
     assert loaded(tmp_path / "own") == ["a", "b"]
-    assert [one.sensor for one in find_scenes(tmp_path / "own").scenes] == ["camera"] * 2
+    assert [one.sensor for one in compared_scenes(tmp_path / "own").scenes] == ["camera"] * 2
     both = f"{tmp_path / 'abu'}, {tmp_path / 'pairs'},{tmp_path / 'own'}"
-    assert [one.labelled.name for one in find_scenes(both).scenes] == [
+    assert [one.labelled.name for one in compared_scenes(both).scenes] == [
         "abu-urban-3",
         "other",
         "pairs-urban-3",
         "a",
         "b",
     ]
-    assert [one.labelled.name for one in find_scenes([("c", CUBE, TRUTH), tmp_path / "pairs"]).scenes] == [
+    assert [one.labelled.name for one in compared_scenes([("c", CUBE, TRUTH), tmp_path / "pairs"]).scenes] == [
         "c",
         "urban-3",
     ]
     with pytest.raises(SceneError, match=r"several scenes are named c\. Give each a name"):
-        find_scenes([("c", CUBE, TRUTH)] * 2)
+        compared_scenes([("c", CUBE, TRUTH)] * 2)
 
 
 def test_a_scene_list_names_what_no_rule_finds(tmp_path):
@@ -134,7 +134,7 @@ def test_a_scene_list_names_what_no_rule_finds(tmp_path):
         "one.mat,, AVIRIS, line 1, first, b, gt2\n"
         "two.npy, anomalies_of_2.npy, , line 1\n"
     )
-    first, second = find_scenes(str(table)).scenes
+    first, second = compared_scenes(str(table)).scenes
     assert (first.labelled.name, first.sensor, first.group) == ("first", "AVIRIS", "line 1")
     assert (second.labelled.name, second.sensor, second.group) == ("two", "", "line 1")
     (scene, truth), (_, other) = first.labelled.load(), second.labelled.load()
@@ -148,7 +148,7 @@ def test_a_scene_list_names_what_no_rule_finds(tmp_path):
     ):
         table.write_text(text)
         with pytest.raises(SceneError, match=told):
-            find_scenes(table)
+            compared_scenes(table)
 
 
 def test_what_lacks_something_is_named(tmp_path):
@@ -157,7 +157,7 @@ def test_what_lacks_something_is_named(tmp_path):
     savemat(tmp_path / "two.mat", {"data": CUBE, "one": TRUTH * 1, "other": TRUTH * 1})
     write_pair(tmp_path, "good")
     with pytest.raises(SceneError) as told:
-        find_scenes(tmp_path)
+        compared_scenes(tmp_path)
     message = str(told.value)
     assert "bare.npy: lacks a truth" in message and "cube_only.mat: lacks a truth" in message
     assert "two.mat: lacks a truth" in message and "one 20 x 24, other 20 x 24" in message
@@ -165,21 +165,21 @@ def test_what_lacks_something_is_named(tmp_path):
     assert loaded(tmp_path / "good.mat") == ["good"]
     save_truth(tmp_path / "good_gt.png")
     with pytest.raises(SceneError, match=r"good\.mat: several files could hold its truth \(good_gt\.png, good\.mat\)"):
-        find_scenes(tmp_path / "good.mat")
+        compared_scenes(tmp_path / "good.mat")
     (tmp_path / "empty" / "sub").mkdir(parents=True)
     with pytest.raises(SceneError, match=r"no cubes here .*There are folders: sub; give these"):
-        find_scenes(tmp_path / "empty")
+        compared_scenes(tmp_path / "empty")
     with pytest.raises(SceneError, match=r"--scenes nowhere: no such folder or file\. Give HAD100, ABU"):
-        find_scenes("nowhere")
+        compared_scenes("nowhere")
     with pytest.raises(SceneError, match="no scene was named"):
-        find_scenes(",")
+        compared_scenes(",")
 
 
 def test_files_that_belong_to_no_cube_are_told(tmp_path):
     write_pair(tmp_path, "a")
     np.save(tmp_path / "endmembers.npy", np.ones((4, 8)))
     save_truth(tmp_path / "b_gt.npy")
-    notes = find_scenes(tmp_path).notes
+    notes = compared_scenes(tmp_path).notes
     assert notes == [
         f"Not used, as no cube has its name: {tmp_path / name}." for name in ("b_gt.npy", "endmembers.npy")
     ]
@@ -195,7 +195,7 @@ def test_scenes_in_memory_are_checked():
         (3, "is no scene"),
     ):
         with pytest.raises(SceneError, match=told):
-            find_scenes([scene])
+            compared_scenes([scene])
     for truth in (TRUTH * 1, TRUTH.astype(np.uint8) * 255, TRUTH.astype(float), TRUTH.astype(np.int16)):
-        [one] = find_scenes(("a", CUBE, truth)).scenes
+        [one] = compared_scenes(("a", CUBE, truth)).scenes
         assert np.array_equal(one.labelled.load()[1], TRUTH)

@@ -45,7 +45,7 @@ TOP = {name.partition(".")[0] for name in ROOMS}
 SOURCES = [p for name in sorted(TOP) for p in [*(ROOT / name).rglob("*.py"), ROOT / f"{name}.py"] if p.is_file()]
 SHARED_NAMES = {
     "main", "COMMANDS", "__all__",  # by which every command, every group of commands and Python look things up
-    "scenes", "variables",  # what a kind of data set and a kind of array file offers: abu.scenes, hdf5.variables
+    "scenes", "known_scenes", "variables",  # what each data set and kind of array file offers: abu.scenes, hdf5.variables
 }  # fmt: skip
 FRAGMENTS = ("As", "For", "From", "How", "In", "Its", "Of", "What", "Where", "Whether", "Which", "With")
 

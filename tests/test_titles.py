@@ -14,7 +14,7 @@ import FERS_ABU.test
 from experiments.rows import TABLE1
 from experiments.tables import published_mean
 from experiments.workspace import Workspace
-from fers.comparison.places import find_scenes
+from fers.comparison.places import compared_scenes
 from fers.datasets.benchmarks import BENCHMARKS
 from fers.datasets.had100 import published_test_scenes
 from fers.datasets.synthetic.benchmark import write_benchmark
@@ -80,4 +80,4 @@ def test_a_cut_of_a_published_scene_has_no_number_of_the_paper(tmp_path, capsys)
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_no_scene_is_known_by_its_name_only(tmp_path, name):
     write_pair(tmp_path, "abu-airport-1")
-    assert BENCHMARKS[name].known(one.labelled for one in find_scenes(tmp_path).scenes) == {}
+    assert BENCHMARKS[name].known(one.labelled for one in compared_scenes(tmp_path).scenes) == {}

@@ -100,7 +100,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a cell: its measures and costs, the note, and the score map, None where there is none."""
+    """Result of a cell: its measures and costs, the note, and the score map, None where there is none."""
 
     values: dict[str, Any]
     note: str

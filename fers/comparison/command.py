@@ -29,8 +29,13 @@ from fers.scoring.config import Method
 from fers.util.commandline import Parser, natural, positive, run
 from fers.util.options import add_options, option, read_options
 
+_LOADED = (
+    "Some times were taken while other work ran on the machine, or by several jobs at once. Compare CPU seconds, or time "
+    "them again in a folder of its own with --jobs 1."
+)
 
-def _seeds(text: str) -> tuple[int, ...]:
+
+def _seed_list(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(natural(part.strip()) for part in text.split(",")))
 
 
@@ -85,7 +90,13 @@ class CompareOptions(Method):
         many=True,
     )
     seeds: tuple[int, ...] = option(
-        (0,), "seeds of what has random weights, with commas (default: 0)", group="method", type=_seeds
+        (0,), "seeds of what has random weights, with commas (default: 0)", group="method", type=_seed_list
+    )
+    against: str | None = option(
+        None,
+        "set published numbers of the very same scenes beside ours, each with its protocol",
+        group="method",
+        choices=("published",),
     )
     features: str = "original"  # settings has both
     fusion: str | None = None
@@ -117,11 +128,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     command = shlex.join(["fers", "compare", *(sys.argv[1:] if arguments is None else arguments)])
     return run(
-        lambda: _compare(read_options(CompareOptions, given), command), how_to_resume="run the same command again"
+        lambda: _run_comparison(read_options(CompareOptions, given), command),
+        how_to_resume="run the same command again",
     )
 
 
-def _compare(options: CompareOptions, command: str) -> None:
+def _run_comparison(options: CompareOptions, command: str) -> None:
     prepare_process()
     import torch
 
@@ -132,7 +144,18 @@ def _compare(options: CompareOptions, command: str) -> None:
     save_dir = options.save_dir or Path("results/compare")
     apart = {"detect", "options", "features", "fusion", "seed"}
     method = {each.name: getattr(options, each.name) for each in fields(Method) if each.name not in apart}
-    names = ("settings", "seeds", "bands", "repeat", "jobs", "threads", "skip_slower_than", "options", "nodata")
+    names = (
+        "settings",
+        "seeds",
+        "bands",
+        "repeat",
+        "jobs",
+        "threads",
+        "skip_slower_than",
+        "options",
+        "nodata",
+        "against",
+    )
     result = compare(
         options.detect,
         options.scenes,
@@ -143,7 +166,7 @@ def _compare(options: CompareOptions, command: str) -> None:
         **method,
     )
     written = result.write(save_dir)
-    for text in result.caveats:
+    for text in [*result.caveats, *([_LOADED] if result.provenance["loaded"] else [])]:
         print(f"Note: {text}")
     print(f"{len(written)} files in {save_dir}; score maps in {save_dir / 'cells'}")
 

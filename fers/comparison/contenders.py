@@ -80,7 +80,7 @@ def _one_by_one(detectors: Any) -> list[Any]:
 
 
 def _expanded(each: Any) -> list[Any]:
-    """What a name stands for: all, the fast, several with commas, or itself."""
+    """The detectors that a name stands for: all, the fast, several with commas, or one."""
     if not isinstance(each, str):
         return [each]
     groups = {"all": list(DETECTORS), "fast": fast_detectors()}

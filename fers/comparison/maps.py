@@ -14,7 +14,7 @@ from fers.scenes.readers import open_scene, read_array
 from fers.util.errors import FersError
 from fers.util.files import visible
 
-SUFFIXES = (".npy", ".mat", ".npz", ".tif", ".tiff")
+MAP_SUFFIXES = (".npy", ".mat", ".npz", ".tif", ".tiff")
 
 
 def ready_map(maps: Path | Mapping[str, Any], scene: FoundScene, shape: tuple[int, int]) -> np.ndarray:
@@ -35,7 +35,7 @@ def ready_map(maps: Path | Mapping[str, Any], scene: FoundScene, shape: tuple[in
     names = list(dict.fromkeys([name, scene.labelled.path.stem, f"abu-{name}"]))
     if isinstance(maps, Path):
         stems = {each.lower() for each in names}
-        files = [path for path in visible(maps, "*") if path.suffix.lower() in SUFFIXES]
+        files = [path for path in visible(maps, "*") if path.suffix.lower() in MAP_SUFFIXES]
         fits = [path for path in files if path.stem.lower() in stems or abu.scene_name(path.stem).lower() in stems]
         if len(fits) != 1:
             what = (

@@ -31,8 +31,8 @@ _MASKS = (".mat", ".npy", ".npz", ".hdr", ".tif", ".tiff", ".png")
 _WORDS = "gt|mask|truth|map|ground_?truth|labels?"
 _MASK = re.compile(rf"(?:{_WORDS})|(?P<before>.+)[_\-. ](?:{_WORDS})|(?:{_WORDS})[_\-. ](?P<after>.+)", re.IGNORECASE)
 _MASK_FOLDER = re.compile(rf"(?:{_WORDS}|masks|maps)", re.IGNORECASE)
-_COLUMNS = ("cube", "truth", "sensor", "group", "name", "cube_variable", "truth_variable")
-_SHOWN = 5  # problems in one message
+_LIST_COLUMNS = ("cube", "truth", "sensor", "group", "name", "cube_variable", "truth_variable")
+_TOLD = 5  # problems in one message
 HOW_NAMED = (
     "such as X_gt.mat, X_mask.npy, X_truth.png, X_map.tif, a folder gt/ or masks/ with X.png, or map.* for one cube"
 )
@@ -61,7 +61,7 @@ class FoundScenes:
     notes: list[str] = field(default_factory=list)
 
 
-def find_scenes(places: Any) -> FoundScenes:
+def compared_scenes(places: Any) -> FoundScenes:
     """Find the scenes of a comparison.
 
     Args:
@@ -73,8 +73,8 @@ def find_scenes(places: Any) -> FoundScenes:
         SceneError: There are no scenes, or one lacks its truth; the message names the file.
     """
     found = FoundScenes()
-    for place in _split(places):
-        one = _in_memory(place) if not isinstance(place, (str, Path)) else _at(Path(place), str(place))
+    for place in _place_by_place(places):
+        one = _in_memory(place) if not isinstance(place, (str, Path)) else _at_place(Path(place), str(place))
         found.scenes.extend(one.scenes)
         found.notes.extend(one.notes)
     if not found.scenes:
@@ -84,7 +84,7 @@ def find_scenes(places: Any) -> FoundScenes:
     return replace(found, scenes=_named_apart(found.scenes))
 
 
-def _split(places: Any) -> list[Any]:
+def _place_by_place(places: Any) -> list[Any]:
     """The places one by one."""
     if isinstance(places, str):
         return [places] if Path(places).exists() else [part.strip() for part in places.split(",") if part.strip()]
@@ -92,7 +92,7 @@ def _split(places: Any) -> list[Any]:
         return [places]
     if isinstance(places, tuple) and len(places) == 3 and not isinstance(places[1], (str, Path, tuple, LabelledScene)):
         return [places]
-    return [each for place in places for each in (_split(place) if isinstance(place, str) else [place])]
+    return [each for place in places for each in (_place_by_place(place) if isinstance(place, str) else [place])]
 
 
 def _in_memory(place: Any) -> FoundScenes:
@@ -122,7 +122,7 @@ def _given(scene: Scene, truth: np.ndarray) -> tuple[Scene, np.ndarray]:
     return scene, truth
 
 
-def _at(place: Path, text: str) -> FoundScenes:
+def _at_place(place: Path, text: str) -> FoundScenes:
     """The scenes of a benchmark, folder or file."""
     for name, benchmark in BENCHMARKS.items():
         if text.lower() == name.lower() and not place.is_dir():
@@ -190,15 +190,15 @@ def _paired(folder: Path, only: Path | None = None) -> FoundScenes:
     if only is not None and not scenes and not problems:
         raise SceneError(unused.get(only, f"{only}: no cube. Give a file with a cube, a folder or a scene list."))
     if problems:
-        more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        more = f"\n  and {len(problems) - _TOLD} more" if len(problems) > _TOLD else ""
         raise SceneError(
-            "\n  ".join(problems[:_SHOWN]) + f"{more}\n  Name each truth after its cube X, "
+            "\n  ".join(problems[:_TOLD]) + f"{more}\n  Name each truth after its cube X, "
             f"{HOW_NAMED}. Or write a scene list: a CSV file with the columns cube, truth, sensor, group. Or give only "
             "the files that have a truth, with commas."
         )
     if not scenes:
         subfolders = [each.name for each in sorted(folder.iterdir()) if each.is_dir() and not each.name.startswith(".")]
-        there = f" There are folders: {', '.join(subfolders[:_SHOWN])}; give these, with commas." if subfolders else ""
+        there = f" There are folders: {', '.join(subfolders[:_TOLD])}; give these, with commas." if subfolders else ""
         raise SceneError(
             f"--scenes {folder}: no cubes here ({', '.join(_CUBES)}).{there} Each cube needs its truth, inside it or "
             f"named after it, {HOW_NAMED}."
@@ -266,9 +266,9 @@ def _listed(path: Path) -> FoundScenes:
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.DictReader(file, skipinitialspace=True)
         columns = [(column or "").strip() for column in lines.fieldnames or ()]
-        if "cube" not in columns or set(columns) - set(_COLUMNS):
+        if "cube" not in columns or set(columns) - set(_LIST_COLUMNS):
             raise SceneError(
-                f"{path}: a scene list has the columns {', '.join(_COLUMNS)}, at least cube; found "
+                f"{path}: a scene list has the columns {', '.join(_LIST_COLUMNS)}, at least cube; found "
                 f"{', '.join(columns) or 'nothing'}."
             )
         rows = [

@@ -29,7 +29,7 @@ class Benchmark:
     ]  # the published name of each scene that is a published one
 
     def title(self, folder: Path, scenes: Iterable[LabelledScene]) -> str:
-        """What results are headed with: the benchmark's name only where every scene is one of the published ones."""
+        """Name the test set in headings: as the benchmark only where every scene is one of the published ones."""
         if had100.is_synthetic(folder):
             return "synthetic"
         scenes = list(scenes)

@@ -298,7 +298,7 @@ def code_of(detect: Any) -> str:
 
 
 def _imported_detector(name: str) -> Any:
-    """What ``module:Name`` names."""
+    """The object that ``module:Name`` names."""
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
