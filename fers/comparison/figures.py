@@ -52,18 +52,27 @@ _FONTS: Any = {  # Matplotlib's parameters
 _ANOMALY, _BACKGROUND = COLOURS[4], COLOURS[2]
 _OTHERS: dict[str, Any] = {"color": "0.75", "linestyle": "-", "linewidth": 0.6, "zorder": 1}
 _LEFT_OUT = 0.1  # share of the pixels that a box leaves out at each end
+_MOST_SCENES = 20  # that are drawn unless asked for: a scene takes some seconds
 _MAPS_A_LINE = 4  # of maps
 Maps = dict[str, np.ndarray]
 Styles = dict[str, dict[str, Any]]
 
 
-def write_figures(result: Compared, folder: str | Path) -> list[Path]:
-    """Draw every figure that the result has something for into a folder; returns the paths of all files."""
+def write_figures(result: Compared, folder: str | Path, scenes: Sequence[str] | None = None) -> list[Path]:
+    """Draw every figure that the result has something for into a folder; returns the paths of all files.
+
+    Args:
+        result: The comparison.
+        folder: Where the files go.
+        scenes: The scenes that have figures of their own; by default the first 20.
+    """
     folder = Path(folder)
-    maps = {name: first_maps(result, name) for name in result.scenes}
+    chosen = list(result.scenes)[:_MOST_SCENES] if scenes is None else scenes
+    maps = {name: first_maps(result, name) for name in chosen}
     styles = _styles(result)
     drawn: dict[str, Callable[[], Figure]] = {}
-    for name, scene in result.scenes.items():
+    for name in chosen:
+        scene = result.scenes[name]
         stem = re.sub(r"[^\w.-]", "-", name)
         counted = {label: score for label, score in maps[name].items() if _has_auc(score, scene)}
         if maps[name]:
