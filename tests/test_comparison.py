@@ -34,7 +34,7 @@ from fers.evaluation.metrics import MEASURES
 from fers.evaluation.statistics import mean_interval
 from fers.evaluation.tables import latex_text
 
-MANY = ["RX", "LRX", *(f"detector {i}" for i in range(18))]
+MANY = ["RX", "LRX", "my_package.my_module:MyDetector", *(f"detector {i}" for i in range(17))]
 
 
 @pytest.fixture
