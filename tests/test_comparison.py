@@ -34,7 +34,7 @@ from fers.evaluation.metrics import MEASURES
 from fers.evaluation.statistics import mean_interval
 from fers.evaluation.tables import latex_text
 
-MANY = ["RX", "LRX", *(f"detector {i}" for i in range(18))]
+MANY = ["RX", "LRX", "my_package.my_module:MyDetector", *(f"detector {i}" for i in range(17))]
 
 
 @pytest.fixture
@@ -110,11 +110,11 @@ def test_a_label_that_lacks_a_scene_has_a_mean_and_no_rank_and_the_text_says_so(
 
 
 def test_the_notes_say_what_three_scenes_cannot_show():
-    told = "\n".join(notes(fake_comparison(loaded=True)))
+    told = "\n".join(notes(fake_comparison()))
     assert "No interval of a mean: too few scenes" in told and "resampled together: shared (2 scenes)" in told
-    assert "of 3 scenes and 2 tests the least p is 0.5" in told and "Other work ran" in told
+    assert "of 3 scenes and 2 tests the least p is 0.5" in told
     many = "\n".join(notes(fake_comparison(scenes=14)))
-    assert "too few" not in many and "least p" not in many and "Other work" not in many
+    assert "too few" not in many and "least p" not in many
 
 
 def test_the_reference_is_rx_on_the_cube_as_it_is():
@@ -182,6 +182,10 @@ def test_figures_of_a_scene_without_anomalies_are_its_maps_only(tmp_path):
     empty = replace(empty, rows=[{**row, **dict.fromkeys(MEASURES)} for row in empty.rows])
     assert {path.stem for path in write_figures(empty, tmp_path)} == {"maps_s1", "times"}
     assert write_compare_page(empty, tmp_path).is_file() and "| RX | - |" in summary_markdown(empty)
+
+
+def test_figures_of_scenes_are_those_asked_for(tmp_path):
+    assert {path.stem for path in write_figures(fake_comparison(), tmp_path, scenes=[])} == {"times", "ranks"}
 
 
 def test_twenty_detectors_do_not_overlap_in_a_figure():
@@ -293,5 +297,12 @@ def test_published_numbers_stand_beside_the_same_file_only(others):
     )
     assert published_beside(renamed).empty and isinstance(published_beside(renamed), pd.DataFrame)
     assert "SM-HAD" not in summary_markdown(result)
+    enhanced = [
+        {**row, "detector": "RX", "label": "RX fused", "setting": "fused"}
+        for row in result.rows
+        if row["label"] == "CRD"
+    ]
+    both = [{**row, "label": "RX original"} if row["label"] == "RX" else row for row in result.rows] + enhanced
+    assert published_beside(replace(result, rows=both)).equals(found)
     asked = fake_comparison(against="published")
     assert "SM-HAD, a README 2026" in summary_markdown(asked) and "SM-HAD" not in summary(asked)["label"].to_list()

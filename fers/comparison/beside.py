@@ -23,15 +23,17 @@ def published_beside(result: Compared) -> pd.DataFrame:
 
     Returns:
         A row for each number, by scene, source and method: ``scene`` as the result names it; ``method``; ``published``;
-        ``ours``, our AUC there of the detector of the same name, NaN if there is none; ``source``, ``year``, ``url``;
+        ``ours``, our AUC there of the detector of the same name on the cube as it is, NaN if there is none; ``source``, ``year``, ``url``;
         ``protocol``, how the method was set and trained; ``note``.
     """
     known: dict[str, list[str]] = {}
     for name, scene in result.scenes.items():
         if scene.known:
             known.setdefault(scene.known, []).append(name)
-    means = result.table().groupby(["label", "scene"])["auc"].mean()
-    ours = {(str(label).lower(), scene): value for (label, scene), value in means.items()}
+    table = result.table()
+    plain = table[table["setting"].isin(["original", ""])]  # the detector by itself, as others run it
+    means = plain.groupby(["detector", "scene"])["auc"].mean()
+    ours = {(str(detector).lower(), scene): value for (detector, scene), value in means.items()}
     rows = [
         {
             **{key: row[key] for key in ("method", "source", "year", "url", "protocol", "note")},

@@ -34,6 +34,7 @@ from fers.evaluation.figures import (
     plain,
     save_figure,
     score_ranks,
+    shortened,
 )
 from fers.evaluation.metrics import MEASURES, auc, roc_3d_curve
 from fers.evaluation.statistics import rank_methods
@@ -52,18 +53,27 @@ _FONTS: Any = {  # Matplotlib's parameters
 _ANOMALY, _BACKGROUND = COLOURS[4], COLOURS[2]
 _OTHERS: dict[str, Any] = {"color": "0.75", "linestyle": "-", "linewidth": 0.6, "zorder": 1}
 _LEFT_OUT = 0.1  # share of the pixels that a box leaves out at each end
+_MOST_SCENES = 20  # that are drawn unless asked for: a scene takes some seconds
 _MAPS_A_LINE = 4  # of maps
 Maps = dict[str, np.ndarray]
 Styles = dict[str, dict[str, Any]]
 
 
-def write_figures(result: Compared, folder: str | Path) -> list[Path]:
-    """Draw every figure that the result has something for into a folder; returns the paths of all files."""
+def write_figures(result: Compared, folder: str | Path, scenes: Sequence[str] | None = None) -> list[Path]:
+    """Draw every figure that the result has something for into a folder; returns the paths of all files.
+
+    Args:
+        result: The comparison.
+        folder: Where the files go.
+        scenes: The scenes that have figures of their own; by default the first 20.
+    """
     folder = Path(folder)
-    maps = {name: first_maps(result, name) for name in result.scenes}
+    chosen = list(result.scenes)[:_MOST_SCENES] if scenes is None else scenes
+    maps = {name: first_maps(result, name) for name in chosen}
     styles = _styles(result)
     drawn: dict[str, Callable[[], Figure]] = {}
-    for name, scene in result.scenes.items():
+    for name in chosen:
+        scene = result.scenes[name]
         stem = re.sub(r"[^\w.-]", "-", name)
         counted = {label: score for label, score in maps[name].items() if _has_auc(score, scene)}
         if maps[name]:
@@ -171,7 +181,7 @@ def box_figure(scene: ComparedScene, maps: Maps) -> Figure:
                 manage_ticks=False,
             )
     axes.set(xlim=(-0.02, 1.02), ylim=(len(maps) - 0.5, -0.5), xlabel="score, scaled to [0, 1] on each map")
-    axes.set_yticks(range(len(maps)), [plain(label) for label in maps])
+    axes.set_yticks(range(len(maps)), [plain(shortened(label, 24)) for label in maps])
     gap_axis = axes.secondary_yaxis("right")
     gap_axis.set_yticks(range(len(maps)), [f"{round(gap, 2) + 0.0:+.2f}" for gap in gaps])  # no minus before zero
     gap_axis.tick_params(length=0)
@@ -240,7 +250,7 @@ def map_figure(scene: ComparedScene, maps: Maps) -> Figure:
             axes.imshow(scene.picture, interpolation="nearest")
         if title != "truth" and truth.any() and not truth.all():
             axes.contour(truth, levels=[0.5], colors="#ff4fd8" if score is None else "white", linewidths=0.35)
-        axes.set_title(_cut(title, 19), fontsize=6, pad=2)
+        axes.set_title(plain(shortened(title, 17)), fontsize=6, pad=2)
         axes.set_xlabel(below, fontsize=5.5, labelpad=1.5)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_linewidth(0.4)
@@ -277,14 +287,16 @@ def time_figure(result: Compared) -> Figure:
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.tick_params(axis="x", labelbottom=index == 1)
-        texts = [str(i + 1) if numbered else plain(label) for i, label in enumerate(table["label"])]
+        texts = [str(i + 1) if numbered else plain(shortened(label, 24)) for i, label in enumerate(table["label"])]
         _place_labels(figure, axes, table["seconds"].to_numpy(), table[key].to_numpy(), texts)
     loaded = ", taken under other load" if result.provenance.get("loaded") else ""
     axes.set_xlabel(f"seconds a scene, mean{loaded}", labelpad=2)
     for i, label in enumerate(table["label"]) if numbered else ():
         column, line = divmod(i, key_lines)
         y = (0.115 * (key_lines - 1 - line) + 0.04) / figure.get_figheight()
-        figure.text(0.03 + column * 0.325, y, f"{i + 1}  {plain(_cut(label, 24))}", fontsize=6, va="bottom")
+        figure.text(
+            0.03 + column * 0.325, y, f"{i + 1:\u2007>2}  {plain(shortened(label, 18))}", fontsize=6, va="bottom"
+        )
     return figure
 
 
@@ -330,7 +342,7 @@ def _legend_height(styles: Styles, maps: Maps) -> float:
 def _legend(figure: Figure, maps: Maps, styles: Styles, after: dict[str, str] | None = None) -> None:
     """Draw the legend below the axes, two columns."""
     named, others = _legend_names(maps, styles)
-    texts = [plain(_cut(label, 26)) + (after or {}).get(label, "") for label in named]
+    texts = [plain(shortened(label, 26)) + (after or {}).get(label, "") for label in named]
     kinds: list[dict[str, Any]] = [{"linewidth": 1.2, **styles[label]} for label in named]
     if others:
         texts.append(f"{others} others" if others > 1 else "1 other")
@@ -410,7 +422,3 @@ def _truth(scene: ComparedScene) -> np.ndarray:
 
 def _has_auc(score: np.ndarray, scene: ComparedScene) -> bool:
     return auc(score, scene.truth, np.isnan(score)) is not None
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -112,16 +112,16 @@ def _scene_pictures(result: Compared, scene: ComparedScene) -> dict[str, Any]:
     ring[_shrunk(outline, step) > 0] = (255, 60, 200, 255)
     pictures = []
     if scene.picture is not None:
-        pictures.append(("true colour", "", _address(scene.picture[::step, ::step])))
-    pictures.append(("truth", "", _address((_shrunk(truth, step) > 0).astype(np.uint8) * 255)))
+        pictures.append(("true colour", "", _as_address(scene.picture[::step, ::step])))
+    pictures.append(("truth", "", _as_address((_shrunk(truth, step) > 0).astype(np.uint8) * 255)))
     for label, score in first_maps(result, scene.name).items():
         value = auc(score, truth, np.isnan(score))
-        pictures.append((label, "no AUC" if value is None else f"AUC {value:.4f}", _address(_coloured(score, step))))
+        pictures.append((label, "no AUC" if value is None else f"AUC {value:.4f}", _as_address(_coloured(score, step))))
     about = [f"{truth.shape[0]} x {truth.shape[1]} px, {int(truth.sum())} anomalous in {objects_of(truth)[1]} objects"]
     about += [f"sensor {scene.sensor}"] if scene.sensor else []
     about += [f"in the catalogue: {scene.known}"] if scene.known else []
     about += [f"group: {scene.group}"] if scene.group else []
-    return {"name": scene.name, "about": "; ".join(about), "pictures": pictures, "outline": _address(ring)}
+    return {"name": scene.name, "about": "; ".join(about), "pictures": pictures, "outline": _as_address(ring)}
 
 
 def _coloured(score: np.ndarray, step: int) -> np.ndarray:
@@ -142,7 +142,7 @@ def _shrunk(values: np.ndarray, step: int) -> np.ndarray:
     return np.where(np.isinf(blocks), np.nan, blocks)
 
 
-def _address(pixels: np.ndarray) -> str:
+def _as_address(pixels: np.ndarray) -> str:
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", optimize=False)
     return data_uri(buffer.getvalue(), "png")

@@ -37,11 +37,6 @@ def reference_label(result: Compared) -> str | None:
     )
 
 
-def scene_groups(result: Compared) -> list[str]:
-    """Group of each scene, in their order; empty where a scene is its own."""
-    return [scene.group for scene in result.scenes.values()]
-
-
 def standing(result: Compared, key: str = "auc") -> pd.DataFrame:
     """Compare the labels by one measure, a row for each, in their order.
 
@@ -132,26 +127,30 @@ def notes(result: Compared) -> list[str]:
     """Sentences that belong under every table of the result."""
     found = standing(result)
     count = len(result.scenes)
+    valued = scene_values(result, "auc").notna().any()
+    groups = {result.scenes[name].group or name for name in valued.index[valued]}
     told = [*result.caveats]
     missing = [f"{row.label} ({row.scenes} of {count})" for row in found.itertuples() if row.scenes < count]
     if missing:
         told.append(
             f"Means over fewer scenes: {', '.join(missing)}. Labels that lack a scene have no rank and are not tested."
         )
-    shared = {group: n for group, n in Counter(filter(None, scene_groups(result))).items() if n > 1}
+    shared = {
+        group: n
+        for group, n in Counter(scene.group for scene in result.scenes.values() if scene.group).items()
+        if n > 1
+    }
     if shared:
         which = "; ".join(f"{group} ({n} scenes)" for group, n in shared.items())
         told.append(f"Scenes that share pixels or a flight line are resampled together: {which}.")
-    if len({group or name for name, group in zip(result.scenes, scene_groups(result), strict=True)}) < FEWEST:
+    if len(groups) < FEWEST:
         told.append(f"No interval of a mean: {TOO_FEW}; fewer than {FEWEST} groups have none whose coverage holds.")
     tests = max(int(found["rank"].notna().sum()) - 1, 0)
-    if tests and reference_label(result) is not None and (least := least_p(count, tests)) >= LEVEL:
+    if tests and reference_label(result) is not None and (least := least_p(int(valued.sum()), tests)) >= LEVEL:
         told.append(
-            f"No difference can be significant: of {count} scenes and {tests} tests the least p is {least:.3g} "
+            f"No difference can be significant: of {int(valued.sum())} scenes and {tests} tests the least p is {least:.3g} "
             "(Wilcoxon's signed ranks, Holm)."
         )
-    if result.provenance.get("loaded"):
-        told.append("Other work ran on the machine while times were taken: seconds are too high, CPU seconds less so.")
     told.append("AUC(D,tau) and AUC(F,tau) are exact means; programs that sum trapezoids print slightly more.")
     return told
 

@@ -112,6 +112,11 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$").encode("utf-8", "backslashreplace").decode()
 
 
+def shortened(text: str, length: int) -> str:
+    """Shorten a text to so many characters: its end, as of ``module:Name``, after a sign that it was longer."""
+    return text if len(text) <= length else f"…{text[1 - length :]}"
+
+
 @dataclass(frozen=True)
 class SceneMaps:
     """Score maps of one scene, to be drawn in a row."""
@@ -223,7 +228,7 @@ def critical_difference_figure(ranks: Ranks, path: str | Path) -> Path:
     axes.hlines(places, ranks.mean_ranks - half, ranks.mean_ranks + half, color=COLOURS[2], linewidth=1.6)
     axes.plot(ranks.mean_ranks, places, "o", color="black", markersize=3)
     axes.set(ylim=(k - 0.4, -0.6), xlim=(min(1, ranks.mean_ranks[0] - half) - 0.2, None))
-    axes.set_yticks(places, [plain(name) for name in ranks.names], fontsize=7)
+    axes.set_yticks(places, [plain(shortened(name, 24)) for name in ranks.names], fontsize=7)
     values = axes.secondary_yaxis("right")
     values.set_yticks(places, [f"{rank:.2f}" for rank in ranks.mean_ranks], fontsize=7)
     values.tick_params(length=0)
