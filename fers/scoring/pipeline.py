@@ -23,7 +23,7 @@ import torch.nn.functional as F
 
 from fers.detectors.background import Moments
 from fers.detectors.base import Detector, StripDetector, Where, halo_of, product, takes_left_out
-from fers.detectors.table import make_detector
+from fers.detectors.table import find_detector, make_detector
 from fers.scenes import Scene
 from fers.scenes.normalise import normalise, usable_pixels
 from fers.scoring import fusion_c
@@ -114,6 +114,8 @@ class Pipeline:
         self.statistics = [*(d.statistics for d in self.detectors if isinstance(d, StripDetector)), Moments]
         self.provenance = self.networks.provenance
         self.caveats = [*self.networks.caveats, *getattr(self.detector, "caveats", ())]
+        if detector is None and (note := find_detector(config.detect).note):
+            self.caveats.append(f"{config.detect}: {note}")
         if self.setting.ours:
             self.caveats.append(self.setting.ours)
         if config.select == "oracle":
