@@ -10,6 +10,7 @@ In a document a table stands between ``<!-- table NAME: begin -->`` and ``<!-- t
 from __future__ import annotations
 
 import argparse
+import inspect
 import re
 import sys
 import time
@@ -26,6 +27,7 @@ from experiments.jobs import STAGE_FILES, Score, given, machine, make_missing
 from experiments.tables import ABU_BANDS, FIVE
 from experiments.workspace import Workspace
 from fers.datasets import abu as abu_scenes
+from fers.detectors import DETECTORS
 from fers.evaluation.figures import SceneMaps, comparison_figure
 from fers.evaluation.published import published_aucs
 from fers.evaluation.tables import markdown
@@ -213,7 +215,28 @@ def _by_rule(frame: pd.DataFrame, names: dict[str, str], rules: list[str], kept:
     return markdown([*head, *(f"{names[key]}: {rule}" for key, rule in columns)], lines)
 
 
+def detectors() -> str:
+    """Render the table of detectors: what each is, its default setting, what it needs, and what its row's note says."""
+    rows = []
+    for name, entry in DETECTORS.items():
+        options = {p.name: p.default for p in inspect.signature(entry.load()).parameters.values() if p.name != "seed"}
+        rows.append(
+            {
+                "name": name,
+                "source": entry.cite,
+                "default setting": ", ".join(f"{option} {value}" for option, value in options.items()) or "-",
+                "leaves pixels out": "yes"
+                if "left_out" in inspect.signature(entry.load().__call__).parameters
+                else "no",
+                "seconds": f"{entry.cost:g}",
+                "to know": entry.note or "-",
+            }
+        )
+    return markdown(list(rows[0]), [list(row.values()) for row in rows], [key == "seconds" for key in rows[0]])
+
+
 RENDERED: dict[str, Callable[[], str]] = {
+    "detectors": detectors,
     "abu": abu,
     "training_stage1": training_stage1,
     "training_stage2": training_stage2,

@@ -17,6 +17,7 @@ from fers.detectors.base import StripDetector, Sum, Where, halo_of, minmax, take
 from fers.detectors.rx import RX, rx, rx_array
 from fers.detectors.table import find_detector, make_detector
 from fers.scenes import normalise
+from fers.scoring.pipeline import DetectConfig, Pipeline
 
 
 def mahalanobis(cube: np.ndarray, keep: np.ndarray | None = None) -> np.ndarray:
@@ -320,6 +321,12 @@ def test_every_detector_keeps_the_protocol(name):
     cube = torch.rand(2, 8, 40, 36, generator=torch.Generator().manual_seed(0))
     scores = detector(cube)
     assert scores.shape == (2, 40, 36) and scores.isfinite().all()
+
+
+def test_a_detectors_note_stands_under_the_tables_that_it_is_in():
+    caveats = Pipeline(DetectConfig(bands=3, detect="AED", features="original", device="cpu")).caveats
+    assert caveats == [f"AED: {DETECTORS['AED'].note}"]
+    assert Pipeline(DetectConfig(bands=3, detect="RX", features="original", device="cpu")).caveats == []
 
 
 CANNOT_LEAVE_OUT = {

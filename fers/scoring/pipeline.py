@@ -121,6 +121,8 @@ class Pipeline:
         self.samples = self.streams and all(kind is Moments for kind in self.statistics)
         self.provenance = self.networks.provenance
         self.caveats = [*self.networks.caveats, *getattr(self.detector, "caveats", ())]
+        if detector is None and (note := find_detector(config.detect).note):
+            self.caveats.append(f"{config.detect_name}: {note}")
         if self.setting.ours:
             self.caveats.append(self.setting.ours)
         if config.select == "oracle":
