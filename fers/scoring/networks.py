@@ -171,7 +171,7 @@ def load_networks(
             setattr(found, branch.removesuffix("_fen"), torch.compile(deployed) if compiled else deployed)
         else:
             found.detector = network.to(device)
-    if precision != "fp32":
+    if precision != "fp32" and needs:
         found.caveats.append(f"Networks computed in {precision}.")
     return found
 
