@@ -21,7 +21,7 @@ from fers.detection.targets import Target, find_candidates, find_targets, thresh
 from fers.detection.thresholds import Tail, Threshold, choose_threshold
 from fers.util.errors import FersError
 
-BORDER = (
+ONE_SIDED = (
     4  # px from the scene's border, where background scores high more often if it is compared with its surroundings
 )
 F = TypeVar("F", bound="Findings")
@@ -191,11 +191,11 @@ def _plain(records: list[Record]) -> list[Record]:
 
 def _near_border(scene: Scored, targets: list[Target]) -> list[str]:
     height, width = scene.score.shape
-    near = sum(min(t.row, t.column, height - 1 - t.row, width - 1 - t.column) < BORDER for t in targets)
+    near = sum(min(t.row, t.column, height - 1 - t.row, width - 1 - t.column) < ONE_SIDED for t in targets)
     if not scene.local or not near:
         return []
     return [
-        f"{near} of {len(targets)} targets lie within {BORDER} px of the scene's border. A pixel there is compared with "
+        f"{near} of {len(targets)} targets lie within {ONE_SIDED} px of the scene's border. A pixel there is compared with "
         "one side only, so background scores high more often. Of tiles, take ones that overlap."
     ]
 
