@@ -325,7 +325,7 @@ def test_every_detector_keeps_the_protocol(name):
 
 def test_a_detectors_note_stands_under_the_tables_that_it_is_in():
     caveats = Pipeline(DetectConfig(bands=3, detect="AED", features="original", device="cpu")).caveats
-    assert caveats == [f"AED: {DETECTORS['AED'].note}"]
+    assert caveats == [f"AED: {find_detector('AED').note}"]
     assert Pipeline(DetectConfig(bands=3, detect="RX", features="original", device="cpu")).caveats == []
 
 
