@@ -225,9 +225,7 @@ def detectors() -> str:
                 "name": name,
                 "source": entry.cite,
                 "default setting": ", ".join(f"{option} {value}" for option, value in options.items()) or "-",
-                "leaves pixels out": "yes"
-                if "left_out" in inspect.signature(entry.load().__call__).parameters
-                else "no",
+                "leaves pixels out": "yes" if takes_left_out(make_detector(name, network=object())) else "no",
                 "seconds": f"{entry.cost:g}",
                 "to know": entry.note or "-",
             }
