@@ -27,7 +27,8 @@ from experiments.jobs import STAGE_FILES, Score, given, machine, make_missing
 from experiments.tables import ABU_BANDS, FIVE
 from experiments.workspace import Workspace
 from fers.datasets import abu as abu_scenes
-from fers.detectors import DETECTORS
+from fers.detectors import DETECTORS, make_detector
+from fers.detectors.base import takes_left_out
 from fers.evaluation.figures import SceneMaps, comparison_figure
 from fers.evaluation.published import published_aucs
 from fers.evaluation.tables import markdown
