@@ -220,7 +220,8 @@ def detectors() -> str:
     """Render the table of detectors: what each is, its default setting, what it needs, and what its row's note says."""
     rows = []
     for name, entry in DETECTORS.items():
-        options = {p.name: p.default for p in inspect.signature(entry.load()).parameters.values() if p.name != "seed"}
+        known = inspect.signature(entry.load()).parameters.values()
+        options = {p.name: p.default for p in known if p.name != "seed" and p.default is not p.empty}
         rows.append(
             {
                 "name": name,
