@@ -236,8 +236,8 @@ def detectors() -> str:
 
 
 RENDERED: dict[str, Callable[[], str]] = {
-    "detectors": detectors,
     "abu": abu,
+    "detectors": detectors,
     "training_stage1": training_stage1,
     "training_stage2": training_stage2,
     "performance": performance,
