@@ -80,8 +80,9 @@ def test_a_table_has_rows_and_columns(tmp_path, text):
     assert np.argwhere(known == POINT).tolist() == [[4, 7], [9, 2]]
 
 
-def test_targets_of_a_scene_without_a_georeference_can_be_given_as_they_were_written(tmp_path):
-    feature = {"type": "Feature", "geometry": None, "properties": {"row": 4, "column": 7}}
+@pytest.mark.parametrize("name", ["column", "col"])
+def test_targets_without_a_geometry_are_given_by_row_and_column(tmp_path, name):
+    feature = {"type": "Feature", "geometry": None, "properties": {"row": 4, name: 7}}
     known, _ = read_known(
         save(tmp_path, json.dumps({"type": "FeatureCollection", "features": [feature]})), NOWHERE, (20, 30)
     )

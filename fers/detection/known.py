@@ -91,9 +91,12 @@ def _places(path: Path) -> Iterator[tuple[dict[str, Any], bool]]:
             pending += part["features"]
         elif kind == "GeometryCollection":
             pending += part["geometries"]
-        elif kind == "Feature" and part["geometry"] is None:  # of a scene without a georeference
+        elif (
+            kind == "Feature" and part["geometry"] is None
+        ):  # a target of a scene without a georeference, or off its grid
             about = part["properties"]
-            yield {"type": "Point", "coordinates": (about["column"] + 0.5, about["row"] + 0.5)}, True
+            column = about["col"] if "col" in about else about["column"]
+            yield {"type": "Point", "coordinates": (column + 0.5, about["row"] + 0.5)}, True
         elif kind == "Feature":
             pending.append(part["geometry"])
         elif kind in ("Point", "Polygon"):
