@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -39,24 +38,6 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "stranger.py").write_text(DETECTORS)
     yield tmp_path
     sys.modules.pop("stranger", None)
-
-
-@pytest.fixture(autouse=True)
-def pages(monkeypatch):
-    """Stand-ins for what draws a result, where that is not there."""
-    made = {
-        "summary": {
-            "summary": lambda result: result.table(),
-            "markdown": lambda result: "",
-            "latex": lambda result: "",
-        },
-        "figures": {"write_figures": lambda result, folder: []},
-        "page": {"write_page": lambda result, folder: folder / "compare.html"},
-    }
-    for name, functions in made.items():
-        module = f"fers.comparison.{name}"
-        if importlib.util.find_spec(module) is None:
-            monkeypatch.setitem(sys.modules, module, types.SimpleNamespace(**functions))
 
 
 def without_times(result):
@@ -232,10 +213,11 @@ def test_seeds_are_for_what_is_random_and_settings_are_rows_of_their_own(here):
 def test_slow_cells_are_left_out_by_the_cost_or_by_the_cells_before(here, monkeypatch):
     scenes = [(name, *make_pair(name)) for name in ("a", "bb")]
     pixels = 20 * 24 * 8 / (100 * 100 * 200)
-    found = compare("RX,LRX", scenes, skip_slower_than=10 * pixels, save_dir=here / "kept")
+    found = compare("RX,2S-GLRT", scenes, skip_slower_than=2 * pixels, save_dir=here / "kept")
     notes = {(row["label"], row["scene"]): row["note"] for row in found.rows}
     assert notes["RX", "a"] == ""
-    assert notes["LRX", "a"] == "skipped: about 0.048 s, by the cost of the detector (--skip-slower-than 0.0192)."
+    about = f"{find_detector('2S-GLRT').cost * pixels:.3g}"
+    assert notes["2S-GLRT", "a"] == f"skipped: about {about} s, by the cost of the detector (--skip-slower-than 0.00384)."
 
     def slow(cube):
         until = time.process_time() + 0.05
@@ -343,3 +325,13 @@ def test_help_waits_for_no_library():
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert found.stdout == "[]\n"
+
+
+def test_a_detector_may_have_a_setting_of_its_own(here):
+    write_pair(here / "scenes", "a", (20, 24, 8))
+    result = compare("Distance,RX@untrained-C,rx", here / "scenes", backbone="random")
+    assert set(result.table()["label"]) == {"Distance", "RX", "RX untrained-C"}
+    own = compare("RX", here / "scenes", settings="untrained-C", backbone="random")
+    np.testing.assert_array_equal(result.maps["RX untrained-C", "a", 0], own.maps["RX", "a", 0])
+    with pytest.raises(FersError, match="upside-down"):
+        compare("RX@upside-down", here / "scenes")

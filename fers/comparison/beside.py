@@ -40,7 +40,7 @@ def published_beside(result: Compared) -> pd.DataFrame:
             **{"scene": name, "published": row["auc"]},
             "ours": ours.get((row["method"].lower(), name), float("nan")),
         }
-        for row in published.published_per_scene()  # type: ignore[attr-defined]
+        for row in published.published_per_scene()
         for name in known.get(row["scene"], ())
     ]
     order = {name: place for place, name in enumerate(result.scenes)}

@@ -4,6 +4,7 @@
     fers compare --scenes ABU                                    every detector, the fast ones first
     fers compare --scenes FOLDER --detect RX,my_module:MyDetector --maps Theirs=maps/theirs
     fers compare --scenes scenes.csv --settings original,untrained-C --seeds 0,1,2
+    fers compare --scenes ABU --detect fast,RX@untrained-C       one detector in a setting of its own
 
 A place of scenes is ABU, HAD100, a folder in their layouts, a folder of cubes (.mat, .npy, .npz, ENVI, .tif) with their
 truths inside or beside them (X_gt.mat, X_mask.png, ...), a file, or a scene list: a CSV file with the columns cube, truth,

@@ -186,8 +186,9 @@ def _cells(
     """Every cell, the fast detectors first."""
     cells: list[Cell] = []
     for contender in contenders:
-        for setting in settings if contender.maps is None else ("",):
-            label = f"{contender.name} {setting}" if setting and len(settings) > 1 else contender.name
+        own = [contender.setting] if contender.setting or contender.maps is not None else settings
+        for setting in own:
+            label = f"{contender.name} {setting}" if len(own) > 1 else contender.name
             random = contender.random or setting.startswith("untrained")
             for seed in seeds if random else seeds[:1]:
                 for scene in scenes:

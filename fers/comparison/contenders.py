@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fers.detectors.table import DETECTORS, detector_name, find_detector, known_name
+from fers.scoring.settings import parse_setting
 from fers.util.errors import FersError
 
 FAST_SECONDS = 3.0  # cost of the slowest detector that is called fast: it takes less than a minute for all of ABU
@@ -22,6 +23,7 @@ class Contender:
         name: Its name in the table.
         detect: The detector as ``find_detector`` takes it; None where the maps are ready.
         maps: Folder of ready maps, or the maps by scene; None where there is a detector.
+        setting: Its own setting; empty for those of the comparison.
         options: Its own options.
         cost: Seconds for a scene of 100 x 100 px and 200 bands.
         random: Whether the seed has a part in its scores.
@@ -30,6 +32,7 @@ class Contender:
     name: str
     detect: Any = None
     maps: Path | Mapping[str, Any] | None = None
+    setting: str = ""
     options: tuple[tuple[str, str], ...] = ()
     cost: float = 0.0
     random: bool = False
@@ -48,7 +51,7 @@ def find_contenders(
     """Find the detectors of a comparison, the fast ones first.
 
     Args:
-        detectors: Names as text with commas (``all`` and ``fast`` among them), a class, an instance, a function; a list of
+        detectors: Names as text with commas (``all`` and ``fast`` among them, and ``NAME@SETTING``), a class, an instance, a function; a list of
             these; or a dict from the name in the table to one of these, to a dict of score maps by scene, or to the folder
             (a Path) of such maps.
         maps: Further folders of score maps by name.
@@ -84,7 +87,7 @@ def _expanded(each: Any) -> list[Any]:
     if not isinstance(each, str):
         return [each]
     groups = {"all": list(DETECTORS), "fast": fast_detectors()}
-    return [name for part in _one_by_one(each) for name in groups.get(part.lower()) or [known_name(part)]]
+    return [name for part in _one_by_one(each) for name in groups.get(part.lower()) or [part]]
 
 
 def _contender(name: str, each: Any) -> Contender:
@@ -94,8 +97,15 @@ def _contender(name: str, each: Any) -> Contender:
         return Contender(name, maps=each)
     if inspect.ismodule(each):
         raise FersError(f"--detect: {each.__name__} is a module. Give the class or function in it.")
+    setting = ""
+    if isinstance(each, str):
+        each, at, setting = each.partition("@")
+        each = known_name(each)
+        setting = "-".join(filter(None, parse_setting(setting))) if at else ""
+        name = name or f"{each} {setting}".strip()
     entry = find_detector(each)
-    return Contender(name or detector_name(each), each, cost=entry.cost, random=entry.trains_on == "scene")
+    random = entry.trains_on == "scene"
+    return Contender(name or detector_name(each), each, setting=setting, cost=entry.cost, random=random)
 
 
 def _options(pairs: Iterable[tuple[str, str]], kept: Mapping[str, Contender]) -> dict[str, tuple[tuple[str, str], ...]]:
