@@ -497,7 +497,6 @@ CHECKS = [  # detector, its options, scene, AUC of the published code (AED, PCA-
     ),
     ("PTA", {"rank": "0", "penalty": "0.1"}, "urban-1", 0.9757, 3e-4),
     ("KIFD", {}, "airport-1", 0.9359, 3e-3),
-    ("LSMAD-r3", {"rank": "28", "sparse": "0"}, "airport-1", 0.8311, 5e-3),
 ]
 
 
