@@ -12,9 +12,9 @@ from scipy.ndimage import label
 
 from baselines.aetnet import AETNetStage, gradient_magnitude, grow_targets, msgms_loss, msgms_terms, random_masks
 from baselines.train import AETNetOptions, main
+from fers.comparison.command import main as compare_main
 from fers.detectors.aetnet import EnhancedRX
 from fers.detectors.rx import RX
-from fers.evaluation import compare
 from fers.networks import CheckpointError, CheckpointInfo, save_checkpoint
 from fers.networks.aetnet import AETNet
 from fers.networks.backbones import state_hash
@@ -285,13 +285,13 @@ def test_pixels_left_out_are_out_of_its_statistics():
 def test_the_command_lines_take_it_with_a_folder_of_weights(tmp_path, weights):
     folder, network = weights
     data = write_had100(tmp_path / "data", names=("a",), shape=(40, 44, 10))
-    given = ["--detect", "aetnet", "--features", "original", "--checkpoint_dir", str(folder), "--device", "cpu"]
-    assert run_had100(data, tmp_path / "out", *given, "--no_maps") == 0
+    given = ["--detect", "aetnet", "--checkpoint_dir", str(folder), "--device", "cpu"]
+    assert run_had100(data, tmp_path / "out", *given, "--features", "original", "--no_maps") == 0
     score = np.load(tmp_path / "out" / "scores" / "a.npy")
     assert score == pytest.approx(
         expected_score(network, normalise(read_scene(data / "test/aviris_ng/a.npy"), 10)), rel=1e-4
     )
-    assert compare.main(["--scenes", str(data), "--save_dir", str(tmp_path / "compare"), *given]) == 0
+    assert compare_main(["--scenes", str(data), "--save_dir", str(tmp_path / "compare"), *given]) == 0
     assert "AETNet" in (tmp_path / "compare" / "compare.csv").read_text()
 
 

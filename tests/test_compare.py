@@ -20,6 +20,7 @@ import fers
 from fers.comparison.command import main
 from fers.comparison.compare import compare
 from fers.comparison.places import compared_scenes
+from fers.detectors.table import find_detector
 from fers.evaluation.metrics import MEASURES, scene_measures
 from fers.scenes import normalise
 from fers.scoring.pipeline import DetectConfig, Pipeline
@@ -217,7 +218,9 @@ def test_slow_cells_are_left_out_by_the_cost_or_by_the_cells_before(here, monkey
     notes = {(row["label"], row["scene"]): row["note"] for row in found.rows}
     assert notes["RX", "a"] == ""
     about = f"{find_detector('2S-GLRT').cost * pixels:.3g}"
-    assert notes["2S-GLRT", "a"] == f"skipped: about {about} s, by the cost of the detector (--skip-slower-than 0.00384)."
+    assert (
+        notes["2S-GLRT", "a"] == f"skipped: about {about} s, by the cost of the detector (--skip-slower-than 0.00384)."
+    )
 
     def slow(cube):
         until = time.process_time() + 0.05

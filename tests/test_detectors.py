@@ -417,7 +417,6 @@ def test_what_is_trained_on_the_scene_follows_its_seed(name):
 
 
 @pytest.mark.parametrize("name", WITHOUT_WEIGHTS)
-@pytest.mark.parametrize("name", WITHOUT_WEIGHTS)
 def test_strips_with_a_halo_are_the_whole_scene(name):
     detector = make_detector(name, options=QUICK.get(name, {}))
     assert (halo_of(detector) is None) == (name in WHOLE_ONLY)
