@@ -164,14 +164,14 @@ def _describe(scenes: Sequence[FoundScene], protocol: Protocol) -> dict[str, tup
                 known=known.name if known else "",
                 truth=truth,
                 left_out=left_out if left_out is not None and left_out.any() else None,
-                picture=_picture(scene),
+                picture=_quick_look(scene),
             ),
             truth.size * bands / (100 * 100 * 200),
         )
     return described
 
 
-def _picture(scene: Scene) -> np.ndarray:
+def _quick_look(scene: Scene) -> np.ndarray:
     return stretched(scene.cube[:, :, list(rgb_bands(scene.wavelengths, scene.bands))].astype(np.float64))
 
 

@@ -34,7 +34,7 @@ from fers.util.pictures import data_uri, write_page
 if TYPE_CHECKING:
     from fers.comparison.compared import Compared, ComparedScene
 
-_LONGEST = 400  # pixels of a map's longer side at most
+_LONGEST_SIDE = 400  # pixels of a map's longer side at most
 _COST_TITLES = {"seconds": "seconds", "cpu_seconds": "CPU seconds", "peak_mb": "peak memory, MB"}
 _GREY = 150  # of pixels without a score
 
@@ -106,7 +106,7 @@ def _measure(result: Compared, key: str, chance: float | None) -> dict[str, Any]
 def _scene_pictures(result: Compared, scene: ComparedScene) -> dict[str, Any]:
     """Pictures of one scene as addresses, with what stands below each."""
     truth = np.asarray(scene.truth, bool)
-    step = -(-max(truth.shape) // _LONGEST)
+    step = -(-max(truth.shape) // _LONGEST_SIDE)
     outline = binary_dilation(truth, np.ones((3, 3))) & ~truth
     ring = np.zeros((*_shrunk(outline, step).shape, 4), np.uint8)
     ring[_shrunk(outline, step) > 0] = (255, 60, 200, 255)

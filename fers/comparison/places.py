@@ -129,7 +129,7 @@ def _at_place(place: Path, text: str) -> FoundScenes:
             scenes = benchmark.scenes(benchmark.default_folder(), None, "all")
             return FoundScenes([FoundScene(scene, benchmark.sensor) for scene in scenes])
     if place.is_file():
-        return _listed(place) if place.suffix.lower() in (".csv", ".txt") else _paired(place.parent, place)
+        return _from_list(place) if place.suffix.lower() in (".csv", ".txt") else _paired(place.parent, place)
     if not place.is_dir():
         raise SceneError(
             f"--scenes {text}: no such folder or file. Give {', '.join(BENCHMARKS)}, a folder, a file or a scene list."
@@ -169,12 +169,12 @@ def _paired(folder: Path, only: Path | None = None) -> FoundScenes:
         else:
             unused[path] = f"{path}: has one band"
     for path in unused.keys() | {path for path in plain if path.suffix.lower() == ".png"}:
-        masks[_stem(path).lower()].append(path)  # the truth of a cube of the same name
+        masks[_scene_stem(path).lower()].append(path)  # the truth of a cube of the same name
     problems, used = [], set()
     for path, shape in cubes:
         if only is not None and path != only:
             continue
-        stem = _stem(path)
+        stem = _scene_stem(path)
         beside = [*masks[stem.lower()], *(masks[""] if len(cubes) == 1 else [])]
         used |= {*beside}
         inside = _inside(path, shape)
@@ -218,10 +218,10 @@ def _masks_and_others(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
         if path.is_dir() and _MASK_FOLDER.fullmatch(path.name):
             for mask in visible(path, "*"):
                 if mask.suffix.lower() in _MASKS:
-                    named = _MASK.fullmatch(_stem(mask))
-                    masks[(_cube_of(named) if named else _stem(mask)).lower()].append(mask)
+                    named = _MASK.fullmatch(_scene_stem(mask))
+                    masks[(_cube_of(named) if named else _scene_stem(mask)).lower()].append(mask)
         elif path.is_file() and path.suffix.lower() in (*_CUBES, ".png"):
-            named = _MASK.fullmatch(_stem(path)) if path.suffix.lower() in _MASKS else None
+            named = _MASK.fullmatch(_scene_stem(path)) if path.suffix.lower() in _MASKS else None
             if named:
                 masks[_cube_of(named).lower()].append(path)
             else:
@@ -233,7 +233,7 @@ def _cube_of(named: re.Match[str]) -> str:
     return named["before"] or named["after"] or ""
 
 
-def _stem(path: Path) -> str:
+def _scene_stem(path: Path) -> str:
     """Name of a scene from that of its file; an ENVI header may be named after the whole data file."""
     stem = Path(path.stem)
     return stem.stem if path.suffix.lower() == ".hdr" and stem.suffix.lower() in DATA_SUFFIXES else path.stem
@@ -261,7 +261,7 @@ def load_pair(
 # ----- scene lists
 
 
-def _listed(path: Path) -> FoundScenes:
+def _from_list(path: Path) -> FoundScenes:
     """The scenes of a scene list."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.DictReader(file, skipinitialspace=True)
@@ -284,7 +284,7 @@ def _listed(path: Path) -> FoundScenes:
         for file_of in (cube, truth):
             if not file_of.exists():
                 raise SceneError(f"{path}: scene {number}: there is no {file_of}. Paths are relative to this list.")
-        name = row.get("name") or _stem(cube)
+        name = row.get("name") or _scene_stem(cube)
         variables = row.get("cube_variable") or None, row.get("truth_variable") or None
         scene = LabelledScene(name, cube, partial(load_pair, cube, truth, name, *variables))
         scenes.append(FoundScene(scene, row.get("sensor", ""), row.get("group", "")))

@@ -1,4 +1,4 @@
-"""Places that the user knows already, false alarms or known objects, from a file: they are not listed, or do not count."""
+"""Places that the user knows already, false alarms or known objects, from a file: they are not listed_places, or do not count."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def read_known(path: str | Path, place: Place, shape: tuple[int, int]) -> tuple[
     return known, f"{total} known place{'' if total == 1 else 's'} from {path}{outside}"
 
 
-def listed(target: tuple[int, int], inside: np.ndarray, known: np.ndarray, corner: tuple[int, int]) -> bool:
+def listed_places(target: tuple[int, int], inside: np.ndarray, known: np.ndarray, corner: tuple[int, int]) -> bool:
     """Tell whether a target is new: its peak lies in no known area, and no known point lies on it.
 
     Args:
@@ -78,7 +78,7 @@ def _places(path: Path) -> Iterator[tuple[dict[str, Any], bool]]:
     """Single points and polygons, and whether their positions are columns and rows."""
     text = path.read_text(encoding="utf-8-sig")
     if not text.lstrip().startswith("{"):
-        for row, column in _table(path, text):
+        for row, column in _table_places(path, text):
             yield {"type": "Point", "coordinates": (column + 0.5, row + 0.5)}, True
         return
     content = json.loads(text)
@@ -107,7 +107,7 @@ def _places(path: Path) -> Iterator[tuple[dict[str, Any], bool]]:
             raise FersError(f"{path}: holds a {kind}. {_HOW}")
 
 
-def _table(path: Path, text: str) -> Iterator[tuple[int, int]]:
+def _table_places(path: Path, text: str) -> Iterator[tuple[int, int]]:
     rows = [[part.strip() for part in row] for row in csv.reader(text.splitlines()) if row]
     names = ["row", "column"]
     if rows and not rows[0][0].lstrip("-").isdigit():

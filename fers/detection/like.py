@@ -23,7 +23,7 @@ from fers.detection.inputs import used_wavelengths
 from fers.detection.job import Job
 from fers.detection.options import DEFAULT_FAR, DetectOptions
 from fers.detection.products.vector import Record
-from fers.detection.search import MEASURES, SEARCH_RIDGE, TRIMMED, Likeness, null_threshold, spectral_angle
+from fers.detection.search import LIKENESSES, SEARCH_RIDGE, TRIMMED, Likeness, null_threshold, spectral_angle
 from fers.detection.store import BackgroundStatistics
 from fers.detection.streaming import without_highest
 from fers.detection.targets import find_candidates, find_targets
@@ -66,7 +66,7 @@ class Search:
 
     Attributes:
         sought: The spectrum.
-        by: Measure of ``MEASURES`` that ranks the places.
+        by: Measure of ``LIKENESSES`` that ranks the places.
         maps: ``(H, W)`` float32 for each measure, NaN where nothing is scored.
         threshold: Places at or above it are alike. For the angle it is on its negative.
         nominal: What Gaussian background of known covariance would exceed at the same rate; None where no law is known.
@@ -98,7 +98,7 @@ class Search:
 
     def __str__(self) -> str:
         count = len(self.alike)
-        return f"{count} place{'' if count == 1 else 's'} like {self.sought.name}, by {MEASURES[self.by]}"
+        return f"{count} place{'' if count == 1 else 's'} like {self.sought.name}, by {LIKENESSES[self.by]}"
 
     def record(self) -> dict[str, Any]:
         """Return what run.json keeps."""
@@ -119,7 +119,7 @@ def search(result: Findings, text: str, by: str = "ace", background: BackgroundS
     Args:
         result: A detection in the scene. Its scores say which pixels are background.
         text: Number of a target of it; ``row,column``; or a file of spectra, with ``:NAME`` where it holds several.
-        by: Measure of ``MEASURES``.
+        by: Measure of ``LIKENESSES``.
         background: Background of an earlier search in the same scene.
 
     Raises:
@@ -134,10 +134,10 @@ def search(result: Findings, text: str, by: str = "ace", background: BackgroundS
     mean, covariance = moments.mean[0].numpy(), moments.covariance[0].numpy()
     inside = np.flatnonzero(usable)
     like = Likeness(scaled(sought.values[inside], job.low, job.high), mean[inside], covariance[np.ix_(inside, inside)])
-    maps = {name: np.full(result.score.shape, np.nan, np.float32) for name in MEASURES}
+    maps = {name: np.full(result.score.shape, np.nan, np.float32) for name in LIKENESSES}
     for rows, values, there in _strips(job, result.scene.options):
         pixels = values[there & np.isfinite(result.score[rows])][:, inside]
-        found = {name: np.empty(len(pixels), np.float32) for name in MEASURES}
+        found = {name: np.empty(len(pixels), np.float32) for name in LIKENESSES}
         for start in range(0, len(pixels), _COMPARED):
             some = pixels[start : start + _COMPARED].astype(np.float64)
             here = slice(start, start + len(some))

@@ -23,7 +23,7 @@ from fers.util.errors import FersError
 
 SEARCH_RIDGE = 1e-4
 TRIMMED = 0.02  # share of the highest anomaly scores that the background of a search leaves out
-MEASURES = dict(zip(LIKE_BY, ("signed ACE", "matched filter", "spectral angle in radians"), strict=True))
+LIKENESSES = dict(zip(LIKE_BY, ("signed ACE", "matched filter", "spectral angle in radians"), strict=True))
 
 
 class Likeness:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
-from fers.detection.known import listed
+from fers.detection.known import listed_places
 
 RING_REACH = 12  # px around a target that are read, for its picture and the ring of its background
 EIGHT = np.ones((3, 3), bool)  # neighbours, including diagonal ones
@@ -74,7 +74,7 @@ def find_targets(
         size = pixels if area is None else area
         if (min_area is not None and size < min_area) or (max_area is not None and size > max_area):
             continue
-        if known is not None and not listed((row, column), inside, known, (box[0].start, box[1].start)):
+        if known is not None and not listed_places((row, column), inside, known, (box[0].start, box[1].start)):
             continue
         bounds = (box[0].start, box[1].start, box[0].stop, box[1].stop)
         found.append((label, row, column, float(score[row, column]), float(values[inside].sum()), pixels, area, bounds))

@@ -259,7 +259,7 @@ def _robust(excesses: np.ndarray, first: float, count: int, most: float) -> tupl
     limit, settled = first, False
     for _ in range(MOST_ROUNDS):
         inside = excesses[: np.searchsorted(excesses, limit, side="right")]
-        shape, scale = _truncated(_thinned(inside), limit)
+        shape, scale = _truncated(_thinned_excesses(inside), limit)
         share = min(len(inside) / count / float(stats.genpareto.cdf(limit, shape, scale=scale)), most)
         explained = _quantile(ACCEPTED / share, shape, scale)
         new = min(max(explained, first), float(excesses[-1]))
@@ -271,7 +271,7 @@ def _robust(excesses: np.ndarray, first: float, count: int, most: float) -> tupl
     expected = ACCEPTED * count
     contaminated = above > expected + 2 * np.sqrt(expected + (FIT_ERROR * expected) ** 2)
     if not contaminated:
-        chosen = _thinned(excesses)
+        chosen = _thinned_excesses(excesses)
         unit = chosen.mean()
         plain, _, spread = stats.genpareto.fit(chosen / unit, floc=0)
         if plain < LARGEST_SHAPE:  # a heavier tail is one of anomalies
@@ -307,7 +307,7 @@ def _truncated(excesses: np.ndarray, limit: float) -> tuple[float, float]:
     return shape, float(np.exp(best(shape).x) * unit)
 
 
-def _thinned(values: np.ndarray) -> np.ndarray:
+def _thinned_excesses(values: np.ndarray) -> np.ndarray:
     return values[np.linspace(0, len(values) - 1, min(len(values), MAX_FITTED)).round().astype(int)]
 
 

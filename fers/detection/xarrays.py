@@ -63,7 +63,7 @@ def open_data_array(array: Any) -> DataArrayReader:
         )
     y, x, band = (found[axis][0] for axis in ("y", "x", "band"))
     cube = array.transpose(y, x, band)
-    centres, fwhm = _spectral(cube, band)
+    centres, fwhm = _band_centres(cube, band)
     fills = [v for about in (cube.attrs, cube.encoding) for k, v in about.items() if k in ("_FillValue", "nodata")]
     place, grid = _swath(cube, y, x), _grid(cube, y, x)
     return DataArrayReader(
@@ -118,7 +118,7 @@ def to_dataset(result: Findings) -> Any:
     return dataset.assign_attrs(source=str(result.about["source"]), method=result.about["method"])
 
 
-def _spectral(cube: Any, band: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _band_centres(cube: Any, band: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
     along = {str(name).lower(): each for name, each in cube.coords.items() if each.dims == (band,)}
     centres = next((along[name] for name in along if name.startswith(("wavelength", "wl"))), None)
     if centres is None or np.asarray(centres).dtype.kind not in "iuf":

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from fers.detectors.base import minmax
 from fers.detectors.trained import SceneTrained
 
-WIDTH = 64  # channels
+_CHANNELS = 64  # channels
 DILATED_BLOCKS = 6
 STEP_SIZE = 1e-4
 ADAM_BETAS = (0.5, 0.999)
@@ -57,7 +57,9 @@ class PDBSNetwork(nn.Module):
     Source: Wang, Zhuang, Gao, Sun, Huang and Plaza, IEEE TGRS 61, 5511914, 2023, 10.1109/TGRS.2023.3276175.
     """
 
-    def __init__(self, bands: int, factor: int = 3, width: int = WIDTH, blocks: int = DILATED_BLOCKS, seed: int = 0):
+    def __init__(
+        self, bands: int, factor: int = 3, width: int = _CHANNELS, blocks: int = DILATED_BLOCKS, seed: int = 0
+    ):
         super().__init__()
         self.factor = factor
         with torch.random.fork_rng(devices=[]):

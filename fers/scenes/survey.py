@@ -12,7 +12,7 @@ from fers.scenes.scene import Scene, row_blocks
 
 _LOOKED_AT = 1 << 23  # samples, in windows of rows that are spread over a larger scene
 _WINDOWS = 8
-_MANY = 0.01  # share of the pixels that makes one value in all bands worth a word
+_MANY_SAMPLES = 0.01  # share of the pixels that makes one value in all bands worth a word
 _FULL_PIXELS, _FULL_BANDS = 5, 3  # so many pixels are at their highest value in so many bands: fewer are chance
 
 
@@ -95,7 +95,7 @@ def _one_value(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Find pixels that hold one value in every band, as many others do, and count: no one says that it means no data."""
     same = (values == values[:, :1]).all(axis=1) & (values.shape[1] > 1)
     found, counts = np.unique(values[same, 0], return_counts=True)
-    many = counts > _MANY * len(values)
+    many = counts > _MANY_SAMPLES * len(values)
     return same & np.isin(values[:, 0], found[many]), [
         f"{count / len(values):.0%} of the pixels looked at hold {value:g} in every band and count as background. "
         f"If that means no data, give --nodata {value:g}"

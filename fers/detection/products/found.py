@@ -11,7 +11,7 @@ from fers.detection.like import Search
 from fers.detection.products.place import Place
 from fers.detection.products.raster import write_maps
 from fers.detection.products.vector import write_csv, write_geojson
-from fers.detection.search import MEASURES
+from fers.detection.search import LIKENESSES
 
 
 def write_search(folder: Path, found: Search, place: Place, tags: dict[str, str], north_up: bool = False) -> None:
@@ -24,9 +24,9 @@ def write_search(folder: Path, found: Search, place: Place, tags: dict[str, str]
         tags: Tags of the map.
         north_up: Write the map with north up.
     """
-    maps = {name: found.maps[measure] for measure, name in MEASURES.items()}
-    about = tags | {"like": found.sought.name, "by": MEASURES[found.by]}
-    write_maps(folder / "like.tif", maps, MEASURES["ace" if found.by == "sam" else found.by], place, about, north_up)
+    maps = {name: found.maps[measure] for measure, name in LIKENESSES.items()}
+    about = tags | {"like": found.sought.name, "by": LIKENESSES[found.by]}
+    write_maps(folder / "like.tif", maps, LIKENESSES["ace" if found.by == "sam" else found.by], place, about, north_up)
     write_geojson(folder / "like_places.geojson", found.places, place.polygons(found.labels))
     write_csv(folder / "like_places.csv", found.places)
     write_spectrum(folder / "like.csv", found)

@@ -27,7 +27,7 @@ SHOWN_SHARE = 0.02  # of the pixels that the style colours
 _CONTROL_POINTS = 12  # along each side of a swath
 
 
-Maps = dict[str, np.ndarray]
+NamedMaps = dict[str, np.ndarray]
 
 
 def write_geotiff(
@@ -52,7 +52,7 @@ def write_geotiff(
 
 
 def write_maps(
-    path: Path, maps: Maps, styled: str, place: Place, about: dict[str, str], north_up: bool = False
+    path: Path, maps: NamedMaps, styled: str, place: Place, about: dict[str, str], north_up: bool = False
 ) -> None:
     """Write maps as one cloud-optimised GeoTIFF, with a style for QGIS next to it.
 
@@ -132,11 +132,11 @@ def style(values: np.ndarray, band: int = 2) -> str:
     return "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n" + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _score_maps(score: np.ndarray, probability: np.ndarray) -> Maps:
+def _score_maps(score: np.ndarray, probability: np.ndarray) -> NamedMaps:
     return dict(zip(BANDS, (score, -np.log10(probability)), strict=True))
 
 
-def _gridded(maps: Maps, place: Place, north: bool) -> tuple[np.ndarray, dict]:
+def _gridded(maps: NamedMaps, place: Place, north: bool) -> tuple[np.ndarray, dict]:
     """Float32 maps ``(n, h, w)`` on the grid of the file, and its transform and CRS where it has them."""
     values = np.stack([each.astype(np.float32) for each in maps.values()])
     if north:

@@ -23,7 +23,7 @@ TICKABLE = 2000  # targets with an outline, from the highest score; all candidat
 CORNERS = 200_000  # of all outlines of targets together; a page then has some MB
 FAINTEST = 2.0  # -log10 of the tail probability where the overlay begins
 SHOWN_PLACES = 100  # of a search
-_BINS = 90  # of the histogram
+_HISTOGRAM_BINS = 90  # of the histogram
 
 
 def write_report(
@@ -107,7 +107,7 @@ def score_histogram(result: Findings) -> dict[str, Any]:
     threshold = float(tail.on_scale(result.threshold.value))
     low = float(np.quantile(values, 0.001))
     high = max(float(values[-1]), threshold, low + 1e-6)
-    width = (high - low) / _BINS
+    width = (high - low) / _HISTOGRAM_BINS
     below = int(np.ceil((threshold - low) / width))  # so that the threshold is between two bins
     edges = threshold + width * np.arange(-below, int(np.ceil((high - threshold) / width)) + 2)
     scores = np.array([tail.as_score(edge) for edge in edges])

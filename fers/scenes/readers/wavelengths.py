@@ -18,7 +18,7 @@ _FACTORS = {  # nm in each; µ is both the micro sign and the Greek letter
     1e7: "centimeter cm",
 }
 _UNITS = {unit: factor for factor, units in _FACTORS.items() for unit in units.split()}
-_LARGEST = 1 << 20  # bytes of a file of wavelengths
+_LARGEST_TEXT = 1 << 20  # bytes of a file of wavelengths
 _WAVENUMBER = ("wavenumber", "cm-1", "1/cm")
 _PLAIN = re.compile(r"band[ _-]?(\d{3,4}(?:\.\d+)?)", re.IGNORECASE)
 _NAMED = re.compile(r"(\d+(?:\.\d+)?)\s*(nanometers?|nm|micrometers?|um|µm|μm)\b", re.IGNORECASE)
@@ -57,7 +57,7 @@ def read_wavelengths(path: Path, bands: int) -> tuple[np.ndarray, np.ndarray | N
         SceneError: The file has not one row for each of the scene's ``bands``, or cannot be read.
     """
     with refusing(path, "file of wavelengths"):
-        if path.stat().st_size > _LARGEST:
+        if path.stat().st_size > _LARGEST_TEXT:
             raise ValueError(f"{path.stat().st_size} bytes")
         if path.suffix.lower() == ".npy":
             table = np.atleast_2d(np.asarray(np.load(path, allow_pickle=False), float).T).T
