@@ -8,20 +8,19 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
+from conftest import QUICK, WITHOUT_WEIGHTS
 from other_device import DEVICE, OtherDevice
 
 from fers.detection import detect as detection
-from fers.detectors.table import DETECTORS
 from fers.scoring.config import DetectConfig
 from fers.scoring.fusion_c import LogDistances
 from fers.scoring.networks import allow_tf32, choose_device
 from fers.scoring.pipeline import Pipeline
 from fers.training.device import make_accelerator
 
-SHORT = {"AE": {"iterations": 3}, "LREN": {"epochs": 1}}
 SMALL = {"LRX": {"inner": 3, "outer": 9}, "2S-GLRT": {"inner": 3, "outer": 9}, "CRD": {"inner": 3, "outer": 7}}
 OWN_NOISE = {"Auto-AD"}  # drawn by the device's own generator, so its scores differ on each
-READY = [name for name, row in DETECTORS.items() if row.trains_on != "background" and name not in OWN_NOISE]
+READY = [name for name in WITHOUT_WEIGHTS if name not in OWN_NOISE]
 
 
 class Now(Executor):
@@ -40,7 +39,7 @@ def scene() -> np.ndarray:
 
 
 def options_of(name: str) -> tuple[tuple[str, str], ...]:
-    chosen = SHORT.get(name, {}) | SMALL.get(name, {})
+    chosen = QUICK.get(name, {}) | SMALL.get(name, {})
     return tuple((key, str(value)) for key, value in chosen.items())
 
 
