@@ -40,6 +40,9 @@ class There(torch.Tensor):
     def numpy(self, *_, **__):
         raise TypeError("can't convert a tensor of the second device to numpy. Use cpu() first.")
 
+    def new_tensor(self, values, **keywords):  # PyTorch makes it without asking the mode
+        return torch.tensor(values, **{"dtype": self.dtype} | keywords).to(DEVICE)
+
     @classmethod
     def __torch_dispatch__(cls, function, types, arguments=(), keywords=None):
         with OtherDevice():

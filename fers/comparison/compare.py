@@ -322,6 +322,7 @@ def _provenance(described: Mapping[str, tuple[ComparedScene, float]], protocol: 
     return {
         "version": release,
         "data": hashlib.sha256("".join(marks).encode()).hexdigest(),
+        "scenes": {name: scene.known for name, (scene, _) in described.items()},  # as the catalogue calls them
         "machine": processor(),
         "threads": torch.get_num_threads(),
         "bands": protocol.bands,
