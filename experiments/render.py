@@ -24,6 +24,7 @@ from experiments import RESULTS, ROOT
 from experiments.cells import cells_markdown, read_cells
 from experiments.coverage import coverage_table
 from experiments.jobs import STAGE_FILES, Score, given, machine, make_missing
+from experiments.leaderboard import claims, leaderboard, others, scene_by_scene
 from experiments.tables import ABU_BANDS, FIVE
 from experiments.workspace import Workspace
 from fers.datasets import abu as abu_scenes
@@ -238,6 +239,11 @@ def detectors() -> str:
 RENDERED: dict[str, Callable[[], str]] = {
     "abu": abu,
     "detectors": detectors,
+    "leaderboard": partial(leaderboard, "leaderboard"),
+    "leaderboard_claims": partial(claims, "leaderboard"),
+    "leaderboard_scenes": partial(scene_by_scene, "leaderboard"),
+    "leaderboard_others": partial(others, "leaderboard"),
+    "features_claims": partial(claims, "features"),
     "training_stage1": training_stage1,
     "training_stage2": training_stage2,
     "performance": performance,

@@ -78,7 +78,7 @@ def test_a_stopped_run_never_goes_on_with_another_scene(tmp_path, arguments, mon
     assert main(plain) == 0
     fresh = detect(plain[0], features="original")
     assert re.search(r'"range": \[\n\s*([\d.]+)', (tmp_path / "results" / "scene" / "run.json").read_text())[1] == str(
-        fresh.statistics.low
+        fresh.about["range"][0]
     )
 
 

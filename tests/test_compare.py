@@ -217,7 +217,7 @@ def test_slow_cells_are_left_out_by_the_cost_or_by_the_cells_before(here, monkey
     found = compare("RX,2S-GLRT", scenes, skip_slower_than=2 * pixels, save_dir=here / "kept")
     notes = {(row["label"], row["scene"]): row["note"] for row in found.rows}
     assert notes["RX", "a"] == ""
-    about = f"{find_detector('2S-GLRT').cost * pixels:.3g}"
+    about = f"{find_detector('2S-GLRT').cost * pixels:.2g}"
     assert (
         notes["2S-GLRT", "a"] == f"skipped: about {about} s, by the cost of the detector (--skip-slower-than 0.00384)."
     )

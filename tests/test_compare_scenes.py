@@ -38,6 +38,8 @@ def save_cube(path):
     elif path.suffix == ".h5":
         with h5py.File(path, "w") as file:
             file["cube"] = CUBE
+            for axis, name in enumerate("yxb"):
+                file["cube"].dims[axis].label = name
     else:
         write_tif(path, CUBE.astype("f4"))
 
@@ -56,6 +58,17 @@ def save_truth(path):
         path.write_bytes(truth_png_bytes(TRUTH)) if "_rgb" in path.stem else Image.fromarray(values).save(path)
     else:
         write_tif(path, values[..., None])
+
+
+def test_a_file_whose_axes_nobody_knows_needs_a_scene_list_that_says_them(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["cube"] = CUBE.transpose(2, 0, 1)
+    save_truth(tmp_path / "x_gt.npy")
+    with pytest.raises(SceneError, match=r"no cubes here .* Not a cube: .*x\.h5.*--axes"):
+        compared_scenes(tmp_path)
+    (tmp_path / "list.csv").write_text("cube,truth,axes\nx.h5,x_gt.npy,band y x\n")
+    [one] = compared_scenes(tmp_path / "list.csv").scenes
+    assert np.array_equal(one.labelled.load()[0].cube, CUBE)
 
 
 def write_tif(path, cube):

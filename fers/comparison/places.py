@@ -1,7 +1,7 @@
 """The scenes of a comparison: benchmarks, folders, single files, scene lists, and scenes in memory.
 
-A scene list is a CSV file with a column ``cube``, and if need be ``truth``, ``sensor``, ``group``, ``name``, ``cube_variable``
-and ``truth_variable``. Its paths are relative to its own folder. Without ``truth`` the cube's file holds it.
+A scene list is a CSV file with a column ``cube``, and if need be ``truth``, ``sensor``, ``group``, ``name``, ``cube_variable``,
+``truth_variable`` and ``axes``. Its paths are relative to its own folder. Without ``truth`` the cube's file holds it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MASKS = (".mat", ".npy", ".npz", ".hdr", ".tif", ".tiff", ".png")
 _WORDS = "gt|mask|truth|map|ground_?truth|labels?"
 _MASK = re.compile(rf"(?:{_WORDS})|(?P<before>.+)[_\-. ](?:{_WORDS})|(?:{_WORDS})[_\-. ](?P<after>.+)", re.IGNORECASE)
 _MASK_FOLDER = re.compile(rf"(?:{_WORDS}|masks|maps)", re.IGNORECASE)
-_LIST_COLUMNS = ("cube", "truth", "sensor", "group", "name", "cube_variable", "truth_variable")
+_LIST_COLUMNS = ("cube", "truth", "sensor", "group", "name", "cube_variable", "truth_variable", "axes")
 _TOLD = 5  # problems in one message
 HOW_NAMED = (
     "such as X_gt.mat, X_mask.npy, X_truth.png, X_map.tif, a folder gt/ or masks/ with X.png, or map.* for one cube"
@@ -199,9 +199,10 @@ def _paired(folder: Path, only: Path | None = None) -> FoundScenes:
     if not scenes:
         subfolders = [each.name for each in sorted(folder.iterdir()) if each.is_dir() and not each.name.startswith(".")]
         there = f" There are folders: {', '.join(subfolders[:_TOLD])}; give these, with commas." if subfolders else ""
+        why = f" Not a cube: {next(iter(unused.values()))}" if unused else ""
         raise SceneError(
             f"--scenes {folder}: no cubes here ({', '.join(_CUBES)}).{there} Each cube needs its truth, inside it or "
-            f"named after it, {HOW_NAMED}."
+            f"named after it, {HOW_NAMED}.{why}"
         )
     notes = []
     if only is None:
@@ -251,10 +252,15 @@ def _inside(path: Path, shape: tuple[int, ...]) -> str:
 
 
 def load_pair(
-    path: Path, truth: Path, name: str, variable: str | None = None, truth_variable: str | None = None
+    path: Path,
+    truth: Path,
+    name: str,
+    variable: str | None = None,
+    truth_variable: str | None = None,
+    axes: str | None = None,
 ) -> tuple[Scene, np.ndarray]:
     """Read a cube and its truth."""
-    scene = read_scene(path, variable, name)
+    scene = read_scene(path, variable, name, axes=axes)
     return scene, read_truth(truth, truth_variable, scene.cube.shape[:2])
 
 
@@ -285,7 +291,7 @@ def _from_list(path: Path) -> FoundScenes:
             if not file_of.exists():
                 raise SceneError(f"{path}: scene {number}: there is no {file_of}. Paths are relative to this list.")
         name = row.get("name") or _scene_stem(cube)
-        variables = row.get("cube_variable") or None, row.get("truth_variable") or None
+        variables = (row.get(key) or None for key in ("cube_variable", "truth_variable", "axes"))
         scene = LabelledScene(name, cube, partial(load_pair, cube, truth, name, *variables))
         scenes.append(FoundScene(scene, row.get("sensor", ""), row.get("group", "")))
     if not scenes:

@@ -352,11 +352,6 @@ def make_detector(
         if given:
             raise FersError(f"--option {next(iter(given))}: {name} is no class and has no options.")
         return cast("Detector", ArrayDetector(make) if takes_array(make) else make)
-    if entry.network and network is None:
-        raise FersError(
-            f"--detect {name}: is trained on background, so it needs a network. Train one with python -m baselines.train "
-            f"{entry.network[0]}, and name its folder with --checkpoint_dir."
-        )
     trained = [network] if entry.network else []
     known = dict(list(_parameters(make).items())[len(trained) :])
     arguments: dict[str, object] = {"seed": seed} if "seed" in known else {}
@@ -372,6 +367,11 @@ def make_detector(
             )
         except ValueError as error:
             raise FersError(f"--option {key}={text}: {name} needs a value such as {choices[key]}.") from error
+    if entry.network and network is None:
+        raise FersError(
+            f"--detect {name}: is trained on background, so it needs a network. Train one with python -m baselines.train "
+            f"{entry.network[0]}, and name its folder with --checkpoint_dir."
+        )
     if lacking := [key for key in known if key not in choices and key not in arguments]:
         raise FersError(
             f"--detect {name}: its constructor needs {', '.join(lacking)}, without a default{place_of(make)}. "
