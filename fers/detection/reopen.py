@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
-from rasterio.errors import NotGeoreferencedWarning
 
 from fers.detection.blocks import Plan
 from fers.detection.findings import Scored
@@ -102,10 +99,7 @@ class FinishedRun:
         path = next((p for p in (self.folder / "score.tif", self.folder / "score.img") if p.is_file()), None)
         if path is None:
             raise FersError(f"{self.folder}: its score.tif is missing. Run fers detect on the scene again.")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # no news: the scene has no georeference
-            with rasterio.open(path) as raster:
-                score = raster.read(1).astype(np.float64)
+        score = open_scene(path).read(bands=[0])[..., 0].astype(np.float64)
         if score.shape != tuple(self.kept.place.shape):
             raise FersError(f"{path}: is not on the grid of its scene. Run fers detect on the scene again.")
         return score
