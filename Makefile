@@ -30,7 +30,7 @@ $(VENV)/.installed: pyproject.toml requirements.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else f"Python {v[0]}.{v[1]} is too old: 3.10 or later is needed. Choose one: make PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV): PyTorch is large, this takes some minutes the first time."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[train,data,export,cluster,dev]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[train,data,export,cluster,gpkg,xarray,dev]"
 	@touch $@
 
 setup: $(VENV)/.installed
