@@ -54,7 +54,7 @@ def theirs(tmp_path) -> Path:
         (folder / name).mkdir(parents=True)
         (folder / name / "__init__.py").write_text(f"class MyNet:\n    factor = 2\n    place = {name!r}\n")
     (folder / "my_det.py").write_text(
-        "from models import MyNet\n\ndef Det(cube):\n"
+        "import torch\nfrom models import MyNet\n\ndef Det(cube: torch.Tensor):\n"
         "    return MyNet.factor * (cube - cube.mean((2, 3), keepdim=True)).square().sum(1)\n"
     )
     return folder
