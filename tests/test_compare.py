@@ -244,7 +244,8 @@ def test_one_scene_in_two_places_is_told(here):
 
 
 KILLED = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 import fers.scoring.pipeline as pipeline
 score = pipeline.Pipeline.score
 def slowly(self, *arguments):
