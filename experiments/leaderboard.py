@@ -30,7 +30,7 @@ from fers.util.errors import FersError
 from fers.util.files import write_whole
 
 JUDGED = ("auc", "ap", "pd@1e-3", "pd@1e-2")  # measures by which the project's claims are held against RX
-PUBLISHED_MOST = 12  # methods of others in the table beside, those with the most scenes
+PUBLISHED_MOST = 30  # methods of others in the table beside, those with the most scenes
 
 
 def keep(folder: Path, name: str) -> list[Path]:
