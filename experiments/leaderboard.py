@@ -55,7 +55,8 @@ def kept(name: str) -> Compared:
     scenes = {}
     for scene in dict.fromkeys(cells["scene"]):
         known = CATALOGUE[about["scenes"][scene]]
-        truth = np.arange(known.height * known.width)[None] < known.anomalies
+        pixels, anomalies = (known.height or 0) * (known.width or 0), known.anomalies or 0  # known of scenes at hand
+        truth = np.arange(pixels)[None] < anomalies
         scenes[scene] = ComparedScene(scene, known.sensor, known.group, known=known.name, truth=truth)
     return Compared(cells.assign(peak_mb=None).to_dict("records"), {}, scenes, about["caveats"], about)
 
