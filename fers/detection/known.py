@@ -1,4 +1,4 @@
-"""Places that the user knows already, false alarms or known objects, from a file: they are not listed_places, or do not count."""
+"""Places that the user knows already, false alarms or known objects, from a file: they are not listed, or do not count."""
 
 from __future__ import annotations
 
