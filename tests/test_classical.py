@@ -488,14 +488,6 @@ CHECKS = [  # detector, its options, scene, AUC of the published code (AED, PCA-
     ("FrFE", {}, "airport-1", 0.839523, 1e-6),
     ("PCA-TLRSR", {"components": "4", "dictionary": "0.06", "sparse": "0.01"}, "airport-1", 0.945472, 1e-5),
     ("PTA", {}, "airport-1", 0.8809, 1e-3),
-    (
-        "PTA",
-        {"low_rank": "1.7", "sparse": "0.069", "smooth": "0.1", "rank": "1", "penalty": "0.001"},
-        "airport-1",
-        0.7331,
-        1e-4,
-    ),
-    ("PTA", {"rank": "0", "penalty": "0.1"}, "urban-1", 0.9757, 3e-4),
     ("KIFD", {}, "airport-1", 0.9359, 3e-3),
 ]
 

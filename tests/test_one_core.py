@@ -123,8 +123,12 @@ def fers_abu():
     return module
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("name", WITHOUT_WEIGHTS)
+# with fusion C one detector of each kind: by strips, by windows, trained on the scene, and one that refuses
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [(name, "original") for name in WITHOUT_WEIGHTS]
+    + [(name, "fused-C") for name in ("RX", "LRX", "KRX", "AE", "AED")],
+)
 def test_every_entry_gives_the_same_map_or_refuses(scene, tmp_path, capsys, name, setting):
     if not takes_left_out(make_detector(name)):
         arguments = ["--detect", name, *SETTINGS[setting], "--nodata", "mask", "--no_maps"]
