@@ -14,7 +14,7 @@ from experiments.cells import TIME
 from experiments.jobs import Score
 from experiments.rows import ENHANCED, LAST, ORACLE, ORIGINAL, TABLE2, UNTRAINED, Request, TableRow
 from experiments.workspace import Workspace
-from fers.evaluation.metrics import auc, measures
+from fers.evaluation.metrics import MEASURES, auc, measures
 from fers.evaluation.published import published_numbers
 from fers.evaluation.statistics import compare_methods, delong, holm, mean_interval
 from fers.util.errors import FersError
@@ -155,7 +155,7 @@ class Means:
             best = winner({row.name: found.table(names).mean(0) for row, found in rows if not row.oracle})
             for row, found in rows:
                 table = found.table(names)
-                interval = mean_interval(table.mean(0), names)
+                interval = mean_interval(table.mean(0), names, bounds=MEASURES["auc"].bounds)
                 yield {
                     **{"row": row.name, "column": column.name, "value": interval.mean},
                     **{"spread": pd.Series(table.mean(1)).std(), "low": interval.low, "high": interval.high},

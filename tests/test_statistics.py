@@ -68,6 +68,13 @@ def test_standard_error_of_unequal_groups_is_unbiased_where_their_means_spread_a
     assert _mean_and_error(values, np.ones(9))[1] == pytest.approx(stats.sem(values))
 
 
+def test_an_interval_ends_where_its_measure_does():
+    values = 1 - np.random.default_rng(1).exponential(0.01, 12)
+    values[0] = 0.8
+    free, bounded = mean_interval(values), mean_interval(values, bounds=(0, 1))
+    assert free.high > 1 and bounded.high == 1 and bounded.low == free.low and bounded.mean == free.mean
+
+
 def test_where_no_interval_holds_there_is_none():
     assert str(mean_interval([0.9, 0.8, 0.95, 0.7, 0.99])) == "too few scenes"
     assert mean_interval(np.arange(9.0)).low is None and mean_interval(np.arange(10.0)).low is not None

@@ -61,7 +61,8 @@ def standing(result: Compared, key: str = "auc") -> pd.DataFrame:
     for label, of_label in values.iterrows():
         found = sign * of_label.dropna()
         against = of_label - (rx if label != reference else np.nan)
-        interval, gain = _interval(of_label, groups), _interval(against, groups)
+        bounds = MEASURES[key].bounds if key in MEASURES else (0, None)
+        interval, gain = _interval(of_label, groups, bounds), _interval(against, groups)
         against = sign * against.dropna()
         rows.append({
             **{"label": label, "mean": sign * found.mean(), "low": interval.low, "high": interval.high},
@@ -73,9 +74,7 @@ def standing(result: Compared, key: str = "auc") -> pd.DataFrame:
         })  # fmt: skip
     frame = pd.DataFrame(rows)
     numbers = frame.columns.difference(["label", "worst_scene", "loss_scene", "scenes"])
-    frame = frame.astype(dict.fromkeys(numbers, float))
-    frame[["low", "high"]] = frame[["low", "high"]].clip(*(MEASURES[key].bounds if key in MEASURES else (0, None)))
-    return frame
+    return frame.astype(dict.fromkeys(numbers, float))
 
 
 def _tests(complete: pd.DataFrame, reference: str | None) -> dict[str, tuple[float, float]]:
@@ -87,10 +86,12 @@ def _tests(complete: pd.DataFrame, reference: str | None) -> dict[str, tuple[flo
     return {pair.second if pair.first == reference else pair.first: (pair.p, pair.p_holm) for pair in pairs}
 
 
-def _interval(values: pd.Series, groups: Sequence[str]) -> Interval:
+def _interval(
+    values: pd.Series, groups: Sequence[str], bounds: tuple[float | None, float | None] = (None, None)
+) -> Interval:
     """Mean of the values that are there, with an interval only where all of them are, and finite."""
     if len(values) and np.isfinite(values).all():
-        return mean_interval(values.to_numpy(), groups=groups)
+        return mean_interval(values.to_numpy(), groups=groups, bounds=bounds)
     return Interval(float(values.mean()), None, None)
 
 

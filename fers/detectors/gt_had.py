@@ -156,7 +156,7 @@ class GTHAD(SceneTrained):
 
     The image is scaled to [0, 1] by one minimum and maximum. A block whose rebuilt self resembles another block more than
     itself counts as anomalous, and its patches are rebuilt from the other patches only. At first all blocks do. The
-    gate that decides it is set anew every 25 epochs. The score is the squared error, averaged over 5 bands x 3 x 3 px.
+    gate that decides it is set again every 25 epochs. The score is the squared error, averaged over 5 bands x 3 x 3 px.
 
     Convolutions and blocks see all pixels, so none can be left out. The blocks take nine times the memory of the cube.
 

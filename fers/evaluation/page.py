@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from fers.datasets.benchmarks import BENCHMARKS
 from fers.evaluation.figures import COLOURS, SceneMaps, draw_rank_bar, draw_roc, draw_row
+from fers.evaluation.metrics import MEASURES
 from fers.evaluation.results import ReportError, ResultSet, find_result_sets
 from fers.evaluation.statistics import compare_methods, least_p, mean_interval
 from fers.scenes.scene import LabelledScene
@@ -45,7 +46,10 @@ def build_report(folder: str | Path, out: str | Path, title: str = "", note: str
         sets=sets,
         rows=rows,
         counted=len(complete),
-        means=[mean_interval(values, [name for name, _ in complete]) for values in columns.values()]
+        means=[
+            mean_interval(values, [name for name, _ in complete], bounds=MEASURES["auc"].bounds)
+            for values in columns.values()
+        ]
         if complete
         else [],
         comparisons=_comparisons(columns),
@@ -65,7 +69,7 @@ def summary_lines(sets: list[ResultSet]) -> list[str]:
         aucs = each.results.aucs
         mean = between = "-"
         if aucs:
-            interval = mean_interval(list(aucs.values()), list(aucs))
+            interval = mean_interval(list(aucs.values()), list(aucs), bounds=MEASURES["auc"].bounds)
             mean, between = f"{interval.mean:.4f}", str(interval)
         lines.append(f"{each.label:<{width}}{mean:>8}{between:>20}{len(aucs):>8}{each.results.mean_seconds:>10.3f}")
     return lines

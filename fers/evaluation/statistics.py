@@ -51,6 +51,7 @@ def mean_interval(
     values: Sequence[float] | np.ndarray,
     names: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
+    bounds: tuple[float | None, float | None] = (None, None),
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
@@ -65,6 +66,7 @@ def mean_interval(
         values: ``(S,)``, one a scene, finite; for a difference, the differences scene by scene.
         names: The S scenes' names. Scenes of one flight line by them form a group, any other is its own.
         groups: Groups of the S scenes, such as a place that several share; empty where a scene is its own.
+        bounds: Least and greatest value that the mean can have, where the interval ends; None for none.
         resamples: Number of bootstrap samples.
         seed: For the draws.
 
@@ -86,6 +88,8 @@ def mean_interval(
     limits = None
     if len(counts) >= FEWEST:
         limits = _bootstrap_t(sums, counts, _NOMINAL[len(counts) >= _MANY], resamples, seed)
+    if limits is not None and bounds != (None, None):
+        limits = float(np.clip(limits[0], *bounds)), float(np.clip(limits[1], *bounds))
     return Interval(float(values.mean()), *(limits or (None, None)))
 
 
