@@ -339,3 +339,10 @@ def test_a_detector_may_have_a_setting_of_its_own(here):
     np.testing.assert_array_equal(result.maps["RX untrained-C", "a", 0], own.maps["RX", "a", 0])
     with pytest.raises(FersError, match="upside-down"):
         compare("RX@upside-down", here / "scenes")
+
+
+def test_the_fast_detectors_run_without_weights(here):
+    write_pair(here / "scenes", "a", (20, 24, 8))
+    result = compare("fast", here / "scenes", options={"AE.iterations": "2"})
+    assert {"RX", "LRX-PC"} <= set(result.table()["label"])
+    assert not [row["note"] for row in result.rows if "checkpoint" in row["note"]]

@@ -39,8 +39,8 @@ class Contender:
 
 
 def fast_detectors() -> list[str]:
-    """Name the detectors whose comparison over all of ABU takes seconds."""
-    return [name for name, entry in DETECTORS.items() if entry.cost <= FAST_SECONDS]
+    """Name the detectors whose comparison over all of ABU takes seconds, and that need no trained weights."""
+    return [name for name, entry in DETECTORS.items() if entry.cost <= FAST_SECONDS and not entry.network]
 
 
 def find_contenders(
