@@ -114,6 +114,22 @@ def test_the_epoch_is_chosen_by_the_same_scores(scene):
     assert np.isnan(score).sum() == 50 and scorer() == fers.auc(score, truth, left_out)
 
 
+def test_rows_and_columns_without_data_change_nothing_for_the_network(scene, tmp_path):
+    cube = np.load(scene / "test" / "aviris_ng" / "a.npy")
+    whole = np.full((60, 52, BANDS), np.nan, np.float32)
+    whole[6:51, :40] = cube
+    np.save(tmp_path / "whole.npy", whole)
+    np.save(tmp_path / "cube.npy", cube)
+    options = {"features": "untrained", "fusion": None, "backbone": "random", "device": "cpu"}
+    for run in (
+        lambda path: fers.score(fers.read_scene(path), nodata="mask", **options),
+        lambda path: fers.detect(path, bands="all", **options).score,
+    ):
+        bare, larger = run(tmp_path / "cube.npy"), run(tmp_path / "whole.npy")
+        assert np.isnan(larger).sum() == np.isnan(bare).sum() + 60 * 52 - 45 * 40
+        np.testing.assert_allclose(larger[6:51, :40], bare, rtol=1e-6)
+
+
 def fers_abu():
     import importlib.util
 

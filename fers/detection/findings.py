@@ -21,9 +21,7 @@ from fers.detection.targets import Target, find_candidates, find_targets, thresh
 from fers.detection.thresholds import Tail, Threshold, choose_threshold
 from fers.util.errors import FersError
 
-ONE_SIDED = (
-    4  # px from the scene's border, where background scores high more often if it is compared with its surroundings
-)
+ONE_SIDED = 4  # px from the border, where background scores high more often if it is compared with its surroundings
 F = TypeVar("F", bound="Findings")
 ReadSpectra = Callable[[list[Target], np.ndarray], dict[int, Spectra]]
 """Function from targets and the label map to the spectra of some of them, by rank."""
@@ -52,7 +50,7 @@ class Scored:
         colours: The scene in three bands, every ``thinning``-th row and column, NaN without data.
         thinning: See ``colours``.
         about: Entries of run.json, ``source``, ``counts`` and ``method`` among them.
-        local: Whether a pixel is compared with its surroundings, which are one-sided at the scene's border.
+        local: Whether a pixel is compared with its surroundings, which are one-sided at the border of the data.
         rank: Degrees of freedom of the scores' chi-square law; None where they have none.
         statistics: Range and background, for background.npz; None where there is one already.
         spectra: Function that reads the spectra of targets.
@@ -190,13 +188,13 @@ def _plain(records: list[Record]) -> list[Record]:
 
 
 def _near_border(scene: Scored, targets: list[Target]) -> list[str]:
-    height, width = scene.score.shape
-    near = sum(min(t.row, t.column, height - 1 - t.row, width - 1 - t.column) < ONE_SIDED for t in targets)
+    inside = np.pad(np.isfinite(scene.score), ONE_SIDED)
+    near = sum(not inside[t.row :, t.column :][: 2 * ONE_SIDED + 1, : 2 * ONE_SIDED + 1].all() for t in targets)
     if not scene.local or not near:
         return []
     return [
-        f"{near} of {len(targets)} targets lie within {ONE_SIDED} px of the scene's border. A pixel there is compared with "
-        "one side only, so background scores high more often. Of tiles, take ones that overlap."
+        f"{near} of {len(targets)} targets lie within {ONE_SIDED} px of the scene's border or of pixels without a score. A "
+        "pixel there is compared with one side only, so background scores high more often. Of tiles, take ones that overlap."
     ]
 
 

@@ -13,7 +13,7 @@ from fers.detection.blocks import Block, Rows
 from fers.detectors.base import Where
 from fers.fast.deploy import DeployedSpaFEN
 from fers.scenes.bands import BandChoice
-from fers.scenes.normalise import scaled, scaled_rows
+from fers.scenes.normalise import fill_no_data, scaled, scaled_rows
 from fers.scoring.config import DetectConfig
 from fers.scoring.pipeline import REACH, Pipeline, Strip, cached_pipeline
 from fers.scoring.spatial import SpatialState
@@ -32,7 +32,7 @@ class Job:
         low, high: Range of the values that count.
         hot_pixels: Whether some pixels lie outside this range: they are scored, and with those around them count in no
             statistics.
-        fill: Their mean spectrum ``(C,)``, which replaces pixels without data.
+        fill: Their mean spectrum ``(C,)``, which stands for pixels far from any data.
         score_left_out: Whether pixels that the user leaves out of the statistics are scored.
         colours: The three of the C bands that are shown as red, green, blue.
         thinning: Every n-th row and column of these is kept.
@@ -109,7 +109,7 @@ class BlockValues:
         values, has_data, left_out = self.raw(outer)
         h = scaled_rows(values, job.low, job.high)
         if job.fill is not None:
-            h[~has_data] = scaled(job.fill, job.low, job.high)
+            fill_no_data(h, has_data, scaled(job.fill, job.low, job.high))
         if job.hot_pixels:
             hot = has_data & ((values < job.low) | (values > job.high)).any(2)
             left_out = left_out | ndimage.binary_dilation(hot, np.ones((2 * REACH + 1, 2 * REACH + 1)))

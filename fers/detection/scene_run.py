@@ -26,7 +26,6 @@ from fers.detection.streaming import Stream, without_highest
 from fers.scenes.bands import choose_bands
 from fers.scenes.readers import Reader
 from fers.scenes.readers.products import mask_file_of
-from fers.scoring.pipeline import REACH
 from fers.scoring.settings import SPATIAL_MODES
 from fers.scoring.spatial import WITHOUT_ASKING
 from fers.util.errors import FersError
@@ -200,7 +199,7 @@ class SceneRun:
         if self.options.follows_chi2:
             [state] = self.pipeline.fit(statistics.segments[0], self.plan.height)
             rank = int(state.rank)
-        local = self.pipeline.halo > REACH
+        local = self.pipeline.local
         return DetectResult.of(
             Scored(
                 self.name,
@@ -275,7 +274,7 @@ class SceneRun:
                     2 * len(pipeline.cubes) + 2 * (self.spatial_mode is not None),  # the false RGB and layer3's map
                     pipeline.halo,
                     copies=5
-                    if pipeline.halo <= 3 and pipeline.streams
+                    if pipeline.streams and not pipeline.local
                     else 11,  # windowed detectors compute in float64
                     whole=not pipeline.streams,
                     background_pixels=(options.background_pixels or None) if pipeline.samples else None,

@@ -1,8 +1,8 @@
 """The way from a raw scene to the cube that networks and detectors see: band choice, zero bands, range [-0.1, 0.1].
 
 Pixels without data are refused by default. ``nodata="keep"`` uses them as they are, as the released code does.
-``nodata="mask"`` leaves them out of the range and fills them with the mean spectrum; ``usable_pixels`` says which they are, so
-that statistics leave them out too and they are not scored.
+``nodata="mask"`` leaves them out of the range and fills them (``fill_no_data``); ``usable_pixels`` says which they are, so that
+statistics leave them out too and they are not scored.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ import numpy as np
 from fers.scenes.scene import MIN_SIDE, Scene, SceneError, nodata_pixels, row_blocks
 
 SCALE = 0.1
+REFLECTED = 3  # px beyond the data: what Spe-FEN's three 3x3 convolutions see from there
+_NEAR = sorted(
+    ((row, column) for row in range(-REFLECTED, REFLECTED + 1) for column in range(-REFLECTED, REFLECTED + 1)),
+    key=lambda offset: (offset[0] ** 2 + offset[1] ** 2, offset),
+)[1:]
 NoData = Literal["refuse", "keep", "mask"]
 
 
@@ -29,7 +34,7 @@ def normalise(scene: Scene, bands: int, start: int = 0, nodata: NoData = "refuse
         bands: C, the number of bands the model takes.
         start: First band, 0-based.
         nodata: What to do with pixels that hold NaN, infinity or a no-data value: "refuse" the scene, "keep" their values
-            (finite ones), or "mask": leave them out of the range and give them the mean spectrum of the others.
+            (finite ones), or "mask": leave them out of the range and fill them by ``fill_no_data``.
 
     Returns:
         ``(H, W, C)`` float32 in [-0.1, 0.1].
@@ -87,8 +92,36 @@ def normalise(scene: Scene, bands: int, start: int = 0, nodata: NoData = "refuse
         for rows in row_blocks(cube.shape):
             h[rows, :, : cube.shape[2]] = scaled(cube[rows], low, high)
     if not whole:
-        h[~usable, : cube.shape[2]] = scaled(total / usable.sum(), low, high)
+        mean = np.pad(total / usable.sum(), (0, bands - cube.shape[2]))
+        fill_no_data(h, usable, scaled(mean, low, high))
     return h
+
+
+def fill_no_data(h: np.ndarray, has_data: np.ndarray, mean: np.ndarray) -> None:
+    """Fill the pixels without data, in place, so that a network sees the border of the data as it sees a scene's border.
+
+    Up to 3 px from data, a pixel gets what lies as far on the other side of the nearest pixel with data, as reflection
+    padding does; that nearest pixel itself where there is no data on its other side. The others get the mean spectrum.
+
+    Args:
+        h: ``(H, W, C)``.
+        has_data: ``(H, W)`` bool.
+        mean: ``(C,)``, the mean spectrum.
+    """
+    rows, columns = np.nonzero(~has_data)
+    h[rows, columns] = mean
+    height, width = has_data.shape
+
+    def there(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        return inside & has_data[rows.clip(0, height - 1), columns.clip(0, width - 1)]
+
+    for down, right in _NEAR:
+        nearest = there(rows + down, columns + right)
+        at, beside = rows[nearest], columns[nearest]
+        far = np.where(there(at + 2 * down, beside + 2 * right), 2, 1)
+        h[at, beside] = h[at + far * down, beside + far * right]
+        rows, columns = rows[~nearest], columns[~nearest]
 
 
 def scaled_rows(values: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -108,7 +141,7 @@ def usable_pixels(scene: Scene, bands: int, start: int = 0) -> np.ndarray:
     """Find the pixels of a scene with data in the bands ``[start : start + bands]``.
 
     Returns:
-        ``(H, W)`` bool, False where ``normalise`` with ``nodata="mask"`` fills in the mean spectrum: leave these pixels
+        ``(H, W)`` bool, False where ``normalise`` with ``nodata="mask"`` fills: leave these pixels
         out of statistics and do not score them.
 
     Raises:

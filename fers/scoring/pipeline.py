@@ -6,8 +6,8 @@ A scene in memory is scored at once (``Pipeline.score``). A larger one comes in 
 statistics of each strip, ``fit`` turns their sum into each detector's state, and ``scores`` gives the maps of a strip. For a
 detector that streams, ``score`` does the same with the scene as one strip.
 
-Pixels without data are filled with the mean spectrum (``fers.scenes.normalise``). They and the pixels within Spe-FEN's reach
-of them count in no statistics. Pixels without data are not scored: their score is NaN.
+Pixels without data are filled (``fers.scenes.normalise.fill_no_data``), count in no statistics and are not scored: their score
+is NaN.
 """
 
 from __future__ import annotations
@@ -19,21 +19,20 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from fers.detectors.background import Moments
 from fers.detectors.base import Detector, StripDetector, Where, halo_of, product, takes_left_out
 from fers.detectors.own import RULE, blaming, is_ours, place_of
 from fers.detectors.table import find_detector, make_detector
 from fers.scenes import Scene
-from fers.scenes.normalise import normalise, usable_pixels
+from fers.scenes.normalise import REFLECTED, normalise, usable_pixels
 from fers.scoring import fusion_c
 from fers.scoring.config import DetectConfig
 from fers.scoring.networks import Networks, choose_device, load_networks
 from fers.scoring.settings import Cube
 from fers.util.errors import FersError
 
-REACH = 3  # px: Spe-FEN's three 3x3 convolutions
+REACH = REFLECTED  # px: Spe-FEN's three 3x3 convolutions
 
 Choice = Callable[[Iterable[torch.Tensor]], torch.Tensor]
 """A function that picks one of the score maps ``(1, H, W)`` that a detector gives, one for each iteration."""
@@ -63,6 +62,11 @@ class Strip:
         """Return the strip's own rows of ``h``, and ``halo`` more above and below as far as the scene has them."""
         return slice(max(self.inner.start - halo, 0), min(self.inner.stop + halo, self.h.shape[2]))
 
+    def uncounted(self, rows: slice) -> torch.Tensor | None:
+        """Return the pixels ``(1, n, W)`` of some rows of ``h`` that count in no statistics; None for none."""
+        no_data, left_out = _rows_of(self.no_data, rows), _rows_of(self.left_out, rows)
+        return left_out if no_data is None else no_data if left_out is None else no_data | left_out
+
 
 class Pipeline:
     """The networks and the detector of a configuration, loaded once for any number of scenes.
@@ -76,6 +80,7 @@ class Pipeline:
         cubes: The cubes of the setting.
         detectors: One for each of them.
         halo: Rows that a strip needs above and below.
+        local: Whether a strip's pixels are compared with their surroundings, in windows of a detector.
         streams: Whether a scene may come in strips; else it must be one strip.
         signed: Whether scores are logarithms or have a sign; else they are positive.
         statistics: The types that ``collect`` gives.
@@ -114,7 +119,8 @@ class Pipeline:
         self.cubes = self.setting.cubes
         self.detectors: list[Detector] = [*[self.detector] * (len(self.cubes) - len(own)), *own]
         halos = [halo_of(detector) for detector in self.detectors]
-        self.halo = max((halo or 0) + _reach(cube) for halo, cube in zip(halos, self.cubes, strict=True))
+        self.halo = max((halo or 0) + _rows_around(cube) for halo, cube in zip(halos, self.cubes, strict=True))
+        self.local = any(halos)
         self.streams = None not in halos
         self.signed = bool(own) or (len(self.cubes) == 1 and getattr(self.detector, "signed", False))
         self.statistics = [*(d.statistics for d in self.detectors if isinstance(d, StripDetector)), Moments]
@@ -165,8 +171,8 @@ class Pipeline:
         for number, made in enumerate(self.networks.cubes(self.cubes, cubes, together)):
             missing = None if no_data is None or not bool(no_data[number].any()) else no_data[number][None]
             parts = [
-                self._whole(detector, cube, _statistics_leave_out(kind, missing, None), choice)
-                for detector, cube, kind in zip(self.detectors, made, self.cubes, strict=True)
+                self._whole(detector, cube, missing, choice)
+                for detector, cube in zip(self.detectors, made, strict=True)
             ]
             if missing is not None:
                 parts = [part.masked_fill(missing.to(part.device), torch.nan) for part in parts]
@@ -179,15 +185,14 @@ class Pipeline:
         found = []
         for number, detector in enumerate(self.detectors):
             if isinstance(detector, StripDetector):
-                left_out = self._left_out(strip, number, strip.inner)
+                left_out = strip.uncounted(strip.inner)
                 where = Where(strip.where.row + strip.inner.start, strip.where.height)
                 cube = self._cube(strip, number, strip.inner)
                 with blaming(detector, self.config.detect_name):
                     found.append(detector.collect(cube, left_out, where))
         if found and self.cubes[-1] == ("h",) and isinstance(found[-1], Moments):
             return [*found, found[-1]]
-        out = _statistics_leave_out(("h",), _rows_of(strip.no_data, strip.inner), _rows_of(strip.left_out, strip.inner))
-        return [*found, Moments.of(strip.h[:, :, strip.inner], out)]
+        return [*found, Moments.of(strip.h[:, :, strip.inner], strip.uncounted(strip.inner))]
 
     def fit(self, statistics: Sequence[Any], height: int) -> list[Any]:
         """Fit the detectors to the whole scene, given the sum of its strips' statistics; return their states.
@@ -210,7 +215,7 @@ class Pipeline:
         for number, (detector, state) in enumerate(zip(self.detectors, states, strict=True)):
             halo = halo_of(detector)
             rows = slice(0, strip.h.shape[2]) if halo is None else strip.around(halo)
-            cube, left_out = self._cube(strip, number, rows), self._left_out(strip, number, rows)
+            cube, left_out = self._cube(strip, number, rows), strip.uncounted(rows)
             if halo is None or not isinstance(detector, StripDetector):
                 scored = self._whole(detector, cube, left_out, None)
             else:
@@ -232,10 +237,6 @@ class Pipeline:
             f_spa = strip.f_spa(np.arange(outer.start, outer.stop) + strip.where.row)
         [[cube]] = self.networks.cubes([kind], strip.h[:, :, outer], f_spa=f_spa)
         return cube[:, :, rows.start - outer.start :][:, :, : rows.stop - rows.start]
-
-    def _left_out(self, strip: Strip, number: int, rows: slice) -> torch.Tensor | None:
-        out = _statistics_leave_out(self.cubes[number], strip.no_data, strip.left_out)
-        return _rows_of(out, rows)
 
     def _whole(
         self, detector: Detector, cube: torch.Tensor, left_out: torch.Tensor | None, choice: Choice | None
@@ -294,18 +295,11 @@ def _reach(cube: Cube) -> int:
     return REACH if "f_spe" in cube else 0
 
 
+def _rows_around(cube: Cube) -> int:
+    """Rows that the networks of a cube need around a strip; those that fill pixels without data come from up to twice as far."""
+    return 0 if cube == ("h",) else _reach(cube) + 2 * REFLECTED
+
+
 def _rows_of(out: torch.Tensor | None, rows: slice) -> torch.Tensor | None:
     """Cut rows out of a map of pixels; None where none of them is marked."""
     return None if out is None or not bool(out[:, rows].any()) else out[:, rows]
-
-
-def _statistics_leave_out(
-    cube: Cube, no_data: torch.Tensor | None, left_out: torch.Tensor | None
-) -> torch.Tensor | None:
-    """Pixels ``(N, H, W)`` that do not count in a cube's statistics; None for none."""
-    if no_data is not None and (reach := _reach(cube)):
-        grown = F.max_pool2d(no_data[:, None].float(), 2 * reach + 1, stride=1, padding=reach)
-        no_data = grown[:, 0] > 0
-    if no_data is None or left_out is None:
-        return left_out if no_data is None else no_data
-    return no_data | left_out
