@@ -13,6 +13,7 @@ BIN := $(VENV)/bin
 DEMO ?= results/demo
 BENCH ?=
 FUZZ ?=
+PARALLEL ?= -n auto --maxprocesses 4 --dist worksteal
 DEMO_EPOCHS ?= 4
 PAPER ?= results/paper-demo
 PAPER_OPTIONS ?=
@@ -41,10 +42,10 @@ lint: setup
 	$(BIN)/mypy .
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 check: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 # The main job from nothing: scenes, both stages of training, detection in five settings, a report.
 demo: setup

@@ -20,7 +20,7 @@ from fers.scoring.settings import SETTINGS
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # each core has a process of its own
 
 WITHOUT_WEIGHTS = [name for name, row in DETECTORS.items() if not row.network]
 QUICK = {  # options of the slow detectors: what they promise shows after a few steps
@@ -87,15 +87,6 @@ def write_checkpoints(folder: Path) -> Path:
 @pytest.fixture
 def checkpoints(tmp_path) -> Path:
     return write_checkpoints(tmp_path / "checkpoints")
-
-
-@pytest.fixture
-def one_thread():
-    """Compute on one thread: the networks of some tests are so small that a second one costs more than it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ from fers.detectors import gt_had
 from fers.detectors.base import minmax
 from fers.detectors.gt_had import GTHAD, GTHADNetwork, Trainee, cut, fold, matches
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 NAMES = {
     **{"conv_head": "head", "attn_layer.norm1": "norm1", "attn_layer.attn.fc": "query", "attn_layer.norm2": "norm2"},
     **{"attn_layer.mlp.fc1": "mlp.0", "attn_layer.mlp.fc2": "mlp.2", "conv_tail": "tail"},

@@ -10,8 +10,6 @@ from torch.nn import functional as F
 from fers.detectors.base import minmax
 from fers.detectors.pdbsnet import BlindConv, PDBSNet, PDBSNetwork, fit_blindly, thin, unthin
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def name_here(key: str) -> str:
     return key.replace("branch2.body.", "branch3.", 1).replace("branch1.body.", "branch2.", 1)

@@ -19,8 +19,6 @@ from fers.training.options import TrainingError
 from fers.training.resume import FINISHED_FILE, RESUME_FILE
 from fers.util.files import temporary_prefix
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(autouse=True)
 def no_checkpoint(monkeypatch):

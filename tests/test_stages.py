@@ -16,7 +16,6 @@ from train_FERS.network import FRN
 from train_FERS.stage import Stage2
 
 BANDS = 8
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def count(network: nn.Module) -> int:

@@ -14,8 +14,6 @@ from fers.detectors.pdbsnet import PDBSNet
 from fers.detectors.rgae import RGAE
 from fers.detectors.trained import SceneTrained, tenths
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 TRAINED: list[type[SceneTrained]] = [GAED, RGAE, GTHAD, PDBSNet]
 LEAVES_OUT = [GAED, RGAE]
 

@@ -35,8 +35,6 @@ from fers.training.stage import Stage
 from train_FERD.network import FERD
 from train_FERS.network import FRN
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def kept(monkeypatch) -> list[tuple[int, dict]]:
