@@ -108,7 +108,7 @@ def test_bounds_are_the_values_at_the_worst_input(size):
     x = torch.randn(2, 4, 12, 9) * 0.1
     low, high = x.amin((0, 2, 3)), x.amax((0, 2, 3))
     with torch.no_grad():
-        most = bounds.Bound(conv)(low, high)
+        most = bounds.upper_bound(conv, low, high)
         worst = [  # a patch that holds each weight's worst value
             conv(torch.where(weight > 0, high[:, None, None], low[:, None, None])[None])[0, k, 0, 0]
             for k, weight in enumerate(conv.weight)
@@ -116,7 +116,7 @@ def test_bounds_are_the_values_at_the_worst_input(size):
         assert torch.allclose(most, torch.stack(worst), atol=1e-6)
         assert bool((conv(x).amax((0, 2, 3)) <= most + 1e-6).all())
         x[:, 3] = 0  # what lies behind the given channels is zero
-        few = bounds.Bound(conv)(low[:3], high[:3])
+        few = bounds.upper_bound(conv, low[:3], high[:3])
         assert bool((conv(x).amax((0, 2, 3)) <= few + 1e-6).all() and (few <= most + 1e-6).any())
 
 
@@ -132,16 +132,25 @@ def network_of_silent_channels() -> nn.Module:
 
 def test_channels_are_left_out_where_a_scene_leaves_them_silent(monkeypatch):
     """The path by active channels is the plain one on scenes that need many channels and on ones that need few."""
-    network, widths, linear = network_of_silent_channels(), [], F.linear
+    network, widths, conv2d = network_of_silent_channels(), [], F.conv2d
     deployed = deploy(network)
     total = []
     for scale in (0, 1, 20):
         widths.clear()
         with monkeypatch.context() as patch:
-            patch.setattr(F, "linear", lambda *a: widths.append(len(a[1])) or linear(*a))
+            patch.setattr(F, "conv2d", lambda *a: widths.append(len(a[1])) or conv2d(*a))
             assert difference(network, deployed, cube(2) * scale) < 1e-5
         total.append(sum(widths))
     assert total[0] < total[1] < total[2]
+
+
+def test_bounds_are_used_only_where_a_network_has_silent_channels():
+    untrained, silent = SpeFEN(10, "random").eval(), network_of_silent_channels()
+    assert (deploy(untrained).bounds, deploy(silent).bounds, deploy(silent, bounds=False).bounds) == (
+        False,
+        True,
+        False,
+    )
 
 
 def test_a_missing_value_is_not_taken_for_a_silent_channel():
@@ -188,6 +197,10 @@ def released(tmp_path_factory) -> SpeFEN:
     path = tmp_path_factory.mktemp("released") / "spe_fen.safetensors"
     import_released(shared_file("weights/ABU/200bands"), path)
     return load_checkpoint(path)[0]
+
+
+def test_released_weights_have_silent_channels(released):
+    assert deploy(released).bounds
 
 
 def test_imagenets_dead_channels_are_cut(released):

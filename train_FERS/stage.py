@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,9 @@ from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from fers.datasets.archive import require_room
 from fers.networks import SpaFEN
+from fers.scenes.readers.base import free_memory
 from fers.training.loop import Patches
 from fers.training.recipe import PAPER, STAGE2_TERMS, Recipe
 from fers.training.stage import Stage, Terms, gather_batch
@@ -31,16 +32,25 @@ class Stage2(Stage):
         frn: Network that decodes H from F_spe + F_spa.
         recipe: See ``fers.training.recipe``.
         losses: The terms in force; the others are only logged.
+        teacher: The frozen Spe-FEN, where F_spe is not cached.
     """
 
     number = 2
     checkpoint = "spa_fen.safetensors"
 
-    def __init__(self, spa_fen: SpaFEN, frn: nn.Module, recipe: Recipe = PAPER, losses: Sequence[str] = STAGE2_TERMS):
+    def __init__(
+        self,
+        spa_fen: SpaFEN,
+        frn: nn.Module,
+        recipe: Recipe = PAPER,
+        losses: Sequence[str] = STAGE2_TERMS,
+        teacher: nn.Module | None = None,
+    ):
         super().__init__(losses)
         self.spa_fen = spa_fen
         self.frn = frn
         self.recipe = recipe
+        self.teacher = teacher
 
     @property
     def branch(self) -> SpaFEN:
@@ -48,16 +58,21 @@ class Stage2(Stage):
         return self.spa_fen
 
     def fixed_layers(self) -> list[nn.Module]:
-        """Return the ResNet-34, unless the statistics of its batch norms adapt."""
-        return [] if self.recipe.adapt_batch_norm else [self.spa_fen.backbone_layers()]
+        """Return the teacher, and the ResNet-34 unless the statistics of its batch norms adapt."""
+        fixed = [] if self.recipe.adapt_batch_norm else [self.spa_fen.backbone_layers()]
+        return fixed if self.teacher is None else [*fixed, self.teacher]
 
-    def loss(self, h: torch.Tensor, f_spe: torch.Tensor) -> tuple[torch.Tensor, Terms]:
+    def loss(self, h: torch.Tensor, f_spe: torch.Tensor | None = None) -> tuple[torch.Tensor, Terms]:
         """Compute the total loss (eqs. 10, 11, 16) and its terms (eqs. 12-16), in float32 at any precision.
 
         Args:
             h: A batch of patches, ``(N, C, H, W)``.
-            f_spe: Their F_spe, of the same shape.
+            f_spe: Their F_spe, of the same shape; None to ask the teacher.
         """
+        if f_spe is None:
+            assert self.teacher is not None
+            with torch.no_grad(), torch.autocast(h.device.type, enabled=False):  # as it would be cached
+                f_spe = self.teacher(h)
         f_spa = self.spa_fen(h)
         h_hat = self.frn(f_spe + f_spa)
         with torch.autocast(h.device.type, enabled=False):
@@ -80,27 +95,29 @@ class CachedFeatures(Dataset):
     """Patches with their F_spe, which never changes while Spe-FEN is frozen, so it is computed once.
 
     Args:
-        both: H and F_spe of every patch, ``(patches, 2, C, H, W)``, an array or a memory map.
+        patches: H of every patch, ``(C, H, W)``.
+        f_spe: F_spe of every patch, ``(patches, C, H, W)``, an array or a memory map.
     """
 
-    def __init__(self, both: np.ndarray):
-        self.both = both
+    def __init__(self, patches: Patches, f_spe: np.ndarray):
+        self.patches, self.f_spe = patches, f_spe
 
     def __len__(self) -> int:
-        return len(self.both)
+        return len(self.f_spe)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        h, f_spe = torch.from_numpy(np.array(self.both[index]))
-        return h, f_spe
+        h = self.patches[index]
+        assert isinstance(h, torch.Tensor)
+        return h, torch.from_numpy(np.array(self.f_spe[index]))
 
 
 def cache_features(
     spe_fen: nn.Module, patches: Patches, batch_size: int, accelerator: Accelerator, path: Path
 ) -> CachedFeatures:
-    """Read every patch and compute its F_spe once, and print what that saves.
+    """Compute F_spe of every patch once, and print what that saves.
 
-    Both are kept in memory if this is the only process and they take at most a quarter of the free memory. Otherwise they
-    are kept in a file that all processes map.
+    It is kept in memory, in float32, if this is the only process and it takes at most a quarter of the free memory.
+    Otherwise it is kept in a file that all processes map.
 
     Args:
         spe_fen: The teacher, in eval mode.
@@ -108,31 +125,36 @@ def cache_features(
         batch_size: Patches at a time.
         accelerator: Accelerator of this process.
         path: The file to map, ``.npy``, on a disk that every machine of the run sees.
+
+    Raises:
+        FersError: The disk has no room for the file.
     """
     first = patches[0]
     assert isinstance(first, torch.Tensor)
-    shape = (len(patches), 2, *first.shape)
+    shape = (len(patches), *first.shape)
     size = 4 * int(np.prod(shape))
-    in_memory = accelerator.num_processes == 1 and size <= _CACHE_SHARE * _free_memory()
+    in_memory = accelerator.num_processes == 1 and size <= _CACHE_SHARE * free_memory()
     began = time.perf_counter()
     if in_memory:
-        both = np.empty(shape, dtype=np.float32)
-        _fill_cache(both, spe_fen, patches, batch_size, accelerator.device)
+        f_spe = np.empty(shape, dtype=np.float32)
+        _fill_cache(f_spe, spe_fen, patches, batch_size, accelerator.device)
     else:
         if accelerator.is_main_process:
+            path.unlink(missing_ok=True)  # that of a run that was killed
+            require_room(path.parent, size, "choose another --save_dir, or compute F_spe in every step with --no_cache")
             with atomic_path(path) as temporary:
                 mapped = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
                 _fill_cache(mapped, spe_fen, patches, batch_size, accelerator.device)
                 mapped.flush()
                 del mapped
         accelerator.wait_for_everyone()
-        both = np.load(path, mmap_mode="r")
+        f_spe = np.load(path, mmap_mode="r")
     where = "in memory" if in_memory else f"in {path}"
     accelerator.print(
-        f"{len(patches)} patches and their F_spe cached {where}, {size / 1e6:.0f} MB; it took {time.perf_counter() - began:.1f} s, "
+        f"F_spe of {len(patches)} patches cached {where}, {size / 1e6:.0f} MB; it took {time.perf_counter() - began:.1f} s, "
         "which every epoch after the first saves"
     )
-    return CachedFeatures(both)
+    return CachedFeatures(patches, f_spe)
 
 
 @torch.no_grad()
@@ -140,15 +162,6 @@ def _fill_cache(out: np.ndarray, spe_fen: nn.Module, patches: Patches, batch_siz
     spe_fen.to(device)
     start = 0
     for h in DataLoader(patches, batch_size):  # type: ignore[arg-type]  # any sequence will do
-        out[start : start + len(h), 0] = h.numpy()
-        out[start : start + len(h), 1] = spe_fen(h.to(device)).cpu().numpy()
+        out[start : start + len(h)] = spe_fen(h.to(device)).cpu().numpy()
         start += len(h)
     spe_fen.cpu()
-
-
-def _free_memory() -> float:
-    """Return the bytes of free memory, as far as this system reports them."""
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):  # not on every system
-        return 4e9

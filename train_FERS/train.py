@@ -32,6 +32,8 @@ from fers.util.options import option, read_options
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from fers.training.loop import Patches
+
 
 @dataclass(frozen=True)
 class Stage2Options(TrainOptions):
@@ -41,6 +43,7 @@ class Stage2Options(TrainOptions):
     spe_fen: Path | None = option(
         None, "Stage 1's checkpoint (default: spe_fen.safetensors in --checkpoint_dir)", type=Path, group="method"
     )
+    no_cache: bool = option(False, "compute F_spe in every step, instead of once for memory or disk", group="training")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -72,20 +75,24 @@ def train(given: argparse.Namespace, accelerator: Accelerator) -> None:
         raise CheckpointError(f"{path}: holds a {teacher.branch}, not a spe_fen. Name a Spe-FEN with --spe_fen.")
     spe_fen.requires_grad_(False)
     sha256 = sha256_of(path)
-    run = TrainRun(options, Stage2, accelerator, spe_fen=sha256)
+    # F_spe of other batches may differ in the last bit, so a run keeps to its way
+    run = TrainRun(options, Stage2, accelerator, spe_fen=sha256, **({"no_cache": True} if options.no_cache else {}))
     if run.finished():
         return
     run.describe("Stage 2 (FERS)")
 
     bands, recipe = options.input_channel, run.recipe
     spa_fen = SpaFEN(bands, options.backbone, options.seed, adapt_batch_norm=recipe.adapt_batch_norm)
-    stage = Stage2(spa_fen, FRN(bands, options.seed), recipe, options.losses)
+    teacher_in_step = spe_fen if options.no_cache else None
+    stage = Stage2(spa_fen, FRN(bands, options.seed), recipe, options.losses, teacher_in_step)
     scorer = scene_scorer(options, {"spe_fen": spe_fen, "spa_fen": spa_fen}, "fused", accelerator.device)
     cache_file = run.folder.path / "f_spe_cache.npy"
-    cache = cache_features(spe_fen, run.patches, options.batch_size, accelerator, cache_file)
+    data: Patches = run.patches
+    if not options.no_cache:
+        data = cache_features(spe_fen, run.patches, options.batch_size, accelerator, cache_file)
     spe_fen.to(accelerator.device)
     origin = f"; Spe-FEN {sha256[:12]} ({teacher.recipe} recipe, {teacher.origin})"
-    run.train(stage, cache, scorer, origin)
+    run.train(stage, data, scorer, origin)
     if accelerator.is_main_process:
         cache_file.unlink(missing_ok=True)
 

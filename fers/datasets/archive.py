@@ -231,12 +231,12 @@ def copy_member(archive: zipfile.ZipFile, name: str, target: Path, most: int = _
         raise OSError(error.errno, error.strerror, error.filename or str(target)) from error
 
 
-def require_room(folder: Path, needed: int) -> None:
+def require_room(folder: Path, needed: int, remedy: str = "choose another folder with --out") -> None:
     """Refuse what surely does not fit on the disk that holds a folder, or would hold it; ``needed`` is in bytes."""
     place = next(each for each in (folder.resolve(), *folder.resolve().parents) if each.exists())
     free = shutil.disk_usage(place).free
     if needed > free:
         raise ArchiveError(
             f"{folder}: at least {needed:,} bytes are still to be written and {free:,} are free on this disk. "
-            "Free some space, or choose another folder with --out."
+            f"Free some space, or {remedy}."
         )

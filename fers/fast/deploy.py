@@ -4,7 +4,8 @@
 - Channels that can only be zero, whatever the scene, are cut. The weights show which they are.
 - 1x1 convolutions move to the side of padding, pooling and resizing where there are fewer pixels.
 - Only the part of the reflected border that reaches the result is computed.
-- On CPUs, in float32, channels of Spe-FEN that are zero all over a scene are left out (``fers.fast.bounds``).
+- On CPUs, in float32, channels of Spe-FEN that are zero all over a scene are left out (``fers.fast.bounds``), if the network
+  has enough of them.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fers.fast.bounds import ActiveChannels, keep_channels, order_channels, round_up
+from fers.fast.bounds import active_features, keep_channels, order_channels, round_up
 from fers.networks.spa_fen import SpaFEN
 from fers.networks.spe_fen import SpeFEN
 
 Window = tuple[Any, slice, slice]  # an ellipsis, rows, columns
 TILE = 128  # px: larger scenes go through Spe-FEN in tiles of this side, so memory does not grow with the scene
+
+LIVE = 0.85  # the share of channels that scenes make positive, up to which the bounds save time: docs/performance.md
 
 
 def deploy(network: SpeFEN | SpaFEN, bounds: bool = True) -> DeployedSpeFEN | DeployedSpaFEN:
@@ -44,6 +47,7 @@ class DeployedSpeFEN(nn.Module):
 
     Attributes:
         tile: Side of the tiles that a larger scene is cut into, in px; None for no tiles.
+        bounds: Whether channels that are zero all over a scene are left out.
     """
 
     def __init__(self, network: SpeFEN, bounds: bool):
@@ -54,10 +58,7 @@ class DeployedSpeFEN(nn.Module):
         blocks = [ValidBottleneck(block) for block in layer1]
         fpl = [copy.deepcopy(layer) for layer in network.fpl if isinstance(layer, nn.Conv2d)]
         self.cwl = copy.deepcopy(network.cwl)
-        self.active_channels = None
-        if bounds:
-            order_channels(self.cwl, blocks, fpl)
-            self.active_channels = ActiveChannels(blocks, fpl)
+        self.bounds = bounds and order_channels(self.cwl, blocks, fpl) <= LIVE
         self.blocks, self.fpl = nn.ModuleList(blocks), nn.ModuleList(fpl)
         _freeze(self)
 
@@ -103,8 +104,8 @@ class DeployedSpeFEN(nn.Module):
     def _features(self, x: torch.Tensor) -> torch.Tensor:
         # on GPUs, and compiled, a shape that depends on values costs more than it saves
         on_cpu = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling()
-        if self.active_channels is not None and on_cpu:
-            return self.active_channels(x, self.blocks, self.fpl)
+        if self.bounds and on_cpu:
+            return active_features(x, self.blocks, self.fpl)
         for block in self.blocks:
             x = block(x)
         for projection in self.fpl:
