@@ -1,0 +1,143 @@
+r"""What a Spa-FEN adds to a Spe-FEN: energies, and the scores of H + F_spe + a F_spa for several factors a.
+
+    python -m experiments.spatial_features checkpoints/aviris_200_released/spe_fen.safetensors \
+        114-steps=spa_fen.safetensors --abu data/ABU --scenes airport-3,airport-4 --factors 0.1,1 --ae airport-3,airport-4
+
+writes one row a Spa-FEN, scene, factor and measure to experiments/results/spatial_features.csv; rows that are there already
+are not made again. Factor 0 is the spectral branch without any Spa-FEN, named ``none``. The measures:
+
+    spa_energy, ..., live_channels   of F_spa itself, as ``fers.networks.spa_fen.feature_figures`` has them
+    rank                             of H + a F_spa in float32, as the RX of the released fusion A sees it
+    fusion_b                         AUC of RX on H + F_spe + a F_spa; with a = 0 the spectral branch
+    fusion_a, fusion_a_released      AUC of fusion A by the equations, and as released
+    ae_last, ae_best                 AUC of AE on H + F_spe + a F_spa: the last iteration, and the one that the truth chooses
+
+The truth of the scenes has a part in ``ae_best`` only. Nothing here chooses a Spa-FEN.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from experiments import RESULTS
+from fers.datasets import abu
+from fers.detectors.ae import AE
+from fers.detectors.base import Detector, product
+from fers.detectors.rx import RX
+from fers.evaluation.metrics import auc
+from fers.fast.deploy import deploy
+from fers.networks import SpaFEN, SpeFEN, load_checkpoint
+from fers.networks.spa_fen import feature_figures
+from fers.scenes.normalise import normalise
+from fers.util.commandline import Parser, run
+from fers.util.errors import FersError
+from fers.util.files import atomic_path
+
+COLUMNS = ["spa_fen", "steps", "teacher", "scene", "factor", "what", "value"]
+_KEY = ["spa_fen", "scene", "factor", "what"]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("spe_fen", type=Path, help="the Spe-FEN in use")
+    parser.add_argument("spa_fens", nargs="+", metavar="NAME=FILE", help="Spa-FENs for as many bands")
+    parser.add_argument("--abu", type=Path, required=True, help="folder of the ABU scenes")
+    parser.add_argument("--scenes", default="paper", help="which of them (default: %(default)s)")
+    parser.add_argument("--factors", default="1", help="factors of F_spa, with commas (default: %(default)s)")
+    parser.add_argument("--ae", default="", help="scenes on which AE runs too, with commas")
+    parser.add_argument("--out", type=Path, default=RESULTS / "spatial_features.csv", help="default: %(default)s")
+    return parser
+
+
+@torch.no_grad()
+def scene_rows(
+    h: torch.Tensor, truth: np.ndarray, f_spe: torch.Tensor, f_spa: torch.Tensor, factor: float, with_ae: bool
+) -> Iterator[tuple[str, float]]:
+    """Yield the measures of a scene for one factor, by name.
+
+    Args:
+        h: ``(1, C, H, W)``.
+        truth: ``(H, W)`` bool.
+        f_spe, f_spa: Of ``h``'s shape.
+        factor: a.
+        with_ae: Train AE as well.
+    """
+    spatial, spectral, fused = h + factor * f_spa, h + f_spe, h + f_spe + factor * f_spa
+    yield "rank", float(torch.linalg.matrix_rank(torch.cov(spatial[0].flatten(1)), hermitian=True))
+    measured = partial(_auc, truth)
+    yield "fusion_b", measured(RX()(fused))
+    detectors: dict[str, Detector] = {"fusion_a": RX(), "fusion_a_released": RX(solver="released")}
+    for name, detector in detectors.items():
+        yield name, measured(product([detector(spatial), detector(spectral)]))
+    if with_ae:
+        with torch.enable_grad():
+            steps = [measured(score) for score in AE(seed=0).steps(fused)]
+        yield "ae_last", steps[-1]
+        yield "ae_best", max(steps)
+
+
+def _auc(truth: np.ndarray, score: torch.Tensor) -> float:
+    value = auc(score[0].numpy(), truth)
+    assert value is not None  # every ABU scene has both classes
+    return value
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, equals, file = text.partition("=")
+    if not equals:
+        raise FersError(f"{text}: give NAME=FILE, such as 114-steps=spa_fen.safetensors.")
+    return name, Path(file)
+
+
+def _main(options: argparse.Namespace) -> None:
+    spe_fen, about = load_checkpoint(options.spe_fen)
+    if not isinstance(spe_fen, SpeFEN):
+        raise FersError(f"{options.spe_fen}: holds a {about.branch}. Give a Spe-FEN first.")
+    factors = [float(factor) for factor in options.factors.split(",")]
+    table = pd.read_csv(options.out) if options.out.is_file() else pd.DataFrame(columns=COLUMNS)
+    there = {tuple(key) for key in table[_KEY].itertuples(index=False)}
+    teacher, features = spe_fen.fingerprint(), deploy(spe_fen)
+    scenes = []
+    for labelled in abu.scenes(options.abu, names=options.scenes):
+        scene, truth = labelled.load()
+        h = torch.from_numpy(normalise(scene, spe_fen.bands)).permute(2, 0, 1)[None].contiguous()
+        scenes.append((labelled.name, truth, h, features(h)))
+    for text in options.spa_fens:
+        name, path = _named(text)
+        spa_fen, info = load_checkpoint(path, bands=spe_fen.bands)
+        if not isinstance(spa_fen, SpaFEN):
+            raise FersError(f"{path}: holds a {info.branch}. Give a Spa-FEN.")
+        taught = "" if not info.teacher else "this Spe-FEN" if info.teacher == teacher else "another Spe-FEN"
+        for scene_name, truth, h, f_spe in scenes:
+            f_spa = deploy(spa_fen)(h)
+            figures = {key: float(value) for key, value in feature_figures(f_spe, f_spa).items()}
+            for factor in factors:
+                label, steps, by = (name, info.steps, taught) if factor else ("none", None, "")
+                with_ae = scene_name in options.ae.split(",")
+                if (label, scene_name, factor, "ae_last" if with_ae else "fusion_b") in there:
+                    continue
+                measured = dict(scene_rows(h, truth, f_spe, f_spa, factor, with_ae)) | (figures if factor == 1 else {})
+                rows = [(label, steps, by, scene_name, factor, what, round(v, 6)) for what, v in measured.items()]
+                table = pd.concat([table, pd.DataFrame(rows, columns=COLUMNS)]).drop_duplicates(_KEY, keep="last")
+                there |= {(label, scene_name, factor, what) for what in measured}
+                with atomic_path(options.out) as temporary:
+                    table.to_csv(temporary, index=False, lineterminator="\n")
+                print(label, scene_name, factor, {what: round(v, 4) for what, v in measured.items()}, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    options = _parser().parse_args(arguments)
+    return run(lambda: _main(options), how_to_resume="run the same command again")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
