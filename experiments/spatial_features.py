@@ -4,7 +4,8 @@ r"""What a Spa-FEN adds to a Spe-FEN: energies, and the scores of H + F_spe + a 
         114-steps=spa_fen.safetensors --abu data/ABU --scenes airport-3,airport-4 --factors 0.1,1 --ae airport-3,airport-4
 
 writes one row a Spa-FEN, scene, factor and measure to experiments/results/spatial_features.csv; rows that are there already
-are not made again. Factor 0 is the spectral branch without any Spa-FEN, named ``none``. The measures:
+are not made again. Checkpoints of one run may share a name: ``steps`` tells them apart, 0 where it is not known. Factor 0 is
+the spectral branch without any Spa-FEN, named ``none``. The measures:
 
     spa_energy, ..., live_channels   of F_spa itself, as ``fers.networks.spa_fen.feature_figures`` has them
     rank                             of H + a F_spa in float32, as the RX of the released fusion A sees it
@@ -41,8 +42,8 @@ from fers.util.commandline import Parser, run
 from fers.util.errors import FersError
 from fers.util.files import atomic_path
 
-COLUMNS = ["spa_fen", "steps", "teacher", "scene", "factor", "what", "value"]
-_KEY = ["spa_fen", "scene", "factor", "what"]
+_KEY = ["bands", "spa_fen", "steps", "scene", "factor", "what"]
+COLUMNS = [*_KEY, "teacher", "value"]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -115,22 +116,23 @@ def _main(options: argparse.Namespace) -> None:
         spa_fen, info = load_checkpoint(path, bands=spe_fen.bands)
         if not isinstance(spa_fen, SpaFEN):
             raise FersError(f"{path}: holds a {info.branch}. Give a Spa-FEN.")
-        taught = "" if not info.teacher else "this Spe-FEN" if info.teacher == teacher else "another Spe-FEN"
+        taught = "not told" if not info.teacher else "this Spe-FEN" if info.teacher == teacher else "another Spe-FEN"
         for scene_name, truth, h, f_spe in scenes:
             f_spa = deploy(spa_fen)(h)
             figures = {key: float(value) for key, value in feature_figures(f_spe, f_spa).items()}
             for factor in factors:
-                label, steps, by = (name, info.steps, taught) if factor else ("none", None, "")
+                label, steps, by = (name, info.steps or 0, taught) if factor else ("none", 0, "")
+                key = (spe_fen.bands, label, steps, scene_name, factor)
                 with_ae = scene_name in options.ae.split(",")
-                if (label, scene_name, factor, "ae_last" if with_ae else "fusion_b") in there:
+                if (*key, "ae_last" if with_ae else "fusion_b") in there:
                     continue
                 measured = dict(scene_rows(h, truth, f_spe, f_spa, factor, with_ae)) | (figures if factor == 1 else {})
-                rows = [(label, steps, by, scene_name, factor, what, round(v, 6)) for what, v in measured.items()]
+                rows = [(*key, what, by, round(value, 6)) for what, value in measured.items()]
                 table = pd.concat([table, pd.DataFrame(rows, columns=COLUMNS)]).drop_duplicates(_KEY, keep="last")
-                there |= {(label, scene_name, factor, what) for what in measured}
+                there |= {(*key, what) for what in measured}
                 with atomic_path(options.out) as temporary:
                     table.to_csv(temporary, index=False, lineterminator="\n")
-                print(label, scene_name, factor, {what: round(v, 4) for what, v in measured.items()}, flush=True)
+                print(*key, {what: round(v, 4) for what, v in measured.items()}, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
