@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments import RESULTS, ROOT
+from experiments import RESULTS, ROOT, spatial_features
 from experiments.cells import cells_markdown, read_cells
 from experiments.coverage import coverage_table
 from experiments.jobs import STAGE_FILES, Score, given, machine, make_missing
@@ -172,50 +172,6 @@ def training_stage2() -> str:
     return _markdown(table.reset_index(names="the Spe-FEN that teaches"))
 
 
-_SPATIAL = {  # column of spatial_features.csv: its head, and its digits
-    "factor": ("a", "g"),
-    "live_channels": ("live channels", ".0f"),
-    "energy_ratio": ("energy of F_spa / F_spe", ".3f"),
-    "rank": ("rank of H + a F_spa in float32", ".0f"),
-    "ae_last": ("AE, last", ".4f"),
-    "ae_best": ("AE, best by the truth", ".4f"),
-    "fusion_b": ("RX, fusion B", ".4f"),
-    "fusion_a": ("fusion A, equations", ".4f"),
-    "fusion_a_released": ("fusion A, as released", ".4f"),
-}
-
-
-def spatial_scale() -> str:
-    """Render what a share of F_spa does at 200 bands: a scene and a factor a line, 0 for none."""
-    numbers = _spatial("bands == 200 and steps in (0, 114)", ["scene", "spa_fen", "factor"])
-    return _spatial_markdown(numbers.sort_values(["scene", "factor"]), {"scene": "scene", "spa_fen": "Spa-FEN"})
-
-
-def spatial_steps() -> str:
-    """Render F_spa against the steps of training, mean over airport-3 and -4; 0 steps are the spectral branch."""
-    query = "scene in ('airport-3', 'airport-4') and factor in (0, 1) and steps != 114"
-    numbers = _spatial(query, ["bands", "spa_fen", "steps", "scene"])
-    means = numbers.drop(columns="scene").groupby(["bands", "spa_fen", "steps"], sort=False).mean().reset_index()
-    return _spatial_markdown(
-        means.astype({"bands": str, "steps": str}), {"bands": "bands", "spa_fen": "run", "steps": "steps"}
-    )
-
-
-def _spatial(query: str, index: list[str]) -> pd.DataFrame:
-    """Bring the measures of spatial_features.csv side by side, with the ratio of the energies."""
-    frame = _csv("spatial_features").query(query)
-    wide = frame.pivot_table("value", index, "what", sort=False).reset_index()
-    return wide.assign(energy_ratio=wide.spa_energy / wide.spe_energy)
-
-
-def _spatial_markdown(frame: pd.DataFrame, names: dict[str, str]) -> str:
-    shown = frame[list(names)].rename(columns=names)
-    for key in _SPATIAL.keys() & frame.columns:
-        head, digits = _SPATIAL[key]
-        shown[head] = [f"{value:{digits}}".replace("nan", "-") for value in frame[key]]
-    return _markdown(shown[[*names.values(), *(head for head, _ in _SPATIAL.values() if head in shown)]])
-
-
 def performance() -> str:
     """Render what ``make bench`` measured: both sides, and where."""
     frame = _csv("performance", dtype=str)
@@ -290,8 +246,7 @@ RENDERED: dict[str, Callable[[], str]] = {
     "features_claims": partial(claims, "features"),
     "training_stage1": training_stage1,
     "training_stage2": training_stage2,
-    "spatial_scale": spatial_scale,
-    "spatial_steps": spatial_steps,
+    **spatial_features.RENDERED,
     "performance": performance,
     "coverage": lambda: coverage_table(_csv("coverage")),
     "thresholds_objects": thresholds_objects,

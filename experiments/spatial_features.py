@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from fers.detectors.ae import AE
 from fers.detectors.base import Detector, product
 from fers.detectors.rx import RX
 from fers.evaluation.metrics import auc
+from fers.evaluation.tables import markdown
 from fers.fast.deploy import deploy
 from fers.networks import SpaFEN, SpeFEN, load_checkpoint
 from fers.networks.spa_fen import feature_figures
@@ -44,6 +45,73 @@ from fers.util.files import atomic_path
 
 _KEY = ["bands", "spa_fen", "steps", "scene", "factor", "what"]
 COLUMNS = [*_KEY, "teacher", "value"]
+
+
+_TABLE = {  # measure: its head in the documents, and its digits
+    "factor": ("a", "g"),
+    "live_channels": ("live channels", ".0f"),
+    "energy_ratio": ("energy of F_spa / F_spe", ".3f"),
+    "rank": ("rank of H + a F_spa in float32", ".0f"),
+    "fusion_b": ("RX, fusion B", ".4f"),
+    "fusion_a": ("RX, fusion A, equations", ".4f"),
+    "fusion_a_released": ("RX, fusion A, as released", ".4f"),
+    "ae_last": ("AE, last", ".4f"),
+    "ae_best": ("AE, best by the truth", ".4f"),
+}
+TAUGHT = ["airport-3", "airport-4"]  # scenes of the curve
+LEFT_OUT = ["urban-1", "urban-2", "urban-4", "beach-2"]  # neither the paper's nor among the training patches
+
+
+def spatial_scale() -> str:
+    """Render what a share of F_spa does at 200 bands, a scene and a factor a line; a = 0 is the spectral branch."""
+    numbers = _side_by_side(pd.read_csv(RESULTS / "spatial_features.csv").query("bands == 200 and steps in (0, 114)"))
+    lines = numbers[numbers.scene.isin(TAUGHT)].sort_values(["scene", "factor"])
+    return _markdown(lines, ["scene"])
+
+
+def spatial_means() -> str:
+    """Render the means of ``spatial_scale`` over the paper's six scenes."""
+    numbers = _side_by_side(pd.read_csv(RESULTS / "spatial_features.csv").query("bands == 200 and steps in (0, 114)"))
+    means = numbers.groupby("factor")[["rank", "fusion_b", "fusion_a", "fusion_a_released"]].mean().reset_index()
+    return _markdown(means, [])
+
+
+def spatial_steps() -> str:
+    """Render F_spa against the steps of training, mean over two scenes; 0 steps are the spectral branch."""
+    return _by_steps(TAUGHT)
+
+
+def spatial_left_out() -> str:
+    """Render the same over the scenes that no choice saw, at the steps that were scored there."""
+    return _by_steps(LEFT_OUT)
+
+
+RENDERED: dict[str, Callable[[], str]] = {
+    each.__name__: each for each in (spatial_scale, spatial_means, spatial_steps, spatial_left_out)
+}
+
+
+def _by_steps(scenes: list[str]) -> str:
+    frame = pd.read_csv(RESULTS / "spatial_features.csv")
+    numbers = _side_by_side(frame[frame.scene.isin(scenes) & frame.factor.isin([0, 1]) & (frame.steps != 114)])
+    groups = numbers.drop(columns=["scene", "factor"]).groupby(["bands", "spa_fen", "steps"])
+    means = groups.agg(lambda values: values.mean(skipna=False)).reset_index()
+    order = means.assign(first=means.spa_fen != "none").sort_values(["bands", "first", "spa_fen", "steps"])
+    return _markdown(order.drop(columns="first"), ["bands", "spa_fen", "steps"])
+
+
+def _side_by_side(frame: pd.DataFrame) -> pd.DataFrame:
+    """Bring the measures side by side, with the ratio of the energies."""
+    wide = frame.pivot_table("value", _KEY[:-1], "what").reset_index()
+    return wide.assign(energy_ratio=wide.spa_energy / wide.spe_energy) if "spa_energy" in wide else wide
+
+
+def _markdown(frame: pd.DataFrame, first: list[str]) -> str:
+    shown = frame[[name for name in first if name not in _TABLE]].astype(str).rename(columns={"spa_fen": "run"})
+    for key, (head, digits) in _TABLE.items():
+        if key in frame:
+            shown[head] = [f"{value:{digits}}".replace("nan", "-") for value in frame[key]]
+    return markdown(list(shown), shown.to_numpy().tolist())
 
 
 def _parser() -> argparse.ArgumentParser:

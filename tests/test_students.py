@@ -153,7 +153,7 @@ def test_a_dead_student_is_told_at_the_end_of_training_with_figures_and_remedy(b
     assert stage2.main(options(background, teacher, tmp_path / "run", "--epochs", "1")) == 0
     output = capsys.readouterr().out
     assert "F_spa on the last batch: 0 of 8 channels vary over space; energy " in output
-    assert "WARNING: the Spa-FEN is dead" in output and "--losses cos,var,mse,ssim" in output
+    assert "WARNING: the Spa-FEN is dead" in output and "--features spectral" in output
     assert read_info(teacher / "spa_fen.safetensors").metrics["live_channels"] == 0
 
 

@@ -40,10 +40,12 @@ def main() -> None:
     patches = BackgroundPatches(options.patches, options.sensor, info.bands, 0, "refuse")
     chosen = np.random.RandomState(0).permutation(len(patches))[:BATCH]
     h = torch.stack([torch.as_tensor(patches[int(index)]) for index in chosen])
+    rows: list[tuple[str, str, float]] = [
+        ("any", "contrast of H: standard deviation over space", float(h.std((2, 3)).mean()))
+    ]
     features = deploy(spe_fen)
     f_spe = torch.cat([features(patch[None]) for patch in h])
 
-    rows: list[tuple[str, str, float]] = []
     generator = torch.Generator().manual_seed(1)
     knots = (torch.randn(BATCH, info.bands, n, n, generator=generator) for n in (1, 2, 4))
     field = torch.stack([interpolate(k, h.shape[2:], mode="bilinear", align_corners=False) for k in knots]).sum(0)
@@ -67,6 +69,7 @@ def main() -> None:
         over_space = f_spa.flatten(2).var(2).mean(0)
         rows += [
             (name, "live channels", int(varying_channels(f_spa).any(0).sum())),
+            (name, "contrast of H_3c: standard deviation over space", float(spa_fen.compression(h).std((2, 3)).mean())),
             (name, "variance over space", float(over_space.sum())),
             (name, "variance between patches at a place", float(f_spa.var(0).mean((1, 2)).sum())),
             (name, "L_cc a live channel, batches of 16", float(losses.l_cc(f_spe[:16], f_spa[:16])) / live),

@@ -14,7 +14,7 @@ _BACKBONE = re.compile(r"imagenet|none|random(:\d{1,10})?|file:[^/\\:\0]+", re.A
 
 DEAD_SPA_FEN = (
     "the Spa-FEN is dead: every channel of F_spa is constant on its training patches, so it adds nothing to a score. "
-    "Use --features spectral, or train it again with --losses cos,var,mse,ssim; checkpoints/README.md says why."
+    "Use --features spectral, or train it again with a lower --lr; checkpoints/README.md says why."
 )
 
 
