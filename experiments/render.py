@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments import RESULTS, ROOT
+from experiments import RESULTS, ROOT, spatial_features
 from experiments.cells import cells_markdown, read_cells
 from experiments.coverage import coverage_table
 from experiments.jobs import STAGE_FILES, Score, given, machine, make_missing
@@ -49,7 +49,7 @@ ABU_SETTINGS: list[tuple[str, dict, tuple[int, ...], str]] = [
     ("original", {"features": "original"}, (0,), ""),
     ("untrained control", {"features": "untrained", **IMAGENET}, (0, 1, 2), ""),
     ("untrained, random layer1", {"features": "untrained", "backbone": "random"}, (0, 1, 2), ""),
-    ("own weights, random layer1", {"features": "fused", "fusion": "B"}, (0,), "aviris_200"),
+    ("own weights, random layer1", {"features": "spectral"}, (0,), "aviris_200"),
     ("own weights, ImageNet layer1", {"features": "spectral", **IMAGENET}, (0,), "aviris_200_imagenet"),
     ("released Spe-FEN", {"features": "spectral"}, (0,), "aviris_200_released"),
 ]
@@ -246,6 +246,7 @@ RENDERED: dict[str, Callable[[], str]] = {
     "features_claims": partial(claims, "features"),
     "training_stage1": training_stage1,
     "training_stage2": training_stage2,
+    **spatial_features.RENDERED,
     "performance": performance,
     "coverage": lambda: coverage_table(_csv("coverage")),
     "thresholds_objects": thresholds_objects,

@@ -213,7 +213,8 @@ class Request:
             second = spa_fen if spa_fen.is_file() and not losses else None
         if workspace.benchmark == "ABU" and not workspace.has_patches:  # the weights that are shipped
             first = first or shipped / STAGE_FILES["stage1"]
-            second = second or shipped / STAGE_FILES["stage2"]
+            if (own := shipped / STAGE_FILES["stage2"]).is_file():  # none is shipped; a user may have trained one
+                second = second or own
         if row.network == "fused" and first and second:
             return given((first, second), place)
         teacher = given((first,), place) if first else training(workspace, "stage1", bands, seed, (*options, *ablated))

@@ -77,9 +77,10 @@ def dataset(tmp_path) -> Path:
 
 def write_checkpoints(folder: Path) -> Path:
     """Write checkpoints of both branches for ten bands, on random frozen layers."""
-    for branch, network in (("spe_fen", SpeFEN(10, "random")), ("spa_fen", SpaFEN(10, "random"))):
+    spe_fen, spa_fen = SpeFEN(10, "random"), SpaFEN(10, "random")
+    for branch, network, teacher in (("spe_fen", spe_fen, ""), ("spa_fen", spa_fen, spe_fen.fingerprint())):
         sha256 = state_hash(backbone_state(network.ARCHITECTURE, network.FROZEN, "random"))
-        info = CheckpointInfo(branch, 10, "aviris_ng", "paper", "random", sha256)
+        info = CheckpointInfo(branch, 10, "aviris_ng", "paper", "random", sha256, teacher=teacher)
         save_checkpoint(network, folder / f"{branch}.safetensors", info)
     return folder
 

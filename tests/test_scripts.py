@@ -181,7 +181,8 @@ def test_the_two_fusions_differ_and_b_can_be_asked_for(dataset, checkpoints, tmp
 
 def test_fused_without_spa_fen_names_the_command_and_the_option(dataset, checkpoints, tmp_path, capsys):
     (checkpoints / "spa_fen.safetensors").unlink()
-    assert run_had100(dataset, tmp_path / "out", "--checkpoint_dir", str(checkpoints)) == 2
+    arguments = ["--checkpoint_dir", str(checkpoints), "--features", "fused"]
+    assert run_had100(dataset, tmp_path / "out", *arguments) == 2
     error = capsys.readouterr().err
     assert "python train.py --input_channel 10 --sensor aviris_ng" in error
     assert "--features spectral" in error and "Stage 1" not in error

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from fers.datasets.archive import require_room
 from fers.networks import SpaFEN
 from fers.scenes.readers.base import free_memory
+from fers.networks.spa_fen import feature_figures
 from fers.training.loop import Patches
 from fers.training.recipe import PAPER, STAGE2_TERMS, Recipe
 from fers.training.stage import Stage, Terms, gather_batch
@@ -79,6 +80,8 @@ class Stage2(Stage):
             f_spa, h_hat = f_spa.to(h), h_hat.to(h)
             # cc and var are not means over samples: a share of the batch would give another value than the whole
             all_spe, all_spa = (gather_batch(f_spe), gather_batch(f_spa)) if self.training else (f_spe, f_spa)
+            if self.training:
+                self.figures = feature_figures(all_spe, all_spa)
             terms = {
                 "cc": losses.l_cc(all_spe, all_spa),
                 "cos": losses.l_cos(f_spe, f_spa),

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fers.networks.info import DEAD_SPA_FEN
 from fers.training.launch import launch
 from fers.training.options import TrainOptions, add_train_options, loss_option
 from fers.training.recipe import STAGE2_TERMS
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from fers.training.loop import Patches
+    from fers.networks import CheckpointInfo
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ def train(given: argparse.Namespace, accelerator: Accelerator) -> None:
     """Train Stage 2 as the command line says."""
     # imported here, so that --help does not wait for PyTorch
     from fers.networks import CheckpointError, SpaFEN, SpeFEN, load_checkpoint
+    from fers.networks.checkpoint import read_info
     from fers.training.run import TrainRun, places, scene_scorer
     from fers.util.files import sha256_of
     from train_FERS.network import FRN
@@ -92,9 +95,21 @@ def train(given: argparse.Namespace, accelerator: Accelerator) -> None:
         data = cache_features(spe_fen, run.patches, options.batch_size, accelerator, cache_file)
     spe_fen.to(accelerator.device)
     origin = f"; Spe-FEN {sha256[:12]} ({teacher.recipe} recipe, {teacher.origin})"
-    run.train(stage, data, scorer, origin)
+    run.train(stage, data, scorer, origin, teacher=spe_fen.fingerprint())
     if accelerator.is_main_process:
         cache_file.unlink(missing_ok=True)
+        print(_verdict(read_info(run.checkpoint)))
+
+
+def _verdict(info: CheckpointInfo) -> str:
+    """Say what became of F_spa, with a warning where it is dead."""
+    figures = info.metrics
+    told = (
+        f"F_spa on the last batch: {figures['live_channels']:.0f} of {info.bands} channels vary over space; energy "
+        f"{figures['spa_energy']:.3g} (F_spe {figures['spe_energy']:.3g}), spatial energy "
+        f"{figures['spa_spatial_energy']:.3g} (F_spe {figures['spe_spatial_energy']:.3g})."
+    )
+    return told if figures["live_channels"] else f"{told}\nWARNING: {DEAD_SPA_FEN}"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -143,11 +143,10 @@ class Scorer:
     def _scored(self, cell: Cell) -> Outcome:
         truth, bands, notes = self._truth(cell)
         pipeline, config = self._pipeline(cell, self.protocol.bands or bands)
-        caveats = tuple(pipeline.caveats)
         path = self._path(cell, config)
         if path is not None and (kept := _read_cell(path, self.protocol.repeat)) is not None:
             score, left_out, took = kept
-            return _outcome(score, truth, left_out, notes, took, caveats, kept=True)
+            return _outcome(score, truth, left_out, notes, took, tuple(pipeline.caveats), kept=True)
         limit = self.protocol.skip_slower_than
         if limit is not None and cell.estimate > limit:
             raise FersError(
@@ -171,7 +170,7 @@ class Scorer:
             out = np.zeros(0, bool) if left_out is None else left_out
             np.savez(buffer, score=score, left_out=out, took=json.dumps({**took, "repeat": self.protocol.repeat}))
             write_whole(path, buffer.getvalue())
-        return _outcome(score, truth, left_out, notes, took, caveats)
+        return _outcome(score, truth, left_out, notes, took, tuple(pipeline.caveats))
 
     def _truth(self, cell: Cell) -> tuple[np.ndarray, int, tuple[str, ...]]:
         """Truth of a scene, its number of bands, and its notes."""

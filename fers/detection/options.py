@@ -97,7 +97,7 @@ class DetectOptions(Method):
         FersError: The choices do not fit together.
     """
 
-    features: str | None = option(  # type: ignore[assignment]
+    features: str | None = option(
         None,
         "features to add to the cube: original, untrained, spectral, spatial or fused (default: fusion C of untrained, or "
         "of spectral with --checkpoint_dir)",

@@ -14,7 +14,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -100,6 +100,7 @@ def evaluate(
                         told.add(found["band_use"])
                         tqdm.write(f"Bands: {found['band_use']}.")
                     tqdm.write(scene_line(name, found, published))
+                results = replace(results, caveats=pipeline.caveats)  # scoring may have added to them
                 results.write(save_dir, complete=False)
                 bar.update(len(batch))
         _print_summary(results, published)

@@ -89,6 +89,8 @@ def full_config(pipeline: Pipeline) -> dict:
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(pipeline.config).items()}
     settings["options"] = dict(pipeline.config.options)
     settings["detect"] = pipeline.config.detect_name
+    settings["features"] = pipeline.config.chosen_features
+    del settings["strict"]  # it changes no result
     device = pipeline.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {

@@ -1,7 +1,7 @@
 """Write a branch, deployed, as a file that runs without this project: ONNX, or a program of ``torch.export``.
 
     fers weights export checkpoints/aviris_200/spe_fen.safetensors spe_fen.onnx
-    fers weights export checkpoints/aviris_200/spa_fen.safetensors spa_fen.pt2
+    fers weights export checkpoints/aviris_200/spe_fen.safetensors spe_fen.pt2
 
 Input ``h`` and output ``features`` are N x C x H x W float32. N is 1 to 32768, H and W are 17 to 32768. ONNX needs the
 packages of ``pip install "fers-had[export]"``.

@@ -76,6 +76,10 @@ class Branch(nn.Module):
         """Return the trained tensors of the state dict."""
         return {key: value for key, value in self.state_dict().items() if self.is_trained(key)}
 
+    def fingerprint(self) -> str:
+        """Return the ``state_hash`` of all its tensors, trained and frozen: the same network in whatever file it comes."""
+        return state_hash(self.state_dict())
+
 
 def frozen_layers(architecture: str, layers: tuple[str, ...]) -> nn.Sequential:
     """Make layers of a ResNet, without their values.

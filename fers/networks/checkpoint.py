@@ -100,18 +100,7 @@ def load_branch(
         BackboneError: The frozen layers cannot be loaded.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint. Train it, or name another folder with --checkpoint_dir.")
-    _check_sum(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be read as safetensors ({error}). Is it complete? Train or import it again."
-        ) from error
-    info = CheckpointInfo.from_metadata(metadata, path)
+    info, tensors = _read(path)
     if bands is not None and info.bands != bands:
         raise CheckpointError(
             f"{path}: trained for {info.bands} bands, asked for {bands}. Give --input_channel {info.bands}, or the "
@@ -125,6 +114,26 @@ def load_branch(
     load_frozen(network.backbone_layers(), _frozen_state(network, path, info, backbone))
     network.load_state_dict(tensors, strict=False)
     return network.eval(), info
+
+
+def read_info(path: str | Path) -> CheckpointInfo:
+    """Read the metadata of a checkpoint; ``load_branch`` describes the errors of its file."""
+    return _read(Path(path))[0]
+
+
+def _read(path: Path) -> tuple[CheckpointInfo, dict[str, torch.Tensor]]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint. Train it, or name another folder with --checkpoint_dir.")
+    _check_sum(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as safetensors ({error}). Is it complete? Train or import it again."
+        ) from error
+    return CheckpointInfo.from_metadata(metadata, path), tensors
 
 
 def shipped(name: str) -> Path:

@@ -106,6 +106,7 @@ def import_released(folder: str | Path, out: str | Path, sensor: str | None = No
             recipe="released",
             backbone=backbone,
             backbone_sha256=state_hash(frozen[network.ARCHITECTURE]),
+            teacher="" if network is spe_fen else spe_fen.fingerprint(),
             selection="test-auc",  # docs/fidelity.md#choices-by-the-test-set
             origin=f"{ORIGIN}, {folder.parent.name}/{folder.name}",
             git_revision=git_revision(),

@@ -12,6 +12,11 @@ from fers.util.errors import FersError
 _MAX_BANDS = 10_000
 _BACKBONE = re.compile(r"imagenet|none|random(:\d{1,10})?|file:[^/\\:\0]+", re.ASCII)
 
+DEAD_SPA_FEN = (
+    "the Spa-FEN is dead: every channel of F_spa is constant on its training patches, so it adds nothing to a score. "
+    "Use --features spectral, or train it again with a lower --lr; checkpoints/README.md says why."
+)
+
 
 class CheckpointError(FersError):
     """A checkpoint that cannot be used. The message names the file, what is wrong and what to do."""
@@ -31,10 +36,13 @@ class CheckpointInfo:
         backbone_sha256: ``state_hash`` of those frozen layers.
         seed: Training seed, None where it is not known.
         epoch: Epochs trained, None where it is not known.
+        steps: Steps of the optimiser, likewise.
+        patches: Training patches, likewise.
+        teacher: ``fingerprint`` of the Spe-FEN that taught a Spa-FEN; empty for other branches and where it is not known.
         selection: The choice of the epoch: ``last``, or ``test-auc`` where the test set's ground truth chose it.
         origin: Who trained it and from what.
         git_revision: The commit of the project that wrote the file.
-        metrics: Figures measured with it.
+        metrics: Figures measured with it. A Spa-FEN has those of ``fers.networks.spa_fen.feature_figures``.
     """
 
     branch: str
@@ -45,6 +53,9 @@ class CheckpointInfo:
     backbone_sha256: str
     seed: int | None = None
     epoch: int | None = None
+    steps: int | None = None
+    patches: int | None = None
+    teacher: str = ""
     selection: str = "last"
     origin: str = ""
     git_revision: str = ""
@@ -96,6 +107,9 @@ class CheckpointInfo:
             "backbone_sha256": text(self.backbone_sha256) and re.fullmatch("[0-9a-f]{64}", self.backbone_sha256),
             "seed": count(self.seed),
             "epoch": count(self.epoch),
+            "steps": count(self.steps),
+            "patches": count(self.patches),
+            "teacher": text(self.teacher) and re.fullmatch("([0-9a-f]{64})?", self.teacher) is not None,
             "selection": self.selection in ["last", "test-auc"],
             "metrics": isinstance(self.metrics, dict)
             and all(isinstance(value, (int, float)) for value in self.metrics.values()),

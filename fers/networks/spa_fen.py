@@ -60,6 +60,35 @@ class ChannelAttention(nn.Module):
         return x * self.fc(F.adaptive_avg_pool2d(x, 1))
 
 
+_CONSTANT = 1e-10  # of the mean square: a smaller variance is float32's rounding
+
+
+def varying_channels(features: torch.Tensor) -> torch.Tensor:
+    """Tell which channels ``(N, C, H, W)`` vary over space, beyond float32's rounding: ``(N, C)`` bool."""
+    pixels = features.flatten(2)
+    return pixels.var(2) > _CONSTANT * pixels.square().mean(2)
+
+
+def feature_figures(f_spe: torch.Tensor, f_spa: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Measure how large both features are, and how much of F_spa there is.
+
+    Args:
+        f_spe: ``(N, C, H, W)``.
+        f_spa: Of the same shape.
+
+    Returns:
+        Scalars: ``spe_energy`` and ``spa_energy``, the mean squares; ``spe_spatial_energy`` and ``spa_spatial_energy``, the
+        variances over space, summed over channels and averaged over samples; ``live_channels``, the channels of F_spa that
+        vary over space in any sample. With none of them F_spa is dead: RX removes a constant.
+    """
+    figures: dict[str, torch.Tensor] = {}
+    for name, features in (("spe", f_spe), ("spa", f_spa)):
+        figures[f"{name}_energy"] = features.detach().square().mean()
+        figures[f"{name}_spatial_energy"] = features.detach().flatten(2).var(2).sum(1).mean()
+    figures["live_channels"] = varying_channels(f_spa.detach()).any(0).sum()
+    return figures
+
+
 class SpaFEN(Branch):
     """Spatial Feature Enhancement Network, F_spa = FEN_spa(H) (eq. 8).
 

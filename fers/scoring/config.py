@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fers.detectors.table import DETECTORS, detector_name, find_detector, known_name
-from fers.scoring.settings import FEATURES, FUSIONS, SETTINGS, WITHOUT_SPATIAL, Setting, default_fusion, setting_name
+from fers.scoring.settings import (
+    BRANCHES,
+    FEATURES,
+    FUSIONS,
+    SETTINGS,
+    WITHOUT_SPATIAL,
+    Setting,
+    default_fusion,
+    setting_name,
+)
 from fers.util.commandline import device, natural, positive
 from fers.util.errors import FersError
 from fers.util.options import option
@@ -43,12 +52,13 @@ class Method:
         options: The detector's own options, name and text; a dict will do.
         features: Features to add to the cube: nothing (``original``), F_spe of an untrained network (``untrained``, the
             control), F_spe (``spectral``), F_spa (``spatial``), or both (``fused``). A detector that is trained on background takes
-            ``original`` only.
+            ``original`` only. None takes what ``DetectConfig.chosen_features`` says.
         fusion: How fused features are joined; None takes the detector's default. ``C`` and ``H`` need no spatial branch,
             so they go with ``spectral`` and ``untrained`` features too.
         seed: Seed of the untrained network and of detectors with random weights.
         checkpoint_dir: Folder of the checkpoints; None for the default.
         backbone: Frozen layers instead of what a checkpoint says.
+        strict: Refuse a Spa-FEN that another Spe-FEN taught, or that does not say which; else it is marked.
         device: ``auto``, ``gpu``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
 
     Raises:
@@ -65,7 +75,12 @@ class Method:
         metavar="NAME=VALUE",
         many=True,
     )
-    features: str = option("fused", "features to add to the cube", group="method", choices=FEATURES)
+    features: str | None = option(
+        None,
+        "features to add to the cube (default: fused; spectral where the folder of the weights holds no Spa-FEN)",
+        group="method",
+        choices=FEATURES,
+    )
     fusion: str | None = option(
         None,
         "how maps or features of two branches are joined; C and H are this project's own and need no spatial branch "
@@ -85,6 +100,9 @@ class Method:
         "frozen layers: imagenet, random[:SEED] or a path (default: what the checkpoint says; else imagenet)",
         group="weights",
     )
+    strict: bool = option(
+        False, "refuse a Spa-FEN that was taught by another Spe-FEN, instead of marking it", group="weights"
+    )
     device: str = option(
         "auto",
         "auto (a GPU if there is one), gpu (stop if there is none), cpu, cuda, cuda:1, mps",
@@ -96,19 +114,23 @@ class Method:
     def __post_init__(self) -> None:
         pairs = self.options.items() if isinstance(self.options, dict) else self.options
         object.__setattr__(self, "options", tuple((str(name), str(value)) for name, value in pairs))
-        if self.features not in FEATURES:
+        if self.features not in (None, *FEATURES):
             raise FersError(f"--features {self.features}: choose among {', '.join(FEATURES)}.")
         if self.fusion is not None and self.fusion not in FUSIONS:
             raise FersError(f"--fusion {self.fusion}: choose among {', '.join(FUSIONS)}.")
         joins_one = self.fusion in WITHOUT_SPATIAL and self.features in ("spectral", "untrained")
-        if self.fusion is not None and self.features != "fused" and not joins_one:
+        if self.fusion is not None and self.features not in (None, "fused") and not joins_one:
             raise FersError(
                 f"--fusion {self.fusion} joins both branches; with --features {self.features} there is only one. Leave --fusion out."
             )
         row = DETECTORS.get(self.detect)
-        if row is not None and row.trains_on == "background" and self.features != "original":
+        if (
+            row is not None
+            and row.trains_on == "background"
+            and (self.fusion or self.features not in (None, "original"))
+        ):
             raise FersError(
-                f"--features {self.features}: {self.detect}'s network is trained on the cube itself. Give --features original."
+                f"--detect {self.detect}: its network is trained on the cube itself. Give --features original and no --fusion."
             )
 
     @property
@@ -160,16 +182,29 @@ class DetectConfig(Method):
     compile: bool = option(False, "compile the networks with torch.compile", group="run")
 
     @property
+    def chosen_features(self) -> str:
+        """The features in force: by default both branches, as in the paper, or the spectral one where there is no Spa-FEN."""
+        if self.features is not None:
+            return self.features
+        row = DETECTORS.get(self.detect)
+        if row is not None and row.trains_on == "background":
+            return "original"
+        spe_fen, spa_fen = (
+            (self.checkpoint_folder / f"{branch}.safetensors").is_file() for branch in BRANCHES.values()
+        )
+        return "spectral" if spe_fen and not spa_fen and self.fusion is None else "fused"
+
+    @property
     def chosen_fusion(self) -> str | None:
         """The fusion in force; None where only one branch is used."""
-        if self.features != "fused":
+        if self.chosen_features != "fused":
             return self.fusion
         return self.fusion or default_fusion(find_detector(self.detect).fusion, self.bands)
 
     @property
     def setting_name(self) -> str:
         """The key of ``SETTINGS``."""
-        return setting_name(self.features, self.chosen_fusion)
+        return setting_name(self.chosen_features, self.chosen_fusion)
 
     @property
     def setting(self) -> Setting:
@@ -184,7 +219,7 @@ class DetectConfig(Method):
     @property
     def title(self) -> str:
         """Short name of the method, such as ``RX, fusion B``; methods with different results have different names."""
-        what = f"fusion {self.chosen_fusion}" if self.chosen_fusion else self.features
+        what = f"fusion {self.chosen_fusion}" if self.chosen_fusion else self.chosen_features
         if self.chosen_fusion and self.features == "untrained":
             what += ", untrained"
         details = [f"{key} {value}" for key, value in self.options]

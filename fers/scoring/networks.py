@@ -17,7 +17,9 @@ from fers.networks import CheckpointError, SpaFEN, SpeFEN
 from fers.networks.aetnet import AETNet
 from fers.networks.backbones import Branch, random_seed
 from fers.networks.checkpoint import load_branch
+from fers.networks.info import DEAD_SPA_FEN
 from fers.networks.rd4ad import READINGS
+from fers.networks.spa_fen import varying_channels
 from fers.scoring.config import PRECISIONS
 from fers.scoring.settings import Cube
 from fers.util.errors import FersError
@@ -34,6 +36,8 @@ TYPES = dict(zip(PRECISIONS, (torch.float32, torch.bfloat16), strict=True))
 NAMES = {"spe_fen": "Spe-FEN", "spa_fen": "Spa-FEN", "aetnet": "AETNet", **dict.fromkeys(RD4AD_NETWORKS, "RD4AD")}
 
 
+_CONSTANT = "Spa-FEN: every channel of F_spa is constant on a scene of this run, so it adds nothing there."
+_TEACH = "Train one under this Spe-FEN: python train.py --stage 2."
 WAIT: dict[str, Any] = {"leave": False, "disable": None, "delay": 2}  # a bar on terminals, from two seconds on
 
 
@@ -81,6 +85,8 @@ class Networks:
         """
         if f_spa is None and self.spa is not None and any("f_spa" in cube for cube in wanted):
             f_spa = self.spa(h.to(self.precision)).float()
+            if _CONSTANT not in self.caveats and not bool(varying_channels(f_spa).any(1).all()):
+                self.caveats.append(_CONSTANT)
         spatial = None if f_spa is None else f_spa.split(together)
         for number, some in enumerate(h.split(together)):
             yield self._cubes(wanted, some, None if spatial is None else spatial[number])
@@ -130,6 +136,7 @@ def load_networks(
     precision: str = "fp32",
     compiled: bool = False,
     detector: Sequence[str] = (),
+    strict: bool = False,
 ) -> Networks:
     """Load and deploy the branches that a setting needs, and the network that its detector needs.
 
@@ -144,9 +151,11 @@ def load_networks(
         precision: A key of ``PRECISIONS``.
         compiled: Compile the networks with ``torch.compile``.
         detector: Networks of which the detector needs one, as ``Entry.network`` has them.
+        strict: Refuse a Spa-FEN that another Spe-FEN taught, or that does not say which.
 
     Raises:
-        CheckpointError: A checkpoint is missing or does not fit, or there is more than one for the detector.
+        CheckpointError: A checkpoint is missing or does not fit, there is more than one for the detector, or ``strict``
+            refuses a Spa-FEN.
         BackboneError: Frozen layers cannot be loaded.
     """
     found = Networks(precision=TYPES[precision])
@@ -163,6 +172,10 @@ def load_networks(
     if missing := [branch for branch, path in paths.items() if not path.is_file()]:
         raise CheckpointError(_missing_checkpoints(missing, paths, bands, sensor, folder))
     loaded = {branch: _branch(found, branch, path, bands, backbone) for branch, path in paths.items()}
+    if "spe_fen" in loaded and "spa_fen" in loaded and (mark := _other_teacher(found, loaded["spe_fen"])):
+        if strict:
+            raise CheckpointError(f"{paths['spa_fen']}: {mark} --strict refuses that. {_TEACH} Or leave --strict out.")
+        found.caveats.append(mark)
     if untrained_seed is not None:
         loaded["spe_fen"] = _untrained(found, bands, backbone or "imagenet", untrained_seed)
     for branch, network in loaded.items():
@@ -174,6 +187,16 @@ def load_networks(
     if precision != "fp32" and needs:
         found.caveats.append(f"Networks computed in {precision}.")
     return found
+
+
+def _other_teacher(found: Networks, spe_fen: Branch) -> str:
+    """Say that the Spe-FEN in use is not known to be the Spa-FEN's teacher; empty where it is."""
+    teacher, used = found.provenance["spa_fen"]["teacher"], spe_fen.fingerprint()
+    if teacher == used:
+        return ""
+    if not teacher:
+        return "Spa-FEN: its file does not say which Spe-FEN taught it."
+    return f"Spa-FEN: taught by another Spe-FEN ({teacher[:12]}) than the one in use ({used[:12]})."
 
 
 def choose_device(name: str) -> torch.device:
@@ -222,6 +245,8 @@ def _branch(found: Networks, branch: str, path: Path, bands: int, backbone: str 
         found.caveats.append(
             f"{NAMES[branch]}: frozen backbone random (seed {random_seed(info.backbone)}), not ImageNet."
         )
+    if info.metrics.get("live_channels") == 0:
+        found.caveats.append(DEAD_SPA_FEN[0].upper() + DEAD_SPA_FEN[1:])
     found.caveats += network.caveats
     found.provenance[branch] = {"path": str(path), "sha256": sha256_of(path), **vars(info)}
     return network

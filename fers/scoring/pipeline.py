@@ -33,6 +33,7 @@ from fers.scoring.settings import Cube
 from fers.util.errors import FersError
 
 REACH = REFLECTED  # px: Spe-FEN's three 3x3 convolutions
+_NO_SPA_FEN = "Only the spectral branch is used (H + F_spe): {folder} holds no Spa-FEN; checkpoints/README.md says why."
 
 Choice = Callable[[Iterable[torch.Tensor]], torch.Tensor]
 """A function that picks one of the score maps ``(1, H, W)`` that a detector gives, one for each iteration."""
@@ -85,7 +86,6 @@ class Pipeline:
         signed: Whether scores are logarithms or have a sign; else they are positive.
         statistics: The types that ``collect`` gives.
         samples: Whether statistics of a share of the pixels can stand for those of all: so for mean and covariance.
-        caveats: Sentences that belong under every table made with this pipeline.
         provenance: For results.json: the checkpoints by their sha256 and metadata.
 
     Raises:
@@ -111,6 +111,7 @@ class Pipeline:
             precision=config.precision,
             compiled=config.compile,
             detector=trained,
+            strict=config.strict,
         )
         self.detector = detector or make_detector(config.detect, config.seed, config.options, self.networks.detector)
         if config.select == "oracle" and not hasattr(self.detector, "steps"):
@@ -126,15 +127,22 @@ class Pipeline:
         self.statistics = [*(d.statistics for d in self.detectors if isinstance(d, StripDetector)), Moments]
         self.samples = self.streams and all(kind is Moments for kind in self.statistics)
         self.provenance = self.networks.provenance
-        self.caveats = [*self.networks.caveats, *getattr(self.detector, "caveats", ())]
+        self._caveats = list(getattr(self.detector, "caveats", ()))
+        if config.features is None and config.chosen_features == "spectral":
+            self._caveats.append(_NO_SPA_FEN.format(folder=config.checkpoint_folder.name))
         if detector is None and (note := find_detector(config.detect).note):
-            self.caveats.append(f"{config.detect_name}: {note}")
+            self._caveats.append(f"{config.detect_name}: {note}")
         if self.setting.ours:
-            self.caveats.append(self.setting.ours)
+            self._caveats.append(self.setting.ours)
         if config.select == "oracle":
-            self.caveats.append(
+            self._caveats.append(
                 f"{config.detect_name} iteration chosen by the ground truth of each test scene (--select oracle)."
             )
+
+    @property
+    def caveats(self) -> list[str]:
+        """Sentences that belong under every table made with this pipeline; scoring may add to them."""
+        return [*self.networks.caveats, *self._caveats]
 
     def join(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Join the score maps of a setting's cubes, ``(N, H, W)`` each, NaN where nothing is scored, to one."""

@@ -191,12 +191,12 @@ class Trainer:
     def _keep(self, entry: dict) -> None:
         if self.info is None:
             return
-        metrics = {"train_loss": entry["loss"]}
+        metrics = {"train_loss": entry["loss"], **{name: float(value) for name, value in self.stage.figures.items()}}
         if entry["held_out"]:
             metrics["held_out_loss"] = entry["held_out"]["loss"]
         if "test_auc" in entry:
             metrics["test_auc"] = entry["test_auc"]
-        info = replace(self.info, epoch=entry["epoch"], metrics=metrics)
+        info = replace(self.info, epoch=entry["epoch"], steps=entry["step"], metrics=metrics)
         save_checkpoint(self.stage.branch, self.folder.path / self.stage.checkpoint, info)
 
 

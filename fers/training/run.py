@@ -101,7 +101,9 @@ class TrainRun:
         if self.options.select == "test-auc":
             say(_TEST_CHOICE_WARNING)
 
-    def train(self, stage: Stage, data: Patches, score: Callable[[], float] | None, origin: str = "") -> None:
+    def train(
+        self, stage: Stage, data: Patches, score: Callable[[], float] | None, origin: str = "", teacher: str = ""
+    ) -> None:
         """Train a stage, and put its branch where the test scripts find it.
 
         Args:
@@ -109,6 +111,7 @@ class TrainRun:
             data: One item for each patch.
             score: Scorer of ``--select test-auc``, else None.
             origin: Further words on the origin of the weights, for the checkpoint.
+            teacher: Fingerprint of Stage 2's teacher, likewise.
         """
         branch, main = stage.branch, self.accelerator.is_main_process
         train: Subset = Subset(data, self._train)  # type: ignore[arg-type]  # any sequence will do
@@ -124,6 +127,8 @@ class TrainRun:
             backbone=backbone,
             backbone_sha256=state_hash(frozen),
             seed=self.options.seed,
+            patches=len(self._train),
+            teacher=teacher,
             selection=self.options.select,
             origin=self._origin() + origin,
             git_revision=git_revision(),

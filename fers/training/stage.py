@@ -26,6 +26,7 @@ class Stage(nn.Module):
         number: 1 or 2; the run's folder is named by it.
         checkpoint: Name of the file that ``branch`` is kept in: the branch's name and ``.safetensors``.
         loss: Method that computes the total and its terms by name, without their weights; all are float32 scalars.
+        figures: What the last batch showed, for the checkpoint's metadata; scalars by name.
     """
 
     number: ClassVar[int] = 1
@@ -35,6 +36,7 @@ class Stage(nn.Module):
     def __init__(self, losses: Sequence[str] = ()):
         super().__init__()
         self.losses = tuple(losses)
+        self.figures: dict[str, torch.Tensor] = {}
 
     @property
     def branch(self) -> Branch:
