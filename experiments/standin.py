@@ -7,9 +7,11 @@ every ``HOLED``-th background scene, with both values that occur in the archive.
 
 from __future__ import annotations
 
+import argparse
 import io
+import sys
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +22,7 @@ from tqdm import tqdm
 from fers.datasets.had100 import GROUPS, NODATA, SENSORS, SIDE, TEST_CROPS, TRUTH_SOURCE, published_test_scenes
 from fers.datasets.synthetic.benchmark import FIRST_TRAIN_INDEX, make_scene
 from fers.datasets.synthetic.spectra import WAVELENGTHS_NM, object_materials
+from fers.util.commandline import natural, run
 from fers.util.errors import FersError
 from fers.util.files import atomic_path
 
@@ -148,7 +151,7 @@ def _truth(name: str, masks: Path | None, rng: np.random.Generator) -> np.ndarra
         while left:
             row, column = rng.choice(np.argwhere(free & ~truth))
             group = np.argwhere(free[row : row + 3, column : column + 4] & ~truth[row : row + 3, column : column + 4])
-            taken = group[:left] + (row, column)
+            taken = group[:left] + np.array([row, column])
             truth[tuple(taken.T)] = True
             left -= len(taken)
     return truth
@@ -162,7 +165,26 @@ def _mask(masks: Path, key: str) -> np.ndarray:
         return found["masks"][at[0]].astype(bool)
 
 
-def make_standin(path: Path, background: int, targets: int, masks: Path | None = None) -> Path:
-    """Write a stand-in for HAD100.zip; the arguments are those of ``standin_scenes``. Return its path."""
-    scenes = standin_scenes(background, targets, masks)
-    return write_archive(path, tqdm(scenes, "stand-in", unit="scene", disable=None, leave=False))
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.standin", description=__doc__)
+    parser.add_argument("path", type=Path, help="zip file to write")
+    most = GROUPS["train/aviris"].scenes
+    parser.add_argument(
+        "--background", type=natural, default=most, help="background scenes of each sensor (default: all)"
+    )
+    targets = GROUPS["test/aviris_ng"].scenes
+    parser.add_argument("--targets", type=natural, default=targets, help="scenes with anomalies (default: all)")
+    parser.add_argument("--masks", type=Path, help=".npz with the published truths: names, masks")
+    given = parser.parse_args(arguments)
+
+    def work() -> None:
+        scenes = standin_scenes(given.background, given.targets, given.masks)
+        write_archive(given.path, tqdm(scenes, "stand-in", unit="scene", disable=None, leave=False))
+        print(f"wrote {given.path}, {given.path.stat().st_size:,} bytes")
+
+    return run(work, how_to_resume="run the same command again")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
