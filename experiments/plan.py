@@ -21,6 +21,7 @@ from experiments.costs import FILE, SIDE, kind_of
 from experiments.jobs import Step, Weights, in_order, machine
 from fers.util.errors import FersError
 
+START = 2.0  # s, what a step takes before its first scene or patch
 ABOVE = "what PyTorch itself takes, about 0.5 GB"
 
 
@@ -54,30 +55,30 @@ class Rates:
     Attributes:
         costs: The file, by kind and bands.
         threads: Threads of this process; CPU seconds are shared between them.
-        measured: Seconds of a unit, by kind and bands: those of the latest step that was done here.
+        measured: Seconds and units of the latest step that was done here, by kind and bands.
     """
 
     costs: pd.DataFrame
     threads: int = 1
     on_gpu: bool = False
-    measured: dict[tuple[str, int], float] = field(default_factory=dict)
+    measured: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
 
     def learn(self, amount: Amount, units: float, seconds: float) -> None:
         """Take note of what so many units of a kind took here."""
         if units > 0 and seconds > 0 and amount.kind:
-            self.measured[amount.kind, amount.bands] = seconds / units
+            self.measured[amount.kind, amount.bands] = seconds, units
 
     def reckon(self, amount: Amount) -> Reckoned:
         """Reckon what is left of a step; nothing where its kind is unknown."""
         cost = self._cost(amount)
-        known = self.measured.get((amount.kind, amount.bands))
+        seconds, units = self.measured.get((amount.kind, amount.bands), (0.0, 0.0))
+        known = max(seconds - START, seconds / 10) / units if units else None
         if cost is None:
-            return Reckoned(None if known is None else known * amount.left, here=known is not None)
-        listed = self._listed(cost, amount)
-        each = listed * self._ratio(amount.kind) if known is None else known
+            return Reckoned(None if known is None else START + known * amount.left, here=known is not None)
+        each = self._listed(cost, amount) * self._ratio(amount.kind) if known is None else known
         f_spe = 8e-6 * amount.patches * amount.bands * SIDE**2 if amount.kind == "stage2" else 0.0
         return Reckoned(
-            each * amount.left,
+            START + each * amount.left,
             float(cost.gpu_s) * self._share(cost, amount) * amount.left,
             float(cost.memory_mb + cost.memory_mb_per_patch * (amount.batch - 1)),
             float(cost.kept_mb) * (amount.units if not amount.patches else 1),
@@ -104,14 +105,13 @@ class Rates:
     def _ratio(self, kind: str) -> float:
         """How much longer than listed this machine takes: for the same kind at other bands, else for all kinds together."""
         pairs = []
-        for (name, bands), seconds in self.measured.items():
-            amount = Amount(name, bands, 1, 1)
+        for (name, bands), (seconds, units) in self.measured.items():
+            amount = Amount(name, bands, units, units)
             cost = self._cost(amount)
             if cost is not None:
-                pairs.append((name == kind, seconds, self._listed(cost, amount)))
+                pairs.append((name == kind, seconds, START + self._listed(cost, amount) * units))
         pairs = [pair for pair in pairs if pair[0]] or pairs
-        listed = sum(pair[2] for pair in pairs)
-        return sum(pair[1] for pair in pairs) / listed if listed else 1.0
+        return sum(pair[1] for pair in pairs) / sum(pair[2] for pair in pairs) if pairs else 1.0
 
 
 def read_rates(device: str, file: Path = FILE) -> Rates:

@@ -115,7 +115,7 @@ def scenes(
         raise SceneError(
             f"{folder}: no test scenes{f' of sensor {sensor}' if sensor else ''}; expected test/<sensor>/*.npy and "
             f"ground_truth/<sensor>/*.png; {found}. Give the dataset's folder with --data_path (fers compare: "
-            "--scenes), the sensor with --sensor. HAD100 itself: fers data download had100"
+            "--scenes), another sensor with test.py --sensor. HAD100 itself: fers data download had100"
         )
     cubes = visible(tests / sensor, "*.npy")
     if not cubes:
