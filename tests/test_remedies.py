@@ -50,7 +50,7 @@ COMMANDS = {
     "reproduce.py": (options(reproduce.parser()), OWN + SCENES + METHOD),
     "reproduce.py, by --training": (options(reproduce.parser()) | TRAIN, TRAINING),
     "test.py": (options(command.parser_of("HAD100", "")), SCENES + METHOD + SETTINGS + ["fers.evaluation.evaluate"]),
-    "train.py": (TRAIN | {"--stage"}, TRAINING + ["fers.networks.backbones", "fers.networks.checkpoint"]),
+    "train.py": (TRAIN | {"--stage"}, [*TRAINING, "fers.networks.backbones", "fers.networks.checkpoint"]),
 }
 
 
