@@ -26,7 +26,8 @@ from tqdm import tqdm
 
 from baselines.train import BASELINES
 from experiments import RESULTS
-from experiments.rows import TABLE1, TABLE2
+from experiments.rows import ENHANCED, TABLE1, TABLE2, UNTRAINED
+from experiments.tables import ABU_BANDS
 from fers.detectors import find_detector, make_detector
 from fers.evaluation.published import published_numbers
 from fers.fast.deploy import deploy
@@ -92,9 +93,8 @@ def measure(kinds: Sequence[str], bands: Sequence[int]) -> Iterator[Cost]:
         yield from (_training(kind, c) for kind in TRAININGS if kind in kinds)
         if "scoring" in kinds:
             rows = [*_RX_ROWS, *(dict(row.config) for row in TABLE1)]
-            rows += (
-                [{**config, "features": "fused", "fusion": "B"} for config, _ in TABLE2.values()] if c == 200 else []
-            )
+            if c == ABU_BANDS:
+                rows += [{**config, **seen} for config, _ in TABLE2.values() for seen in (ENHANCED, UNTRAINED.config)]
             configs = [
                 DetectConfig(bands=c, device="cpu", **{k: v for k, v in row.items() if k not in ("select", "options")})
                 for row in rows
