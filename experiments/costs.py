@@ -112,7 +112,7 @@ def _stage(kind: str, bands: int) -> Stage:
 
 
 def _training(kind: str, bands: int) -> Cost:
-    peaks, seconds, tflop = [], [], 0.0
+    peaks = []
     for batch in (1, 2):
         meter = PeakMemory()
         stage = _stage(kind, bands)
@@ -129,17 +129,21 @@ def _training(kind: str, bands: int) -> Cost:
         with counter:
             _step(stage, optimizer, patches)
         tflop = counter.get_total_flops() / 1e12 / batch
+        of_a_step = PeakMemory()  # it sets the kernel's mark back
+        steady = meter.megabytes() or 0.0  # networks, gradients and moments
         began = time.process_time()
         _step(stage, optimizer, patches)
-        seconds.append((time.process_time() - began) / batch)
-        peaks.append(meter.megabytes() or 0.0)
-    state = sum(tensor.numel() for tensor in stage.resume_state().values())
-    moments = 2 * sum(parameter.numel() for parameter in trained)
+        seconds = (time.process_time() - began) / batch
+        peaks.append(of_a_step.megabytes() or 0.0)
+        kept = sum(parameter.numel() for parameter in stage.branch.parameters() if parameter.requires_grad)
+        state = sum(tensor.numel() for tensor in stage.resume_state().values())
+        moments = 2 * sum(parameter.numel() for parameter in trained)
+        del stage, optimizer, trained  # the next one is to start from nothing
     return Cost(
-        *(kind, bands, seconds[-1]),
-        memory_mb=peaks[0],
+        *(kind, bands, seconds),
+        memory_mb=steady + peaks[0],
         memory_mb_per_patch=max(0.0, peaks[1] - peaks[0]),
-        kept_mb=4 * sum(parameter.numel() for parameter in stage.branch.parameters() if parameter.requires_grad) / 1e6,
+        kept_mb=4 * kept / 1e6,
         temporary_mb=4 * (state + moments) / 1e6,
         gpu_s=tflop / SUSTAINED,
     )

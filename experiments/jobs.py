@@ -136,14 +136,14 @@ def training(
 
     label = f"train {network}, {bands} bands, seed {seed} {' '.join(options)}".rstrip()
     ends = (log.with_name(FINISHED_FILE), checkpoints / STAGE_FILES[network])
-    amount = {
-        "patches": len(patches),
-        "pixels": math.prod(patches.size),
-        "batch": given.batch_size,
-        "epochs": given.epochs,
-    }
-    about = {"kind": network, "bands": bands, "caveat": f"Training: {said}" if (said := patches.describe()) else ""}
-    return Weights(label, key, folder, checkpoints, ends, make, teacher, log, **amount, **about)
+    return Weights(
+        *(label, key, folder, checkpoints, ends, make, teacher, log, network, bands),
+        patches=len(patches),
+        pixels=math.prod(patches.size),
+        batch=given.batch_size,
+        epochs=given.epochs,
+        caveat=f"Training: {said}" if (said := patches.describe()) else "",
+    )
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ once there are some. So the time that is left follows this machine, kind by kind
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,12 +56,14 @@ class Rates:
     Attributes:
         costs: The file, by kind and bands.
         threads: Threads of this process; CPU seconds are shared between them.
+        on_gpu: Whether the GPU's seconds count.
         measured: Seconds and units of the latest step that was done here, by kind and bands.
     """
 
     costs: pd.DataFrame
     threads: int = 1
     on_gpu: bool = False
+    slowdown: float = 1.0  # by other programs on this machine, until a step has shown it
     measured: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
 
     def learn(self, amount: Amount, units: float, seconds: float) -> None:
@@ -111,7 +114,7 @@ class Rates:
             if cost is not None:
                 pairs.append((name == kind, seconds, START + self._listed(cost, amount) * units))
         pairs = [pair for pair in pairs if pair[0]] or pairs
-        return sum(pair[1] for pair in pairs) / sum(pair[2] for pair in pairs) if pairs else 1.0
+        return sum(pair[1] for pair in pairs) / sum(pair[2] for pair in pairs) if pairs else self.slowdown
 
 
 def read_rates(device: str, file: Path = FILE) -> Rates:
@@ -132,8 +135,8 @@ def amount_of(step: Step) -> Amount:
     left = 0.0 if step.done() else units * (1 - step.scenes_done / len(step.workspace.truths))
     config = step.detect_config
     options = dict(config.options)
-    chosen = options.get("iterations", options.get("epochs", 0))
-    return Amount(kind_of(config), step.bands, units, left, int(chosen) if str(chosen).isdigit() else 0)
+    chosen = options.get("iterations") or options.get("epochs") or ""
+    return Amount(kind_of(config), step.bands, units, left, int(chosen) if chosen.isdigit() else 0)
 
 
 def learn_from(rates: Rates, steps: Iterable[Step]) -> None:
@@ -153,7 +156,7 @@ def make_missing(steps: Sequence[Step], device: str, log: Path, rates: Rates | N
     every = in_order(steps)
     missing = [step for step in every if not step.done()]
     tqdm.write(f"{len(every) - len(missing)} of {len(every)} steps are done already.")
-    rates = rates or read_rates(device)
+    rates = rates or replace(read_rates(device), slowdown=_busy())
     learn_from(rates, every)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as output, tqdm(total=len(missing), unit="step", disable=None) as bar:
@@ -170,6 +173,12 @@ def make_missing(steps: Sequence[Step], device: str, log: Path, rates: Rates | N
                 raise FersError(f"{step.label}: {error}") from error
             rates.learn(amount, amount.left, time.perf_counter() - began)
             bar.update()
+
+
+def _busy() -> float:
+    """How many times as long work takes beside what runs on this machine now, by the load of the last minute."""
+    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
+    return max(1.0, (os.getloadavg()[0] + threads) / cores) if hasattr(os, "getloadavg") else 1.0
 
 
 def time_left(rates: Rates, steps: Sequence[Step]) -> str:
@@ -220,6 +229,11 @@ def plan_lines(steps: Sequence[Step], rates: Rates) -> list[str]:
         ),
         f"this machine: {machine()}. Without *: by finished steps of its kind in this folder.",
         f"*: reckoned from {FILE.name}, a few measured steps on {row.machine}, {row.date}, shared by the threads as if nothing else ran.",
+        *(
+            [f"Other programs run here now: at this load it takes {busy:.0f} times as long."]
+            if (busy := _busy()) > 1.5
+            else []
+        ),
         "paper's GPU: an estimate for an RTX 3090 Ti: scoring by the paper's times, training by its operations at 10 TFLOP/s.",
         f"memory: peak above {ABOVE}. meanwhile: resume file and features on the disk, gone when the step is done.",
     ]

@@ -67,10 +67,8 @@ def measured(jobs: Sequence[Score]) -> Measured:
     results = [job.results() for job in jobs]
     aucs = pd.DataFrame([{name: scene["auc"] for name, scene in one["scenes"].items()} for one in results])
     seconds = float(np.mean([one["mean_seconds"] for one in results]))
-    caveats = [text for one in results for text in one["caveats"]]
-    caveats = tuple(
-        dict.fromkeys([*caveats, *(job.weights.caveat for job in jobs if job.weights and job.weights.caveat)])
-    )
+    told = [text for one in results for text in one["caveats"]]
+    caveats = tuple(dict.fromkeys([*told, *(job.weights.caveat for job in jobs if job.weights and job.weights.caveat)]))
     options = {k: v for k, v in results[0]["config"]["options"].items() if k not in ("checkpoint", "solver")}
     if options:
         caveats = (*caveats, f"Not by default: {', '.join(f'{key} {value}' for key, value in options.items())}.")

@@ -78,6 +78,13 @@ def test_the_time_left_is_not_off_by_ten_on_a_machine_that_is_slower_than_the_fi
     assert found.reckon(long).seconds == pytest.approx(left / 3, rel=0.01)
 
 
+def test_other_programs_count_until_a_step_has_shown_what_it_takes():
+    long, found = Amount("stage1", 50, 100, 100), rates(1, slowdown=7.0)
+    assert found.reckon(long).seconds == pytest.approx(START + 100 * 3.0 * 7)
+    found.learn(long, 100, 600)
+    assert found.reckon(long).seconds == pytest.approx(600)
+
+
 def test_what_is_left_of_a_step_counts(tmp_path):
     log = tmp_path / "stage1" / "log.jsonl"
     made = Weights(
