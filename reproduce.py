@@ -171,7 +171,7 @@ def _request(options: argparse.Namespace) -> Request:
 
 
 def _more(options: argparse.Namespace) -> str:
-    """What else was asked for, as a part of the sentence below the tables."""
+    """Write what else was asked for, as a part of the sentence below the tables."""
     training = f"; options of the trainings: {', '.join(options.training)}" if options.training else ""
     return training + (f"; pixels without data: {options.nodata}" if options.nodata else "")
 

@@ -1,4 +1,4 @@
-"""What each kind of step of ``reproduce.py`` costs, measured on a few patches and one scene of 64 x 64 px.
+"""Cost of each kind of step of ``reproduce.py``, measured on a few patches and one scene of 64 x 64 px.
 
     python -m experiments.costs          writes experiments/results/costs.csv, from which ``reproduce.py --plan`` reckons
 
@@ -135,7 +135,7 @@ def _training(kind: str, bands: int) -> Cost:
         _step(stage, optimizer, patches)
         seconds = (time.process_time() - began) / batch
         peaks.append(of_a_step.megabytes() or 0.0)
-        kept = sum(parameter.numel() for parameter in stage.branch.parameters() if parameter.requires_grad)
+        kept = sum(tensor.numel() for tensor in stage.branch.trained_state().values())
         state = sum(tensor.numel() for tensor in stage.resume_state().values())
         moments = 2 * sum(parameter.numel() for parameter in trained)
         del stage, optimizer, trained  # the next one is to start from nothing

@@ -1,4 +1,4 @@
-"""What ``reproduce.py`` has to do step by step, what each step takes of time, memory and disk, and the loop that does it.
+"""Plan of ``reproduce.py``: what each step takes of time, memory and disk; and the loop that does what is missing.
 
 Reckoned from ``experiments/results/costs.csv`` (``python -m experiments.costs``), and from finished steps of the same kind
 once there are some. So the time that is left follows this machine, kind by kind.
@@ -39,7 +39,7 @@ class Amount(NamedTuple):
 
 
 class Reckoned(NamedTuple):
-    """What a step takes, or what is left of it; None where nobody knows."""
+    """Time, memory and disk of what is left of a step; None where nobody knows."""
 
     seconds: float | None = None  # on this machine
     gpu: float | None = None  # on a GPU of the paper's class
@@ -142,7 +142,9 @@ def amount_of(step: Step) -> Amount:
 def learn_from(rates: Rates, steps: Iterable[Step]) -> None:
     """Take the rates of steps that were done before."""
     for step in steps:
-        rates.learn(amount := amount_of(step), amount.units - amount.left, step.seconds_taken)
+        if taken := step.seconds_taken:
+            amount = amount_of(step)
+            rates.learn(amount, amount.units - amount.left, START + taken)
 
 
 def make_missing(steps: Sequence[Step], device: str, log: Path, rates: Rates | None = None) -> None:

@@ -59,7 +59,7 @@ class Rehearsal:
 
     @property
     def data(self) -> Path:
-        """What prepare makes of it."""
+        """The data set that prepare makes of it."""
         return self.folder / "HAD100Dataset"
 
     @property

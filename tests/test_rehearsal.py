@@ -97,7 +97,8 @@ def test_the_documented_commands_run_on_data_with_holes(prepared, tmp_path, capf
     assert train.main([*given, *short, *folders]) == 0
     assert capfd.readouterr().out.count("1 patches are left out: no data.") == 2
     with safe_open(tmp_path / "weights" / "spe_fen.safetensors", "pt") as weights:
-        assert "training on 3 patches" in weights.metadata()["origin"]
+        origin = weights.metadata()["origin"]
+    assert "training on 3 patches" in origin and "(1 patches are left out: no data)" in origin
     test = ["--input_channel", "50", "--checkpoint_dir", str(tmp_path / "weights"), "--no_maps"]
     assert run_had100(prepared, tmp_path / "test", *test) == 0
     command = [sys.executable, "reproduce.py", "table4", "--rows", "L_Z", "--bands", "50", "--data", str(prepared)]
