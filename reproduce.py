@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments import ROOT
 from fers.datasets.benchmarks import BENCHMARKS
+from fers.datasets.patches import NODATA_CHOICES
 from fers.util.commandline import list_of, natural, positive, run
 from fers.util.errors import FersError
 
@@ -41,10 +42,17 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("name", choices=(*IN_PAPER, *WORK), help="the table or figure to make")
     bands, positions = (50, 100, 200), (58, 76, 87, 90)
     add = found.add_argument_group("data").add_argument
-    add("--data", type=Path, help="HAD100 or a folder in its layout (default: data/HAD100Dataset)")
+    had100 = "HAD100 or a folder in its layout (default: data/HAD100Dataset)"
+    add("--data", "--data_path", type=Path, help=had100)
     add("--abu", type=Path, help="the ABU scenes (default: data/ABU)")
-    add("--bands", type=_numbers(positive), default=bands, help="columns of the tables (default: 50,100,200)")
+    columns = "columns of the tables (default: 50,100,200)"
+    add("--bands", "--input_channel", type=_numbers(positive), default=bands, help=columns)
     add("--scenes", default="all", help="scenes of --data: all, or names separated by commas (default: all)")
+    nodata = (
+        "pixels without data, in training patches and test scenes: refuse them, keep their values, or mask them "
+        "(default: such patches are left out, such scenes refused)"
+    )
+    add("--nodata", choices=NODATA_CHOICES, help=nodata)
     add = found.add_argument_group("method").add_argument
     weights = "train both stages, or take the authors' (default: own)"
     add("--weights", choices=("own", "released"), default="own", help=weights)
@@ -55,10 +63,12 @@ def parser() -> argparse.ArgumentParser:
     add("--recipes", type=recipes, default=("paper",), help="recipes of both stages (default: paper)")
     add("--epochs", type=positive, help="epochs of every training (default: 60, and 200 for RD4AD and AETNet)")
     add("--batch_size", type=positive, help="patches in a step of every training (default: 16)")
+    training = "a further option of every training, such as lr=0.001, as often as needed"
+    add("--training", metavar="NAME=VALUE", action="append", default=[], help=training)
     backbone = "frozen layers of trained networks and of the untrained control (default: imagenet)"
     add("--backbone", default="imagenet", help=backbone)
-    rows = "only these rows, such as RX,AE,FERS (default: all)"
-    add("--rows", type=lambda text: tuple(text.split(",")), default=(), help=rows)
+    rows = "only these rows, such as RX,AE,FERS or 'fusion A, equations' (default: all)"
+    add("--rows", default="", help=rows)
     many = partial(add, action="append", default=[])
     many(
         "--option",
@@ -79,7 +89,8 @@ def parser() -> argparse.ArgumentParser:
         help="folder of results (default: results/reproduce)",
     )
     add("--device", default="auto", help="device: auto, cpu, cuda, cuda:1, mps (default: auto)")
-    add("--plan", action="store_true", help="only print what is left to train and to score")
+    plan = "only print each step: whether it is done, and what it takes of time, memory and disk"
+    add("--plan", action="store_true", help=plan)
     return found
 
 
@@ -91,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _paper(options: argparse.Namespace) -> None:
     """Make one of the paper's tables or figures, or all of them."""
-    from experiments.jobs import make_missing
+    from experiments.plan import make_missing, plan_lines, read_rates
     from experiments.targets import TARGETS
     from fers.fast.process import prepare_process
 
@@ -107,14 +118,15 @@ def _paper(options: argparse.Namespace) -> None:
         workspace.claim()
     wanted = {name: TARGETS[name].work(request) for name in names}
     if empty := [name for name, work in wanted.items() if not work.steps]:
-        message = f"{', '.join(empty)}: none of their rows is among --rows {','.join(options.rows)}."
+        message = f"{', '.join(empty)}: none of their rows is among --rows {options.rows}."
         if options.name != "all":
             raise FersError(f"{message} Give rows of this table.")
         print(f"left out: {message}")
     steps = [step for work in wanted.values() for step in work.steps]
-    make_missing(steps, options.device, options.out / "log.txt", options.plan)
     if options.plan:
+        print("\n".join(plan_lines(steps, read_rates(options.device))))
         return
+    make_missing(steps, options.device, options.out / "log.txt")
     for path in (path for work in wanted.values() if work.steps for path in work.make()):
         print(f"wrote {path}", flush=True)
         if path.suffix == ".md":
@@ -123,7 +135,7 @@ def _paper(options: argparse.Namespace) -> None:
 
 def _request(options: argparse.Namespace) -> Request:
     """Make the request from the options."""
-    from experiments.rows import Request
+    from experiments.rows import Request, row_names
     from experiments.targets import TARGETS
     from experiments.workspace import Workspace
 
@@ -135,11 +147,14 @@ def _request(options: argparse.Namespace) -> Request:
         place = folder or BENCHMARKS[name].default_folder()
         places[name.lower()] = Workspace(name, place, options.out, scenes) if folder or place.is_dir() else None
     scores = [_pair("--scores", text, "NAME=FOLDER") for text in options.scores]
-    training = (("--epochs", options.epochs), ("--batch_size", options.batch_size))
+    training = [("--epochs", options.epochs), ("--batch_size", options.batch_size), ("--nodata", options.nodata)]
+    training += [
+        (f"--{name}", value) for name, value in (_pair("--training", t, "NAME=VALUE") for t in options.training)
+    ]
     facts = (
         f"Seeds {', '.join(map(str, options.seeds))}; weights: {options.weights}; frozen layers of what was trained here: "
         f"{options.backbone}; {options.epochs or 'the default number of'} epochs; options of the detectors: "
-        f"{', '.join(options.option) or 'the defaults'}."
+        f"{', '.join(options.option) or 'the defaults'}{_more(options)}."
     )
     return Request(
         **{key: getattr(options, key) for key in ("weights", "seeds", "backbone", "recipes", "released", "bands")},
@@ -147,11 +162,18 @@ def _request(options: argparse.Namespace) -> Request:
         **places,
         training=tuple(str(part) for pair in training if pair[1] is not None for part in pair),
         options=_options(options.option),
-        names=(*options.rows, *options.detect) if options.rows else (),
+        nodata=options.nodata,
+        names=(*row_names(options.rows), *options.detect) if options.rows else (),
         scores=tuple((name, Path(place)) for name, place in scores),
         own=tuple(options.detect),
         facts=(facts,),
     )
+
+
+def _more(options: argparse.Namespace) -> str:
+    """Write what else was asked for, as a part of the sentence below the tables."""
+    training = f"; options of the trainings: {', '.join(options.training)}" if options.training else ""
+    return training + (f"; pixels without data: {options.nodata}" if options.nodata else "")
 
 
 def _options(texts: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -20,7 +20,7 @@ from experiments.rows import ENHANCED, ORIGINAL, Request, TableRow
 from experiments.tables import ABU_BANDS, measured
 from experiments.workspace import Workspace
 from fers.evaluation.figures import save_figure
-from fers.scenes.normalise import normalise
+from fers.scoring.pipeline import read_h
 from fers.training.log import read_log
 
 DRAWN = 6  # scenes of the Q-Q figures and of Fig. 9
@@ -100,7 +100,7 @@ class Explained:
         spe, spa = pipeline.networks.spe, pipeline.networks.spa
         assert spe is not None and spa is not None
         for labelled in self.workspace.scenes[:most]:
-            h = normalise(labelled.load()[0], self.bands)
+            h, _ = read_h(pipeline.config, labelled.load()[0])
             cube = torch.from_numpy(h).permute(2, 0, 1)[None].to(pipeline.device)
             f_spe, f_spa = (network(cube).float()[0].permute(1, 2, 0).cpu().numpy() for network in (spe, spa))
             yield labelled.name, h, f_spe, f_spa

@@ -6,26 +6,26 @@ enough; what else an interrupted training or scoring left there, training and ``
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 import baselines.train
 import train_FERD.train
 import train_FERS.train
 from experiments.staleness import scoring_code, training_code
-from experiments.workspace import Workspace, patches_hash
+from experiments.workspace import Workspace, training_patches
 from fers.detectors import find_detector
 from fers.evaluation.evaluate import evaluate
 from fers.evaluation.results import RESULTS_FILE
 from fers.networks.backbones import BACKBONE_FILE
 from fers.scoring.pipeline import DetectConfig, Pipeline
+from fers.training.log import read_log
 from fers.training.resume import FINISHED_FILE
 from fers.util.commandline import INTERRUPTED
 from fers.util.errors import FersError
@@ -49,10 +49,27 @@ class Weights:
     make: Callable[[str], None]  # takes a device
     weights: Weights | None = None  # that must be there before
     log: Path | None = None  # curves of a training
+    kind: str = ""  # the network of a training
+    bands: int = 0
+    patches: int = 0  # that are trained on
+    pixels: int = 0  # of each
+    batch: int = 1
+    epochs: int = 0
+    caveat: str = ""  # what became of patches that hold pixels without data
 
     def done(self) -> bool:
         """Tell whether the work came to its end before."""
         return all(path.is_file() for path in self.ends)
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs in the log, of an interrupted training too."""
+        return len(read_log(self.log)[0]) if self.log else 0
+
+    @property
+    def seconds_taken(self) -> float:
+        """Seconds of these epochs."""
+        return sum(entry.get("seconds", 0.0) for entry in read_log(self.log)[0]) if self.log else 0.0
 
 
 def given(files: Sequence[Path], place: Path) -> Weights:
@@ -91,8 +108,11 @@ def training(
             "them, or take --weights released, or leave out what is trained by --rows."
         )
     script = SCRIPTS[network]
+    baseline = [network] if script is baselines.train else []
+    given = script.parser().parse_args([*baseline, *options])
+    patches, patches_hash = training_patches(workspace.data, workspace.sensor, bands, given.nodata)
     parts = [network, bands, seed, options, teacher.key if teacher else "", training_code(script.__name__)]
-    key = _digits([*parts, patches_hash(workspace.data, workspace.sensor, bands)])
+    key = _digits([*parts, patches_hash])
     folder = workspace.folder / "training" / f"{network}_{bands}_seed{seed}_{key}"
     checkpoints, log = folder / "checkpoints", folder / ("stage2" if network == "stage2" else "stage1") / "log.jsonl"
 
@@ -100,7 +120,7 @@ def training(
         if teacher:  # beside the student, as a pipeline wants it
             _copy([teacher.checkpoints / name for name in (BACKBONE_FILE, STAGE_FILES["stage1"])], checkpoints)
         arguments = [
-            *([network] if script is baselines.train else []),
+            *baseline,
             *("--data_path", workspace.data, "--sensor", workspace.sensor, "--input_channel", bands),
             *("--seed", seed, "--device", device, "--resume", *options),  # from the last whole epoch, if there is one
             *("--checkpoint_dir", checkpoints, "--save_dir", folder),
@@ -109,11 +129,21 @@ def training(
         if code == INTERRUPTED:
             raise KeyboardInterrupt
         if code:
-            raise FersError("was not trained; the reason stands above.")
+            raise FersError(
+                "was not trained; the reason stands above. An option that it names is given here as --training NAME=VALUE. "
+                f"To train it from the beginning, delete {folder}."
+            )
 
     label = f"train {network}, {bands} bands, seed {seed} {' '.join(options)}".rstrip()
     ends = (log.with_name(FINISHED_FILE), checkpoints / STAGE_FILES[network])
-    return Weights(label, key, folder, checkpoints, ends, make, teacher, log)
+    return Weights(
+        *(label, key, folder, checkpoints, ends, make, teacher, log, network, bands),
+        patches=len(patches),
+        pixels=math.prod(patches.size),
+        batch=given.batch_size,
+        epochs=given.epochs,
+        caveat=f"Training: {said}" if (said := patches.describe()) else "",
+    )
 
 
 @dataclass(frozen=True)
@@ -147,12 +177,33 @@ class Score:
         name = "_".join(word.replace(":", ".") for word in words if word)
         return self.workspace.folder / "runs" / f"{name}_{self.bands}_seed{self.seed}_{_digits(self.identity)}"
 
-    def pipeline(self, device: str) -> Pipeline:
-        """The networks and the detector that score it."""
+    @property
+    def detect_config(self) -> DetectConfig:
+        """The configuration, without a device."""
         fields = dict(self.config)
         if self.weights is not None:
             fields["checkpoint_dir"] = self.weights.checkpoints
-        return Pipeline(DetectConfig(self.bands, self.workspace.sensor, seed=self.seed, device=device, **fields))
+        return DetectConfig(bands=self.bands, sensor=self.workspace.sensor, seed=self.seed, **fields)
+
+    @property
+    def scenes_done(self) -> int:
+        """Scenes that are scored, in an interrupted run too."""
+        return len(self._found().get("scenes", {}))
+
+    @property
+    def seconds_taken(self) -> float:
+        """Seconds that these scenes took."""
+        return sum(scene.get("seconds", 0.0) for scene in self._found().get("scenes", {}).values())
+
+    def _found(self) -> dict:
+        try:
+            return self.results()
+        except (OSError, ValueError):
+            return {}
+
+    def pipeline(self, device: str) -> Pipeline:
+        """The networks and the detector that score it."""
+        return Pipeline(replace(self.detect_config, device=device))
 
     def done(self) -> bool:
         """Tell whether all scenes were scored."""
@@ -181,33 +232,13 @@ class Score:
 Step = Weights | Score
 
 
-def make_missing(steps: Sequence[Step], device: str, log: Path, plan: bool = False) -> None:
-    """Do what is not done yet, each step after those that it needs; with ``plan``, only print what that is.
+def in_order(steps: Iterable[Step]) -> list[Step]:
+    """Every step once, each after those that it needs. The same step may occur more than once in ``steps``."""
 
-    What the steps print goes to the file ``log``. The same step may occur more than once.
+    def needed(step: Step) -> list[Step]:
+        return [*(needed(step.weights) if step.weights else ()), step]
 
-    Raises:
-        FersError: A step cannot be done. The message names it; what was done before it is kept.
-    """
-
-    def in_order(step: Step) -> list[Step]:
-        return [*(in_order(step.weights) if step.weights else ()), step]
-
-    every = {each.folder: each for step in steps for each in in_order(step)}
-    missing = [step for step in every.values() if not step.done()]
-    tqdm.write(f"{len(every) - len(missing)} of {len(every)} steps are done already.")
-    if plan:
-        print("\n".join(f"to do: {step.label}" for step in missing))
-        return
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as output, tqdm(missing, unit="step", disable=None) as bar:
-        for number, step in enumerate(bar, 1):
-            tqdm.write(f"[{number}/{len(missing)}] {step.label}")
-            try:
-                with contextlib.redirect_stdout(output):
-                    step.make(device)
-            except ValueError as error:
-                raise FersError(f"{step.label}: {error}") from error
+    return list({each.folder: each for step in steps for each in needed(step)}.values())
 
 
 def machine() -> str:

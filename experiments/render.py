@@ -23,8 +23,9 @@ import pandas as pd
 from experiments import RESULTS, ROOT, spatial_features
 from experiments.cells import cells_markdown, read_cells
 from experiments.coverage import coverage_table
-from experiments.jobs import STAGE_FILES, Score, given, machine, make_missing
+from experiments.jobs import STAGE_FILES, Score, given, machine
 from experiments.leaderboard import claims, leaderboard, others, scene_by_scene
+from experiments.plan import make_missing
 from experiments.tables import ABU_BANDS, FIVE
 from experiments.workspace import Workspace
 from fers.datasets import abu as abu_scenes

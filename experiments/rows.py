@@ -20,6 +20,13 @@ AS_RELEASED = (
     "Fusion A as the authors' code computes it: RX in single precision and of truncated rank. The paper's fusion A "
     "numbers come from it; equations 17 to 22 say otherwise."
 )
+EQUATIONS = (
+    "Fusion A by equations 17 to 22. The paper's fusion A numbers come from the RX of the authors' code, so they do not stand "
+    "beside this row."
+)
+LAST_EPOCH = (
+    "AETNet after its last epoch. Its authors choose the epoch by the first test scene, and stop after 30 without gain."
+)
 CONTROL = "Spe-FEN that was never trained. The paper does not have this row."
 LAST = "The paper's AE numbers choose the iteration by the ground truth, so they do not stand beside this row."
 
@@ -54,7 +61,7 @@ TABLE1 = [
     TableRow("Auto-AD", {**ORIGINAL, "detect": "Auto-AD"}, paper=("Auto-AD", "original")),
     TableRow("LREN", {**ORIGINAL, "detect": "LREN"}, paper=("LREN", "original")),
     TableRow("RD4AD", {**ORIGINAL, "detect": "RD4AD"}, "rd4ad", ("RD4AD", "original")),
-    TableRow("AETNet", {**ORIGINAL, "detect": "AETNet"}, "aetnet", ("AETNet", "original")),
+    TableRow("AETNet", {**ORIGINAL, "detect": "AETNet"}, "aetnet", ("AETNet", "original"), LAST_EPOCH),
     UNTRAINED,
     TableRow("FERD", {"features": "spectral"}, "spectral", ("FERD", "spectral")),
     TableRow("FERS", {"features": "fused"}, "fused", ("FERS", "fused")),
@@ -101,6 +108,31 @@ TABLE2 = {  # detector: its settings, and whether the paper's numbers may stand 
 }
 
 
+RECIPES = ("paper", "released")
+ROW_NAMES = {row.name for row in (*TABLE1, *TABLE3, *TABLE4, *TABLE5)} | set(TABLE2)
+ROW_NAMES |= {f"{name}, {recipe} recipe" for name in ROW_NAMES for recipe in RECIPES[1:]}
+
+
+def row_names(text: str) -> tuple[str, ...]:
+    """Split a list of rows at its commas, but for those that stand in the name of a row.
+
+    Example:
+        >>> row_names("RX,fusion A, equations,AE")
+        ('RX', 'fusion A, equations', 'AE')
+    """
+    parts, found = text.split(","), []
+    while parts:
+        several = (n for n in range(len(parts), 1, -1) if _is_a_row(",".join(parts[:n])))
+        count = next(several, 1)
+        found.append(",".join(parts[:count]).strip())
+        parts = parts[count:]
+    return tuple(filter(None, found))
+
+
+def _is_a_row(text: str) -> bool:
+    return any(_matches(row, text.strip()) for row in ROW_NAMES)
+
+
 @dataclass(frozen=True)
 class Request:
     """A user's request; ``reproduce.py --help`` says what the options mean."""
@@ -108,6 +140,7 @@ class Request:
     weights: str = "own"
     seeds: tuple[int, ...] = (0,)
     training: tuple[str, ...] = ()  # options of the training scripts, such as ("--epochs", "60")
+    nodata: str | None = None  # pixels without data, of patches and scenes; None for each script's default
     backbone: str = "imagenet"
     recipes: tuple[str, ...] = ("paper",)
     options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # the detectors' own, by detector
@@ -166,11 +199,12 @@ class Request:
         """Refuse rows, options and names of score maps that fit no table."""
         for name in self.own:
             find_detector(name)
-        known = {row.name for row in (*TABLE1, *TABLE3, *TABLE4, *TABLE5)} | set(TABLE2) | set(self.own)
+        known = {*ROW_NAMES, *self.own}
         for name in self.names:
             if not any(_matches(row, name) for row in known):
                 hint = did_you_mean(name, known)
-                raise FersError(f"--rows {name}: no table has such a row.{hint} There are: {', '.join(sorted(known))}.")
+                there = ", ".join(sorted(row for row in known if not row.endswith(" recipe")))
+                raise FersError(f"--rows {name}: no table has such a row.{hint} There are: {there}.")
         detectors = {str(row.config.get("detect", "RX")) for row in self.table1}
         for name in self.options:
             if name not in detectors:
@@ -187,6 +221,8 @@ class Request:
             config["options"] = options
         if config["features"] == "untrained":
             config["backbone"] = self.backbone
+        if self.nodata:
+            config["nodata"] = self.nodata
         weights = self._weights(workspace, row, bands, self.seeds[0])
         random = config["features"] == "untrained" or find_detector(detector).trains_on == "scene"
         varies = random or (weights is not None and weights.log is not None)
@@ -228,6 +264,15 @@ class Request:
         if found.is_file() and not is_released(found):
             raise FersError(f"{found}: holds other weights than the authors'. Name their folder with --released.")
         return folder
+
+
+def beside_paper(row: TableRow, bands: int) -> TableRow:
+    """Take the paper's number from a row of fusion A by the equations, and mark it: that number was computed otherwise."""
+    config = row.config
+    fusion = config.get("fusion") or default_fusion("by bands", bands)
+    if config.get("features") != "fused" or fusion != "A" or "options" in config:
+        return row
+    return replace(row, paper=("", ""), mark=EQUATIONS)
 
 
 def _matches(row: str, name: str) -> bool:

@@ -12,7 +12,18 @@ from scipy.io import loadmat
 
 from experiments.cells import TIME
 from experiments.jobs import Score
-from experiments.rows import ENHANCED, LAST, ORACLE, ORIGINAL, TABLE2, UNTRAINED, Request, TableRow
+from experiments.rows import (
+    CONTROL,
+    ENHANCED,
+    LAST,
+    ORACLE,
+    ORIGINAL,
+    TABLE2,
+    UNTRAINED,
+    Request,
+    TableRow,
+    beside_paper,
+)
 from experiments.workspace import Workspace
 from fers.evaluation.metrics import MEASURES, auc, measures
 from fers.evaluation.published import published_numbers
@@ -56,7 +67,8 @@ def measured(jobs: Sequence[Score]) -> Measured:
     results = [job.results() for job in jobs]
     aucs = pd.DataFrame([{name: scene["auc"] for name, scene in one["scenes"].items()} for one in results])
     seconds = float(np.mean([one["mean_seconds"] for one in results]))
-    caveats = tuple(dict.fromkeys(text for one in results for text in one["caveats"]))
+    told = [text for one in results for text in one["caveats"]]
+    caveats = tuple(dict.fromkeys([*told, *(job.weights.caveat for job in jobs if job.weights and job.weights.caveat)]))
     options = {k: v for k, v in results[0]["config"]["options"].items() if k not in ("checkpoint", "solver")}
     if options:
         caveats = (*caveats, f"Not by default: {', '.join(f'{key} {value}' for key, value in options.items())}.")
@@ -133,6 +145,7 @@ class Means:
         """The rows of a column with their jobs."""
         rows = self.request.chosen(self.rows, column.bands)
         rows = [replace(r, config={**r.config, **dict(column.config)}) if r.network == "fused" else r for r in rows]
+        rows = [beside_paper(row, column.bands) for row in rows]
         return [(row, self.request.jobs(self.workspace, row, column.bands)) for row in rows]
 
     @property
@@ -170,9 +183,13 @@ class Means:
         rows = self.measured(column)
         names = common_scenes(rows, self.workspace.truths)
         for row, found in rows:
-            means = pd.DataFrame([measures(found.score(name), self.workspace.truths[name]) for name in names]).mean()
+            means = pd.DataFrame([_measures(found.score(name), self.workspace.truths[name]) for name in names]).mean()
             about = {"row": row.name, "scenes": len(names), "mark": found.mark(row.mark)}
             yield from ({**about, "column": measure, "value": value} for measure, value in means.items())
+
+
+def _measures(score: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    return measures(score, truth, np.isnan(score))  # pixels without data have no score
 
 
 def winner(results: Mapping[str, np.ndarray], level: float = LEVEL) -> str:
@@ -214,14 +231,19 @@ class Scenes:
         """Detector, what it sees, row, jobs."""
         rows: list[tuple[str, str, TableRow]] = []
         for detector, (config, comparable) in TABLE2.items():
+            mark = ORACLE if "oracle" in detector else LAST if not comparable else ""
+            name = str(config["detect"]) if comparable else ""
+            before = TableRow(detector, {**config, **ORIGINAL}, "", (name, "original"), mark)
+            control = TableRow(detector, {**config, **UNTRAINED.config}, mark=f"{CONTROL} {mark}".strip())
+            after = TableRow(detector, {**config, **ENHANCED}, "fused", (name, "fused-B"), mark)
             if self.request.wants(detector):
-                mark = ORACLE if "oracle" in detector else LAST if not comparable else ""
-                name = str(config["detect"]) if comparable else ""
-                before = TableRow(detector, {**config, **ORIGINAL}, "", (name, "original"), mark)
-                after = TableRow(detector, {**config, **ENHANCED}, "fused", (name, "fused-B"), mark)
-                rows += [(detector, "original", before), (detector, "enhanced", after)]
-        if self.request.wants(UNTRAINED.name):
-            rows.append(("RX", UNTRAINED.name, UNTRAINED))
+                rows += [
+                    (detector, "original", before),
+                    (detector, UNTRAINED.name, control),
+                    (detector, "enhanced", after),
+                ]
+            elif detector == "RX" and self.request.wants(UNTRAINED.name):
+                rows.append((detector, UNTRAINED.name, control))
         return [(*line, self.request.jobs(self.workspace, line[2], ABU_BANDS)) for line in rows]
 
     @property
@@ -256,10 +278,11 @@ class Scenes:
         tests = []
         for detector in [detector for detector, seen in rows if seen == "enhanced" and "oracle" not in detector]:
             for scene in names:
-                truth = self.workspace.truths[scene]
+                before, after = (rows[detector, seen].score(scene) for seen in ("original", "enhanced"))
+                counts = np.isfinite(before) & np.isfinite(after)  # pixels without data have no score
+                truth = self.workspace.truths[scene][counts]
                 if min(int(truth.sum()), int((~truth).sum())) >= 2:
-                    before, after = (rows[detector, seen].score(scene) for seen in ("original", "enhanced"))
-                    tests.append((detector, scene, delong(after, before, truth)))
+                    tests.append((detector, scene, delong(after[counts], before[counts], truth)))
         adjusted = holm([test.p for *_, test in tests])
         return {
             (detector, "enhanced" if test.z > 0 else "original", scene)

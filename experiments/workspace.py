@@ -120,6 +120,7 @@ class Workspace:
 
 
 @cache
-def patches_hash(data: Path, sensor: str, bands: int) -> str:
-    """Eight digits of the training patches of a data set."""
-    return BackgroundPatches(data, sensor, bands).fingerprint()[:8]
+def training_patches(data: Path, sensor: str, bands: int, nodata: str) -> tuple[BackgroundPatches, str]:
+    """The training patches of a data set, and eight digits of them."""
+    found = BackgroundPatches(data, sensor, bands, nodata=nodata)
+    return found, found.fingerprint()[:8]

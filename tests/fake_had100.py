@@ -1,19 +1,15 @@
-"""A small archive with HAD100.zip's structure, made by rule: every value can be computed again from its place.
-
-python -m tests.fake_had100 FAKE.zip --ng 260 --classic 262 --targets 94 --side 66
-"""
+"""A small archive with HAD100.zip's structure, made by rule: every value can be computed again from its place."""
 
 from __future__ import annotations
 
-import argparse
-import io
 import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.io
+
+from experiments.standin import ROOT, RawScene, write_archive
 
 NODATA = (-9999.0, 1e-34)
 LISTED = {  # height, width of the scenes that the dataset crops: rows and columns of its crops, 64 px, and a few odd ones more
@@ -36,8 +32,6 @@ LISTED = {  # height, width of the scenes that the dataset crops: rows and colum
     "ang20210614t141018_37": (100, 100),
     "ang20210614t141018_38": (100, 64),
 }
-_ENVI_TYPES = {"int16": 2, "float32": 4}
-_ROOT = "HAD100"
 
 
 @dataclass(frozen=True)
@@ -87,32 +81,11 @@ class FakeScene:
         mask[self.height // 2, self.width // 2] = True
         return mask
 
-    def header(self) -> str:
-        """The ENVI header, with map info."""
-        return (
-            "ENVI\ndescription = {\n  made by a test }\n"
-            f"samples = {self.width}\nlines   = {self.height}\nbands   = {self.bands}\nheader offset = 0\n"
-            f"file type = ENVI Standard\ndata type = {_ENVI_TYPES[self.dtype]}\ninterleave = {self.interleave}\n"
-            f"byte order = {int(self.byte_order == '>')}\n"
-            "map info = {UTM, 1.000, 1.000, 500000.000, 4000000.000, 5.0, 5.0, 11, North, WGS-84, units=Meters}\n"
-            f"wavelength units = Nanometers\nwavelength = {{ {', '.join(f'{376 + 5 * b:.2f}' for b in range(self.bands))} }}\n"
-        )
-
-    def data(self) -> bytes:
-        """The ENVI data file."""
-        axes = {"bil": (0, 2, 1), "bip": (0, 1, 2)}[self.interleave]
-        return self.cube().transpose(axes).astype(np.dtype(self.dtype).newbyteorder(self.byte_order)).tobytes()
-
-    def ground_truth(self) -> bytes:
-        """The .mat file with its mask."""
-        return mat_file(self.mask())
-
-
-def mat_file(mask: np.ndarray) -> bytes:
-    """A ground-truth file as the archive has them: one variable, ``gt``."""
-    buffer = io.BytesIO()
-    scipy.io.savemat(buffer, {"gt": mask.astype(np.uint16)})
-    return buffer.getvalue()
+    def raw(self) -> RawScene:
+        """The scene as the archive's writer takes it."""
+        cube = self.cube().astype(np.dtype(self.dtype).newbyteorder(self.byte_order))
+        truth = self.mask() if self.folder == "aviris_ng_target" else None
+        return RawScene(self.folder, self.name, cube, self.interleave, self.suffix, truth)
 
 
 def scenes(ng: int, classic: int, targets: int, side: int = 81) -> list[FakeScene]:
@@ -153,29 +126,8 @@ def scenes(ng: int, classic: int, targets: int, side: int = 81) -> list[FakeScen
 
 def write(path: Path, content: list[FakeScene], compression: int = zipfile.ZIP_STORED) -> None:
     """Write the archive, one scene at a time, with the clutter that real ones carry."""
-    with zipfile.ZipFile(path, "w", compression, compresslevel=1) as archive:
-        archive.writestr(f"{_ROOT}/", "")
-        archive.writestr(f"{_ROOT}/readme.txt", "not a scene")
-        archive.writestr(f"__MACOSX/{_ROOT}/data/aviris_ng_normal/._scene.hdr", "not a header")
-        for scene in content:
-            place = f"{_ROOT}/data/{scene.folder}/{scene.name}"
-            archive.writestr(f"{place}.hdr", scene.header())
-            archive.writestr(f"{place}{scene.suffix}", scene.data())
-            if scene.folder == "aviris_ng_target":
-                archive.writestr(f"{_ROOT}/gt/aviris_ng_gt/{scene.name}.mat", scene.ground_truth())
-
-
-def main() -> None:
-    """Write an archive of any size."""
-    parser = argparse.ArgumentParser(prog="python -m tests.fake_had100", description=__doc__.splitlines()[0])
-    parser.add_argument("path", type=Path)
-    parser.add_argument("--ng", type=int, default=3)
-    parser.add_argument("--classic", type=int, default=4)
-    parser.add_argument("--targets", type=int, default=20)
-    parser.add_argument("--side", type=int, default=81)
-    args = parser.parse_args()
-    write(args.path, scenes(args.ng, args.classic, args.targets, args.side), zipfile.ZIP_DEFLATED)
-
-
-if __name__ == "__main__":
-    main()
+    write_archive(path, (scene.raw() for scene in content), compression)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(f"{ROOT}/", "")
+        archive.writestr(f"{ROOT}/readme.txt", "not a scene")
+        archive.writestr(f"__MACOSX/{ROOT}/data/aviris_ng_normal/._scene.hdr", "not a header")

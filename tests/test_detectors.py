@@ -437,6 +437,24 @@ def test_strips_with_a_halo_are_the_whole_scene(name):
     torch.testing.assert_close(torch.cat(found, 1), detector(cube, out), rtol=1e-6, atol=1e-9, equal_nan=True)
 
 
+class Windows:
+    """A detector of the user's with options of several kinds."""
+
+    def __init__(self, w=(3, 5), names=("a",), sizes=(0.5,), fast=True):
+        self.options = w, names, sizes, fast
+
+    def __call__(self, cube):
+        return cube.mean(1)
+
+
+def test_an_option_of_several_parts_is_read_part_by_part():
+    made = make_detector(Windows, options={"w": "7,9", "names": "b, c", "sizes": "1,2,3", "fast": "no"})
+    assert made.options == ((7, 9), ("b", "c"), (1.0, 2.0, 3.0), False)
+    for wrong, like in (({"w": "7,x"}, "3,5"), ({"sizes": "one"}, "0.5"), ({"fast": "perhaps"}, "True")):
+        with pytest.raises(ValueError, match=f"Windows needs a value such as {like}"):
+            make_detector(Windows, options=wrong)
+
+
 @pytest.mark.parametrize(
     "name, options, message",
     [

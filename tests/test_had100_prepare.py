@@ -21,6 +21,7 @@ import pytest
 from conftest import shared_file
 from PIL import Image
 
+from experiments.standin import truth_file
 from fers.datasets import had100
 from fers.datasets.archive import Published
 from fers.datasets.had100 import prepare as had100_prepare
@@ -307,8 +308,8 @@ def test_only_the_published_archive_is_taken_unless_it_is_said(few, tmp_path, mo
         ("t111111_1.mat", lambda c: None, "no ground truth aviris_ng_gt/"),
         ("t111111_1", lambda c: None, "has no data file"),
         ("t111111_1", lambda c: c[:-9], "cut short"),
-        ("t111111_1.mat", lambda c: fake_had100.mat_file(np.eye(60)), "the mask is 60 x 60"),
-        ("t111111_1.mat", lambda c: fake_had100.mat_file(np.arange(4096).reshape(64, 64)), "4096 values"),
+        ("t111111_1.mat", lambda c: truth_file(np.eye(60)), "the mask is 60 x 60"),
+        ("t111111_1.mat", lambda c: truth_file(np.arange(4096).reshape(64, 64)), "4096 values"),
         (".hdr", lambda c: None, "no ENVI scenes found"),
     ],
 )

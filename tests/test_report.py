@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from conftest import run_had100, write_checkpoints, write_had100
 
+from fers.datasets.benchmarks import BENCHMARKS
+from fers.evaluation.evaluate import evaluate
 from fers.evaluation.figures import plain, scene_figure
 from fers.evaluation.page import build_report
 from fers.evaluation.report import main
 from fers.evaluation.results import ReportError, read_results
 from fers.scenes import Scene
+from fers.scoring.pipeline import DetectConfig, Pipeline
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -173,6 +176,19 @@ def test_a_log_line_that_is_not_whole_is_left_out_of_the_curves(results, line):
         file.write(line + "\n")
     assert main([str(results)]) == 0
     assert "3 epochs in 6 s" in (results / "report.html").read_text()
+
+
+def test_results_of_evaluate_need_to_say_where_their_scenes_are(dataset, tmp_path, capsys):
+    """A page shows the scenes; without their place the message says how to give it."""
+    scenes = BENCHMARKS["HAD100"].scenes(dataset, None, "all")
+    pipeline = Pipeline(DetectConfig(bands=10, features="original", device="cpu"))
+    evaluate(scenes, pipeline, tmp_path / "without" / "rx", dataset="mine", maps=False)
+    assert main([str(tmp_path / "without")]) == 2
+    error = capsys.readouterr().err
+    assert "rx/results.json: does not say where its scenes are" in error and "'data_path': FOLDER" in error
+    place = {"benchmark": "HAD100", "data_path": str(dataset)}
+    evaluate(scenes, pipeline, tmp_path / "with" / "rx", dataset="mine", config=place, maps=False)
+    assert main([str(tmp_path / "with")]) == 0 and (tmp_path / "with" / "report.html").is_file()
 
 
 def test_names_that_are_mathtext_or_no_text_are_drawn_to_the_letter(tmp_path):

@@ -21,10 +21,12 @@ import reproduce
 from experiments import cells as forms
 from experiments import staleness
 from experiments.explain import decorrelation_figure, own_components, pca_figure, relate
-from experiments.rows import TABLE1, TABLE3, TABLE4, TABLE5, Request, TableRow
+from experiments.jobs import training
+from experiments.rows import ROW_NAMES, TABLE1, TABLE3, TABLE4, TABLE5, Request, TableRow, row_names
 from experiments.tables import published, winner
 from experiments.workspace import Workspace
 from fers.datasets.synthetic.benchmark import write_benchmark
+from fers.scenes import SceneError
 
 
 def run(folder: Path, name: str, *arguments: str, code: int = 0, data: Path | None = None) -> Path:
@@ -123,6 +125,42 @@ def test_bad_requests_are_refused_by_name(dataset, tmp_path, capsys):
     assert "--detect mine:nothing: cannot be imported" in capsys.readouterr().err
     run(tmp_path, "table1", "--option", "iterations=3", code=2)
     assert "expected DETECTOR.NAME=VALUE" in capsys.readouterr().err
+
+
+def test_the_commas_in_the_name_of_a_row_do_not_split_it(dataset, tmp_path):
+    asked = "RX,fusion A, equations, untrained control"
+    assert row_names(asked) == ("RX", "fusion A, equations", "untrained control")
+    chosen = Request(names=row_names(asked)).chosen(TABLE3, 200)
+    assert [row.name for row in chosen] == ["RX", "untrained control", "fusion A, equations"]
+    assert row_names("AE, oracle iteration,FERD, released recipe") == ("AE, oracle iteration", "FERD, released recipe")
+    out = run(tmp_path, "table1", "--rows", "RX,AE, last iteration")
+    assert [row["row"] for row in rows(out / "tables" / "table1.csv")] == ["RX", "AE, last iteration"]
+    for row in ROW_NAMES:
+        assert row_names(f"{row},{row}") == (row, row)
+
+
+def test_options_of_every_training_reach_it(dataset, background, tmp_path):
+    given = ["table1", "--data", str(background), "--training", "lr=0.01", "--nodata", "keep", "--epochs", "2"]
+    asked = reproduce._request(reproduce.parser().parse_args([*given, "--out", str(tmp_path)]))
+    assert asked.training == ("--epochs", "2", "--nodata", "keep", "--lr", "0.01")
+    made = training(asked.first, "stage1", 10, 0, asked.training)
+    assert "--lr 0.01" in made.label and "--nodata keep" in made.label
+    assert made.key != training(asked.first, "stage1", 10, 0, ("--epochs", "2")).key
+    assert "lr=0.01" in asked.facts[0] and "pixels without data: keep" in asked.facts[0]
+
+
+def test_patches_without_data_are_named_below_the_tables(dataset, background, tmp_path):
+    path = background / "train" / "aviris_ng" / "scene0_1.npy"
+    cube = np.load(path)
+    cube[0, 0, :3] = -9999
+    np.save(path, cube)
+    workspace = Workspace("HAD100", background, tmp_path)
+    masked = training(workspace, "stage1", 10, 0, ())
+    assert masked.patches == 11 and masked.caveat == "Training: 1 patches are left out: no data."
+    kept = training(workspace, "stage1", 10, 0, ("--nodata", "keep"))
+    assert kept.patches == 12 and kept.key != masked.key and "1 patches with no-data pixels are used" in kept.caveat
+    with pytest.raises(SceneError, match="--nodata mask leaves these patches out"):
+        training(workspace, "stage1", 10, 0, ("--nodata", "refuse"))
 
 
 def test_results_of_other_data_are_not_mixed_in(dataset, tmp_path, capsys):

@@ -34,7 +34,8 @@ class Benchmark:
             return "synthetic"
         scenes = list(scenes)
         name = next(name for name, benchmark in BENCHMARKS.items() if benchmark is self)
-        return name if len(self.known(scenes)) == len(scenes) else f"own scenes in {name}'s layout"
+        published = not had100.is_of_another_archive(folder) and len(self.known(scenes)) == len(scenes)
+        return name if published else f"own scenes in {name}'s layout"
 
     def default_folder(self) -> Path:
         """Find the first of ``folders`` that exists; else the first."""

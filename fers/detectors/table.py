@@ -322,6 +322,19 @@ def _parameters(make: Any) -> dict[str, inspect.Parameter]:
     return {p.name: p for p in found if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
 
 
+def _read_as(default: Any, text: str) -> Any:
+    """Read a text as the type of a default; the parts of a tuple or a list stand between commas, each like the first."""
+    if isinstance(default, (tuple, list)):
+        first = default[0] if default else ""
+        return type(default)(_read_as(first, part.strip()) for part in text.split(","))
+    if isinstance(default, bool):
+        yes, no = ("1", "true", "yes"), ("0", "false", "no")
+        if text.lower() not in (*yes, *no):
+            raise ValueError(text)
+        return text.lower() in yes
+    return text if default is None else type(default)(text)
+
+
 def make_detector(
     detect: Any,
     seed: int = 0,
@@ -360,13 +373,12 @@ def make_detector(
         if key not in choices:
             has = ", ".join(f"{k}={v}" for k, v in choices.items()) or "none"
             raise FersError(f"--option {key}={text}: {name} has no such option. It has: {has}.")
-        kind = type(choices[key])
         try:
-            arguments[key] = (
-                text.lower() in ("1", "true", "yes") if kind is bool else text if kind is type(None) else kind(text)
-            )
+            arguments[key] = _read_as(choices[key], text)
         except ValueError as error:
-            raise FersError(f"--option {key}={text}: {name} needs a value such as {choices[key]}.") from error
+            default = choices[key]
+            like = ",".join(map(str, default)) if isinstance(default, (tuple, list)) else default
+            raise FersError(f"--option {key}={text}: {name} needs a value such as {like}.") from error
     if entry.network and network is None:
         raise FersError(
             f"--detect {name}: is trained on background, so it needs a network. Train one with python -m baselines.train "

@@ -6,6 +6,10 @@ import csv
 from collections.abc import Collection
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fers.scoring.config import DetectConfig
 
 
 @cache
@@ -33,7 +37,7 @@ def published_numbers(
         for row in _table("published.csv")
         if row["metric"] in metrics and all(row[k] == v for k, v in wanted.items())
     ]
-    return {row["scene"]: float(row["value"]) for row in rows}
+    return {row["scene"]: float(row["value"]) for row in reversed(rows)}  # the paper's own stand first
 
 
 def published_aucs(dataset: str, method: str, features: str, bands: int) -> dict[str, float]:
@@ -44,6 +48,17 @@ def published_aucs(dataset: str, method: str, features: str, bands: int) -> dict
         0.9871
     """
     return published_numbers(("AUC", "mAUC"), method, features, bands, dataset=dataset, losses="")
+
+
+def why_not_beside(config: DetectConfig) -> str:
+    """Say why the paper's number of a setting cannot stand beside a run of this configuration; empty where it can."""
+    options = dict(config.options)
+    fusion_a = config.detect == "RX" and config.chosen_fusion == "A"
+    if config.detect == "AE" and config.select != "oracle":
+        return "The paper's AE numbers choose the iteration by the ground truth: --select oracle stands beside them."
+    if fusion_a and options.pop("solver", "") != "released":
+        return "The paper's fusion A numbers come from the RX of the authors' code: --rx released stands beside them."
+    return "The paper has no such setting." if config.start_band or options or config.features == "untrained" else ""
 
 
 def published_per_scene() -> list[dict]:

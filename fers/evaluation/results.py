@@ -159,6 +159,11 @@ def read_results(path: Path) -> Results:
         if found["format"] != RESULTS_FORMAT:
             raise ReportError(f"{path}: is of format {found['format']}, this version reads {RESULTS_FORMAT}. {again}")
         results = Results(found["scenes"], found["config"], found["caveats"], found["complete"])
+        if not {"benchmark", "data_path"} <= results.config.keys():
+            raise ReportError(
+                f"{path}: does not say where its scenes are, which a page shows. In Python, tell it to evaluate: "
+                "config={'benchmark': 'HAD100', 'data_path': FOLDER}, with the row of BENCHMARKS whose layout the folder has."
+            )
         typed: list[tuple[dict, dict]] = [
             (results.config, _CONFIG_TYPES),
             *((scene, _SCENE_TYPES) for scene in results.scenes.values()),

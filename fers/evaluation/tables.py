@@ -31,10 +31,11 @@ def scene_line(name: str, scene: dict, published: dict[str, float] | None = None
 def mean_line(
     name: str, mean: float | None, seconds: float | None, published: dict[str, float] | None, scenes: dict[str, float]
 ) -> str:
-    """Line of the mean over ``scenes``; the paper's is shown where it has every one of them."""
+    """Line of the mean over ``scenes``; the paper's is its own ``mean``, or that of its numbers if it has every one of them."""
+    names = ["mean"] if published and "mean" in published else list(scenes)
     value = "-" if mean is None else f"{mean:.4f}"
     time = "" if seconds is None else f"{seconds:>10.3f}"
-    return f"{name:<{_NAME + _SIZE}}{value:>8}{_published(published, list(scenes))}{time}"
+    return f"{name:<{_NAME + _SIZE}}{value:>8}{_published(published, names)}{time}"
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool] | None = None) -> str:

@@ -65,7 +65,8 @@ def normalise(scene: Scene, bands: int, start: int = 0, nodata: NoData = "refuse
         if nodata == "refuse" or not usable_pixels(replace(scene, nodata=()), bands, start).all():
             row, column = np.argwhere(~usable)[0]
             declared = f" ({', '.join(f'{v:g}' for v in scene.nodata)})" if scene.nodata else ""
-            kept, cut = "NaN and infinity cannot be kept.", "Cut them away or fill them before the scene is used."
+            kept = "NaN and infinity cannot be kept; --nodata mask leaves them out."
+            cut = "--nodata mask leaves them out, and --nodata keep uses their values, as the released code does."
             raise SceneError(
                 f"{scene.path}: {int((~usable).sum())} of {usable.size} pixels hold NaN, infinity or a no-data value"
                 f"{declared}, the first at row {row}, column {column}. {kept if nodata == 'keep' else cut}"

@@ -145,9 +145,10 @@ class TrainRun:
     def _origin(self) -> str:
         scenes = sorted({self.patches.sources[i] for i in self._train})
         named = ", ".join(scenes) if len(scenes) <= _NAMED_SCENES else f"{len(scenes)} scenes"
+        left_out = f" ({said.rstrip('.')})" if (said := self.patches.describe()) else ""
         return (
             f"this project's training on {len(self._train)} patches of {self.patches.size[0]} x "
-            f"{self.patches.size[1]} px from {named}; losses {', '.join(sorted(self.options.losses))}; "
+            f"{self.patches.size[1]} px from {named}{left_out}; losses {', '.join(sorted(self.options.losses))}; "
             f"precision {self.options.precision}"
         )
 

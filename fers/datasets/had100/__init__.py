@@ -115,7 +115,7 @@ def scenes(
         raise SceneError(
             f"{folder}: no test scenes{f' of sensor {sensor}' if sensor else ''}; expected test/<sensor>/*.npy and "
             f"ground_truth/<sensor>/*.png; {found}. Give the dataset's folder with --data_path (fers compare: "
-            "--scenes), the sensor with --sensor. HAD100 itself: fers data download had100"
+            "--scenes), another sensor with test.py --sensor. HAD100 itself: fers data download had100"
         )
     cubes = visible(tests / sensor, "*.npy")
     if not cubes:
@@ -141,11 +141,20 @@ def _load_crop(path: Path, truth: Path, name: str) -> tuple[Scene, np.ndarray]:
 
 def is_synthetic(folder: str | Path) -> bool:
     """Tell whether a folder's manifest says that its scenes are made up."""
+    return bool(_manifest(folder).get("synthetic", False))
+
+
+def is_of_another_archive(folder: str | Path) -> bool:
+    """Tell whether a folder's manifest says that it was made from another archive than the published one."""
+    return _manifest(folder).get("published_archive") is False
+
+
+def _manifest(folder: str | Path) -> dict:
     try:
         found = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8"))
-        return bool(found.get("synthetic", False))
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return False
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def known_scenes(labelled: Iterable[LabelledScene]) -> dict[str, str]:

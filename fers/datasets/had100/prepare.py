@@ -430,7 +430,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         holed = sum(bool(entry.get("nodata_pixels")) for entry in made["files"].values())
         one_class = [f for f, e in made["files"].items() if e.get("anomalous_pixels") in (0, SIDE * SIDE)]
         print(f"{args.out}: complete, {len(made['files']):,} files; sha256 of each in {args.out / MANIFEST}")
-        print(f"  {holed:,} of them hold pixels without data, kept as they are (nodata_pixels in the manifest)")
+        print(f"  {holed:,} of them hold pixels without data, kept as they are (nodata_pixels in the manifest).")
+        if holed:
+            print("  Training leaves such patches out, and tests refuse such scenes; their --nodata decides otherwise.")
         if one_class:
             print(f"  {len(one_class)} truths are of one class and have no AUC: {', '.join(one_class[:_SHOWN])}")
         if not made["published_archive"]:
