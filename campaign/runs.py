@@ -57,8 +57,8 @@ def commands() -> list[Command]:
         Command("fers data synthetic", lambda f: None, lambda f: small.make_synthetic(f, 9, 4), small.written, lambda f: small.make_synthetic(f, 9, 4)),
         Command("detect.py", lambda f: small.write_scene(f, side=120), lambda f: small.detect(f, "--format", "tif,envi"), small.detected, lambda f: small.detect(f, "--format", "tif,envi")),
         Command("fers data had100 prepare", small.write_archive, small.prepare, small.written, small.prepare),
-        Command("fers compare", lambda f: had100(f / "data"), small.compare, small.compared, small.compare, 3),
-        Command("reproduce.py", lambda f: had100(f / "data"), small.reproduce_table, small.reproduced, small.reproduce_table, 3),
+        Command("fers compare", lambda f: write_had100(f / "data"), small.compare, small.compared, small.compare, 2),
+        Command("reproduce.py", lambda f: had100(f / "data"), small.reproduce_table, small.reproduced, small.reproduce_table, 2),
         Command("download", small.write_large, small.download, small.written, small.download),
     ]  # fmt: skip
 
