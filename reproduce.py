@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from fers.datasets.benchmarks import BENCHMARKS
 from fers.datasets.patches import NODATA_CHOICES
 from fers.util.commandline import list_of, natural, positive, run
 from fers.util.errors import FersError
+from fers.util.lock import locked
 
 if TYPE_CHECKING:
     from experiments.rows import Request
@@ -114,23 +116,25 @@ def _paper(options: argparse.Namespace) -> None:
         names = [name for name, target in TARGETS.items() if all(getattr(request, need) for need in target.needs)]
         if left_out := sorted(set(TARGETS) - set(names)):
             print(f"left out, as their scenes are missing: {', '.join(left_out)}. Give --data and --abu.")
-    for workspace in request.both:
-        workspace.claim()
-    wanted = {name: TARGETS[name].work(request) for name in names}
-    if empty := [name for name, work in wanted.items() if not work.steps]:
-        message = f"{', '.join(empty)}: none of their rows is among --rows {options.rows}."
-        if options.name != "all":
-            raise FersError(f"{message} Give rows of this table.")
-        print(f"left out: {message}")
-    steps = [step for work in wanted.values() for step in work.steps]
-    if options.plan:
-        print("\n".join(plan_lines(steps, read_rates(options.device))))
-        return
-    make_missing(steps, options.device, options.out / "log.txt")
-    for path in (path for work in wanted.values() if work.steps for path in work.make()):
-        print(f"wrote {path}", flush=True)
-        if path.suffix == ".md":
-            print(path.read_text(encoding="utf-8"))
+    with ExitStack() as stack:
+        for workspace in request.both:
+            stack.enter_context(locked(workspace.folder))
+            workspace.claim()
+        wanted = {name: TARGETS[name].work(request) for name in names}
+        if empty := [name for name, work in wanted.items() if not work.steps]:
+            message = f"{', '.join(empty)}: none of their rows is among --rows {options.rows}."
+            if options.name != "all":
+                raise FersError(f"{message} Give rows of this table.")
+            print(f"left out: {message}")
+        steps = [step for work in wanted.values() for step in work.steps]
+        if options.plan:
+            print("\n".join(plan_lines(steps, read_rates(options.device))))
+            return
+        make_missing(steps, options.device, options.out / "log.txt")
+        for path in (path for work in wanted.values() if work.steps for path in work.make()):
+            print(f"wrote {path}", flush=True)
+            if path.suffix == ".md":
+                print(path.read_text(encoding="utf-8"))
 
 
 def _request(options: argparse.Namespace) -> Request:

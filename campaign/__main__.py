@@ -4,12 +4,14 @@
 
 Every case runs in its own process, with limits of memory and time. The table counts for each class the cases that were
 tried, that ended well, and that failed. A case ends well with a sound result, or with exit code 2 and a message that names
-a file. The exit code is 1 if any case failed. --only CLASS --first NUMBER --cases 1 runs a failed case again.
+a file. The exit code is 1 if any case failed. --only CLASS --first NUMBER --cases 1 runs a failed case again. With fewer
+cases or kills than classes, the seed draws the classes.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import encodings.cp437  # noqa: F401  (zipfile imports it late, and another user cannot)
 import importlib
 import os
@@ -29,12 +31,10 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import torch._dynamo  # noqa: F401  (optimisers import it late)
-from torch.utils.tensorboard import SummaryWriter  # noqa: F401  (training imports it late)
-
 import fers
 from campaign import inputs, runs
 from campaign.child import NONSENSE, leftovers, problem_of, run, settle
+from fers.util.files import atomic_path
 
 for module in pkgutil.walk_packages(fers.__path__, "fers."):  # commands import late, and another user cannot
     importlib.import_module(module.name)
@@ -43,10 +43,11 @@ SHOWN = 1200  # characters of a failed case's output
 
 
 class Table:
-    """Count cases by class: tried, clean, failed. Print each that failed."""
+    """Count cases by class: tried, clean, failed. Print each that failed; keep a CSV of what is known so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path | None = None) -> None:
         self.rows: dict[str, list[int]] = {}
+        self.path, self.began = path, time.monotonic()
 
     def add(self, name: str, problem: str, case: str) -> None:
         """Count a case; print it if it failed."""
@@ -55,6 +56,14 @@ class Table:
         row[2 if problem else 1] += 1
         if problem:
             print(f"FAILED {name}, {case}: {problem}\n", file=sys.stderr, flush=True)
+
+    def note(self, done: str) -> None:
+        """Tell that something is done, and write the CSV."""
+        print(f"{time.monotonic() - self.began:6.0f} s  {done}", file=sys.stderr, flush=True)
+        if self.path is not None:
+            rows = [("class", "tried", "clean", "failed"), *((name, *row) for name, row in self.rows.items())]
+            with atomic_path(self.path) as temporary, temporary.open("w", newline="") as file:
+                csv.writer(file).writerows(rows)
 
     @property
     def failed(self) -> int:
@@ -131,11 +140,12 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=1, help="faults of each kind for each command (default: 1)")
     parser.add_argument("--only", default="", help="run only classes whose names hold this text")
     parser.add_argument("--skip", default="", help="leave out classes whose names hold this text")
+    parser.add_argument("--csv", type=Path, help="file that gets the table")
     parser.add_argument("--first", type=int, default=0, help="number of the first case of a class")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     settle()
-    table, began = Table(), time.monotonic()
+    table, draw = Table(options.csv), random.Random(options.seed)
     with tempfile.TemporaryDirectory(prefix="campaign-") as top:
         os.chmod(top, 0o755)
         place = Path(top)
@@ -144,26 +154,25 @@ def main() -> int:
             return options.only in name and not (options.skip and options.skip in name)
 
         kinds = [kind for kind in inputs.kinds() if wanted(kind.name)]
+        kinds = draw.sample(kinds, options.cases) if options.cases < len(kinds) else kinds
         shares = [kind.cost**-0.5 for kind in kinds]  # more cases of quick classes, and some of every class
         for index, (kind, share) in enumerate(zip(kinds, shares, strict=True)):
-            cases = max(1, round(options.cases * share / sum(shares))) if options.cases else 0
-            if cases:
-                damaged(kind, place / f"input{index}", options.seed, options.first, cases, table)
-                shutil.rmtree(place / f"input{index}")
-                print(
-                    f"{time.monotonic() - began:6.0f} s  {kind.name}: {table.rows[kind.name]}",
-                    file=sys.stderr,
-                    flush=True,
-                )
+            cases = max(1, round(options.cases * share / sum(shares)))
+            damaged(kind, place / f"input{index}", options.seed, options.first, cases, table)
+            shutil.rmtree(place / f"input{index}")
+            table.note(f"{kind.name}: {table.rows[kind.name]}")
         faults = runs.faults(os.geteuid() == 0 and runs.can_mount(place / "mount"))
         commands = [command for command in runs.commands() if not options.skip or options.skip not in command.name]
+        killed = draw.sample(commands, options.kills) if options.kills < len(commands) else commands
+        if any("stage" in command.name for command in commands):
+            from torch.utils.tensorboard import SummaryWriter  # noqa: F401  (training imports both late)
         for index, command in enumerate(commands):
             names = [f"killed: {command.name}", *(f"{fault}: {command.name}" for fault in faults)]
-            if not any(map(wanted, names)) or not (options.kills or options.faults):
+            if not any(map(wanted, names)) or not (command in killed or options.faults):
                 continue
             disturbed = runs.Disturbed(command, place / f"run{index}")
             share = command.kills / sum(each.kills for each in commands)
-            kills = max(1, round(options.kills * share)) if options.kills else 0
+            kills = max(1, round(options.kills * share)) if command in killed else 0
             for number in range(kills if wanted(names[0]) else 0):
                 rng = random.Random(f"{options.seed} {names[0]} {number}")
                 table.add(names[0], disturbed.killed(rng), f"kill {number}")
@@ -171,14 +180,10 @@ def main() -> int:
                 for number in range(options.faults if wanted(name) else 0):
                     rng = random.Random(f"{options.seed} {name} {number}")
                     table.add(name, fault(disturbed, rng), f"fault {number}")
-            print(
-                f"{time.monotonic() - began:6.0f} s  {command.name}: {disturbed.seconds:.1f} s undisturbed",
-                file=sys.stderr,
-                flush=True,
-            )
+            table.note(f"{command.name}: {disturbed.seconds:.1f} s undisturbed")
             shutil.rmtree(place / f"run{index}")
     print(table)
-    print(f"\nseed {options.seed}; {time.monotonic() - began:.0f} s; {table.failed} failed")
+    print(f"\nseed {options.seed}; {time.monotonic() - table.began:.0f} s; {table.failed} failed")
     return 1 if table.failed else 0
 
 

@@ -12,15 +12,24 @@ import scipy.io
 from PIL import Image
 
 from fers.scenes import read_scene, read_truth
-from fers.scenes.readers import open_scene
+from fers.scenes.readers import LatLon, LookupTable, MapGrid, open_scene
 from tests import scene_files
 
 
 def read_whole(path: Path) -> None:
-    """Read everything that a reader offers."""
+    """Read everything that a reader offers; what it takes must be possible."""
     reader = open_scene(path)
     reader.read_valid(slice(0, 64))
-    _ = reader.geometry
+    geometry = reader.geometry
+    for facts in (reader.wavelengths, reader.fwhm, reader.scale, reader.offset):
+        assert facts is None or (len(facts) == reader.bands and np.isfinite(facts).all()), facts
+    if isinstance(geometry, LatLon):
+        assert geometry.latitude.shape == geometry.longitude.shape == reader.shape[:2]
+        assert np.nanmax(np.abs(geometry.latitude)) <= 90 and np.nanmax(np.abs(geometry.longitude)) <= 360
+    elif isinstance(geometry, LookupTable):
+        assert geometry.rows.max() < reader.shape[0] and geometry.columns.max() < reader.shape[1]
+    if isinstance(geometry, MapGrid | LookupTable):
+        assert np.isfinite(geometry.transform[:6]).all() and geometry.transform.determinant, geometry
     scene = read_scene(path)
     np.asarray(scene.cube[:2]).sum()
 

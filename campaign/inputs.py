@@ -1,6 +1,6 @@
 """The classes of damaged and odd input: the good files, the damage, the command that reads them, and the check.
 
-Add a command as a row of ``kinds``. reproduce.py has none yet.
+Add a command as a row of ``kinds``.
 """
 
 from __future__ import annotations
@@ -12,29 +12,40 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
-import scipy.io
 import torch
 from safetensors.torch import load_file
 
 import fers.datasets.had100.prepare
-import fers.detection.command
 import fers.evaluation.report
 import fers.training.loop
+from campaign import attacks
+from campaign.attacks import EXPECTED, odd_name
+from campaign.commands import (
+    PLAIN,
+    checkpoint,
+    detect,
+    detected,
+    make_synthetic,
+    patches,
+    prepare,
+    results_of,
+    test_abu,
+    test_had100,
+    tree,
+    write_abu,
+    write_archive,
+    write_scene,
+)
 from campaign.formats import FORMATS
-from campaign.mutations import damage_bytes, damage_json, damage_safetensors, damage_state
+from campaign.mutations import damage_bytes, damage_json, damage_numbers, damage_safetensors, damage_scene, damage_state
 from fers.datasets.patches import BackgroundPatches
 from fers.datasets.synthetic import benchmark as synthetic
 from fers.evaluation import command
-from fers.networks import CheckpointInfo, SpeFEN, load_checkpoint, save_checkpoint
-from fers.networks.backbones import backbone_state, state_hash
+from fers.networks import load_checkpoint
 from fers.util.commandline import run
-from tests import fake_had100
 from tests.conftest import run_had100, write_had100
 from tests.small_training import run_line
-
-EXPECTED = "expected.json"  # results of an undisturbed run
 
 
 @dataclass(frozen=True)
@@ -63,21 +74,6 @@ class Kind:
 
 
 # ----- test.py and the report
-
-PLAIN = ("--features", "original")
-
-
-def test_had100(folder: Path, *arguments: str) -> int:
-    """Run test.py on a folder's dataset; return the exit code."""
-    return run_had100(folder / "data", folder / "out", *PLAIN, *arguments)
-
-
-def results_of(folder: Path) -> dict:
-    """Read a run's results, without times."""
-    results = json.loads((folder / "out" / "results.json").read_text())
-    scenes = {name: {k: v for k, v in s.items() if k != "seconds"} for name, s in results["scenes"].items()}
-    maps = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (folder / "out" / "scores").iterdir()}
-    return {"complete": results["complete"], "scenes": scenes, "mean": results["mean_auc"], "maps": maps}
 
 
 def sound_results(folder: Path) -> str:
@@ -130,33 +126,8 @@ def _sound_page(folder: Path) -> str:
     return "nan in the page" if ">nan<" in text or ">inf<" in text else ""
 
 
-def _abu(folder: Path, name: str, version: str) -> None:
-    (folder / "data").mkdir()
-    cube = np.random.RandomState(0).uniform(size=(14, 12, 6)).astype(np.float32)
-    truth = np.eye(14, 12, dtype=np.uint8)
-    path = folder / "data" / name
-    if version == "7.3":
-        with h5py.File(path, "w", userblock_size=512) as file:
-            file.create_dataset("data", data=cube.T, compression="gzip", chunks=(2, 6, 7))
-            file["map"] = truth.T
-        with path.open("r+b") as file:
-            file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM")
-    else:
-        scipy.io.savemat(path, {"data": cube, "map": truth}, do_compression=True)
-
-
-def _test_abu(folder: Path, _: random.Random) -> int:
-    fixed = ["--data_path", str(folder / "data"), "--save_dir", str(folder / "out"), "--input_channel", "6"]
-    return command.test_benchmark("ABU", "", [*fixed, *PLAIN, "--no_maps", "--scenes", "all"])
-
-
-ODD_NAMES = ("a$\\frac{$b", "$", "\\", "a\nb", "\udcff\udcfe", "é" * 120, "x" * 246, "%s", "<b>", "-x", " ", "a'b\"", "_", "{0}")  # fmt: skip
-
-
 def _odd_names(folder: Path, rng: random.Random) -> int:
-    names = {rng.choice(ODD_NAMES) for _ in range(2)} | {
-        "".join(rng.choices("$\\{}^_%ab\udc80é ", k=rng.randint(1, 60)))
-    }
+    names = {odd_name(rng).replace("/", "") for _ in range(3)}
     write_had100(folder / "data", tuple(sorted(name for name in names if not name.startswith("."))))
     code = test_had100(folder)
     return code or fers.evaluation.report.main([str(folder / "out"), "--out", str(folder / "out" / "page.html")])
@@ -193,35 +164,8 @@ def _odd_options(folder: Path, rng: random.Random) -> int:
 # ----- detect.py
 
 
-def detect(folder: Path) -> int:
-    """Run detect.py on the scene of a folder; return the exit code."""
-    fixed = ["--out", str(folder / "out"), "--quiet", "--workers", "1", "--device", "cpu"]
-    return fers.detection.command.main([str(next((folder / "in").glob("scene*"))), *fixed])
-
-
-def own_scene(folder: Path, suffix: str = "npy", side: int = 40) -> None:
-    """Write a scene for detect.py: an array, or ENVI."""
-    (folder / "in").mkdir(parents=True)
-    cube = np.random.RandomState(0).uniform(size=(side, side, 12)).astype(np.float32)
-    if suffix == "npy":
-        np.save(folder / "in" / "scene.npy", cube)
-    else:
-        lines = {"samples": side, "lines": side, "bands": 12, "data type": 4, "interleave": "bip", "byte order": 0}
-        lines |= {"header offset": 0, "wavelength": "{" + ", ".join(map(str, range(400, 520, 10))) + "}"}
-        header = "".join(f"{key} = {value}\n" for key, value in lines.items())
-        (folder / "in" / "scene.hdr").write_text(
-            f"ENVI\n{header}map info = {{UTM, 1, 1, 5e5, 4e6, 5, 5, 11, North, WGS-84}}\n"
-        )
-        cube.tofile(folder / "in" / "scene.img")
-
-
-def detected(folder: Path) -> dict[str, str]:
-    """Hash what detect.py wrote, except for files that hold times."""
-    return {name: digest for name, digest in tree(folder / "out").items() if not name.endswith((".html", "run.json"))}
-
-
 def _detected(folder: Path) -> None:
-    own_scene(folder)
+    write_scene(folder)
     assert detect(folder) == 0
     (folder / EXPECTED).write_text(json.dumps(detected(folder)))
 
@@ -259,17 +203,6 @@ def _same_line(folder: Path) -> str:
     return "" if same and lines[-1] == 4 else f"same weights: {same}, epochs {lines}"
 
 
-def patches(folder: Path, scenes: int = 4, side: int = 16) -> Path:
-    """Write a background dataset of ten bands, two patches a scene."""
-    place = folder / "train" / "aviris_ng"
-    place.mkdir(parents=True)
-    rng = np.random.RandomState(0)
-    for scene in range(scenes):
-        for crop in (1, 2):
-            np.save(place / f"s{scene}_{crop}.npy", rng.uniform(size=(side, side, 10)).astype(np.float32))
-    return folder
-
-
 def _described(folder: Path) -> None:
     patches(folder / "data")
     _open_patches(folder)
@@ -289,13 +222,6 @@ def _open_patches(folder: Path, _: random.Random | None = None) -> int:
 # ----- checkpoints
 
 
-def checkpoint(folder: Path) -> Path:
-    """Write a Spe-FEN for ten bands on random frozen layers; return its path."""
-    sha256 = state_hash(backbone_state(SpeFEN.ARCHITECTURE, SpeFEN.FROZEN, "random"))
-    info = CheckpointInfo("spe_fen", 10, "aviris_ng", "paper", "random:0", sha256, metrics={"train_loss": 0.5})
-    return save_checkpoint(SpeFEN(10, "random"), folder / "weights" / "spe_fen.safetensors", info)
-
-
 def _load(folder: Path, _: random.Random) -> int:
     def work() -> None:
         load_checkpoint(folder / "weights" / "spe_fen.safetensors", bands=10)
@@ -313,32 +239,9 @@ def _sound_weights(folder: Path) -> str:
 # ----- datasets that are made
 
 
-def make_synthetic(folder: Path, train: int = 3, test: int = 2) -> int:
-    """Make a small synthetic dataset in ``out``; return the exit code."""
-    return synthetic.main([str(folder / "out"), "--train", str(train), "--test", str(test), "--size", "32"])
-
-
-def prepare(folder: Path) -> int:
-    """Prepare the small archive of a folder; return the exit code."""
-    given = ["prepare", str(folder / "HAD100.zip"), "--out", str(folder / "out"), "--any_archive", "--workers", "1"]
-    return fers.datasets.had100.prepare.main(given)
-
-
-def archive(folder: Path) -> None:
-    """Write a small archive in HAD100.zip's structure."""
-    folder.mkdir(parents=True, exist_ok=True)
-    fake_had100.write(folder / "HAD100.zip", fake_had100.scenes(1, 1, 1, 64))
-
-
 def _prepared(folder: Path) -> None:
-    archive(folder)
+    write_archive(folder)
     _made(folder, prepare)
-
-
-def tree(folder: Path) -> dict[str, str]:
-    """Map every file below a folder to its sha256."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def _made(folder: Path, make: Callable[[Path], int]) -> None:
@@ -369,7 +272,7 @@ def _read(name: str) -> Kind:
 
         return run(whole)
 
-    return Kind(f"read {name}", make_and_note, work, ("in/**/*",), writes=(), cost=1)
+    return Kind(f"read {name}", make_and_note, work, ("in/**/*",), damage_scene, writes=(), cost=1)
 
 
 def kinds() -> list[Kind]:
@@ -379,8 +282,8 @@ def kinds() -> list[Kind]:
         *map(_read, FORMATS),
         Kind("test.py, cube", lambda f: write_had100(f / "data"), lambda f, _: test_had100(f, *no_maps), ("data/test/**/*.npy",), judge=sound_results),
         Kind("test.py, truth", lambda f: write_had100(f / "data"), lambda f, _: test_had100(f, *no_maps), ("data/ground_truth/**/*.png",), judge=sound_results),
-        Kind("FERS_ABU, v5", lambda f: _abu(f, "abu-a-1.mat", "5"), _test_abu, ("data/*.mat",), judge=sound_results),
-        Kind("FERS_ABU, v7.3", lambda f: _abu(f, "abu-a-1.mat", "7.3"), _test_abu, ("data/*.mat",), judge=sound_results),
+        Kind("FERS_ABU, v5", lambda f: write_abu(f, "abu-a-1.mat", "5"), lambda f, _: test_abu(f), ("data/*.mat",), judge=sound_results),
+        Kind("FERS_ABU, v7.3", lambda f: write_abu(f, "abu-a-1.mat", "7.3"), lambda f, _: test_abu(f), ("data/*.mat",), judge=sound_results),
         Kind("resumed test.py, results.json", _interrupted, lambda f, _: test_had100(f, *no_maps), ("out/results.json",), damage_json, as_expected),
         Kind("resumed test.py, score map", _interrupted, lambda f, _: test_had100(f, *no_maps), ("out/scores/*.npy",), judge=as_expected),
         Kind("report, results.json", _finished, _report, ("in/*/results.json",), damage_json, _sound_page, cost=15),
@@ -393,11 +296,16 @@ def kinds() -> list[Kind]:
         Kind("checkpoint", checkpoint, _load, ("weights/*.safetensors",), damage_safetensors, _sound_weights, (), 8),
         Kind("resumed fers data synthetic, manifest", lambda f: _made(f, make_synthetic), lambda f, _: make_synthetic(f), ("out/.unfinished.json",), damage_json, same_tree, cost=8),
         Kind("resumed fers data synthetic, files", lambda f: _made(f, make_synthetic), lambda f, _: make_synthetic(f), ("out/*/**/*.npy", "out/*/**/*.png"), judge=same_tree, cost=8),
-        Kind("HAD100.zip", archive, lambda f, _: prepare(f), ("HAD100.zip",), cost=8),
+        Kind("HAD100.zip", write_archive, lambda f, _: prepare(f), ("HAD100.zip",), cost=8),
         Kind("resumed fers data had100 prepare, manifest", _prepared, lambda f, _: prepare(f), ("out/.unfinished.json",), damage_json, same_tree, cost=8),
-        Kind("detect.py, array", own_scene, lambda f, _: detect(f), ("in/*",), cost=6),
-        Kind("detect.py, ENVI", lambda f: own_scene(f, "img"), lambda f, _: detect(f), ("in/*",), cost=6),
+        Kind("detect.py, array", write_scene, lambda f, _: detect(f, *PLAIN), ("in/*",), judge=attacks.sound_products, cost=4),
+        Kind("detect.py, ENVI", lambda f: write_scene(f, "img"), lambda f, _: detect(f), ("in/*",), judge=attacks.sound_products, cost=6),
+        Kind("detect.py, numbers of a header", lambda f: write_scene(f, "img"), lambda f, _: detect(f, *PLAIN), ("in/*.hdr",), damage_numbers, attacks.sound_products, cost=4),
+        Kind("detect.py, files that lead elsewhere", lambda f: write_scene(f, "img"), attacks.leading_elsewhere, writes=("out", "a", "secret"), cost=2),
+        Kind("detect.py, files that change", attacks.write_changing, attacks.changing, writes=("out", "in", "new"), cost=8),
+        Kind("detect.py, hot pixels", write_scene, attacks.hot, judge=attacks.sound_products, writes=("out", "in"), cost=6),
+        Kind("detect.py, odd names", lambda f: None, attacks.oddly_named, judge=attacks.sound_products, writes=("out", "in"), cost=6),
         Kind("finished detect.py, run.json", _detected, lambda f, _: detect(f), ("out/scene/run.json",), damage_json, _same_detections, cost=6),
-        Kind("odd names of scenes", lambda f: None, _odd_names, judge=sound_results, writes=("data", "out"), cost=60),
+        Kind("test.py, odd names", lambda f: None, _odd_names, judge=sound_results, writes=("data", "out"), cost=60),
         Kind("odd options", lambda f: None, _odd_options, writes=("data", "out"), cost=5),
     ]  # fmt: skip

@@ -1,12 +1,16 @@
-"""Damage good files: their bytes, their JSON, their tensors. A seeded generator draws the damage."""
+"""Damage good files: their bytes, numbers, structure, JSON, tensors. A seeded generator draws the damage."""
 
 from __future__ import annotations
 
 import io
 import json
 import random
+import re
+from collections.abc import Callable
 from typing import Any
 
+import h5py
+import numpy as np
 import torch
 
 _NUMBERS = [b"0", b"-1", b"99", b"1e9", b"2147483648", b"nan", b"{1}", b"", b"x", b"18446744073709551616"]
@@ -42,6 +46,109 @@ def damage_bytes(content: bytes, rng: random.Random) -> bytes:
                 start = rng.choice(digits)
                 data[start : start + 1] = rng.choice(_NUMBERS)
     return bytes(data)
+
+
+_NUMBER = re.compile(rb"(?<![\w.+-])[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?(?![\w.])")
+_IMPOSSIBLE = [b"nan", b"inf", b"-inf", b"NaN", b"1e308", b"-1", b"0", b"1e-300", b"1e6"]
+
+
+def damage_numbers(content: bytes, rng: random.Random) -> bytes:
+    """Replace one to three whole numbers of a text by impossible ones."""
+    for _ in range(rng.randint(1, 3)):
+        if found := list(_NUMBER.finditer(content[:100_000])):
+            one = rng.choice(found)
+            content = content[: one.start()] + rng.choice(_IMPOSSIBLE) + content[one.end() :]
+    return content
+
+
+def _again(value: Callable[[h5py.Dataset], Any]) -> Callable[[h5py.Group, str, random.Random], None]:
+    """A change that stores other values under the name of a dataset."""
+
+    def change(parent: h5py.Group, name: str, rng: random.Random) -> None:
+        if not isinstance(parent[name], h5py.Dataset):
+            return
+        new = value(parent[name])
+        attributes = {k: v for k, v in parent[name].attrs.items() if k not in ("DIMENSION_LIST", "REFERENCE_LIST")}
+        del parent[name]
+        parent[name] = new
+        parent[name].attrs.update(attributes)
+
+    return change
+
+
+def _link(target: Callable[[h5py.Group], Any], count: int = 1) -> Callable[[h5py.Group, str, random.Random], None]:
+    """A change that puts links in the place of something, or many beside it."""
+
+    def change(parent: h5py.Group, name: str, rng: random.Random) -> None:
+        if count == 1:
+            del parent[name]
+        for number in range(count):
+            parent[name if count == 1 else f"link{number}"] = target(parent)
+
+    return change
+
+
+def _huge(parent: h5py.Group, name: str, rng: random.Random) -> None:
+    item = parent[name]
+    sides = [(300_000_000,), (1 << 40,), (60_000, 60_000), (0,), (*getattr(item, "shape", (3,)), 100_000)]
+    del parent[name]
+    parent.create_dataset(name, rng.choice(sides), rng.choice(("f8", "u1")), chunks=True, maxshape=None)
+
+
+def _attribute(parent: h5py.Group, name: str, rng: random.Random) -> None:
+    item = rng.choice((parent[name], parent.file))
+    values = [np.nan, np.inf, -1.0, 0.0, 1e308, "", "x" * 50_000, "nan", np.full(3, np.nan), np.zeros(7000), "EPSG:0"]
+    names = [key for key in item.attrs if key not in ("DIMENSION_LIST", "REFERENCE_LIST", "CLASS")]
+    item.attrs[rng.choice(names or ["units"])] = rng.choice(values)
+
+
+def _numbers_of(item: h5py.Dataset) -> np.ndarray:
+    return np.asarray(item[()], "f4") if item.dtype.kind in "biuf" else np.zeros(3, "f4")
+
+
+_STRUCTURE: tuple[Callable[[h5py.Group, str, random.Random], None], ...] = (
+    lambda parent, name, rng: parent.__delitem__(name),
+    _link(lambda parent: parent.file["/"]),
+    _link(lambda parent: parent.file["/"], 12),
+    _link(lambda parent: h5py.SoftLink("/loop")),
+    _link(lambda parent: h5py.ExternalLink("/etc/passwd", "/")),
+    _huge,
+    _huge,
+    _attribute,
+    _attribute,
+    _attribute,
+    _again(lambda item: np.full(item.shape, np.nan, "f4")),
+    _again(lambda item: _numbers_of(item) * np.inf),
+    _again(lambda item: _numbers_of(item) * 1e6),
+    _again(lambda item: _numbers_of(item)[..., :-1] if item.ndim else 1.0),
+    _again(lambda item: np.concatenate([_numbers_of(item)] * 2) if item.ndim else [1.0, 2.0]),
+    _again(lambda item: _numbers_of(item).T),
+    _again(lambda item: "text"),
+    _again(lambda item: np.zeros(item.shape, "c8")),
+    _again(lambda item: np.zeros(item.shape, [("a", "f4"), ("b", "i2")])),
+)
+
+
+def damage_hdf5(content: bytes, rng: random.Random) -> bytes:
+    """Change what an HDF5 file holds, once or twice, by the library itself: the file is whole, and makes no sense."""
+    buffer = io.BytesIO(content)
+    with h5py.File(buffer, "r+") as file:
+        for _ in range(rng.randint(1, 2)):
+            names: list[str] = []
+            file.visit(names.append)
+            if names:
+                place, _, name = rng.choice(names).rpartition("/")
+                rng.choice(_STRUCTURE)(file[place or "/"], name, rng)
+    return buffer.getvalue()
+
+
+def damage_scene(content: bytes, rng: random.Random) -> bytes:
+    """Damage the structure of an HDF5 file, the numbers of a text, or bytes."""
+    if content.startswith(b"\x89HDF") and rng.random() < 0.6:
+        return damage_hdf5(content, rng)
+    if b"\0" not in content and rng.random() < 0.5:
+        return damage_numbers(content, rng)
+    return damage_bytes(content, rng)
 
 
 def damage_json(content: bytes, rng: random.Random) -> bytes:

@@ -1,6 +1,6 @@
 """Kills and faults: disturb a command, run it again, and compare with an undisturbed run.
 
-Add a command as a row of ``commands``. reproduce.py has none yet.
+Add a command as a row of ``commands``.
 """
 
 from __future__ import annotations
@@ -15,13 +15,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from safetensors.torch import load_file
-
-import train_FERD.train
-import train_FERS.train
-from campaign import inputs
+from campaign import commands as small
 from campaign.child import NOBODY, Case, Ended, Limits, leftovers, problem_of, run
 from tests.conftest import ROOT, write_had100
 
@@ -50,48 +47,19 @@ class Command:
     kills: int = 4
 
 
-def _train(stage: int, folder: Path, *more: str) -> int:
-    fixed: dict[str, object] = {"--data_path": folder / "data", "--save_dir": folder / "out"}
-    fixed |= {"--checkpoint_dir": folder / "out" / "weights"}
-    fixed |= {"--input_channel": 10, "--backbone": "random", "--batch_size": 4, "--epochs": 2, "--train_ratio": 0.8}
-    given = [str(part) for pair in fixed.items() for part in pair] + ["--device", "cpu", *more]
-    return (train_FERD, train_FERS)[stage - 1].train.main(given)
-
-
-def _trained(folder: Path) -> object:
-    weights = {path.name: load_file(path) for path in (folder / "out" / "weights").iterdir()}
-    sums = {
-        name: {k: inputs.hashlib.sha256(v.numpy().tobytes()).hexdigest() for k, v in w.items()}
-        for name, w in weights.items()
-    }
-    logs = [json.loads(line) for path in (folder / "out").rglob("log.jsonl") for line in path.read_text().splitlines()]
-    return (
-        sums,
-        [{k: v for k, v in entry.items() if "second" not in k} for entry in logs],
-        [p.name for p in (folder / "out").rglob("last.pt")],
-    )
-
-
-def _teacher(folder: Path) -> None:
-    inputs.patches(folder / "data", scenes=6)
-    inputs.checkpoint(folder / "out")
-
-
-def _scored(folder: Path) -> object:
-    maps = sorted(path.name for path in (folder / "out" / "maps").iterdir())
-    return inputs.results_of(folder), maps
-
-
 def commands() -> list[Command]:
     """List every command that is disturbed."""
-    scenes = tuple(f"s{i}" for i in range(5))
+    had100 = partial(write_had100, names=small.SCENES, shape=(40, 40, 12))
     return [
-        Command("test.py", lambda f: write_had100(f / "data", scenes, shape=(40, 40, 12)), inputs.test_had100, _scored, inputs.test_had100),
-        Command("stage 1", lambda f: inputs.patches(f / "data", scenes=6), lambda f: _train(1, f), _trained, lambda f: _train(1, f, "--resume"), 1),
-        Command("stage 2", _teacher, lambda f: _train(2, f), _trained, lambda f: _train(2, f, "--resume"), 2),
-        Command("fers data synthetic", lambda f: None, lambda f: inputs.make_synthetic(f, 9, 4), lambda f: inputs.tree(f / "out"), lambda f: inputs.make_synthetic(f, 9, 4)),
-        Command("detect.py", lambda f: inputs.own_scene(f, side=120), inputs.detect, inputs.detected, inputs.detect),
-        Command("fers data had100 prepare", inputs.archive, inputs.prepare, lambda f: inputs.tree(f / "out"), inputs.prepare),
+        Command("test.py", lambda f: had100(f / "data"), small.test_had100, small.results_and_maps, small.test_had100),
+        Command("stage 1", lambda f: small.patches(f / "data", scenes=6), lambda f: small.train(1, f), small.trained, lambda f: small.train(1, f, "--resume"), 1),
+        Command("stage 2", small.teacher, lambda f: small.train(2, f), small.trained, lambda f: small.train(2, f, "--resume"), 2),
+        Command("fers data synthetic", lambda f: None, lambda f: small.make_synthetic(f, 9, 4), small.written, lambda f: small.make_synthetic(f, 9, 4)),
+        Command("detect.py", lambda f: small.write_scene(f, side=120), lambda f: small.detect(f, "--format", "tif,envi"), small.detected, lambda f: small.detect(f, "--format", "tif,envi")),
+        Command("fers data had100 prepare", small.write_archive, small.prepare, small.written, small.prepare),
+        Command("fers compare", lambda f: write_had100(f / "data"), small.compare, small.compared, small.compare, 2),
+        Command("reproduce.py", lambda f: had100(f / "data"), small.reproduce_table, small.reproduced, small.reproduce_table, 2),
+        Command("download", small.write_large, small.download, small.written, small.download),
     ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from experiments.workspace import Workspace
 from fers.evaluation.tables import latex, latex_text, markdown
 from fers.util.errors import FersError
-from fers.util.files import atomic_path, write_whole
+from fers.util.files import atomic_path, plain_cell, write_whole
 
 TIME = "mean time (s)"  # a row of times, which other machines do not share
 DEFAULTS = {
@@ -52,7 +52,9 @@ def frame_of(cells: Sequence[dict]) -> pd.DataFrame:
 def write_cells(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame, whole or not at all."""
     with atomic_path(path) as temporary:
-        frame.astype({"best": int}).to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+        frame.astype({"best": int}).map(plain_cell).to_csv(
+            temporary, index=False, float_format="%.6g", lineterminator="\n"
+        )
 
 
 def read_cells(path: Path) -> pd.DataFrame:

@@ -80,6 +80,21 @@ def test_a_table_has_rows_and_columns(tmp_path, text):
     assert np.argwhere(known == POINT).tolist() == [[4, 7], [9, 2]]
 
 
+@pytest.mark.parametrize("place", [ROTATED, SWATH, TABLE], ids=["rotated", "swath", "table"])
+@pytest.mark.parametrize(("kind", "driver"), [("shp", "ESRI Shapefile"), ("gpkg", "GPKG")])
+def test_known_places_of_a_shapefile_or_geopackage_are_those_of_the_geojson(tmp_path, kind, driver, place):
+    pyogrio = pytest.importorskip("pyogrio")
+    labels = np.zeros((20, 30), np.int32)
+    labels[4:7, 8:12] = 1
+    path = save(tmp_path, collection(*place.polygons(labels).values()))
+    meta, _, geometry, _ = pyogrio.raw.read(path, columns=[])
+    about = {"driver": driver, "geometry_type": "Polygon", "crs": meta["crs"]}
+    pyogrio.raw.write(tmp_path / f"known.{kind}", geometry, [], [], **about)
+    known, text = read_known(tmp_path / f"known.{kind}", place, (20, 30))
+    assert text.startswith("1 known place from")
+    np.testing.assert_array_equal(known, labels)
+
+
 @pytest.mark.parametrize("name", ["column", "col"])
 def test_targets_without_a_geometry_are_given_by_row_and_column(tmp_path, name):
     feature = {"type": "Feature", "geometry": None, "properties": {"row": 4, name: 7}}
@@ -92,10 +107,10 @@ def test_targets_without_a_geometry_are_given_by_row_and_column(tmp_path, name):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "cannot be read as known places"),
+        ("{", "cannot be read as a GeoJSON file"),
         ("a,b\n1,2", "no columns named row and column"),
         ("1,x", "cannot be read"),
-        (collection({"type": "LineString", "coordinates": [[0, 0], [1, 1]]}), "holds a LineString"),
+        (collection({"type": "Circle", "coordinates": [[0, 0], [1, 1]]}), "holds a Circle"),
         (collection({"type": "Point", "coordinates": [9, 45]}), "no georeference"),
         (collection({"type": "Polygon", "coordinates": [[["a", 1]]]}, fers_coordinates="pixel"), "cannot be read"),
     ],

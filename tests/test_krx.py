@@ -64,3 +64,10 @@ def test_krx_blocks_make_no_difference(monkeypatch):
 def test_krx_refuses_settings_without_meaning(settings):
     with pytest.raises(ValueError, match="Give"):
         KRX(**settings)
+
+
+@pytest.mark.parametrize("samples", [60, 1000])
+def test_krx_refuses_pixels_that_would_all_get_one_score(samples):
+    cubes = random_cubes(n=1, bands=150, height=10, width=10)
+    with pytest.raises(ValueError, match=r"(60|100) background pixels span (59|99) dimensions.*the same score"):
+        KRX(samples)(cubes)

@@ -148,7 +148,9 @@ def test_a_shapefile_or_geopackage_is_read(tmp_path, kind, driver):
 @pytest.mark.parametrize("kind", ["shp", "gpkg"])
 def test_without_pyogrio_such_a_file_is_refused_with_the_remedy(tmp_path, monkeypatch, kind):
     monkeypatch.setitem(sys.modules, "pyogrio", None)
-    (tmp_path / f"m.{kind}").write_bytes(b"\0\0\x27\x0a" + bytes(64) + b"GP10" + bytes(99))
+    (tmp_path / f"m.{kind}").write_bytes(
+        b"\0\0\x27\x0a" + bytes(99) if kind == "shp" else b"SQLite format 3\0" + bytes(99)
+    )
     with pytest.raises(
         FersError, match=rf"m\.{kind}: reading .* needs the package pyogrio.*ogr2ogr m\.geojson m\.{kind}"
     ):
@@ -178,11 +180,24 @@ def test_shapes_that_are_damaged_or_elsewhere_are_refused(tmp_path, content, mes
 def test_shapes_need_a_scene_with_a_place(tmp_path):
     path = write_shapes(tmp_path / "m.geojson", {"type": "Point", "coordinates": [15, 36]})
     for geometry in (None, MapGrid(NORTH_UP, None)):
-        with pytest.raises(FersError, match="shapes need a place"):
+        with pytest.raises(FersError, match="the scene has no georeference, or no reference system"):
             read_left_out(path, SHAPE, geometry)
-    (tmp_path / "m.shp").write_text("<VRTDataset/>")
-    with pytest.raises(FersError, match=r"m\.shp: not a shapefile"):
-        read_left_out(tmp_path / "m.shp", SHAPE, geometry_of("north up"))
+    virtual = "<OGRVRTDataSource>".ljust(68) + 'GP10<OGRVRTLayer name="other"/></OGRVRTDataSource>'
+    for name, kind in (("m.shp", "shapefile"), ("m.gpkg", "GeoPackage")):
+        (tmp_path / name).write_text(virtual)
+        with pytest.raises(FersError, match=rf"{name}: not a {kind}"):
+            read_left_out(tmp_path / name, SHAPE, geometry_of("north up"))
+
+
+def test_a_point_marks_its_pixel_wherever_it_lies_in_it(tmp_path):
+    """In a swath, also one over the date line."""
+    rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
+    swath = LatLon(50 - 0.001 * rows, (179.995 + 0.001 * columns + 180) % 360 - 180)
+    for dx, dy in ((0, 0), (0.4, -0.4), (-0.3, 0.3)):
+        longitude = (179.995 + 0.001 * (7 + dx) + 180) % 360 - 180
+        point = {"type": "Point", "coordinates": [longitude, 50 - 0.001 * (5 + dy)]}
+        out = read_left_out(write_shapes(tmp_path / "m.geojson", point), SHAPE, swath)
+        assert np.argwhere(out).tolist() == [[5, 7]]
 
 
 def test_a_detection_leaves_the_shapes_out(tmp_path):

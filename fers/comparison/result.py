@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fers.comparison.compared import COSTS, KEYS, Compared, ComparedScene
-from fers.util.files import write_whole
+from fers.util.files import json_text, plain_cell, write_whole
+from fers.util.lock import locked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,13 +42,17 @@ class CompareResult(Compared):
 
         folder = Path(folder)
         texts = {
-            "compare.csv": self.long().to_csv(index=False),
-            "cells.csv": self.table().to_csv(index=False),
+            "compare.csv": self.long().map(plain_cell).to_csv(index=False),
+            "cells.csv": self.table().map(plain_cell).to_csv(index=False),
             "compare.md": summary_markdown(self),
             "compare.tex": summary_latex(self),
-            "provenance.json": json.dumps({**self.provenance, "caveats": self.caveats}, indent=2) + "\n",
+            "provenance.json": json_text(
+                folder / "provenance.json", {**self.provenance, "caveats": self.caveats}, indent=2
+            )
+            + "\n",
         }
-        for name, text in texts.items():
-            write_whole(folder / name, text.encode())
-        figures = self.figures(folder / "figures")
-        return [*(folder / name for name in texts), *figures, write_compare_page(self, folder)]
+        with locked(folder):
+            for name, text in texts.items():
+                write_whole(folder / name, text.encode())
+            figures = self.figures(folder / "figures")
+            return [*(folder / name for name in texts), *figures, write_compare_page(self, folder)]

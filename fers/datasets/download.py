@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from fers.datasets import had100
 from fers.datasets.archive import ArchiveError, check_sum, fetch_published
 from fers.util.commandline import run
+from fers.util.lock import locked
 from fers.util.paths import home
 
 
@@ -63,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--archive and --url exclude each other")
 
     def work() -> None:
-        path = fetch_had100(args.out, args.archive, args.url)
+        with nullcontext() if args.archive else locked(args.out):
+            path = fetch_had100(args.out, args.archive, args.url)
         print(f"{path}: complete, {had100.ARCHIVE.size:,} bytes, sha256 as published")
         print(f"Next: fers data had100 prepare {path}")
 

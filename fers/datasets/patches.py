@@ -27,6 +27,7 @@ from fers.scenes.normalise import normalise
 from fers.scenes.scene import MIN_SIDE, Scene, SceneError, nodata_pixels, read_scene, read_truth, row_blocks
 from fers.util.commandline import run
 from fers.util.files import fingerprint_of, remove_leftovers, temporary_prefix, visible
+from fers.util.lock import locked
 
 if TYPE_CHECKING:
     import torch
@@ -249,8 +250,6 @@ def write_patches(
         raise SceneError(f"--size {size}: a patch's side is a multiple of 8, at least 16 (for a scene, {MIN_SIDE} px).")
     if stride < 1:
         raise SceneError(f"--stride {stride}: the distance between patches is at least 1 px.")
-    if folder.exists():
-        raise SceneError(f"{folder}: exists already. Choose another --out or --sensor, or delete it.")
     counts = Counter(scene.name for scene, _ in scenes)
     for scene, _ in scenes:
         if counts[scene.name] > 1:
@@ -261,30 +260,33 @@ def write_patches(
                 "Leave it out, or give a smaller --size."
             )
 
-    remove_leftovers(folder.parent)
-    temporary = folder.with_name(f"{temporary_prefix()}-{sensor}")  # of this process: two runs at once do not collide
-    temporary.mkdir(parents=True)
-    facts: dict = {"dataset": "patches", "size": size, "stride": stride, "scenes": []}
-    files: dict[str, dict] = {}
-    try:
-        for scene, truth in tqdm(scenes, desc="scenes", unit="scene", disable=None, leave=False):
-            kept, left_out = cut_patches(scene, size, stride, truth)
-            nodata = tuple({*scene.nodata, *NODATA})  # training takes both for missing
-            for row, column in kept:
-                name = f"{scene.name}_r{row:04d}_c{column:04d}.npy"
-                cube = np.asarray(scene.cube[row : row + size, column : column + size])
-                files[name] = write_array(temporary, name, cube, scene.name, nodata, row=row, column=column)
-            about = {"scene": scene.name, "file": scene.path.name, "shape": list(scene.cube.shape)}
-            facts["scenes"].append({**about, "mask": truth is not None, "kept": len(kept), "left_out": left_out})
-        if not files:
-            raise SceneError(
-                f"{folder}: no patch is left of {len(scenes)} scene(s). Give a smaller --size or --stride, or check the masks."
-            )
-        manifest = write_manifest(temporary, facts, files)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return manifest
+    with locked(Path(out)):
+        if folder.exists():
+            raise SceneError(f"{folder}: exists already. Choose another --out or --sensor, or delete it.")
+        remove_leftovers(folder.parent)
+        temporary = folder.with_name(f"{temporary_prefix()}-{sensor}")
+        temporary.mkdir(parents=True)
+        facts: dict = {"dataset": "patches", "size": size, "stride": stride, "scenes": []}
+        files: dict[str, dict] = {}
+        try:
+            for scene, truth in tqdm(scenes, desc="scenes", unit="scene", disable=None, leave=False):
+                kept, left_out = cut_patches(scene, size, stride, truth)
+                nodata = tuple({*scene.nodata, *NODATA})  # training takes both for missing
+                for row, column in kept:
+                    name = f"{scene.name}_r{row:04d}_c{column:04d}.npy"
+                    cube = np.asarray(scene.cube[row : row + size, column : column + size])
+                    files[name] = write_array(temporary, name, cube, scene.name, nodata, row=row, column=column)
+                about = {"scene": scene.name, "file": scene.path.name, "shape": list(scene.cube.shape)}
+                facts["scenes"].append({**about, "mask": truth is not None, "kept": len(kept), "left_out": left_out})
+            if not files:
+                raise SceneError(
+                    f"{folder}: no patch is left of {len(scenes)} scene(s). Give a smaller --size or --stride, or check the masks."
+                )
+            manifest = write_manifest(temporary, facts, files)
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return manifest
 
 
 def main(arguments: list[str] | None = None) -> int:

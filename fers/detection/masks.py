@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from fers.scenes.readers import Geometry, LatLon, LookupTable, MapGrid, SceneError, open_scene, read_array
+from fers.detection.shapes import OTHER_SHAPES, read_shapes
+from fers.scenes.readers import Geometry, SceneError, open_scene, read_array
 from fers.scenes.readers.errors import local_file, refusing
 from fers.scenes.readers.products import read_emit_mask
-from fers.scenes.readers.projection import crs_wkt
 from fers.scenes.scene import read_png
 from fers.util.errors import FersError
 
 AGGREGATE = "aggregate flag"  # EMIT's own: clouds, cirrus, water and spacecraft
-_JSON, _OTHER_SHAPES = (".geojson", ".json"), (".shp", ".gpkg")
+_SHAPES = (".geojson", ".json", *OTHER_SHAPES)
 _MASK_FORMATS = "a raster of one band (GeoTIFF, ENVI), .png, .npy, .npz, .mat, GeoJSON, a shapefile or a GeoPackage"
-_LARGEST_JSON = 256 << 20  # bytes
-_FINEST = 8000  # cells along each side of the grid on which shapes meet a swath
 
 
 def read_left_out(path: str | Path, shape: tuple[int, int], geometry: Geometry | None = None) -> np.ndarray:
@@ -42,8 +36,8 @@ def read_left_out(path: str | Path, shape: tuple[int, int], geometry: Geometry |
     """
     path = local_file(path, "file after --left_out")
     suffix = path.suffix.lower()
-    if suffix in (*_JSON, *_OTHER_SHAPES):
-        return pixels_of_shapes(path, shape, geometry)
+    if suffix in _SHAPES:
+        return _of_shapes(path, shape, geometry)
     if suffix == ".nc":
         flags = {name.lower(): flag for name, flag in read_emit_mask(path).items()}
         out = flags[AGGREGATE] if AGGREGATE in flags else np.any(list(flags.values()), axis=0)
@@ -89,128 +83,12 @@ def _of_raster(path: Path, shape: tuple[int, int]) -> np.ndarray:
     return (block[:, :, 0] != 0) & valid
 
 
-# ----- shapes
-
-
-def pixels_of_shapes(path: str | Path, shape: tuple[int, int], geometry: Geometry | None) -> np.ndarray:
-    """Find the pixels that points, lines or polygons of a file touch.
-
-    Args:
-        path: GeoJSON, or a shapefile or GeoPackage where pyogrio is installed.
-        shape: ``(H, W)`` of the scene.
-        geometry: Place of the scene.
-
-    Returns:
-        ``(H, W)`` bool.
-
-    Raises:
-        FersError: The file cannot be read, the scene has no place on the Earth, or no shape lies in it.
-    """
-    path = local_file(path, "file of shapes")
-    target = crs_wkt("EPSG:4326") if isinstance(geometry, LatLon) else getattr(geometry, "crs", None)
-    if geometry is None or target is None:
-        raise FersError(
-            f"{path}: shapes need a place, and the scene has none, or no reference system. Give a raster of its size."
-        )
-    shapes, source = _shapes_of(path)
+def _of_shapes(path: Path, shape: tuple[int, int], geometry: Geometry | None) -> np.ndarray:
+    shapes = read_shapes(path)
     with refusing(path, "file of shapes"):
-        moved = [_moved(one, source, target) for one in shapes]
-        if isinstance(geometry, MapGrid):
-            touched = _touched(moved, geometry.transform, shape)
-        elif isinstance(geometry, LookupTable):
-            filled = geometry.rows >= 0
-            cells = _touched(moved, geometry.transform, geometry.rows.shape) & filled
-            touched = np.zeros(shape, bool)
-            touched[geometry.rows[cells], geometry.columns[cells]] = True
-        else:
-            touched = _touched_in_swath(moved, geometry)
+        touched = shapes.pixels(shapes.items, geometry, shape, touched=True)
     if not touched.any():
-        raise FersError(f"{path}: none of its {len(shapes)} shapes lies in the scene. Is its reference system right?")
-    return touched
-
-
-def _shapes_of(path: Path) -> tuple[list[dict[str, Any]], str]:
-    """Geometries as GeoJSON has them, and their reference system as WKT."""
-    if path.suffix.lower() in _OTHER_SHAPES:
-        with tempfile.TemporaryDirectory() as folder:
-            return _shapes_of(_as_geojson(path, Path(folder) / "shapes.geojson"))
-    with refusing(path, "GeoJSON file"):
-        if path.stat().st_size > _LARGEST_JSON:
-            raise ValueError(f"{path.stat().st_size} bytes")
-        content = json.loads(path.read_text("utf-8-sig"))
-        name = str(((content.get("crs") or {}).get("properties") or {}).get("name", "CRS84"))
-        source = crs_wkt("EPSG:4326" if "CRS84" in name else name)
-        if source is None:
-            raise ValueError(f"reference system '{name}'")
-        return list(_geometries(content)), source
-
-
-def _geometries(part: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    kind = part.get("type")
-    if kind == "FeatureCollection":
-        for feature in part["features"]:
-            yield from _geometries(feature)
-    elif kind == "Feature":
-        yield from _geometries(part.get("geometry") or {})
-    elif kind == "GeometryCollection":
-        for inner in part["geometries"]:
-            yield from _geometries(inner)
-    elif kind is not None:
-        yield {"type": kind, "coordinates": part["coordinates"]}
-
-
-def _as_geojson(path: Path, out: Path) -> Path:
-    """A shapefile or GeoPackage as GeoJSON, in its own reference system."""
-    magic, offset, kind = {".shp": (b"\0\0\x27\x0a", 0, "shapefile"), ".gpkg": (b"GP", 68, "GeoPackage")}[
-        path.suffix.lower()
-    ]
-    with open(path, "rb") as file:
-        if not file.read(80)[offset:].startswith(magic):  # other drivers follow names into other files
-            raise SceneError(f"{path}: not a {kind}. Save it again.")
-    try:
-        import pyogrio  # after rasterio and only here: each has a GDAL of its own
-    except ImportError as error:
         raise FersError(
-            f"{path}: reading a {kind} needs the package pyogrio: pip install pyogrio. Or convert it: ogr2ogr "
-            f"{path.stem}.geojson {path.name}"
-        ) from error
-    with refusing(path, kind):
-        meta, _, geometry, _ = pyogrio.raw.read(path.absolute(), columns=[], read_geometry=True, force_2d=True)
-        if meta["crs"] is None:
-            raise ValueError("it names no reference system")
-        pyogrio.raw.write(out, geometry, [], [], driver="GeoJSON", geometry_type="Unknown", crs=meta["crs"])
-    return out
-
-
-def _moved(shape: dict[str, Any], source: str, target: str) -> dict[str, Any]:
-    from rasterio.crs import CRS
-    from rasterio.warp import transform_geom
-
-    return shape if source == target else transform_geom(CRS.from_wkt(source), CRS.from_wkt(target), shape)
-
-
-def _touched(shapes: list[dict[str, Any]], transform: Any, sides: tuple[int, ...]) -> np.ndarray:
-    from rasterio.features import rasterize
-
-    if not shapes:
-        return np.zeros(sides, bool)
-    return rasterize(shapes, sides, transform=transform, all_touched=True, dtype="uint8").astype(bool)
-
-
-def _touched_in_swath(shapes: list[dict[str, Any]], swath: LatLon) -> np.ndarray:
-    """Pixels of a swath: those whose centres lie in a cell, half a pixel wide, that a shape touches."""
-    from affine import Affine
-
-    longitude, latitude = swath.longitude, swath.latitude
-    if np.nanmax(longitude) - np.nanmin(longitude) > 180:  # over the date line
-        raise ValueError("the scene lies over the date line, where shapes are not read; give a raster of its size")
-    here = np.isfinite(longitude) & np.isfinite(latitude)
-    west, north = float(np.nanmin(longitude)), float(np.nanmax(latitude))
-    down, across = (
-        max(float(np.nanmedian(np.abs(np.gradient(table)).max(axis=0))) / 2, float(np.ptp(table[here])) / _FINEST, 1e-9)
-        for table in (latitude, longitude)
-    )
-    rows = np.where(here, (north - latitude) / down, 0).astype(int)
-    columns = np.where(here, (longitude - west) / across, 0).astype(int)
-    cells = _touched(shapes, Affine(across, 0, west, 0, -down, north), (int(rows.max()) + 1, int(columns.max()) + 1))
-    return cells[rows, columns] & here
+            f"{path}: none of its {len(shapes.items)} shapes lies in the scene. Is its reference system right?"
+        )
+    return touched

@@ -177,7 +177,7 @@ class DetectOptions(Method):
     )
     known: str | None = option(
         None,
-        "file of known places, such as false alarms: GeoJSON, or CSV with row and column",
+        "file of known places, such as false alarms: GeoJSON, a shapefile, a GeoPackage, or CSV with row and column",
         group="targets",
         flag="--not",
     )

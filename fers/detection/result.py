@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import json
 import os
 import shutil
 from pathlib import Path
@@ -26,7 +25,7 @@ from fers.detection.store import BackgroundStatistics
 from fers.detection.xarrays import to_dataset
 from fers.scenes.readers import LookupTable
 from fers.util.errors import FersError
-from fers.util.files import synchronise
+from fers.util.files import json_text, synchronise
 from fers.util.pictures import stretched
 
 OPTIONAL_PRODUCTS = {  # written by some runs only
@@ -150,7 +149,7 @@ class DetectResult(Findings):
         kept = Kept(scene.place, scene.colours, scene.thinning, scene.left_out, None if own_grid else self.score)
         kept.save(part / KEPT)
         write_report(part / "report.html", self, probability, outlines, self.searched)
-        (part / RUN).write_text(json.dumps(self.about, indent=1, allow_nan=False) + "\n")
+        (part / RUN).write_text(json_text(folder / RUN, self.about, indent=1) + "\n")
         _move(part, folder)
         return folder
 

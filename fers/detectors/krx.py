@@ -81,8 +81,9 @@ class KRX(StripDetector):
         seed: Seed of the draw, the same for each image.
 
     Raises:
-        ValueError: On making it, fewer than two samples, or a bandwidth or rtol out of range. On calling it, NaN, or
-            background pixels that are all the same.
+        ValueError: On making it, fewer than two samples, or a bandwidth or rtol out of range. On calling it, NaN,
+            background pixels that are all the same, or so few that each would get the same score.
+
 
     Cost: M^3 once per image and M (C + M) per pixel; memory stays near 256 MiB (M = 1000), besides the cube in float64.
 
@@ -138,6 +139,11 @@ class KRX(StripDetector):
         centred = kernel - column_mean - column_mean[:, None] + kernel.mean()
         values, vectors = torch.linalg.eigh(centred)
         kept = values > self.rtol * values[-1]
+        if int(kept.sum()) >= len(background) - 1:
+            raise ValueError(
+                f"{len(background)} background pixels span {len(background) - 1} dimensions of kernel space; each of them "
+                "would get the same score. Use more pixels (a larger scene, or samples), fewer bands, or a larger rtol."
+            )
         return Kernels(
             background, bandwidth, column_mean, vectors[:, kept] / values[kept] * (len(background) - 1) ** 0.5
         )

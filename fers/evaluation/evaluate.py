@@ -128,6 +128,7 @@ def _read_sample(settings: DetectConfig, labelled: LabelledScene) -> Sample:
         "anomalous_pixels": int(truth.sum()),
         "left_out_pixels": int(left_out.sum()),
         "truth_sha256": truth_sha256(truth),
+        "cube_sha256": hashlib.sha256(h.data).hexdigest(),
         "cut": "cut" in " ".join(scene.notes),
     }
     return Sample(labelled, h, left_out, truth, about, tuple(notes))
@@ -254,21 +255,21 @@ def _resumable(settings: DetectConfig, save_dir: Path, config: dict, scenes: lis
         same = earlier["format"] == RESULTS_FORMAT and earlier["config"] == json.loads(json.dumps(config))
         if earlier["complete"] or not same:
             return {}
-        written, found = path.stat().st_mtime, dict(earlier["scenes"])
+        found = dict(earlier["scenes"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
-    kept = {s.name: _kept(settings, s, found[s.name], save_dir, written) for s in scenes if s.name in found}
+    kept = {s.name: _kept(settings, s, found[s.name], save_dir) for s in scenes if s.name in found}
     return {name: result for name, result in kept.items() if result is not None}
 
 
-def _kept(settings: DetectConfig, labelled: LabelledScene, found: dict, save_dir: Path, written: float) -> dict | None:
-    """Make a scene's result again from its score map, if that is whole, the cube older, and the truth the same."""
+def _kept(settings: DetectConfig, labelled: LabelledScene, found: dict, save_dir: Path) -> dict | None:
+    """Make a scene's result again from its score map, if that is whole, and cube and truth are the same."""
     try:
-        if labelled.path.stat().st_mtime >= written or not 0 <= found["seconds"] < 1e9:
+        if not 0 <= found["seconds"] < 1e9:
             return None
         sample = _read_sample(settings, labelled)
         score = read_score(save_dir, labelled.name, found, sample.truth)
-        if found["truth_sha256"] != sample.about["truth_sha256"]:
+        if any(found[key] != sample.about[key] for key in ("truth_sha256", "cube_sha256")):
             return None
         return scene_result(score, sample, found["score_sha256"], float(found["seconds"]))
     except (OSError, ValueError, KeyError, TypeError):  # the scene is scored again, which names what is wrong

@@ -18,7 +18,7 @@ from fers.networks.checkpoint import git_revision
 from fers.scoring.pipeline import Pipeline
 from fers.scoring.settings import SETTINGS
 from fers.util.errors import FersError
-from fers.util.files import sha256_of, write_whole
+from fers.util.files import json_text, sha256_of, write_whole
 
 RESULTS_FILE = "results.json"
 RESULTS_FORMAT = 3
@@ -81,7 +81,8 @@ class Results:
             "caveats": self.caveats,
             "config": self.config,
         }
-        write_whole(save_dir / RESULTS_FILE, (json.dumps(content, indent=2) + "\n").encode())
+        path = save_dir / RESULTS_FILE
+        write_whole(path, (json_text(path, content, indent=2) + "\n").encode())
 
 
 def full_config(pipeline: Pipeline) -> dict:

@@ -10,6 +10,7 @@ from fers.datasets.archive import ArchiveError, fetch_published
 from fers.datasets.releases import COMMIT, RELEASES, Release
 from fers.networks.checkpoint import CheckpointError
 from fers.networks.import_released import ORIGIN, import_released
+from fers.util.lock import locked
 from fers.util.paths import home
 
 
@@ -32,21 +33,24 @@ def download_released(bands: str, out: str | Path | None = None, url: str | None
     """
     release = RELEASES[bands]
     out = Path(out) if out is not None else home() / "checkpoints" / release.checkpoints
-    for name in ("spe_fen", "spa_fen"):
-        there = out / f"{name}.safetensors"
-        if there.is_file() and not is_released(there):
-            raise CheckpointError(f"{there}: holds other weights than the authors'. Choose another folder with --out.")
-    folder = out / "released" / release.name
-    for file in release.files:
-        address = file.url if url is None else f"{url.rstrip('/')}/{file.name}"
-        try:
-            fetch_published(file, folder / file.name, _by_hand(release, folder), address)
-        except ArchiveError as error:
-            if "404" not in str(error) or COMMIT not in address:
-                raise
-            # the commit is gone: whatever the branch has now is as good, if its checksum is right
-            fetch_published(file, folder / file.name, _by_hand(release, folder), address.replace(COMMIT, "main"))
-    return import_released(folder, out / "spe_fen.safetensors", release.sensor)
+    with locked(out):
+        for name in ("spe_fen", "spa_fen"):
+            there = out / f"{name}.safetensors"
+            if there.is_file() and not is_released(there):
+                raise CheckpointError(
+                    f"{there}: holds other weights than the authors'. Choose another folder with --out."
+                )
+        folder = out / "released" / release.name
+        for file in release.files:
+            address = file.url if url is None else f"{url.rstrip('/')}/{file.name}"
+            try:
+                fetch_published(file, folder / file.name, _by_hand(release, folder), address)
+            except ArchiveError as error:
+                if "404" not in str(error) or COMMIT not in address:
+                    raise
+                # the commit is gone: whatever the branch has now is as good, if its checksum is right
+                fetch_published(file, folder / file.name, _by_hand(release, folder), address.replace(COMMIT, "main"))
+        return import_released(folder, out / "spe_fen.safetensors", release.sensor)
 
 
 def is_released(checkpoint: Path) -> bool:

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from fers.util.files import atomic_path
+from fers.util.files import atomic_path, json_text
 
 LOG_FILE = "log.jsonl"
 TEST_CHOICE = "chosen by the test set's ground truth"
@@ -69,7 +69,7 @@ class Log:
     def write(self, entry: dict) -> None:
         """Write an epoch's entry everywhere."""
         with self.path.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
+            file.write(json_text(self.path, entry) + "\n")
             file.flush()
             os.fsync(file.fileno())
         scalars = {"loss/train": entry["loss"], "lr": entry["lr"], "patches_per_second": entry["patches_per_second"]}

@@ -14,7 +14,7 @@ from accelerate.utils import gather_object
 from fers.training.log import LOG_FILE, Log, read_log
 from fers.training.options import TrainingError, TrainOptions
 from fers.training.stage import Stage
-from fers.util.files import atomic_path
+from fers.util.files import atomic_path, json_text
 
 RESUME_FILE = "last.pt"
 FINISHED_FILE = "finished.json"
@@ -88,7 +88,7 @@ class RunFolder:
         """Mark the run as finished and delete the resume file, which is large and no longer needed."""
         with atomic_path(self.finished_file) as temporary:
             entry = {"epochs": self.options.epochs, "config": self.identity}
-            temporary.write_text(json.dumps(entry, indent=1) + "\n")
+            temporary.write_text(json_text(self.finished_file, entry, indent=1) + "\n")
         self.resume_file.unlink(missing_ok=True)
 
     def store(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
+import math
 import os
 import re
 import shutil
@@ -12,6 +14,9 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from fers.util.errors import FersError
 
 _READ_BYTES = 1 << 20  # bytes read at a time
 _SAMPLES, _SAMPLE_BYTES = 18, 1 << 16  # of a large file: its head, its tail, and 16 blocks evenly between
@@ -112,6 +117,56 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file by ``atomic_path``."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
+
+
+def json_text(path: Path, content: Any, **layout: Any) -> str:
+    """Write JSON that every program reads, for a file: without NaN and infinity, which are no JSON.
+
+    Args:
+        path: The file that gets it.
+        content: Tables, lists, text, numbers.
+        **layout: Options of ``json.dumps``.
+
+    Raises:
+        FersError: A number is not finite; its place is named.
+
+    Example:
+        >>> json_text(Path("run.json"), {"range": [0, float("nan")]})
+        Traceback (most recent call last):
+        fers.util.errors.FersError: run.json: not written, as range/1 is nan. A number of the input is wrong, or too large.
+    """
+    try:
+        return json.dumps(content, allow_nan=False, **layout)
+    except ValueError as error:
+        for place, number in _numbers_in(json.loads(json.dumps(content))):
+            if not math.isfinite(number):
+                raise FersError(
+                    f"{path}: not written, as {place} is {number}. A number of the input is wrong, or too large."
+                ) from error
+        raise
+
+
+def _numbers_in(content: Any, place: str = "") -> Iterator[tuple[str, float]]:
+    if isinstance(content, float):
+        yield place, content
+    inside = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, value in inside:
+        yield from _numbers_in(value, f"{place}/{key}".lstrip("/"))
+
+
+def plain_cell(value: Any) -> Any:
+    """Return a value for a table that no spreadsheet takes for a formula: text such as ``=1+1`` gets an apostrophe before it.
+
+    Example:
+        >>> plain_cell("=HYPERLINK(1)"), plain_cell("-0.5"), plain_cell(-1)
+        ("'=HYPERLINK(1)", '-0.5', -1)
+    """
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        try:
+            float(value)
+        except ValueError:
+            return f"'{value}"
+    return value
 
 
 def visible(folder: str | Path, pattern: str) -> list[Path]:

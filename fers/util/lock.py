@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fers.util.errors import FersError
@@ -16,12 +16,19 @@ LOCK = ".running"
 def locked(folder: Path) -> Iterator[None]:
     """Keep other runs out of a folder until the block ends; the lock of a dead process does not count.
 
+    A folder that was made for nothing is removed.
+
     Args:
         folder: The folder; it is created if need be.
 
     Raises:
-        FersError: Another run is writing to it.
+        FersError: Another run is writing to it, or its name is not text in UTF-8, which its results could not name.
     """
+    try:
+        os.fspath(folder).encode()
+    except UnicodeEncodeError:
+        raise FersError(f"{folder}: the name of this folder is not text in UTF-8. Choose another folder.") from None
+    there = folder.is_dir()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
     with path.open("a") as file:  # closing the file, or process exit, releases the lock
@@ -33,6 +40,9 @@ def locked(folder: Path) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+            if not there:
+                with suppress(OSError):  # unless something was written
+                    folder.rmdir()
 
 
 def _lock(descriptor: int) -> bool:

@@ -31,6 +31,7 @@ from fers.datasets.manifest import MANIFEST, ManifestError, Progress, read_manif
 from fers.scenes.scene import SceneError, read_scene, read_truth
 from fers.util.commandline import positive, run
 from fers.util.files import remove_leftovers, sha256_of, temporary_prefix, visible
+from fers.util.lock import locked
 from fers.util.paths import home
 
 Ranges = tuple[tuple[int, int], ...]  # of bands, 0-based and half-open
@@ -102,48 +103,49 @@ def prepare(
         "bands": dict(sorted({source.sensor: [list(pair) for pair in source.bands] for source in sources}.items())),
         "nodata_values": list(NODATA),
     }
-    progress = Progress(out, facts)
-    for before in progress.before:
-        bands_before = before.get("bands", {})
-        if before.get("archive", {}).get("sha256") != origin["sha256"] or any(
-            bands_before.get(s, b) != b for s, b in facts["bands"].items()
-        ):
+    with locked(out):
+        progress = Progress(out, facts)
+        for before in progress.before:
+            bands_before = before.get("bands", {})
+            if before.get("archive", {}).get("sha256") != origin["sha256"] or any(
+                bands_before.get(s, b) != b for s, b in facts["bands"].items()
+            ):
+                raise ArchiveError(
+                    f"{out}: made from another archive or with other bands ({_made_from(before)}; now {_made_from(facts)}). "
+                    "Choose another --out."
+                )
+            facts["bands"] = dict(sorted((bands_before | facts["bands"]).items()))  # the other sensor came before
+        known = {file for source in everything for file in source.files()} | progress.files.keys()
+        strangers = sorted(_files_in(out) - known)
+        if strangers:
             raise ArchiveError(
-                f"{out}: made from another archive or with other bands ({_made_from(before)}; now {_made_from(facts)}). "
-                "Choose another --out."
+                f"{out}: {len(strangers)} files there are not of this dataset and would be taken for it, such as "
+                f"{strangers[0]}. Choose another --out, or check what is there with --verify."
             )
-        facts["bands"] = dict(sorted((bands_before | facts["bands"]).items()))  # the other sensor came before
-    known = {file for source in everything for file in source.files()} | progress.files.keys()
-    strangers = sorted(_files_in(out) - known)
-    if strangers:
-        raise ArchiveError(
-            f"{out}: {len(strangers)} files there are not of this dataset and would be taken for it, such as "
-            f"{strangers[0]}. Choose another --out, or check what is there with --verify."
-        )
-    sample = {"aviris_ng": 4, "aviris": 2}  # bytes at least; AVIRIS-Classic's scenes are int16 or float32
-    pending = [source for source in sources if not all((out / file).is_file() for file in source.files())]
-    needed = sum(len(s.corners()) * SIDE * SIDE * _count(s.bands) * sample[s.sensor] for s in pending)
-    require_room(out, needed)
-    remove_leftovers(out)  # of a run that was killed
+        sample = {"aviris_ng": 4, "aviris": 2}  # bytes at least; AVIRIS-Classic's scenes are int16 or float32
+        pending = [source for source in sources if not all((out / file).is_file() for file in source.files())]
+        needed = sum(len(s.corners()) * SIDE * SIDE * _count(s.bands) * sample[s.sensor] for s in pending)
+        require_room(out, needed)
+        remove_leftovers(out)  # of a run that was killed
 
-    def make(source: Source) -> None:
-        entries = progress.intact(source.files())
-        if entries is None:
-            out.mkdir(parents=True, exist_ok=True)
-            entries = {
-                file: write_array(out, file, values, source.name, NODATA, **place)
-                for file, values, place in crops(source, out)
-            }
-        progress.add(entries)
+        def make(source: Source) -> None:
+            entries = progress.intact(source.files())
+            if entries is None:
+                out.mkdir(parents=True, exist_ok=True)
+                entries = {
+                    file: write_array(out, file, values, source.name, NODATA, **place)
+                    for file, values, place in crops(source, out)
+                }
+            progress.add(entries)
 
-    with progress:
-        thread_map(make, sources, max_workers=workers or _CORES, desc="scenes", unit="scene")
-    problems = [] if any_archive else _against_the_published(progress.files)
-    if problems:
-        raise ArchiveError(
-            f"{archive}: {problems[0]} ({len(problems)} differences). This is not the published archive."
-        )
-    return progress.finish()
+        with progress:
+            thread_map(make, sources, max_workers=workers or _CORES, desc="scenes", unit="scene")
+        problems = [] if any_archive else _against_the_published(progress.files)
+        if problems:
+            raise ArchiveError(
+                f"{archive}: {problems[0]} ({len(problems)} differences). This is not the published archive."
+            )
+        return progress.finish()
 
 
 def _chosen_bands(sensor: str, bands: str) -> Ranges:

@@ -21,6 +21,7 @@ from fers.datasets.synthetic.spectra import WAVELENGTHS_NM
 from fers.util.commandline import natural, run
 from fers.util.errors import FersError
 from fers.util.files import visible
+from fers.util.lock import locked
 
 DEFAULT_DIFFICULTY = 0.5
 MIN_SIZE = 32
@@ -160,7 +161,7 @@ def write_benchmark(
         "mask_fraction": MASK_FRACTION,
         "wavelengths_nm": [round(float(nm), 4) for nm in WAVELENGTHS_NM],
     }
-    with Progress(out, facts, replace=True) as progress:
+    with locked(out), Progress(out, facts, replace=True) as progress:
         for name, index, files in tqdm(scenes, desc="synthetic scenes", unit="scene"):
             if progress.intact(files):
                 continue

@@ -12,6 +12,7 @@ from fers.detection.products.place import Place
 from fers.detection.products.raster import write_maps
 from fers.detection.products.vector import write_csv, write_geojson
 from fers.detection.search import LIKENESSES
+from fers.util.files import plain_cell
 
 
 def write_search(folder: Path, found: Search, place: Place, tags: dict[str, str], north_up: bool = False) -> None:
@@ -42,4 +43,4 @@ def write_spectrum(path: Path, found: Search) -> None:
         table = csv.writer(file)
         table.writerow([*(name for name, _ in columns), "unit"])
         for row in zip(*(values for _, values in columns), strict=True):
-            table.writerow([*(f"{value:.9g}" if np.isfinite(value) else "" for value in row), found.unit])
+            table.writerow([*(f"{value:.9g}" if np.isfinite(value) else "" for value in row), plain_cell(found.unit)])

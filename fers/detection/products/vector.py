@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from fers.detection.options import WITHOUT_PYOGRIO
 from fers.util.errors import FersError
+from fers.util.files import json_text, plain_cell
 
 Record = dict[str, Any]
 OUTLINES = {"above the threshold": "255,220,0", "candidate": "150,150,150"}  # colours by the field status
@@ -34,9 +34,8 @@ def write_geojson(path: Path, records: list[Record], outlines: dict[int, dict[st
         properties = {key: value for key, value in record.items() if not key.startswith("_")}
         geometry = outlines.get(record["_label"])
         features.append({"type": "Feature", "id": record["rank"], "geometry": geometry, "properties": properties})
-    with open(path, "w") as file:
-        json.dump({"type": "FeatureCollection", "features": features}, file, allow_nan=False, separators=(",", ":"))
-        file.write("\n")
+    content = {"type": "FeatureCollection", "features": features}
+    path.write_text(json_text(path, content, separators=(",", ":")) + "\n")
     path.with_suffix(".qml").write_text(outline_style())
 
 
@@ -72,7 +71,7 @@ def write_csv(path: Path, records: list[Record]) -> None:
         for record in records:
             values = ["; ".join(map(str, v)) if isinstance(v, list) else v for v in (record[key] for key in plain)]
             spectrum = record["spectrum"]["y"] if record["spectrum"] else [""] * len(columns)
-            table.writerow([*values, *spectrum])
+            table.writerow([*map(plain_cell, values), *spectrum])
 
 
 def write_geopackage(path: Path, geojson: Path) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from fers.scenes.readers.errors import SceneError, refusing
 from fers.scenes.readers.geometry import ControlPoints, Geometry, MapGrid
 from fers.scenes.readers.places import from_points, from_table
-from fers.scenes.readers.projection import on_earth
+from fers.scenes.readers.projection import nowhere, on_earth
 
 UNDECLARED_NODATA = -9999.0  # the value that stands for "no data" in files that cannot declare one
 _ALWAYS_ALLOWED = 256 << 20  # bytes that any file may declare
@@ -71,11 +71,16 @@ class Reader(Facts):
             raise SceneError(
                 f"{self.path}: found an array of shape {self.shape}; a cube is H x W x B, each at least 1."
             )
+        for name, numbers in (("scale", self.scale), ("offset", self.offset)):
+            if numbers is not None and not np.isfinite(numbers).all():
+                raise SceneError(f"{self.path}: the {name} of some bands is NaN or infinite. Correct it.")
         if self.wavelengths is not None and (found := _impossible(self.wavelengths, self.bands)):
             self.notes = (*self.notes, f"{found}; they are not used")
             self.wavelengths = self.fwhm = None
         if self.fwhm is not None and not (len(self.fwhm) == self.bands and (self.fwhm > 0).all()):
             self.fwhm = None
+        if self.grid is not None and (wrong := nowhere(self.grid, self.shape)):
+            self.notes, self.grid = (*self.notes, f"{wrong}; it is not used"), None
 
     @property
     def bands(self) -> int:

@@ -105,8 +105,8 @@ def open_other(file: h5py.File, variable: str | None, matlab: bool, axes: str | 
         number = one.own.number(name)
         if number is None or number == nothing:
             continue
-        if not np.isfinite(number) or (to_physical == "scale" and number == 0):
-            raise SceneError(f"{path}: {name} of {key} is {number:g}. Correct it.")
+        if to_physical == "scale" and number == 0:
+            raise SceneError(f"{path}: {name} of {key} is 0. Correct it.")
         facts[to_physical] = np.full(bands, number)
     grounded = _place(one, by_axis["y"], by_axis["x"], arguments["shape"])
     notes += (*facts.pop("notes", ()), *grounded.pop("notes", ()))

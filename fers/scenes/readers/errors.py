@@ -51,7 +51,7 @@ def refusing(path: Path, kind: str) -> Iterator[None]:
     """Turn whatever a library raises on a damaged file, read as a kind such as "MATLAB file", into a `SceneError`."""
     try:
         yield
-    except SceneError:
+    except FersError:
         raise
     except MemoryError as error:
         raise SceneError(

@@ -103,6 +103,39 @@ def to_lonlat(crs: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.nd
     return longitude, latitude
 
 
+def nowhere(grid: MapGrid, shape: Sequence[int]) -> str:
+    """Say why a grid cannot be the place of a scene of ``shape``; empty where it can.
+
+    Example:
+        >>> nowhere(MapGrid(Affine(30, 0, 5e5, 0, -30, 4e6), crs_wkt("EPSG:32633")), (20, 30))
+        ''
+        >>> nowhere(MapGrid(Affine(30, 0, 5e5, 0, -30, 4e60), crs_wkt("EPSG:32633")), (20, 30))
+        'the map grid lies nowhere on the Earth'
+    """
+    numbers = np.array([*grid.transform[:6], *grid.xy(shape[0], shape[1])], float)
+    if not np.isfinite(numbers).all():
+        return "the map grid holds NaN or infinity"
+    if not abs(grid.transform.determinant) > 0:
+        return "the pixels of the map grid have no size"
+    if not on_earth(grid.crs):
+        return ""
+    assert grid.crs is not None
+    x, y = grid.xy(shape[0] / 2, shape[1] / 2)
+    longitude, latitude = lonlat_or_nan(grid.crs, np.array([x]), np.array([y]))
+    return "" if abs(latitude[0]) <= 90 and abs(longitude[0]) <= 360 else "the map grid lies nowhere on the Earth"
+
+
+def lonlat_or_nan(crs: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Convert map coordinates as ``to_lonlat``; NaN where there is no such place on the Earth."""
+    from rasterio._err import CPLE_BaseError  # GDAL's own errors, which some calls let through
+    from rasterio.errors import RasterioError
+
+    try:
+        return to_lonlat(crs, x, y)
+    except (CPLE_BaseError, RasterioError):
+        return np.full(np.shape(x), np.nan), np.full(np.shape(x), np.nan)
+
+
 def on_earth(crs: str | None) -> bool:
     """Tell whether a reference system, as WKT, is of the Earth: whether it leads to longitude and latitude in WGS84.
 
@@ -110,13 +143,4 @@ def on_earth(crs: str | None) -> bool:
         >>> on_earth(crs_wkt("EPSG:32633")), on_earth(None)
         (True, False)
     """
-    if crs is None:
-        return False
-    from rasterio._err import CPLE_BaseError  # GDAL's own errors, which some calls let through
-    from rasterio.errors import RasterioError
-
-    try:
-        to_lonlat(crs, np.zeros(1), np.zeros(1))
-    except (CPLE_BaseError, RasterioError):
-        return False
-    return True
+    return crs is not None and not np.isnan(lonlat_or_nan(crs, np.zeros(1), np.zeros(1))[0][0])
