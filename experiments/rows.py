@@ -92,13 +92,32 @@ TABLE5 = [UNTRAINED] + [
         ("L_cc + L_cos + L_var + L_recon", "", "cc+cos+var+recon"),
     )
 ]
-ENHANCED = {"features": "fused", "fusion": "B"}
+SEEN: dict[
+    str, tuple[dict[str, Any], str, str]
+] = {  # what a detector of Table II sees: features, network, the paper's name
+    "original": (ORIGINAL, "", "original"),
+    "untrained control": ({"features": "untrained"}, "", ""),
+    "spectral": ({"features": "spectral"}, "spectral", ""),
+    "enhanced": ({"features": "fused", "fusion": "B"}, "fused", "fused-B"),
+}
 TABLE2 = {  # detector: its settings, and whether the paper's numbers may stand beside it
     "RX": ({"detect": "RX"}, True),
     "AE, last": ({"detect": "AE"}, False),
     "AE, oracle": ({"detect": "AE", "select": "oracle"}, True),
     "Auto-AD": ({"detect": "Auto-AD"}, True),
 }
+
+
+def table2_row(detector: str, seen: str) -> TableRow:
+    """Make a row of Table II: a key of ``TABLE2`` on a key of ``SEEN``."""
+    config, comparable = TABLE2[detector]
+    features, network, published = SEEN[seen]
+    marks = (
+        ORACLE if "oracle" in detector else LAST if not comparable else "",
+        CONTROL if features == UNTRAINED.config else "",
+    )
+    paper = (str(config["detect"]), published) if comparable and published else ("", "")
+    return TableRow(f"{detector}: {seen}", {**config, **features}, network, paper, " ".join(filter(None, marks)))
 
 
 @dataclass(frozen=True)
