@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 
 from experiments.gaussianity import QQ, describe, qq
 from experiments.jobs import Score
-from experiments.rows import SEEN, Request, table2_row
+from experiments.rows import Request, table2_row
 from experiments.tables import ABU_BANDS, measured
 from experiments.workspace import Workspace
 from fers.evaluation.figures import save_figure
@@ -32,7 +32,7 @@ _POINTS = 4000  # of the background that are drawn
 
 @dataclass(frozen=True)
 class Explained:
-    """Numbers and figures of the features of one test set: the original cube and what ``SEEN`` makes of it (Fig. 9)."""
+    """Numbers and figures of the features of one test set: the cubes that detectors see (``rows.SEEN``, Fig. 9)."""
 
     request: Request
     workspace: Workspace
@@ -43,10 +43,15 @@ class Explained:
         return self.request.bands[0] if self.workspace.benchmark == "HAD100" else ABU_BANDS
 
     @property
+    def seen(self) -> list[str]:
+        """The keys of ``SEEN`` that can be made here."""
+        return self.request.seen(self.workspace, self.bands)
+
+    @property
     def jobs(self) -> dict[tuple[str, str], Score]:
         """List the work by detector and what it sees: settings that must be scored."""
         detectors = FOLLOWED.get(self.workspace.benchmark, ("RX",))
-        rows = {(detector, seen): table2_row(detector, seen) for detector in detectors for seen in SEEN}
+        rows = {(detector, seen): table2_row(detector, seen) for detector in detectors for seen in self.seen}
         return {key: self.request.jobs(self.workspace, row, self.bands)[0] for key, row in rows.items()}
 
     def gaussianity(self) -> Iterator[dict]:
@@ -56,7 +61,7 @@ class Explained:
         """
         aucs = {key: measured([job]).aucs.iloc[0] for key, job in self.jobs.items()}
         detectors = dict.fromkeys(detector for detector, _ in aucs)
-        found: dict[str, list[pd.Series]] = {seen: [] for seen in SEEN}  # of each scene
+        found: dict[str, list[pd.Series]] = {seen: [] for seen in self.seen}  # of each scene
         for name, cubes, truth in self._cubes():
             if name in aucs["RX", "original"] and truth.any():
                 for seen, cube in cubes.items():
@@ -66,7 +71,7 @@ class Explained:
                         _cell(name, f"{title}: {seen}", value, 4 if title.startswith("AUC") else 3)
                         for title, value in one.items()
                     )
-        for seen in [seen for seen in SEEN if seen != "original"]:
+        for seen in self.seen[1:]:
             changes = pd.DataFrame(found[seen]) - pd.DataFrame(found["original"])
             for detector in detectors:
                 row = f"rank correlation of the change with that of {detector}'s AUC"
@@ -88,32 +93,35 @@ class Explained:
 
     def decorrelation(self) -> list[Path]:
         """Draw how F_spe and F_spa are related, and Stage 2's curves if it was trained here."""
-        branches = zip(*(pair for _, _, *pair in self._features(COSINE_SCENES)), strict=True)
+        branches = zip(*self._features(COSINE_SCENES), strict=True)
         spe, spa = (np.concatenate([features.reshape(-1, self.bands) for features in each]) for each in branches)
         weights = self.jobs["RX", "enhanced"].weights
         curves = read_log(weights.log)[0] if weights is not None and weights.log is not None else []
         return self.workspace.figures("decorrelation", partial(decorrelation_figure, spe, spa, curves))
 
     def _cubes(self, most: int | None = None) -> Iterator[tuple[str, dict[str, np.ndarray], np.ndarray]]:
-        """Name, the cubes ``(H, W, C)`` by the keys of ``SEEN``, and truth of the first scenes."""
-        untrained = self.jobs["RX", "untrained control"].pipeline(self.request.device).networks.spe
-        assert untrained is not None
-        for name, h, spe, spa in self._features(most):
-            control = _features_of(untrained, h)
-            cubes = dict(zip(SEEN, (h, h + control, h + spe, h + (spe + spa)), strict=True))
-            yield name, {seen: cube.astype(np.float64) for seen, cube in cubes.items()}, self.workspace.truths[name]
+        """Name, the cubes ``(H, W, C)`` by what detectors see, and truth of the first scenes."""
+        kinds = [seen for seen in self.seen if seen != "original"]
+        networks = {seen: self.jobs["RX", seen].pipeline(self.request.device).networks for seen in kinds}
+        for labelled in self.workspace.scenes[:most]:
+            h = normalise(labelled.load()[0], self.bands)
+            cubes = {"original": h.astype(np.float64)}
+            for seen, each in networks.items():
+                there = [network for network in (each.spe, each.spa) if network is not None]
+                cubes[seen] = (h + sum(features_of(network, h) for network in there)).astype(np.float64)
+            yield labelled.name, cubes, self.workspace.truths[labelled.name]
 
-    def _features(self, most: int | None) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-        """Name, H, F_spe and F_spa of the first scenes, ``(H, W, C)`` float32."""
+    def _features(self, most: int | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """F_spe and F_spa of the first scenes, ``(H, W, C)`` float32."""
         networks = self.jobs["RX", "enhanced"].pipeline(self.request.device).networks
         assert networks.spe is not None and networks.spa is not None
         for labelled in self.workspace.scenes[:most]:
             h = normalise(labelled.load()[0], self.bands)
-            yield labelled.name, h, _features_of(networks.spe, h), _features_of(networks.spa, h)
+            yield features_of(networks.spe, h), features_of(networks.spa, h)
 
 
 @torch.no_grad()
-def _features_of(network: torch.nn.Module, h: np.ndarray) -> np.ndarray:
+def features_of(network: torch.nn.Module, h: np.ndarray) -> np.ndarray:
     """Features ``(H, W, C)`` float32 of a normalised cube."""
     device = next(network.parameters()).device
     return network(torch.from_numpy(h).permute(2, 0, 1)[None].to(device)).float()[0].permute(1, 2, 0).cpu().numpy()

@@ -50,7 +50,7 @@ ABU_SETTINGS: list[tuple[str, dict, tuple[int, ...], str]] = [
     ("original", {"features": "original"}, (0,), ""),
     ("untrained control", {"features": "untrained", **IMAGENET}, (0, 1, 2), ""),
     ("untrained, random layer1", {"features": "untrained", "backbone": "random"}, (0, 1, 2), ""),
-    ("own weights, random layer1", {"features": "fused", "fusion": "B"}, (0,), "aviris_200"),
+    ("own weights, random layer1", {"features": "spectral"}, (0,), "aviris_200"),
     ("own weights, ImageNet layer1", {"features": "spectral", **IMAGENET}, (0,), "aviris_200_imagenet"),
     ("released Spe-FEN", {"features": "spectral"}, (0,), "aviris_200_released"),
 ]
@@ -75,10 +75,9 @@ def abu_table(data: Path, device: str = "auto") -> Path:
     workspace = Workspace("ABU", data, RUNS, "all")
     rows: list[dict] = []
     for name, config, seeds, folder in ABU_SETTINGS:
-        stages = ("stage1", "stage2") if config["features"] == "fused" else ("stage1",)
-        files = [ROOT / "checkpoints" / folder / STAGE_FILES[stage] for stage in stages]
         try:
-            weights = given(files, workspace.folder / "weights") if folder else None
+            spe_fen = ROOT / "checkpoints" / folder / STAGE_FILES["stage1"]
+            weights = given([spe_fen], workspace.folder / "weights") if folder else None
             jobs = [Score(workspace, name, ABU_BANDS, seed, config, weights) for seed in seeds]
             make_missing(jobs, device, RUNS / "log.txt")
             rows += [row for job in jobs for row in _abu_rows(job)]

@@ -198,6 +198,12 @@ class Request:
             if name in {row.name for row in self.table1}:
                 raise FersError(f"--scores {name}: the table has a row of this name. Give another.")
 
+    def seen(self, workspace: Workspace, bands: int) -> list[str]:
+        """The keys of ``SEEN`` that can be made: ``enhanced`` needs training patches, or a Spa-FEN beside the authors'."""
+        spa_fen = self._released(workspace, bands) / STAGE_FILES["stage2"] if self.weights == "released" else None
+        both = workspace.has_patches or (spa_fen is not None and spa_fen.is_file())
+        return [seen for seen in SEEN if both or seen != "enhanced"]
+
     def jobs(self, workspace: Workspace, row: TableRow, bands: int) -> list[Score]:
         """Score jobs of a row, one a seed where the seed has a part in the result."""
         config = dict(row.config)

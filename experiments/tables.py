@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.io import loadmat
 
 from experiments.jobs import Score
-from experiments.rows import SEEN, TABLE2, Request, TableRow, table2_row
+from experiments.rows import TABLE2, Request, TableRow, table2_row
 from experiments.workspace import Workspace
 from fers.evaluation.metrics import MEASURES, SCENE_MEASURES, measures, scene_measures
 from fers.evaluation.published import published_numbers
@@ -218,7 +218,7 @@ def published_mean(workspace: Workspace, source: str, row: TableRow, names: Sequ
 
 @dataclass(frozen=True)
 class Scenes:
-    """Table II: each detector on what it sees (``SEEN``), scene by scene."""
+    """Table II: each detector on what it sees (keys of ``rows.SEEN``), scene by scene."""
 
     request: Request
 
@@ -230,7 +230,8 @@ class Scenes:
     def settings(self) -> list[tuple[str, str, TableRow, list[Score]]]:
         """Detector, what it sees, row, jobs."""
         wanted = [detector for detector in TABLE2 if self.request.wants(detector)]
-        rows = [(detector, seen, table2_row(detector, seen)) for detector in wanted for seen in SEEN]
+        kinds = self.request.seen(self.workspace, ABU_BANDS)
+        rows = [(detector, seen, table2_row(detector, seen)) for detector in wanted for seen in kinds]
         return [(*line, self.request.jobs(self.workspace, line[2], ABU_BANDS)) for line in rows]
 
     @property

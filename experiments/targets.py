@@ -175,6 +175,11 @@ def _explained(request: Request, make: Callable[[Explained], Iterable[Path]], pl
     return Work([job for one in found for job in one.jobs.values()], lambda: [p for one in found for p in make(one)])
 
 
+def _decorrelation(request: Request) -> Work:
+    places = [one.workspace for one in (Explained(request, place) for place in request.both) if "enhanced" in one.seen]
+    return _explained(request, Explained.decorrelation, places)
+
+
 def _gaussianity(one: Explained) -> Iterable[Path]:
     title = f"Gaussianity and separability of the cubes that detectors see on {one.workspace.title}, {one.bands} bands"
     yield from save(one.workspace, "gaussianity", one.gaussianity(), title, (WHITENED, *one.request.facts))
@@ -225,7 +230,7 @@ TARGETS: dict[str, Target] = {
     "fig7": Target(("had100",), _figure7),
     "fig8": Target(("abu",), _figure8),
     "fig9": Target(("abu",), lambda request: _explained(request, Explained.figure9, [request.second])),
-    "decorrelation": Target((), lambda request: _explained(request, Explained.decorrelation, request.both)),
+    "decorrelation": Target((), _decorrelation),
     "gaussianity": Target((), lambda request: _explained(request, _gaussianity, request.both)),
     "timing": Target(("had100",), _timing),
 }
