@@ -50,41 +50,47 @@ def gaussianity() -> str:
     """Render medians over scenes of each measure by what the detector sees, and how their changes go with the AUCs'."""
     cells = _gaussianity()
     changes = cells.index.str.startswith("rank correlation")
-    scenes, ranks = cells[~changes], cells[changes]
+    scenes, ranks, kinds = cells[~changes], cells[changes], _kinds(cells)
     lines = []
     for measure in dict.fromkeys(column.rpartition(": ")[0] for column in cells):
         digits = 4 if measure.startswith("AUC") else 2
         original = scenes[f"{measure}: original"]
         line = [measure.replace("oracle", "best iteration"), f"{original.median():.{digits}f}"]
-        for seen in list(SEEN)[1:]:
+        for seen in kinds[1:]:
             values = scenes[f"{measure}: {seen}"]
             line.append(f"{values.median():.{digits}f} ({int((values > original).sum())})")
         for row in ranks.index:
-            values = ranks.loc[row].reindex([f"{measure}: {seen}" for seen in list(SEEN)[1:]])
+            values = ranks.loc[row].reindex([f"{measure}: {seen}" for seen in kinds[1:]])
             line.append("-" if values.isna().all() else ", ".join(f"{value:+.2f}" for value in values))
         lines.append(line)
     detectors = [row.partition("that of ")[2].replace("oracle", "best") for row in ranks.index]
-    head = [f"median of {len(scenes)} scenes (scenes above the original)", *SEEN]
-    return markdown([*head, *(f"goes with {detector}" for detector in detectors)], lines)
+    goes = [f"goes with {detector}: {', '.join(kinds[1:])}" for detector in detectors]
+    return markdown([f"median of {len(scenes)} scenes (scenes above the original)", *kinds, *goes], lines)
 
 
 def statements() -> str:
     """Render scene by scene what the spectral branch changes, and what AE gains by each kind of features."""
     cells, aucs = _gaussianity(), read_cells(RESULTS / "table2.csv")
-    paper = {seen: published_aucs("ABU", "AE", features, 200) for seen, (_, _, features) in SEEN.items() if features}
+    kinds = _kinds(cells)
+    paper = {seen: published_aucs("ABU", "AE", SEEN[seen][2], 200) for seen in ("original", "enhanced")}
     lines = []
     for scene in [row for row in cells.index if not row.startswith("rank")]:
         measure = cells.loc[scene]
         line = [scene, *(f"{measure[f'{key}: spectral'] / measure[f'{key}: original']:.2f}" for key in DISTANCES)]
         of_scene = aucs[aucs.column.str.partition(" ")[0] == scene].set_index("row").value
         for detector in (AE, "AE, last"):
-            gains = (of_scene[f"{detector}: {seen}"] - of_scene[f"{detector}: original"] for seen in list(SEEN)[1:])
+            gains = (of_scene[f"{detector}: {seen}"] - of_scene[f"{detector}: original"] for seen in kinds[1:])
             line.append(", ".join(f"{gain:+.3f}" for gain in gains))
         before, after = (paper[seen].get(scene) for seen in ("original", "enhanced"))
         lines.append([*line, "-" if before is None or after is None else f"{after - before:+.3f}"])
     factors = [f"{key.partition(' (')[0]}, x" for key in DISTANCES]
-    kinds = ", ".join(list(SEEN)[1:])
-    return markdown(["scene", *factors, f"AE, best: {kinds}", f"AE, last: {kinds}", "AE, the paper's"], lines)
+    features = ", ".join(kinds[1:])
+    return markdown(["scene", *factors, f"AE, best: {features}", f"AE, last: {features}", "AE, the paper's"], lines)
+
+
+def _kinds(cells: pd.DataFrame) -> list[str]:
+    """What detectors see, in the order of the columns."""
+    return list(dict.fromkeys(column.rpartition(": ")[2] for column in cells))
 
 
 def _gaussianity() -> pd.DataFrame:
