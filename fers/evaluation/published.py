@@ -6,6 +6,10 @@ import csv
 from collections.abc import Collection
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fers.scoring.config import DetectConfig
 
 
 @cache
@@ -44,6 +48,27 @@ def published_aucs(dataset: str, method: str, features: str, bands: int) -> dict
         0.9871
     """
     return published_numbers(("AUC", "mAUC"), method, features, bands, dataset=dataset, losses="")
+
+
+def published_beside(dataset: str, config: DetectConfig) -> tuple[dict[str, float], str]:
+    """Choose the paper's AUCs that a run may have beside it: those of the same rule.
+
+    Args:
+        dataset: ``HAD100`` or ``ABU``.
+        config: Configuration of the run.
+
+    Returns:
+        AUC by scene, or ``mean``; and why there is none although the paper has such a row, else empty.
+    """
+    released = config.setting_name == "fused-A" and dict(config.options) == {"solver": "released"}
+    if config.start_band or config.features == "untrained" or (config.options and not released):
+        return {}, ""
+    found = published_aucs(dataset, config.detect, config.setting_name, config.bands)
+    if found and config.detect == "AE" and config.select != "oracle":
+        return {}, "The paper chooses AE's iteration by the truth. Its numbers stand beside --select oracle only."
+    if found and config.setting_name == "fused-A" and not released:
+        return {}, "The paper's fusion A has the RX of its authors' code. Its numbers stand beside --rx released only."
+    return found, ""
 
 
 def published_per_scene() -> list[dict]:
