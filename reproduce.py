@@ -122,9 +122,10 @@ def _paper(options: argparse.Namespace) -> None:
             workspace.claim()
         wanted = {name: TARGETS[name].work(request) for name in names}
         if empty := [name for name, work in wanted.items() if not work.steps]:
-            message = f"{', '.join(empty)}: none of their rows is among --rows {options.rows}."
+            why = f"none of their rows is among --rows {options.rows}" if options.rows else "there is no Spa-FEN here"
+            message = f"{', '.join(empty)}: {why}."
             if options.name != "all":
-                raise FersError(f"{message} Give rows of this table.")
+                raise FersError(f"{message} Give rows of this table, or data with training patches.")
             print(f"left out: {message}")
         steps = [step for work in wanted.values() for step in work.steps]
         if options.plan:

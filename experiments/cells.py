@@ -13,7 +13,6 @@ from fers.evaluation.tables import latex, latex_text, markdown
 from fers.util.errors import FersError
 from fers.util.files import atomic_path, plain_cell, write_whole
 
-TIME = "mean time (s)"  # a row of times, which other machines do not share
 DEFAULTS = {
     "table": "",
     "dataset": "",  # what it was measured on
@@ -26,14 +25,20 @@ DEFAULTS = {
     "seeds": 1,
     "scenes": 1,
     "paper": None,  # the published value; None where there is none that may stand beside ours
+    "ap": None,  # mean over seeds and scenes of what stands beside the AUC: average precision, Pd at two rates
+    "pd_1e3": None,
+    "pd_1e2": None,
     "seconds": None,  # mean time per scene
     "paper_seconds": None,
     "best": False,  # better than every other one of its column, or than its pair, by a test
     "mark": "",  # what a reader must know about this row
     "digits": 4,  # that are shown
 }
-NUMBERS = ("value", "spread", "low", "high", "paper", "seconds", "paper_seconds")
-HEADS = {"value": "", "paper": "paper", "difference": "ours - paper", "seconds": "s", "paper_seconds": "paper: s"}
+NUMBERS = ("value", "spread", "low", "high", "paper", "ap", "pd_1e3", "pd_1e2", "seconds", "paper_seconds")
+HEADS = {
+    **{"value": "", "paper": "paper", "difference": "ours - paper", "ap": "AP", "pd_1e3": "Pd@0.001"},
+    **{"pd_1e2": "Pd@0.01", "seconds": "s", "paper_seconds": "paper: s"},
+}
 _DOCUMENT = r"""\documentclass{article}
 \usepackage[a4paper,landscape,margin=1.5cm]{geometry}
 \usepackage{booktabs,graphicx}
@@ -45,7 +50,7 @@ INPUTS\end{document}
 def frame_of(cells: Sequence[dict]) -> pd.DataFrame:
     """Cells as a frame with the columns of ``DEFAULTS``, and with ours less the paper's."""
     frame = pd.DataFrame([{**DEFAULTS, **cell} for cell in cells]).astype(dict.fromkeys(NUMBERS, float))
-    frame["difference"] = (frame.value - frame.paper).where(frame.row != TIME)
+    frame["difference"] = frame.value - frame.paper
     return frame
 
 

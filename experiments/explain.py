@@ -1,4 +1,4 @@
-"""Numbers for what the paper only shows as pictures: Gaussianity and separability in numbers, Fig. 9, decorrelation."""
+"""Numbers for what section IV of the paper only shows as pictures or says: Gaussianity, separability, Fig. 9, decorrelation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 
 from experiments.gaussianity import QQ, describe, qq
 from experiments.jobs import Score
-from experiments.rows import ENHANCED, ORIGINAL, Request, TableRow
+from experiments.rows import Request, table2_row
 from experiments.tables import ABU_BANDS, measured
 from experiments.workspace import Workspace
 from fers.evaluation.figures import save_figure
@@ -26,13 +26,13 @@ from fers.training.log import read_log
 DRAWN = 6  # scenes of the Q-Q figures and of Fig. 9
 COSINE_SCENES = 8  # that the decorrelation figure is made from
 BLUE, RED = "#2166ac", "#b2182b"  # told apart by colour-blind readers, and light from dark in print
-_SEEN = ("original", "enhanced")
+FOLLOWED = {"ABU": ("RX", "AE, oracle")}  # detectors whose AUC is set beside the measures; RX where a data set has none
 _POINTS = 4000  # of the background that are drawn
 
 
 @dataclass(frozen=True)
 class Explained:
-    """Numbers and figures of the features of one test set, RX before and after enhancement by fusion B (Fig. 9)."""
+    """Numbers and figures of the features of one test set: the cubes that detectors see (``rows.SEEN``, Fig. 9)."""
 
     request: Request
     workspace: Workspace
@@ -43,67 +43,91 @@ class Explained:
         return self.request.bands[0] if self.workspace.benchmark == "HAD100" else ABU_BANDS
 
     @property
-    def jobs(self) -> dict[str, Score]:
-        """List the work: settings that must be scored."""
-        rows = {"original": TableRow("RX", ORIGINAL), "enhanced": TableRow("RX", ENHANCED, "fused")}
-        return {name: self.request.jobs(self.workspace, row, self.bands)[0] for name, row in rows.items()}
+    def seen(self) -> list[str]:
+        """The keys of ``SEEN`` that can be made here."""
+        return self.request.seen(self.workspace, self.bands)
+
+    @property
+    def jobs(self) -> dict[tuple[str, str], Score]:
+        """List the work by detector and what it sees: settings that must be scored."""
+        detectors = FOLLOWED.get(self.workspace.benchmark, ("RX",))
+        rows = {(detector, seen): table2_row(detector, seen) for detector in detectors for seen in self.seen}
+        return {key: self.request.jobs(self.workspace, row, self.bands)[0] for key, row in rows.items()}
 
     def gaussianity(self) -> Iterator[dict]:
-        """Each measure before and after, beside RX's AUC, and the correlation of their changes over the scenes.
+        """Each measure on each cube, beside the detectors' AUCs, and how far the changes go together over the scenes.
 
         Only scenes with anomalies and background.
         """
-        aucs = {seen: measured([job]).aucs.iloc[0] for seen, job in self.jobs.items()}
-        changes = []
-        for name, *cubes, truth in self._cubes():
-            if name in aucs["original"] and truth.any():
-                found = {seen: describe(cube, truth) for seen, cube in zip(aucs, cubes, strict=True)}
-                for title in found["original"]:
-                    yield from (_cell(name, f"{title}: {seen}", found[seen][title], 3) for seen in found)
-                yield from (_cell(name, f"AUC of RX: {seen}", aucs[seen][name], 4) for seen in found)
-                before, after = (pd.Series({**found[seen], "AUC": aucs[seen][name]}) for seen in found)
-                changes.append(after - before)
-        frame = pd.DataFrame(changes)
-        for title, change in frame.items():
-            both = frame[[title, "AUC"]]
-            if title != "AUC" and len(frame) > 2 and (both.nunique() > 1).all() and np.isfinite(change).all():
-                rank = float(spearmanr(both).statistic)
-                yield _cell("rank correlation of the change with AUC's", f"{title}: enhanced", rank, 3)
+        aucs = {key: measured([job]).aucs.iloc[0] for key, job in self.jobs.items()}
+        detectors = dict.fromkeys(detector for detector, _ in aucs)
+        found: dict[str, list[pd.Series]] = {seen: [] for seen in self.seen}  # of each scene
+        for name, cubes, truth in self._cubes():
+            if name in aucs["RX", "original"] and truth.any():
+                for seen, cube in cubes.items():
+                    one = {**describe(cube, truth), **{f"AUC of {each}": aucs[each, seen][name] for each in detectors}}
+                    found[seen].append(pd.Series(one))
+                    yield from (
+                        _cell(name, f"{title}: {seen}", value, 4 if title.startswith("AUC") else 3)
+                        for title, value in one.items()
+                    )
+        for seen in self.seen[1:]:
+            changes = pd.DataFrame(found[seen]) - pd.DataFrame(found["original"])
+            for detector in detectors:
+                row = f"rank correlation of the change with that of {detector}'s AUC"
+                for title, change in changes.items():
+                    both = changes[[title, f"AUC of {detector}"]]
+                    enough = len(both) > 2 and bool((both.nunique() > 1).all())
+                    if not str(title).startswith("AUC") and enough and np.isfinite(change).all():
+                        yield _cell(row, f"{title}: {seen}", float(spearmanr(both).statistic), 3)
 
     def qq_figures(self) -> Iterator[Path]:
-        """Draw Q-Q lines of the background's distances before and after, a figure for each of the first scenes."""
-        for name, cube, enhanced, truth in self._cubes(DRAWN):
-            lines = {"original": qq(cube[~truth]), "enhanced": qq(enhanced[~truth])}
+        """Draw Q-Q lines of the background's distances, a figure for each of the first scenes."""
+        for name, cubes, truth in self._cubes(DRAWN):
+            lines = {seen: qq(cube[~truth]) for seen, cube in cubes.items()}
             yield from self.workspace.figures(f"qq_{name}", partial(qq_figure, lines))
 
     def figure9(self) -> list[Path]:
-        """Draw spectra before and after on their principal components."""
-        return self.workspace.figures("fig9", partial(pca_figure, [row for row in self._cubes(DRAWN) if row[3].any()]))
+        """Draw spectra of each cube on their principal components."""
+        return self.workspace.figures("fig9", partial(pca_figure, [row for row in self._cubes(DRAWN) if row[2].any()]))
 
     def decorrelation(self) -> list[Path]:
         """Draw how F_spe and F_spa are related, and Stage 2's curves if it was trained here."""
-        branches = zip(*(pair for _, _, *pair in self._features(COSINE_SCENES)), strict=True)
+        branches = zip(*self._features(COSINE_SCENES), strict=True)
         spe, spa = (np.concatenate([features.reshape(-1, self.bands) for features in each]) for each in branches)
-        weights = self.jobs["enhanced"].weights
+        weights = self.jobs["RX", "enhanced"].weights
         curves = read_log(weights.log)[0] if weights is not None and weights.log is not None else []
         return self.workspace.figures("decorrelation", partial(decorrelation_figure, spe, spa, curves))
 
-    def _cubes(self, most: int | None = None) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-        """Name, H and H + F_spe + F_spa ``(H, W, C)``, and truth of the first scenes."""
-        for name, h, spe, spa in self._features(most):
-            yield name, h.astype(np.float64), (h + (spe + spa)).astype(np.float64), self.workspace.truths[name]
-
-    @torch.no_grad()
-    def _features(self, most: int | None) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-        """Name, H, F_spe and F_spa of the first scenes, ``(H, W, C)`` float32."""
-        pipeline = self.jobs["enhanced"].pipeline(self.request.device)
-        spe, spa = pipeline.networks.spe, pipeline.networks.spa
-        assert spe is not None and spa is not None
+    def _cubes(self, most: int | None = None) -> Iterator[tuple[str, dict[str, np.ndarray], np.ndarray]]:
+        """Name, the cubes ``(H, W, C)`` by what detectors see, and truth of the first scenes."""
+        kinds = [seen for seen in self.seen if seen != "original"]
+        networks = {seen: self.jobs["RX", seen].pipeline(self.request.device).networks for seen in kinds}
         for labelled in self.workspace.scenes[:most]:
-            h, _ = read_h(pipeline.config, labelled.load()[0])
-            cube = torch.from_numpy(h).permute(2, 0, 1)[None].to(pipeline.device)
-            f_spe, f_spa = (network(cube).float()[0].permute(1, 2, 0).cpu().numpy() for network in (spe, spa))
-            yield labelled.name, h, f_spe, f_spa
+            h = self._h(labelled)
+            cubes = {"original": h.astype(np.float64)}
+            for seen, each in networks.items():
+                there = [network for network in (each.spe, each.spa) if network is not None]
+                cubes[seen] = (h + sum(features_of(network, h) for network in there)).astype(np.float64)
+            yield labelled.name, cubes, self.workspace.truths[labelled.name]
+
+    def _h(self, labelled: LabelledScene) -> np.ndarray:
+        return read_h(self.jobs["RX", "original"].pipeline(self.request.device).config, labelled.load()[0])[0]
+
+    def _features(self, most: int | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """F_spe and F_spa of the first scenes, ``(H, W, C)`` float32."""
+        networks = self.jobs["RX", "enhanced"].pipeline(self.request.device).networks
+        assert networks.spe is not None and networks.spa is not None
+        for labelled in self.workspace.scenes[:most]:
+            h = self._h(labelled)
+            yield features_of(networks.spe, h), features_of(networks.spa, h)
+
+
+@torch.no_grad()
+def features_of(network: torch.nn.Module, h: np.ndarray) -> np.ndarray:
+    """Features ``(H, W, C)`` float32 of a normalised cube."""
+    device = next(network.parameters()).device
+    return network(torch.from_numpy(h).permute(2, 0, 1)[None].to(device)).float()[0].permute(1, 2, 0).cpu().numpy()
 
 
 def _cell(row: str, column: str, value: float, digits: int) -> dict:
@@ -119,23 +143,20 @@ def own_components(pixels: np.ndarray, origin: np.ndarray) -> np.ndarray:
     return (pixels - origin) @ (three * np.where(signs == 0, 1, signs)[:, None]).T
 
 
-def pca_figure(rows: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray]], path: Path) -> Path:
-    """Draw scenes' spectra before and after enhancement (Fig. 9), of name, both cubes ``(H, W, C)`` and truth.
+def pca_figure(rows: Sequence[tuple[str, Mapping[str, np.ndarray], np.ndarray]], path: Path) -> Path:
+    """Draw scenes' spectra (Fig. 9), a line for each: name, cubes ``(H, W, C)`` by their titles, and truth.
 
     Background and anomalies are each projected on their own first three principal components, as in the paper. The paper
     does not say where the origin is. Here it is the background's mean for both, so that the distance of the anomalies shows.
     """
-    wide = 2 if len(rows) > 1 else 1  # scenes in a line
-    lines = -(-len(rows) // wide)
-    figure = Figure(figsize=(5.4 * wide, 2.75 * lines + 0.45))
+    wide, lines = max((len(cubes) for _, cubes, _ in rows), default=1), max(len(rows), 1)
+    figure = Figure(figsize=(2.7 * wide, 2.75 * lines + 0.45))
     top = 1 - 0.62 / (2.75 * lines + 0.45)
     figure.subplots_adjust(left=0.0, right=0.97, bottom=0.03, top=top, wspace=0.12, hspace=0.2)
     rng = np.random.default_rng(0)
-    panels = [
-        (name, title, cube, truth) for name, *both, truth in rows for title, cube in zip(_SEEN, both, strict=True)
-    ]
+    panels = [(name, title, cube, truth) for name, cubes, truth in rows for title, cube in cubes.items()]
     for index, (name, title, cube, truth) in enumerate(panels, 1):
-        axes = figure.add_subplot(lines, 2 * wide, index, projection="3d")
+        axes = figure.add_subplot(lines, wide, index, projection="3d")
         origin = cube[~truth].mean(0)
         background, anomalies = own_components(cube[~truth], origin), own_components(cube[truth], origin)
         shown = background[rng.permutation(len(background))[:_POINTS]]

@@ -99,7 +99,14 @@ TABLE5 = [UNTRAINED] + [
         ("L_cc + L_cos + L_var + L_recon", "", "cc+cos+var+recon"),
     )
 ]
-ENHANCED = {"features": "fused", "fusion": "B"}
+SEEN: dict[
+    str, tuple[dict[str, Any], str, str]
+] = {  # what a detector of Table II sees: features, network, the paper's name
+    "original": (ORIGINAL, "", "original"),
+    "untrained control": ({"features": "untrained"}, "", ""),
+    "spectral": ({"features": "spectral"}, "spectral", ""),
+    "enhanced": ({"features": "fused", "fusion": "B"}, "fused", "fused-B"),
+}
 TABLE2 = {  # detector: its settings, and whether the paper's numbers may stand beside it
     "RX": ({"detect": "RX"}, True),
     "AE, last": ({"detect": "AE"}, False),
@@ -131,6 +138,18 @@ def row_names(text: str) -> tuple[str, ...]:
 
 def _is_a_row(text: str) -> bool:
     return any(_matches(row, text.strip()) for row in ROW_NAMES)
+
+
+def table2_row(detector: str, seen: str) -> TableRow:
+    """Make a row of Table II: a key of ``TABLE2`` on a key of ``SEEN``."""
+    config, comparable = TABLE2[detector]
+    features, network, published = SEEN[seen]
+    marks = (
+        ORACLE if "oracle" in detector else LAST if not comparable else "",
+        CONTROL if features == UNTRAINED.config else "",
+    )
+    paper = (str(config["detect"]), published) if comparable and published else ("", "")
+    return TableRow(f"{detector}: {seen}", {**config, **features}, network, paper, " ".join(filter(None, marks)))
 
 
 @dataclass(frozen=True)
@@ -212,6 +231,12 @@ class Request:
         for name, _ in self.scores:
             if name in {row.name for row in self.table1}:
                 raise FersError(f"--scores {name}: the table has a row of this name. Give another.")
+
+    def seen(self, workspace: Workspace, bands: int) -> list[str]:
+        """The keys of ``SEEN`` that can be made: ``enhanced`` needs training patches, or a Spa-FEN beside the authors'."""
+        spa_fen = self._released(workspace, bands) / STAGE_FILES["stage2"] if self.weights == "released" else None
+        both = workspace.has_patches or (spa_fen is not None and spa_fen.is_file())
+        return [seen for seen in SEEN if both or seen != "enhanced"]
 
     def jobs(self, workspace: Workspace, row: TableRow, bands: int) -> list[Score]:
         """Score jobs of a row, one a seed where the seed has a part in the result."""

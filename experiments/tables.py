@@ -10,22 +10,10 @@ import numpy as np
 import pandas as pd
 from scipy.io import loadmat
 
-from experiments.cells import TIME
 from experiments.jobs import Score
-from experiments.rows import (
-    CONTROL,
-    ENHANCED,
-    LAST,
-    ORACLE,
-    ORIGINAL,
-    TABLE2,
-    UNTRAINED,
-    Request,
-    TableRow,
-    beside_paper,
-)
+from experiments.rows import TABLE2, Request, TableRow, table2_row
 from experiments.workspace import Workspace
-from fers.evaluation.metrics import MEASURES, auc, measures
+from fers.evaluation.metrics import MEASURES, SCENE_MEASURES, measures, scene_measures
 from fers.evaluation.published import published_numbers
 from fers.evaluation.statistics import compare_methods, delong, holm, mean_interval
 from fers.util.errors import FersError
@@ -33,13 +21,14 @@ from fers.util.errors import FersError
 LEVEL = 0.05
 FIVE = ("airport-1", "airport-2", "airport-3", "airport-4", "urban-3")  # ABU scenes whose public files are whole
 ABU_BANDS = 200
+BESIDE = {"ap": "ap", "pd_1e3": "pd@1e-3", "pd_1e2": "pd@1e-2"}  # fields of a cell: means of measures beside the AUC
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A row in one column: every scene's AUC, seed by seed."""
+    """A row in one column: the measures of every scene, seed by seed."""
 
-    aucs: pd.DataFrame  # a column for each scene that has both classes, a line for each seed
+    values: pd.DataFrame  # columns (measure, scene) of the scenes that have both classes, a line for each seed
     maps: Path  # folder of the first seed's score maps
     seconds: float | None = None  # mean time per scene; None where it is not known
     caveats: tuple[str, ...] = ()  # what the runs say of themselves
@@ -49,6 +38,15 @@ class Measured:
         """Join what a reader must know: the row's remark, and what the runs say beyond it."""
         known = ("--select oracle", "RX as inside") if of_row else ()
         return " ".join([of_row, *(text for text in self.caveats if not any(part in text for part in known))]).strip()
+
+    @property
+    def aucs(self) -> pd.DataFrame:
+        """The AUCs: a column for each scene, a line for each seed."""
+        return self.values["auc"]
+
+    def beside(self, names: Sequence[str]) -> dict[str, float]:
+        """The means over scenes and seeds of what stands beside the AUC, as fields of a cell."""
+        return {field: float(self.values[key][list(names)].to_numpy().mean()) for field, key in BESIDE.items()}
 
     def table(self, names: Sequence[str]) -> np.ndarray:
         """AUCs ``(seeds, scenes)``."""
@@ -65,7 +63,6 @@ Rows = Sequence[tuple[TableRow, Measured]]
 def measured(jobs: Sequence[Score]) -> Measured:
     """Read what the seeds of a row gave."""
     results = [job.results() for job in jobs]
-    aucs = pd.DataFrame([{name: scene["auc"] for name, scene in one["scenes"].items()} for one in results])
     seconds = float(np.mean([one["mean_seconds"] for one in results]))
     told = [text for one in results for text in one["caveats"]]
     caveats = tuple(dict.fromkeys([*told, *(job.weights.caveat for job in jobs if job.weights and job.weights.caveat)]))
@@ -73,19 +70,28 @@ def measured(jobs: Sequence[Score]) -> Measured:
     if options:
         caveats = (*caveats, f"Not by default: {', '.join(f'{key} {value}' for key, value in options.items())}.")
     cut = frozenset(name for name, scene in results[0]["scenes"].items() if scene["cut"])
-    return Measured(aucs.dropna(axis=1), jobs[0].folder / "scores", seconds, caveats, cut)
+    return Measured(_by_measure([one["scenes"] for one in results]), jobs[0].folder / "scores", seconds, caveats, cut)
 
 
 def others(workspace: Workspace, name: str, folder: Path, bands: int) -> Measured:
     """Score the maps of somebody's method; ``folder`` may hold a folder of them for each number of bands."""
     folder = folder / str(bands) if (folder / str(bands)).is_dir() else folder
-    aucs = {}
+    found = {}
     for scene, truth in workspace.truths.items():
         try:
-            aucs[scene] = auc(load_map(folder, scene), truth)
+            found[scene] = scene_measures(load_map(folder, scene), truth)
         except ValueError as error:
             raise FersError(f"--scores {name}: {folder / scene}: {error}") from error
-    return Measured(pd.DataFrame([aucs], dtype=float).dropna(axis=1), folder)
+    return Measured(_by_measure([found]), folder)
+
+
+def _by_measure(seeds: Sequence[Mapping[str, Mapping]]) -> pd.DataFrame:
+    """The values of ``Measured``, of each seed's scenes by their names."""
+    frames = {
+        key: pd.DataFrame([{name: scene[key] for name, scene in scenes.items()} for scenes in seeds], dtype=float)
+        for key in SCENE_MEASURES
+    }
+    return pd.concat(frames, axis=1).dropna(axis=1)
 
 
 def load_map(folder: Path, name: str) -> np.ndarray:
@@ -172,7 +178,7 @@ class Means:
                 yield {
                     **{"row": row.name, "column": column.name, "value": interval.mean},
                     **{"spread": pd.Series(table.mean(1)).std(), "low": interval.low, "high": interval.high},
-                    **{"seeds": len(table), "scenes": len(names), "seconds": found.seconds},
+                    **{"seeds": len(table), "scenes": len(names), "seconds": found.seconds, **found.beside(names)},
                     "paper": None if found.cut & set(names) else published_mean(*place, row, names, column.bands),
                     "paper_seconds": published(*place, row, "mean", column.bands, "seconds"),
                     **{"best": row.name == best, "mark": found.mark(row.mark)},
@@ -218,7 +224,7 @@ def published_mean(workspace: Workspace, source: str, row: TableRow, names: Sequ
 
 @dataclass(frozen=True)
 class Scenes:
-    """Table II: scene by scene, each detector on the original and on the enhanced cube."""
+    """Table II: each detector on what it sees (keys of ``rows.SEEN``), scene by scene."""
 
     request: Request
 
@@ -229,21 +235,9 @@ class Scenes:
 
     def settings(self) -> list[tuple[str, str, TableRow, list[Score]]]:
         """Detector, what it sees, row, jobs."""
-        rows: list[tuple[str, str, TableRow]] = []
-        for detector, (config, comparable) in TABLE2.items():
-            mark = ORACLE if "oracle" in detector else LAST if not comparable else ""
-            name = str(config["detect"]) if comparable else ""
-            before = TableRow(detector, {**config, **ORIGINAL}, "", (name, "original"), mark)
-            control = TableRow(detector, {**config, **UNTRAINED.config}, mark=f"{CONTROL} {mark}".strip())
-            after = TableRow(detector, {**config, **ENHANCED}, "fused", (name, "fused-B"), mark)
-            if self.request.wants(detector):
-                rows += [
-                    (detector, "original", before),
-                    (detector, UNTRAINED.name, control),
-                    (detector, "enhanced", after),
-                ]
-            elif detector == "RX" and self.request.wants(UNTRAINED.name):
-                rows.append((detector, UNTRAINED.name, control))
+        wanted = [detector for detector in TABLE2 if self.request.wants(detector)]
+        kinds = self.request.seen(self.workspace, ABU_BANDS)
+        rows = [(detector, seen, table2_row(detector, seen)) for detector in wanted for seen in kinds]
         return [(*line, self.request.jobs(self.workspace, line[2], ABU_BANDS)) for line in rows]
 
     @property
@@ -252,40 +246,39 @@ class Scenes:
         return [job for *_, jobs in self.settings() for job in jobs]
 
     def cells(self) -> Iterator[dict]:
-        """The table. Bold is better than its pair on that scene, by DeLong's test with Holm's correction."""
+        """The table. Bold is better than the original on that scene, by DeLong's test with Holm's correction."""
         rows = [(detector, seen, row, measured(jobs)) for detector, seen, row, jobs in self.settings()]
         names = common_scenes([(row, found) for *_, row, found in rows], self.workspace.truths)
         better = self._better({(detector, seen): found for detector, seen, _, found in rows}, names)
         cut = frozenset().union(*(found.cut for *_, found in rows))
         groups = {f"{name} (a cut of the paper's)" if name in cut else name: [name] for name in names}
-        groups[f"mean of {len(names)}"] = names
         if whole := [name for name in names if name not in cut] if cut else []:
             groups[f"mean of the {len(whole)} whole ones"] = whole
+        groups[f"mean of {len(names)}"] = names
         for detector, seen, row, found in rows:
-            place = {"column": f"{detector}: {seen}", "mark": found.mark(row.mark)}
+            place = {"row": row.name, "mark": found.mark(row.mark)}
             for title, among in groups.items():
                 values = found.table(among).mean(1)
                 known = not found.cut & set(among)
                 paper = published_mean(self.workspace, "Table II", row, among, ABU_BANDS) if known else None
+                numbers = {"value": float(values.mean()), "spread": pd.Series(values).std(), "paper": paper}
+                if len(among) > 1:
+                    numbers |= found.beside(among)
+                if among is names:
+                    numbers["seconds"] = found.seconds
+                    numbers["paper_seconds"] = published(self.workspace, "Table II", row, "mean", ABU_BANDS, "seconds")
                 best = len(among) == 1 and (detector, seen, among[0]) in better
-                spread = pd.Series(values).std()
-                numbers = {"value": float(values.mean()), "spread": spread, "paper": paper, "best": best}
-                yield {**place, **numbers, "row": title, "seeds": len(values), "scenes": len(among)}
-            paper = published(self.workspace, "Table II", row, "mean", ABU_BANDS, "seconds")
-            yield {**place, "row": TIME, "value": found.seconds or 0.0, "paper": paper, "digits": 2}
+                yield {**place, **numbers, "column": title, "best": best, "seeds": len(values), "scenes": len(among)}
 
     def _better(self, rows: Mapping[tuple[str, str], Measured], names: Sequence[str]) -> set[tuple[str, str, str]]:
         tests = []
-        for detector in [detector for detector, seen in rows if seen == "enhanced" and "oracle" not in detector]:
+        for detector, seen in [key for key in rows if key[1] != "original" and "oracle" not in key[0]]:
             for scene in names:
-                before, after = (rows[detector, seen].score(scene) for seen in ("original", "enhanced"))
+                before, after = (rows[detector, each].score(scene) for each in ("original", seen))
                 counts = np.isfinite(before) & np.isfinite(after)  # pixels without data have no score
                 truth = self.workspace.truths[scene][counts]
                 if min(int(truth.sum()), int((~truth).sum())) >= 2:
-                    tests.append((detector, scene, delong(after[counts], before[counts], truth)))
+                    tests.append((detector, seen, scene, delong(after[counts], before[counts], truth)))
         adjusted = holm([test.p for *_, test in tests])
-        return {
-            (detector, "enhanced" if test.z > 0 else "original", scene)
-            for (detector, scene, test), p in zip(tests, adjusted, strict=True)
-            if p < LEVEL
-        }
+        better = (key for (*key, test), p in zip(tests, adjusted, strict=True) if p < LEVEL and test.z > 0)
+        return {(detector, seen, scene) for detector, seen, scene in better}

@@ -160,6 +160,21 @@ def test_dictionary_takes_the_most_and_the_least_sure_pixel_of_each_cluster_that
     assert dictionary_pixels(gamma).tolist() == [1, 0, 2, 2]
 
 
+def test_dictionary_takes_the_first_pixel_with_the_value_of_any_cluster():
+    """The official look-up: with memberships of 1 the first saturated pixel is the atom of every such cluster."""
+    gamma = torch.tensor([[0.1, 0.2, 0.7], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.6, 0.1, 0.3]])
+    assert dictionary_pixels(gamma).tolist() == [1, 3, 1, 1, 0, 0]
+    rng = np.random.RandomState(0)
+    for _ in range(50):
+        gamma = np.round(rng.dirichlet([0.05] * 4, 30), 2).astype(np.float32)  # many ties
+        expected = []
+        for k in range(4):
+            values = [row[k] for row in gamma if row.argmax() == k]
+            for value in [max(values), min(values)] if values else []:
+                expected.append(next(i for i, row in enumerate(gamma) if value in row))
+        assert dictionary_pixels(torch.from_numpy(gamma)).tolist() == expected
+
+
 def test_solver_puts_a_column_outside_the_dictionary_into_the_error():
     """Columns inside the span cost less as coefficients; the one across it can only be an error."""
     dictionary = torch.tensor([[1.0], [0.0]])

@@ -14,6 +14,7 @@ from fers.datasets.catalogue import CATALOGUE
 from fers.detectors.rx import rx
 from fers.evaluation.metrics import auc
 from fers.evaluation.published import published_per_scene
+from fers.evaluation.tables import header_line, mean_line, scene_line
 from fers.scenes.scene import read_scene, read_truth
 
 RX = [row for row in published_per_scene() if row["method"] == "RX"]
@@ -47,3 +48,27 @@ def test_rx_here_is_the_published_rx_where_the_scene_is_the_same(name):
         bands = 200 if "first 200 bands" in row["protocol"] else None
         score = rx(torch.from_numpy(cube[:, :, :bands].astype(float)).permute(2, 0, 1)[None])[0].numpy()
         assert auc(score, truth) == pytest.approx(row["auc"], abs=3e-4), row
+
+
+def test_the_papers_mean_stands_in_the_line_of_the_mean_and_in_no_scenes_line():
+    scene = {"height": 9, "width": 9, "bands": 50, "note": "", "seconds": 1.0}
+    scene |= {"auc": 0.5, "ap": 0.4, "pd@1e-3": 0.3, "pd@1e-2": 0.2}
+    other = {**scene, "auc": 0.7}
+    assert mean_line("m", {"a": scene, "b": other}, 1.0, {"mean": 0.9799}).split() == [
+        *("m", "0.6000", "0.9799", "0.4000", "0.3000", "0.2000", "1.000")
+    ]
+    assert scene_line("a", scene, {"mean": 0.9799}).split()[2:] == [
+        "0.5000",
+        "-",
+        "0.4000",
+        "0.3000",
+        "0.2000",
+        "1.000",
+    ]
+    assert mean_line("m", {"a": scene, "b": other}, None, {"a": 0.6, "b": 0.8}).split()[2] == "0.7000"
+    assert mean_line("m", {"a": scene, "b": other}, None, {"a": 0.6}).split()[2] == "-"
+    assert mean_line("m", {"a": scene}, None).split() == ["m", "0.5000", "0.4000", "0.3000", "0.2000"]
+    without = dict.fromkeys(("auc", "ap", "pd@1e-3", "pd@1e-2"))
+    assert scene_line("a", {**scene, **without}).split()[2:] == ["-", "-", "-", "-", "1.000"]
+    heads = header_line(True).split()
+    assert heads[-6:] == ["AUC", "paper", "AP", "Pd@0.001", "Pd@0.01", "seconds*"]

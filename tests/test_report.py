@@ -53,6 +53,15 @@ def dataset(made):
     return made / "data"
 
 
+def test_results_that_name_no_data_set_are_refused_with_the_remedy(results):
+    path = results / "A" / "results.json"
+    found = json.loads(path.read_text())
+    del found["config"]["benchmark"], found["config"]["data_path"]
+    path.write_text(json.dumps(found))
+    with pytest.raises(ReportError, match=r"no benchmark and no data_path.*call evaluate"):
+        read_results(path)
+
+
 @pytest.mark.slow
 def test_the_page_has_the_table_and_loads_nothing(results, tmp_path, capsys):
     page = tmp_path / "page.html"
@@ -60,7 +69,11 @@ def test_the_page_has_the_table_and_loads_nothing(results, tmp_path, capsys):
     output = capsys.readouterr().out
     assert output.splitlines()[-1] == str(page)
     mean = json.loads((results / "A" / "results.json").read_text())["mean_auc"]
-    assert re.search(rf"^RX, fusion A +{mean:.4f} +too few scenes +3 ", output, re.MULTILINE)
+    numbers = r"(\d\.\d{4}) +(\d\.\d{4}) +(\d\.\d{4})"
+    said = re.search(rf"^RX, fusion A +{mean:.4f} +too few scenes +{numbers} +3 ", output, re.MULTILINE)
+    scenes = json.loads((results / "A" / "results.json").read_text())["scenes"].values()
+    beside = [np.mean([scene[key] for scene in scenes]) for key in ("ap", "pd@1e-3", "pd@1e-2")]
+    assert [float(value) for value in said.groups()] == pytest.approx(beside, abs=1e-4)
     text = page.read_text()
     assert "A &lt;b&gt;title" in text and "what &amp; why" in text
     outside = [
@@ -76,6 +89,8 @@ def test_the_page_has_the_table_and_loads_nothing(results, tmp_path, capsys):
     means = [json.loads((results / name / "results.json").read_text())["mean_auc"] for name in ("original", "A", "B")]
     footer = re.search(r"mean of 3</td>(.*?)</tr>", text).group(1)
     assert [float(v) for v in re.findall(r">([\d.]+)<", footer)] == pytest.approx(np.round(means, 4))
+    for title, value in zip(("AP", "Pd@0.001", "Pd@0.01"), beside, strict=True):
+        assert f"{value:.4f}" in re.search(rf"mean {title}</td>(.*?)</tr>", text).group(1)
     assert "random (seed 0), not ImageNet" in text  # marks travel with the table
     assert "3 epochs in 6 s" in text
 

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from fers.datasets.archive import require_room
 from fers.networks import SpaFEN
-from fers.scenes.readers.base import free_memory
 from fers.networks.spa_fen import feature_figures
+from fers.scenes.readers.base import free_memory
 from fers.training.loop import Patches
 from fers.training.recipe import PAPER, STAGE2_TERMS, Recipe
 from fers.training.stage import Stage, Terms, gather_batch

@@ -33,8 +33,8 @@ from fers.util.options import option, read_options
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from fers.training.loop import Patches
     from fers.networks import CheckpointInfo
+    from fers.training.loop import Patches
 
 
 @dataclass(frozen=True)

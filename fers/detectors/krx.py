@@ -67,7 +67,9 @@ class KRX(StripDetector):
     The kernel is ``exp(-||x - y||^2 / (2 s^2))``. K ``(M, M)`` is the kernel matrix of M background pixels, and k
     ``(M,)`` the kernels between the pixel and them, both centred in feature space. With the kernel ``x^T y`` this is
     RX itself, with the unbiased covariance of the sample: the pseudo-inverse of the covariance in feature space has
-    K's eigenvalues squared, as its eigenvectors are normalised there.
+    K's eigenvalues squared, as its eigenvectors are normalised there. The form with a single inverse, ``k^T K^+ k``, is
+    often printed and coded. With the kernel ``x^T y`` it is the squared distance from the mean, whatever the
+    covariance, so it is not RX.
     The background pixels are drawn from the whole scene without replacement; a scene of at most ``samples`` pixels is
     used whole. Nothing is local, so any scene of two pixels or more will do.
     What lies outside the span of the background's kernels does not count. So a pixel much farther from all of the

@@ -153,8 +153,9 @@ class TensorFlowAdam(torch.optim.Adam):
 def dictionary_pixels(gamma: torch.Tensor) -> torch.Tensor:
     """Choose the pixels whose latent vectors are the dictionary's atoms.
 
-    A pixel belongs to the cluster of its largest gamma. Each cluster that has pixels gives two: those that belong to
-    it most and least. A cluster of one pixel gives it twice.
+    A pixel belongs to the cluster of its largest gamma. Each cluster that has pixels gives two values: the largest and
+    the smallest gamma that its pixels have for it. As in the official code, the atom of a value is the first pixel with
+    that value for any cluster. So where gammas saturate at 1, one pixel stands for several clusters.
 
     Args:
         gamma: ``(N, K)``.
@@ -168,7 +169,7 @@ def dictionary_pixels(gamma: torch.Tensor) -> torch.Tensor:
         members = (cluster == k).nonzero()[:, 0]
         if len(members):
             belongs = gamma[members, k]
-            chosen += [members[belongs.argmax()], members[belongs.argmin()]]
+            chosen += [(gamma == value).any(1).nonzero()[0, 0] for value in (belongs.max(), belongs.min())]
     return torch.stack(chosen)
 
 

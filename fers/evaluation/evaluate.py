@@ -234,12 +234,12 @@ def _draw_maps(
 
 def _print_summary(results: Results, published: dict[str, float] | None) -> None:
     aucs = results.aucs
-    print(mean_line(f"mean of {len(aucs)}", results.mean_auc, results.mean_seconds, published, aucs))
+    scored = {name: results.scenes[name] for name in aucs}
+    print(mean_line(f"mean of {len(aucs)}", scored, results.mean_seconds, published))
     cut = [name for name in aucs if results.scenes[name]["cut"]]
     if cut and len(cut) < len(aucs):
-        whole = {name: value for name, value in aucs.items() if name not in cut}
-        mean = float(np.mean(list(whole.values())))
-        print(mean_line(f"without {', '.join(cut)}", mean, None, published, whole))
+        whole = {name: scene for name, scene in scored.items() if name not in cut}
+        print(mean_line(f"without {', '.join(cut)}", whole, None, published))
     if len(aucs) < len(results.scenes):
         print(f"{len(results.scenes) - len(aucs)} of {len(results.scenes)} scenes have no AUC and are not in the mean.")
     print(SECONDS_NOTE)

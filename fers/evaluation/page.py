@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from fers.datasets.benchmarks import BENCHMARKS
 from fers.evaluation.figures import COLOURS, SceneMaps, draw_rank_bar, draw_roc, draw_row
-from fers.evaluation.metrics import MEASURES
+from fers.evaluation.metrics import MEASURES, SCENE_MEASURES
 from fers.evaluation.results import ReportError, ResultSet, find_result_sets
 from fers.evaluation.statistics import compare_methods, least_p, mean_interval
 from fers.scenes.scene import LabelledScene
@@ -52,6 +52,10 @@ def build_report(folder: str | Path, out: str | Path, title: str = "", note: str
         ]
         if complete
         else [],
+        beside={
+            MEASURES[key].title: [np.mean([each.results.scenes[name][key] for name, _ in complete]) for each in sets]
+            for key in (SCENE_MEASURES[1:] if complete else ())
+        },
         comparisons=_comparisons(columns),
         caveats={caveat: [one.label for one in sets if caveat in one.results.caveats] for caveat in caveats},
         scenes=[_scene(s, sets) for s in tqdm(scenes, desc="scenes", unit="scene", leave=False, disable=None)],
@@ -64,14 +68,18 @@ def build_report(folder: str | Path, out: str | Path, title: str = "", note: str
 def summary_lines(sets: list[ResultSet]) -> list[str]:
     """Table of text with the mean of each result and its interval."""
     width = max(len(each.label) for each in sets) + 2
-    lines = [f"{'setting':<{width}}{'mAUC':>8}{'95 % interval':>20}{'scenes':>8}{'s/scene':>10}"]
+    head = f"{'setting':<{width}}{'mAUC':>8}{'95 % interval':>20}{'AP':>8}{'Pd@0.001':>10}{'Pd@0.01':>9}"
+    lines = [f"{head}{'scenes':>8}{'s/scene':>10}"]
     for each in sets:
         aucs = each.results.aucs
         mean = between = "-"
         if aucs:
             interval = mean_interval(list(aucs.values()), list(aucs), bounds=MEASURES["auc"].bounds)
             mean, between = f"{interval.mean:.4f}", str(interval)
-        lines.append(f"{each.label:<{width}}{mean:>8}{between:>20}{len(aucs):>8}{each.results.mean_seconds:>10.3f}")
+        scored = [each.results.scenes[name] for name in aucs]
+        ap, *pds = (f"{np.mean([one[key] for one in scored]):.4f}" if scored else "-" for key in SCENE_MEASURES[1:])
+        numbers = f"{mean:>8}{between:>20}{ap:>8}{pds[0]:>10}{pds[1]:>9}"
+        lines.append(f"{each.label:<{width}}{numbers}{len(aucs):>8}{each.results.mean_seconds:>10.3f}")
     return lines
 
 

@@ -160,10 +160,10 @@ def read_results(path: Path) -> Results:
         if found["format"] != RESULTS_FORMAT:
             raise ReportError(f"{path}: is of format {found['format']}, this version reads {RESULTS_FORMAT}. {again}")
         results = Results(found["scenes"], found["config"], found["caveats"], found["complete"])
-        if not {"benchmark", "data_path"} <= results.config.keys():
+        if missing := [key for key in ("benchmark", "data_path") if key not in results.config]:
             raise ReportError(
-                f"{path}: does not say where its scenes are, which a page shows. In Python, tell it to evaluate: "
-                "config={'benchmark': 'HAD100', 'data_path': FOLDER}, with the row of BENCHMARKS whose layout the folder has."
+                f"{path}: its config has no {' and no '.join(missing)}, so its scenes cannot be read again. Make it with "
+                'test.py, or call evaluate(..., config={"benchmark": "ABU", "data_path": FOLDER}).'
             )
         typed: list[tuple[dict, dict]] = [
             (results.config, _CONFIG_TYPES),

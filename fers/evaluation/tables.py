@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,31 +11,46 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _NAME, _SIZE = 30, 15
+_WIDTHS = {"auc": 8, "ap": 8, "pd@1e-3": 10, "pd@1e-2": 9}  # of the columns of measures
 SECONDS_NOTE = "* of features and detector, without reading. Scenes that are scored together share their time equally."
 
 
 def header_line(with_published: bool) -> str:
     """Head of a table of scenes."""
-    published = f"{'paper':>9}" if with_published else ""
-    return f"{'scene':<{_NAME}}{'H x W x B':<{_SIZE}}{'AUC':>8}{published}{'seconds*':>10}"
+    titles = {"auc": "AUC", "ap": "AP", "pd@1e-3": "Pd@0.001", "pd@1e-2": "Pd@0.01"}
+    head = [f"{titles[key]:>{width}}" for key, width in _WIDTHS.items()]
+    published = [f"{'paper':>9}"] if with_published else []
+    return "".join([f"{'scene':<{_NAME}}{'H x W x B':<{_SIZE}}", head[0], *published, *head[1:], f"{'seconds*':>10}"])
 
 
 def scene_line(name: str, scene: dict, published: dict[str, float] | None = None) -> str:
     """Line of one scene; ``scene`` as ``fers.evaluation.results.Results`` has it."""
     size = f"{scene['height']}x{scene['width']}x{scene['bands']}"
     note = f"   {scene['note']}" if scene["note"] else ""
-    value = "-" if scene["auc"] is None else f"{scene['auc']:.4f}"
-    return f"{name:<{_NAME}}{size:<{_SIZE}}{value:>8}{_published(published, [name])}{scene['seconds']:>10.3f}{note}"
+    paper = (published or {}).get(name)
+    return f"{name:<{_NAME}}{size:<{_SIZE}}{_numbers(scene, published, paper)}{scene['seconds']:>10.3f}{note}"
 
 
 def mean_line(
-    name: str, mean: float | None, seconds: float | None, published: dict[str, float] | None, scenes: dict[str, float]
+    name: str, scenes: Mapping[str, dict], seconds: float | None, published: dict[str, float] | None = None
 ) -> str:
-    """Line of the mean over ``scenes``; the paper's is its own ``mean``, or that of its numbers if it has every one of them."""
-    names = ["mean"] if published and "mean" in published else list(scenes)
-    value = "-" if mean is None else f"{mean:.4f}"
+    """Line of the mean over ``scenes`` with an AUC; the paper's is shown where it has all of these, or only their ``mean``."""
+    paper = published or {}
+    known = [paper[scene] for scene in scenes if scene in paper]
+    whole = float(np.mean(known)) if known and len(known) == len(scenes) else paper.get("mean")
+    means = {key: float(np.mean([scene[key] for scene in scenes.values()])) if scenes else None for key in _WIDTHS}
     time = "" if seconds is None else f"{seconds:>10.3f}"
-    return f"{name:<{_NAME + _SIZE}}{value:>8}{_published(published, names)}{time}"
+    return f"{name:<{_NAME + _SIZE}}{_numbers(means, published, whole)}{time}"
+
+
+def _numbers(values: Mapping[str, float | None], published: dict[str, float] | None, paper: float | None) -> str:
+    """The measures, and the paper's AUC in a column of its own if the table has one."""
+    cells = [f"{_text(values[key]):>{width}}" for key, width in _WIDTHS.items()]
+    return "".join([cells[0], *([] if published is None else [f"{_text(paper):>9}"]), *cells[1:]])
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool] | None = None) -> str:
@@ -110,10 +125,3 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4f}" if value == value else "-"
     return str(value).replace("|", "\\|")
-
-
-def _published(published: dict[str, float] | None, names: list[str]) -> str:
-    if published is None:
-        return ""
-    known = [published[name] for name in names if name in published]
-    return f"{np.mean(known):>9.4f}" if known and len(known) == len(names) else f"{'-':>9}"
