@@ -91,14 +91,6 @@ def normalise(scene: Scene, bands: int, start: int = 0, nodata: NoData = "refuse
     return h
 
 
-def scaled_rows(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """The same of a block ``(rows, W, C)`` in float32, row by row: float64 needs twice the memory."""
-    h = np.empty(values.shape, np.float32)
-    for row, raw in zip(h, values, strict=True):
-        row[:] = scaled(raw, low, high)
-    return h
-
-
 def scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """Scale values of any real type from the range [low, high] to [-0.1, 0.1], in float64."""
     return SCALE * (2 * (values.astype(np.float64) - low) / (high - low) - 1)

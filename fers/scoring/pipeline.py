@@ -29,7 +29,7 @@ from fers.scenes import Scene
 from fers.scenes.normalise import normalise, usable_pixels
 from fers.scoring import fusion_c
 from fers.scoring.config import DetectConfig
-from fers.scoring.networks import Networks, choose_device, load_networks
+from fers.scoring.networks import Networks, choose_device, load_networks, sent
 from fers.scoring.settings import Cube
 from fers.util.errors import FersError
 
@@ -158,8 +158,8 @@ class Pipeline:
             left_out = left_out != 0
         if h.ndim == 3:
             return self.score(h[None], None if left_out is None else left_out[None], choice)[0]
-        cubes = torch.from_numpy(h).to(self.device).permute(0, 3, 1, 2)  # channels-last, as the networks like it
-        no_data = torch.from_numpy(left_out).to(self.device) if left_out is not None and left_out.any() else None
+        cubes = sent(h, self.device).permute(0, 3, 1, 2)  # channels-last, as the networks like it
+        no_data = sent(left_out, self.device) if left_out is not None and left_out.any() else None
         together = 1 if self.device.type == "cpu" or no_data is not None or choice is not None else len(cubes)
         maps: list[torch.Tensor] = []
         for number, made in enumerate(self.networks.cubes(self.cubes, cubes, together)):
@@ -204,23 +204,35 @@ class Pipeline:
         return states
 
     @torch.no_grad()
-    def scores(self, strip: Strip, states: Sequence[Any]) -> list[torch.Tensor]:
-        """Score a strip's own rows, one map ``(1, rows, W)`` for each cube; NaN where there is no data."""
-        maps = []
-        for number, (detector, state) in enumerate(zip(self.detectors, states, strict=True)):
+    def scores(self, strip: Strip, backgrounds: Sequence[Sequence[Any]]) -> list[list[torch.Tensor]]:
+        """Score a strip's own rows against one or more backgrounds. Each cube is made once.
+
+        Args:
+            strip: The strip.
+            backgrounds: States of the detectors, as ``fit`` gives them, for each background.
+
+        Returns:
+            For each cube the maps against each background, ``(1, rows, W)``; NaN where there is no data.
+        """
+        missing = _rows_of(strip.no_data, strip.inner)
+        found = []
+        for number, detector in enumerate(self.detectors):
             halo = halo_of(detector)
             rows = slice(0, strip.h.shape[2]) if halo is None else strip.around(halo)
+            own = slice(strip.inner.start - rows.start, strip.inner.stop - rows.start)
             cube, left_out = self._cube(strip, number, rows), self._left_out(strip, number, rows)
-            if halo is None or not isinstance(detector, StripDetector):
-                scored = self._whole(detector, cube, left_out, None)
-            else:
-                with blaming(detector, self.config.detect_name):
-                    scored = detector.score(cube, state, left_out)
-                self._check(detector, scored, cube, left_out)
-            scored = scored[:, strip.inner.start - rows.start :][:, : strip.inner.stop - strip.inner.start]
-            missing = _rows_of(strip.no_data, strip.inner)
-            maps.append(scored if missing is None else scored.masked_fill(missing.to(scored.device), torch.nan))
-        return maps
+            maps = []
+            for states in backgrounds:
+                if halo is None or not isinstance(detector, StripDetector):
+                    scored = self._whole(detector, cube, left_out, None)
+                else:
+                    with blaming(detector, self.config.detect_name):
+                        scored = detector.score(cube, states[number], left_out)
+                    self._check(detector, scored, cube, left_out)
+                scored = scored[:, own]
+                maps.append(scored if missing is None else scored.masked_fill(missing.to(scored.device), torch.nan))
+            found.append(maps)
+        return found
 
     def _cube(self, strip: Strip, number: int, rows: slice) -> torch.Tensor:
         """Make a cube of some rows of a strip; networks see as many rows more as they reach."""
