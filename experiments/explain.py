@@ -20,6 +20,7 @@ from experiments.rows import Request, table2_row
 from experiments.tables import ABU_BANDS, measured
 from experiments.workspace import Workspace
 from fers.evaluation.figures import save_figure
+from fers.scenes.scene import LabelledScene
 from fers.scoring.pipeline import read_h
 from fers.training.log import read_log
 

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.io import loadmat
 
 from experiments.jobs import Score
-from experiments.rows import TABLE2, Request, TableRow, table2_row
+from experiments.rows import TABLE2, Request, TableRow, beside_paper, table2_row
 from experiments.workspace import Workspace
 from fers.evaluation.metrics import MEASURES, SCENE_MEASURES, measures, scene_measures
 from fers.evaluation.published import published_numbers

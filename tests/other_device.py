@@ -52,6 +52,8 @@ class There(torch.Tensor):
 class OtherDevice(TorchDispatchMode):
     """While it is entered, ``meta`` is the second device: of PyTorch's types the one that no machine lacks."""
 
+    float64 = True  # whether the device has it
+
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
         keywords = dict(keywords or {})
         name = function.overloadpacket.__name__
@@ -69,4 +71,10 @@ class OtherDevice(TorchDispatchMode):
         stays = there if wanted is None else torch.device(wanted).type == DEVICE.type
         if name.endswith("_"):  # in place
             return arguments[0]
+        if (
+            stays
+            and not self.float64
+            and any(getattr(t, "dtype", None) == torch.float64 for t in tree_flatten(found)[0])
+        ):
+            raise TypeError(f"{name}: the second device has no float64.")
         return tree_map(lambda t: There(t) if isinstance(t, torch.Tensor) and stays else t, found)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from benchmarks import bench
+from benchmarks import bench, gpu
 from fers.networks import SpaFEN, SpeFEN
 from tests import reference
 from train_FERD.network import FERD
@@ -92,3 +92,27 @@ def test_wrong_input_is_one_message_and_code_2(tmp_path, capsys):
 
 def test_make_bench_is_there():
     assert "\nbench: setup\n\t$(BIN)/python -m benchmarks.bench" in (ROOT / "Makefile").read_text()
+
+
+@pytest.mark.slow
+def test_the_dry_run_of_a_gpu_goes_through_every_case_and_names_what_differs(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(bench, "SCENE_SIDE", 32)
+    arguments = ["--dry_run", "--out", str(tmp_path / "gpu.csv")]
+    assert gpu.main(arguments) == 0
+    with (tmp_path / "gpu.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    units = {row["case"]: row["unit"] for row in rows}
+    assert units == {
+        **{"deployed path": "scenes/s", "Stage 1 step": "steps/s", "Stage 2 step": "steps/s", "RX in float64": "MP/s"},
+        **{"fers detect, from memory": "MP/s", "fers detect, from disk": "MP/s"},
+    }
+    assert {(row["bands"], row["batch"]) for row in rows if row["case"] == "deployed path"} == {
+        *(("8", "1"), ("8", "2"), ("52", "1"), ("52", "2"))
+    }
+    assert all(float(row["rate"]) > 0 for row in rows)
+    assert all(float(row["difference"]) == 0 for row in rows if "step" not in row["case"])  # the CPU against itself
+
+    case = gpu.Case("RX in float64", 8, 1, "MP", 1, lambda: None, lambda: (2e-5, gpu.DIFFERENCE))
+    monkeypatch.setattr(gpu, "cases", lambda *_: [case])
+    assert gpu.main(arguments) == 2
+    assert "cpu: other results than on the CPU: RX in float64" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from conftest import QUICK, WITHOUT_WEIGHTS
 from other_device import DEVICE, OtherDevice
 
 from fers.detection import detect as detection
+from fers.detectors import base
 from fers.scoring.config import DetectConfig
 from fers.scoring.fusion_c import LogDistances
 from fers.scoring.networks import allow_tf32, choose_device
@@ -56,6 +57,24 @@ def test_tensors_of_both_devices_meet_only_by_a_copy():
         cube = torch.randn(1, 5, 20, 20).to(DEVICE)
         with pytest.raises(RuntimeError, match="second device"):  # what fusion C once did: left_out stayed behind
             LogDistances()(cube, torch.zeros(1, 20, 20, dtype=torch.bool))
+
+
+@pytest.fixture
+def without_float64(monkeypatch):
+    monkeypatch.setattr(OtherDevice, "float64", False)
+    monkeypatch.setattr(base, "WITHOUT_FLOAT64", frozenset({DEVICE.type}))
+
+
+@pytest.mark.parametrize("name", READY)
+def test_every_detector_scores_on_a_device_without_float64(name, without_float64):
+    test_every_detector_scores_on_a_second_device(name)
+
+
+def test_fusion_c_streams_on_a_device_without_float64(monkeypatch, tmp_path, without_float64):
+    setting = {"features": "untrained", "fusion": "C", "backbone": "random"}
+    test_a_stream_of_strips_stays_on_its_device(monkeypatch, tmp_path, None, setting, holes=True)
+    with OtherDevice(), pytest.raises(TypeError, match="no float64"):
+        torch.zeros(2, dtype=torch.float64, device=DEVICE)
 
 
 @pytest.mark.parametrize("name", READY)

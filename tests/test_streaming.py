@@ -12,7 +12,7 @@ import torch
 from fers.detection.blocks import PlanError, make_plan, parse_size
 from fers.detection.detect import detect
 from fers.detection.executors import thread_pool
-from fers.detection.job import Job
+from fers.detection.job import Job, normalised_rows
 from fers.detection.options import DetectOptions
 from fers.detection.store import BackgroundStatistics, Store
 from fers.detection.streaming import Stream, without_highest, without_hot_pixels
@@ -21,6 +21,7 @@ from fers.detectors.base import Sum, product
 from fers.detectors.rx import rx, rx_array
 from fers.networks import SpeFEN
 from fers.scenes.bands import BandChoice
+from fers.scenes.normalise import scaled
 from fers.util.errors import FersError
 
 MEMORY = 1 << 40
@@ -67,6 +68,7 @@ def run(
     strip_rows=10,
     segment_strips=None,
     background_rows=None,
+    background_every=1,
     **job,
 ):
     reader = cube if isinstance(cube, ArrayReader) else ArrayReader(cube)
@@ -76,7 +78,7 @@ def run(
     plan = make_plan(reader.shape, 4 * bands, MEMORY, workers)
     strips = -(-plan.height // strip_rows)
     plan = replace(plan, strip_rows=strip_rows, block_strips=block_strips, segment_strips=segment_strips or strips)
-    plan = replace(plan, background_rows=background_rows or strip_rows)
+    plan = replace(plan, background_rows=background_rows or strip_rows, background_every=background_every)
     left_out = left_out or (lambda rows: np.zeros((rows.stop - rows.start, reader.shape[1]), bool))
     with thread_pool(workers) as pool:
         stream = Stream(made, plan, pool, Store(tmp_path / "work", {}), left_out)
@@ -145,32 +147,52 @@ def test_the_range_leaves_out_one_in_ten_thousand_only_where_they_take_most_of_i
     assert range_of(12, 13, 14, 19, 19)[1] == 19  # five of 30,000 are more than that
 
 
-def test_a_background_of_some_rows_is_theirs_in_every_strip(tmp_path):
-    cube = scene(height=120, width=40)
-    score, _, statistics = run(cube, tmp_path, features="original", strip_rows=20, background_rows=6)
-    chosen = (np.arange(120) % 20 >= 7) & (np.arange(120) % 20 < 13)
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_background_of_some_rows_is_theirs_and_only_they_are_read_again(tmp_path, every):
+    reader = ArrayReader(cube := scene(height=120, width=40))
+    cut = {"strip_rows": 20, "background_rows": 6, "background_every": every}
+    score, _, statistics = run(reader, tmp_path, features="original", **cut)
+    chosen = (np.arange(120) % 20 >= 7) & (np.arange(120) % 20 < 13) & (np.arange(120) // 20 % every == 0)
+    assert reader.reads[6 : 6 + 6 // every] == [slice(top + 4, top + 16) for top in range(0, 120, 20 * every)]
     np.testing.assert_allclose(statistics.background().mean[0], normalised(cube)[0, :, chosen].mean((1, 2)), atol=1e-7)
-    assert statistics.counts == [6 * 6 * 40]
+    assert statistics.counts == [6 * 6 * 40 // every]
     expected = rx_array(cube, left_out=np.repeat(~chosen[:, None], 40, 1))
     np.testing.assert_allclose(score, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("shape", "pixels", "rows"),
+    ("shape", "pixels", "segment_rows", "rows", "every"),
     [
-        ((400, 600, 9), 1_000_000, 54),
-        ((20_000, 600, 9), 1_000_000, 8),
-        ((4_000, 600, 9), 1_000_000, 23),
-        ((20_000, 600, 9), None, 54),
+        ((400, 600, 9), 1_000_000, None, 54, 1),
+        ((20_000, 600, 9), 1_000_000, None, 16, 3),
+        ((4_000, 600, 9), 1_000_000, None, 23, 1),
+        ((20_000, 600, 9), None, None, 54, 1),
+        ((20_000, 600, 9), 10_000, 2_000, 16, 35),
+        ((20_000, 600, 9), 1, 2_000, 16, 37),
     ],
 )
-def test_large_scenes_give_some_rows_of_every_strip_to_their_background(shape, pixels, rows):
-    plan = make_plan(shape, 36, MEMORY, background_pixels=pixels)
-    assert plan.background_rows == rows
-    chosen = [plan.background_strip(strip) for strip in plan.strips]
+def test_large_scenes_give_some_rows_of_some_strips_to_their_background(shape, pixels, segment_rows, rows, every):
+    plan = make_plan(shape, 36, MEMORY, background_pixels=pixels, segment_rows=segment_rows)
+    assert (plan.background_rows, plan.background_every) == (rows, every)
+    chosen = [part for block in plan.blocks for part in plan.background_strips(block)]
     counted = sum(strip.stop - strip.start for strip in chosen) * shape[1]
     assert counted >= min(pixels or shape[0] * shape[1], shape[0] * shape[1]) * 0.99
-    assert all(own.start <= part.start < part.stop <= own.stop for own, part in zip(plan.strips, chosen, strict=True))
+    assert {part.segment for part in chosen} == set(range(len(plan.segments)))
+    strips = {strip.start // plan.strip_rows: strip for strip in plan.strips}
+    for part in chosen:
+        own = strips[part.start // plan.strip_rows]
+        assert own.start <= part.start < part.stop <= own.stop and own.segment == part.segment
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2", ">i2", "f4", ">f4", "f8", "i4", "u8"])
+def test_h_is_that_of_float64_for_every_type_and_order_of_axes(kind):
+    rng, cpu = np.random.default_rng(0), torch.device("cpu")
+    offset = 0 if kind == "u1" else 20_000 if np.dtype(kind).itemsize < 4 else 10**6
+    values = (offset + rng.integers(0, 200, (5, 4, 6))).astype(kind)
+    low, high = float(values.min()), float(values.max())
+    h = normalised_rows(values.transpose(0, 2, 1), low, high, cpu)
+    assert h.is_contiguous() and h.dtype == torch.float32
+    np.testing.assert_allclose(h, scaled(values.transpose(0, 2, 1), low, high), atol=2e-8)
 
 
 def test_scores_by_strips_are_those_of_the_whole_scene(tmp_path):

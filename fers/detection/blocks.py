@@ -17,9 +17,7 @@ from fers.util.errors import FersError
 
 STRIP_PIXELS = 1 << 15  # larger strips are no faster
 MAX_STRIPS = 64  # in a block: progress stays visible and little is lost when a run stops
-_LEAST_ROWS = (
-    8  # of a strip that count in the statistics: fewer cost as much, for the network sees three more on either side
-)
+_LEAST_ROWS = 16  # that count in the statistics: the network sees three more on either side, and fewer cost as much
 _BASE = 600 << 20  # bytes: Python with PyTorch, GDAL and a network loaded
 _TILE_BYTES = 64 << 20  # held by a network between its layers, for one tile
 _BYTES_IN = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -86,6 +84,7 @@ class Plan:
         workers: How many blocks are computed at a time.
         peak: Bytes that the whole process is expected to take.
         background_rows: Rows of a strip that count in the background's statistics: all, or those in its middle.
+        background_every: Only those of every n-th strip of a segment count.
     """
 
     height: int
@@ -97,6 +96,7 @@ class Plan:
     workers: int
     peak: int
     background_rows: int
+    background_every: int = 1
 
     @property
     def strips(self) -> list[Rows]:
@@ -113,11 +113,15 @@ class Plan:
         strips, step = self.strips, self.block_strips
         return [Block.of(i // step, strips[i : i + step]) for i in range(0, len(strips), step)]
 
-    def background_strip(self, strip: Rows) -> Rows:
-        """Return the rows in the middle of a strip that count in the background's statistics."""
-        rows = min(self.background_rows, strip.stop - strip.start)
-        first = strip.start + (strip.stop - strip.start - rows) // 2
-        return Rows(first, first + rows, strip.segment)
+    def background_strips(self, block: Block) -> list[Rows]:
+        """Return the rows of a block that count in the background's statistics, strip by strip."""
+        found = []
+        for strip in block.strips:
+            if strip.start // self.strip_rows % self.segment_strips % self.background_every == 0:
+                rows = min(self.background_rows, strip.stop - strip.start)
+                first = strip.start + (strip.stop - strip.start - rows) // 2
+                found.append(Rows(first, first + rows, strip.segment))
+        return found
 
     @property
     def segments(self) -> list[tuple[int, int]]:
@@ -192,13 +196,13 @@ def make_plan(
     most = min(MAX_STRIPS, max(1, strips // (2 * workers)))
     while block_strips < most and peak(block_strips + 1) <= memory:
         block_strips += 1
-    background_rows = strip_rows
+    background_rows, every = strip_rows, 1
     if background_pixels is not None:
-        share = background_pixels / (min(segment_strips * strip_rows, height) * width)
-        background_rows = min(strip_rows, max(_LEAST_ROWS, math.ceil(strip_rows * share)))
-    return Plan(
-        height, width, bands, strip_rows, segment_strips, block_strips, workers, peak(block_strips), background_rows
-    )
+        wanted = strip_rows * background_pixels / (min(segment_strips * strip_rows, height) * width)
+        background_rows = min(strip_rows, max(_LEAST_ROWS, math.ceil(wanted)))
+        every = min(segment_strips, max(1, int(background_rows / wanted)))
+    cut = (strip_rows, segment_strips, block_strips, workers, peak(block_strips), background_rows, every)
+    return Plan(height, width, bands, *cut)
 
 
 def rows_of_strip(height: int, width: int, chunk_rows: int) -> int:

@@ -13,8 +13,9 @@ from fers.detection.blocks import Block, Rows
 from fers.detectors.base import Where
 from fers.fast.deploy import DeployedSpaFEN
 from fers.scenes.bands import BandChoice
-from fers.scenes.normalise import fill_no_data, scaled, scaled_rows
+from fers.scenes.normalise import SCALE, fill_no_data, scaled
 from fers.scoring.config import DetectConfig
+from fers.scoring.networks import sent
 from fers.scoring.pipeline import REACH, Pipeline, Strip, cached_pipeline
 from fers.scoring.spatial import SpatialState
 from fers.util.errors import FersError
@@ -90,11 +91,12 @@ class BlockValues:
         job: The job.
         block: The block.
         left_out: ``(outer rows, W)`` bool, pixels that the user leaves out of range and statistics.
+        halo: Rows of the scene above and below the block that are outer rows too.
     """
 
-    def __init__(self, job: Job, block: Block, left_out: np.ndarray):
-        self.job, self.left_out, self.pipeline = job, left_out, job.pipeline
-        self.rows = block.outer_rows(job.reader.shape[0], self.pipeline.halo)
+    def __init__(self, job: Job, block: Block, left_out: np.ndarray, halo: int):
+        self.job, self.left_out, self.halo, self.pipeline = job, left_out, halo, job.pipeline
+        self.rows = block.outer_rows(job.reader.shape[0], halo)
         self.values, self.has_data = job.read(self.rows)
 
     def raw(self, own: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -104,23 +106,24 @@ class BlockValues:
 
     def strip(self, own: Rows) -> Strip:
         """Make a strip of some rows of the block, with as much of the halo as the scene has."""
-        job, halo = self.job, self.pipeline.halo
+        job, halo = self.job, self.halo
         outer = Rows(max(own.start - halo, self.rows.start), min(own.stop + halo, self.rows.stop))
         values, has_data, left_out = self.raw(outer)
-        h = scaled_rows(values, job.low, job.high)
-        if job.fill is not None:
-            fill_no_data(h, has_data, scaled(job.fill, job.low, job.high))
+        device, complete = self.pipeline.device, bool(has_data.all())
+        h = normalised_rows(values, job.low, job.high, device)
+        no_data = None if complete else sent(~has_data, device)
+        if not complete and job.fill is not None:
+            fill_no_data(h, has_data, torch.from_numpy(scaled(job.fill, job.low, job.high)).to(h))
         if job.hot_pixels:
             hot = has_data & ((values < job.low) | (values > job.high)).any(2)
             left_out = left_out | ndimage.binary_dilation(hot, np.ones((2 * REACH + 1, 2 * REACH + 1)))
         spatial = job.spatial
-        device = self.pipeline.device
         return Strip(
-            torch.from_numpy(h).to(device).permute(2, 0, 1)[None],
+            h.permute(2, 0, 1)[None],
             slice(own.start - outer.start, own.stop - outer.start),
             Where(outer.start, job.reader.shape[0]),
-            None if has_data.all() else torch.from_numpy(~has_data).to(device)[None],
-            torch.from_numpy(left_out).to(device)[None] if left_out.any() else None,
+            None if no_data is None else no_data[None],
+            sent(left_out, device)[None] if left_out.any() else None,
             None if spatial is None else lambda rows: spatial.features(job.spa_fen, rows),
         )
 
@@ -130,3 +133,16 @@ class BlockValues:
         shown = values[..., list(self.job.colours)].astype(np.float32)
         shown[~has_data] = np.nan
         return shown[-own.start % self.job.thinning :: self.job.thinning, :: self.job.thinning]
+
+
+def normalised_rows(values: np.ndarray, low: float, high: float, device: torch.device) -> torch.Tensor:
+    """Scale values as read from the range [low, high] to [-0.1, 0.1], on a device: ``(rows, W, C)`` float32.
+
+    It is computed in float32 where that holds every value exactly, as it does integers of 16 bits, else in float64 on the CPU.
+    """
+    exact = np.result_type(values.dtype, np.float32) == np.float32
+    native = values.astype(values.dtype.newbyteorder("="), copy=False)
+    raw = sent(native, device).float() if exact else torch.from_numpy(native).double()
+    h = torch.empty(values.shape, device=raw.device)  # in this order of axes, whatever the file's is
+    torch.add(raw.new_tensor(-SCALE), raw - low, alpha=2 * SCALE / (high - low), out=h)
+    return h.to(device)

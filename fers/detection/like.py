@@ -20,7 +20,7 @@ import torch
 from fers.detection.blocks import parse_size, rows_of_strip
 from fers.detection.findings import Findings
 from fers.detection.inputs import used_wavelengths
-from fers.detection.job import Job
+from fers.detection.job import Job, normalised_rows
 from fers.detection.options import DEFAULT_FAR, DetectOptions
 from fers.detection.products.vector import Record
 from fers.detection.search import LIKENESSES, SEARCH_RIDGE, TRIMMED, Likeness, null_threshold, spectral_angle
@@ -31,7 +31,7 @@ from fers.detection.thresholds import Tail, Threshold
 from fers.detectors.background import Moments
 from fers.detectors.base import Sum
 from fers.scenes.libraries import REFLECTANCE, Library, read_library
-from fers.scenes.normalise import scaled, scaled_rows
+from fers.scenes.normalise import scaled
 from fers.util.errors import FersError
 
 LISTED = 20  # places at least, as far as there are any: those below the threshold are marked
@@ -297,7 +297,7 @@ def _background(result: Findings, job: Job) -> BackgroundStatistics:
     fewer, _ = without_highest(without, result.score, TRIMMED)
     total: Sum[Moments] = Sum()
     for rows, values, there in _strips(job, result.scene.options):
-        h = torch.from_numpy(scaled_rows(values, job.low, job.high)).permute(2, 0, 1)[None]
+        h = normalised_rows(values, job.low, job.high, torch.device("cpu")).permute(2, 0, 1)[None]
         total.add(Moments.of(h, (~there | fewer(rows))[None]))
     assert job.fill is not None
     return BackgroundStatistics(job.low, job.high, job.fill, [[total.total()]])

@@ -33,7 +33,8 @@ from fers.util.files import fingerprint_of
 from fers.util.pictures import rgb_bands
 
 _SHOWN_PIXELS, _SHOWN_SIDE = 1.5e6, 8000  # of the picture in the report
-VERSION = 3  # of a work folder's contents
+_GPU_WORKERS = 4  # blocks at a time: one is computed while others are read
+VERSION = 4  # of a work folder's contents
 
 
 class SceneRun:
@@ -99,6 +100,7 @@ class SceneRun:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Everything the blocks depend on: a run that was stopped goes on only where this agrees."""
+        plan = self.plan
         return {
             "version": VERSION,
             "source": str(self.reader.path),
@@ -106,7 +108,13 @@ class SceneRun:
             "options": self.options.identity,
             "bands": self.bands.record(),
             "networks": self.pipeline.provenance,
-            "plan": [self.plan.strip_rows, self.plan.segment_strips, self.plan.block_strips, self.plan.background_rows],
+            "plan": [
+                plan.strip_rows,
+                plan.segment_strips,
+                plan.block_strips,
+                plan.background_rows,
+                plan.background_every,
+            ],
         }
 
     def check_unchanged(self) -> None:
@@ -258,10 +266,10 @@ class SceneRun:
     def _plan(self, cluster_workers: int | None) -> Plan:
         options, reader, pipeline = self.options, self.reader, self.pipeline
         read_bytes = len(self.bands.used) * max(reader.dtype.itemsize, 4)
-        if cluster_workers is not None or pipeline.device.type != "cpu":
-            wanted = [1]
-        else:
-            wanted = [options.workers] if options.workers else list(range(os.cpu_count() or 1, 0, -1))
+        most = 1 if cluster_workers is not None else os.cpu_count() or 1
+        if pipeline.device.type != "cpu":
+            most = min(most, _GPU_WORKERS)
+        wanted = [options.workers] if options.workers and cluster_workers is None else list(range(most, 0, -1))
         for workers in wanted:
             try:
                 plan = make_plan(
@@ -273,9 +281,7 @@ class SceneRun:
                     options.segment_rows,
                     2 * len(pipeline.cubes) + 2 * (self.spatial_mode is not None),  # the false RGB and layer3's map
                     pipeline.halo,
-                    copies=5
-                    if pipeline.streams and not pipeline.local
-                    else 11,  # windowed detectors compute in float64
+                    copies=11 if pipeline.local or not pipeline.streams else 5,  # windowed detectors compute in float64
                     whole=not pipeline.streams,
                     background_pixels=(options.background_pixels or None) if pipeline.samples else None,
                 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
@@ -137,15 +136,16 @@ def describe_plan(reader: Reader, options: DetectOptions) -> str:
     plan, job = run.plan, run.job.with_range(0.0, 1.0, np.zeros(run.job.bands.count))
     strips = plan.strips
     trial = Block.of(0, [strips[len(strips) // 2]])
-    left_out = run.rows_left_out(trial.outer_rows(plan.height, run.pipeline.halo))
-    _, ranging, reading = range_block(trial, job, left_out)
-    began = time.perf_counter()
-    collect_block(trial, job, left_out, trial.strips)
-    computing = time.perf_counter() - began
+
+    def left_out(halo: int) -> np.ndarray:
+        return run.rows_left_out(trial.outer_rows(plan.height, halo))
+
+    _, ranging, reading = range_block(trial, job, left_out(0))
+    _, computing, _ = collect_block(trial, job, left_out(REACH), list(trial.strips))
     passes = ["range", "statistics", "scores"]
     if options.robust_share is not None:
         passes += ["robust statistics", "robust scores"]
-    share = min(1, (plan.background_rows + 2 * REACH) / plan.strip_rows)
+    share = min(1, (plan.background_rows + 2 * REACH) / plan.strip_rows / plan.background_every)
     seconds = (ranging + computing * (1 + share) * (len(passes) - 1) / 2) * len(strips)
     height, width, bands = reader.shape
     return "\n".join(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,6 +22,7 @@ from fers.detection.blocks import Block, Plan, Rows
 from fers.detection.job import BlockValues, Job
 from fers.detection.store import Arrays, BackgroundStatistics, Store, packed, unpacked
 from fers.detectors.base import Sum
+from fers.scoring.pipeline import AROUND
 from fers.scoring.spatial import false_rgb, spatial_state
 from fers.util.errors import FersError
 
@@ -66,7 +67,7 @@ class Stream:
         """
         count, total = 0, np.zeros(self.job.bands.count)
         lowest, highest = np.empty(0), np.empty(0)
-        for _, arrays in self._pass("range", range_block, lambda block: (self.job, self._out(block))):
+        for _, arrays in self._pass("range", range_block, lambda block: (self.job, self._out(block, 0))):
             count += int(arrays["count"].sum())
             for part in arrays["total"]:  # strip by strip, so that the cut into blocks changes no bit
                 total = total + part
@@ -83,7 +84,7 @@ class Stream:
     def spatial(self, job: Job, mode: str) -> Job:
         """Compute the state of F_spa, before the statistics; return the job with it."""
         rgb = np.empty((3, self.plan.height, self.plan.width), np.float32)
-        for block, arrays in self._pass("false RGB", rgb_block, lambda block: (job, self._out(block))):
+        for block, arrays in self._pass("false RGB", rgb_block, lambda block: (job, self._out(block, AROUND))):
             rgb[:, block.start : block.stop] = arrays["rgb"]
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -94,17 +95,17 @@ class Stream:
             torch.set_num_threads(threads)
 
     def statistics(self, job: Job, stage: str = "statistics", left_out: LeftOut | None = None) -> BackgroundStatistics:
-        """Sum up the statistics of each segment, in a second pass: of the rows of each strip that the plan chose."""
+        """Sum up the statistics of each segment, in a second pass: those of the rows that the plan chose."""
         kinds = self.pipeline.statistics
         sums: list[list[Sum]] = [[Sum() for _ in kinds] for _ in self.plan.segments]
 
         def arguments(block: Block) -> tuple:
-            return job, self._out(block, left_out), [self.plan.background_strip(strip) for strip in block.strips]
+            return job, self._out(block, AROUND, left_out), self.plan.background_strips(block)
 
         for block, arrays in self._pass(stage, collect_block, arguments):
-            for number, strip in enumerate(block.strips):
+            for number, rows in enumerate(self.plan.background_strips(block)):
                 for place, kind in enumerate(kinds):
-                    sums[strip.segment][place].add(unpacked(f"{number}/{place}", kind, arrays))
+                    sums[rows.segment][place].add(unpacked(f"{number}/{place}", kind, arrays))
         assert job.fill is not None
         parts = [[each.total() for each in segment] for segment in sums]
         return BackgroundStatistics(job.low, job.high, job.fill, parts)
@@ -134,7 +135,7 @@ class Stream:
 
         def arguments(block: Block) -> tuple:
             near = slice(max(block.strips[0].segment - 1, 0), block.strips[-1].segment + 2)
-            return job, self._out(block), states[near], centres[near]
+            return job, self._out(block, self.pipeline.halo), states[near], centres[near]
 
         for block, arrays in self._pass(stage, scores_block, arguments):
             maps[:, block.start : block.stop] = arrays["maps"]
@@ -177,8 +178,8 @@ class Stream:
             seconds[stage] = seconds.get(stage, 0.0) + spent
         return arrays
 
-    def _out(self, block: Block, left_out: LeftOut | None = None) -> np.ndarray:
-        return (left_out or self.left_out)(block.outer_rows(self.plan.height, self.pipeline.halo))
+    def _out(self, block: Block, halo: int, left_out: LeftOut | None = None) -> np.ndarray:
+        return (left_out or self.left_out)(block.outer_rows(self.plan.height, halo))
 
 
 def range_block(block: Block, job: Job, left_out: np.ndarray) -> tuple[Arrays, float, float]:
@@ -186,19 +187,20 @@ def range_block(block: Block, job: Job, left_out: np.ndarray) -> tuple[Arrays, f
 
     Like all block functions, it also returns the seconds of all work and of reading.
     """
-    began, values, reading = _start(block, job, left_out)
+    began, values, reading = _start(block, job, left_out, 0)
     found = []
     for strip in block.strips:
         raw, has_data, out = values.raw(strip)
-        pixels = raw[has_data & ~out]
-        some = len(pixels) > 0
-        empty = np.zeros(raw.shape[2])
+        counts = has_data & ~out
+        pixels = raw if counts.all() else raw[counts][None]
+        some = pixels.size > 0
+        low, high = (pixels.min(2).ravel(), pixels.max(2).ravel()) if some else (np.empty(0), np.empty(0))
         found.append(
             {
-                "count": np.array(len(pixels)),
-                "total": pixels.sum(axis=0, dtype=np.float64) if some else empty,
-                "lowest": _least(pixels.min(axis=1).astype(np.float64) if some else np.empty(0)),
-                "highest": -_least(-pixels.max(axis=1).astype(np.float64) if some else np.empty(0)),
+                "count": np.array(counts.sum()),
+                "total": pixels.sum(axis=(0, 1), dtype=np.float64),
+                "lowest": _least(low.astype(np.float64)),
+                "highest": -_least(-high.astype(np.float64)),
             }
         )
     return {key: np.stack([each[key] for each in found]) for key in found[0]}, time.perf_counter() - began, reading
@@ -241,20 +243,38 @@ def without_hot_pixels(lowest: np.ndarray, highest: np.ndarray, count: int) -> t
 
 def rgb_block(block: Block, job: Job, left_out: np.ndarray) -> tuple[Arrays, float, float]:
     """Compute the false colours of a block that Spa-FEN's ResNet sees, ``(3, rows, W)``."""
-    began, values, reading = _start(block, job, left_out)
+    began, values, reading = _start(block, job, left_out, AROUND)
     strips = [values.strip(rows) for rows in block.strips]
     parts = [false_rgb(job.spa_fen, strip.h[:, :, strip.inner])[0].cpu().numpy() for strip in strips]
     return {"rgb": np.concatenate(parts, axis=1)}, time.perf_counter() - began, reading
 
 
-def collect_block(block: Block, job: Job, left_out: np.ndarray, strips: Sequence[Rows]) -> tuple[Arrays, float, float]:
-    """Compute the statistics of some rows of each strip of a block."""
-    began, values, reading = _start(block, job, left_out)
+def collect_block(block: Block, job: Job, left_out: np.ndarray, strips: list[Rows]) -> tuple[Arrays, float, float]:
+    """Compute the statistics of some rows of the strips of a block. Only these are read, with those around."""
+    outer, spent, reading, number = block.outer_rows(job.reader.shape[0], AROUND), 0.0, 0.0, 0
     arrays: Arrays = {}
-    for number, rows in enumerate(strips):
-        for place, each in enumerate(values.pipeline.collect(values.strip(rows))):
-            arrays |= packed(f"{number}/{place}", each)
-    return arrays, time.perf_counter() - began, reading
+    for together in _adjoining(strips):
+        part = Block.of(block.index, together)
+        rows = part.outer_rows(job.reader.shape[0], AROUND)
+        out = left_out[rows.start - outer.start : rows.stop - outer.start]
+        began, values, read = _start(part, job, out, AROUND)
+        for own in together:
+            for place, each in enumerate(values.pipeline.collect(values.strip(own))):
+                arrays |= packed(f"{number}/{place}", each)
+            number += 1
+        spent, reading = spent + time.perf_counter() - began, reading + read
+    return arrays, spent, reading
+
+
+def _adjoining(strips: list[Rows]) -> list[list[Rows]]:
+    """Group rows that follow each other without a gap."""
+    groups: list[list[Rows]] = []
+    for rows in strips:
+        if groups and groups[-1][-1].stop == rows.start:
+            groups[-1].append(rows)
+        else:
+            groups.append([rows])
+    return groups
 
 
 def scores_block(
@@ -269,18 +289,17 @@ def scores_block(
         states: States of the detectors for some neighbouring segments.
         centres: Middle row of each of these. Between two the scores are blended linearly.
     """
-    began, values, reading = _start(block, job, left_out)
+    pipeline = job.pipeline
+    began, values, reading = _start(block, job, left_out, pipeline.halo)
     maps, colours = [], []
     for rows in block.strips:
-        strip, blended = (
-            values.strip(rows),
-            np.zeros((len(values.pipeline.cubes), rows.stop - rows.start, job.reader.shape[1])),
-        )
-        for state, unit in zip(states, np.eye(len(centres)), strict=True):
-            weight = np.interp(np.arange(rows.start, rows.stop), centres, unit)
-            if weight.any():
-                scored = [each[0].cpu().numpy() for each in values.pipeline.scores(strip, state)]
-                blended += weight[:, None] * np.stack(scored)
+        weights = [np.interp(np.arange(rows.start, rows.stop), centres, unit) for unit in np.eye(len(centres))]
+        near = [number for number, weight in enumerate(weights) if weight.any()]
+        scored = pipeline.scores(values.strip(rows), [states[number] for number in near])
+        blended = np.zeros((len(scored), rows.stop - rows.start, job.reader.shape[1]))
+        for total, cube in zip(blended, scored, strict=True):
+            for number, each in zip(near, cube, strict=True):
+                total += weights[number][:, None] * each[0].cpu().numpy()
         if not job.score_left_out:
             blended[:, values.raw(rows)[2]] = np.nan
         maps.append(blended)
@@ -289,12 +308,12 @@ def scores_block(
     return arrays, time.perf_counter() - began, reading
 
 
-def _start(block: Block, job: Job, left_out: np.ndarray) -> tuple[float, BlockValues, float]:
+def _start(block: Block, job: Job, left_out: np.ndarray, halo: int) -> tuple[float, BlockValues, float]:
     """Read a block; return the time at the start, its values, and the seconds that reading took."""
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)  # another number of threads would split a sum differently, which changes its last bits
     began = time.perf_counter()
-    values = BlockValues(job, block, left_out)
+    values = BlockValues(job, block, left_out, halo)
     return began, values, time.perf_counter() - began
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fers.detectors.base import Sum
+from fers.detectors.base import Sum, with_float64
 
 BLOCK = {"cpu": 1 << 12, "cuda": 1 << 15}  # pixels in a block: bounds the float64 copy of a large scene
 _TERMS = 1 << 9  # of a sum at a time: longer plain sums lose a digit that the inverse brings to light
@@ -197,10 +197,15 @@ class Components:
         return cls(mean, (vectors / values.sqrt()).T)
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
-        """Project ``(C, H, W)`` to ``(r, H, W)``; each component has zero mean and unit variance over the scene."""
-        pixels = image.flatten(1).double()
+        """Project ``(C, H, W)`` of any real type to ``(r, H, W)`` float64, of zero mean and unit variance over the scene.
+
+        A pixel with a value that is not finite becomes NaN or infinite in every component.
+        """
+        pixels = with_float64(image).flatten(1)
         mean, whitening = self.mean.to(pixels.device), self.whitening.to(pixels.device)
-        return torch.addmm((-whitening @ mean)[:, None], whitening, pixels).view(-1, *image.shape[1:])
+        size, offset = BLOCK.get(pixels.device.type, BLOCK["cpu"]), (-whitening @ mean)[:, None]
+        parts = [torch.addmm(offset, whitening, part.double()) for part in pixels.split(size, dim=1)]
+        return torch.cat(parts, dim=1).view(-1, *image.shape[1:])
 
 
 def sound(eigenvalues: torch.Tensor) -> torch.Tensor:
@@ -342,7 +347,7 @@ def pixels_of(cube: torch.Tensor) -> torch.Tensor:
     """Flatten ``(N, C, H, W)`` to ``(N, C, pixels)``, on a device that has float64."""
     if not isinstance(cube, torch.Tensor) or cube.ndim != 4:
         raise ValueError(f"a cube is a tensor N x C x H x W; got {type(cube).__name__} {tuple(np.shape(cube))}.")
-    return (cube.cpu() if cube.device.type == "mps" else cube).flatten(2)
+    return with_float64(cube).flatten(2)
 
 
 def _pixels_left_out(left_out: torch.Tensor | np.ndarray, shape: torch.Size, device: torch.device) -> torch.Tensor:

@@ -50,6 +50,12 @@ class Statistics(Protocol):
 
 
 S = TypeVar("S", bound=Statistics)
+WITHOUT_FLOAT64 = frozenset({"mps"})  # types of devices
+
+
+def with_float64(tensor: torch.Tensor) -> torch.Tensor:
+    """Move a tensor to the CPU from a device that has no float64; from any other it stays where it is."""
+    return tensor.cpu() if tensor.device.type in WITHOUT_FLOAT64 else tensor
 
 
 class NoStatistics(NamedTuple):

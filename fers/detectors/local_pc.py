@@ -14,7 +14,7 @@ from fers.detectors.windows import DualWindow, checked
 
 Windows = tuple[tuple[int, int], ...]
 
-_BYTES = 1 << 26  # of running sums at a time, about
+_BYTES = 1 << 27  # of running sums at a time, about
 _PIXELS = 1 << 12  # whose covariances are factored together; fewer cost calls, more leave the cache
 _FLOOR = 1e-9  # added to every variance: a constant surrounding then has a finite distance; components have variance 1
 
@@ -191,6 +191,5 @@ def _running_sums(part: torch.Tensor) -> torch.Tensor:
 def _box_sum(table: torch.Tensor, side: int, top: int, stop: int, left: int) -> torch.Tensor:
     """Sums over squares around the pixels of rows ``[top, stop)``, less ``left`` columns at either edge."""
     reach, stop_column = side // 2, table.shape[2] - 1 - left
-    upper, lower = slice(top - reach, stop - reach), slice(top + reach + 1, stop + reach + 1)
-    before, after = slice(left - reach, stop_column - reach), slice(left + reach + 1, stop_column + reach + 1)
-    return table[:, lower, after] - table[:, lower, before] - table[:, upper, after] + table[:, upper, before]
+    rows = table[:, top + reach + 1 : stop + reach + 1] - table[:, top - reach : stop - reach]
+    return rows[:, :, left + reach + 1 : stop_column + reach + 1] - rows[:, :, left - reach : stop_column - reach]

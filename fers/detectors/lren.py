@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from fers.detectors.base import with_float64
 from fers.detectors.trained import check_cube
 
 LATENT = 9
@@ -120,7 +121,7 @@ def lren_loss(x: torch.Tensor, x_rec: torch.Tensor, z: torch.Tensor, gamma: torc
         z: ``(N, d)``.
         gamma: ``(N, K)``.
     """
-    exact = z.double() if z.device.type != "mps" else z  # no float64 there
+    exact = with_float64(z).double()
     parts = mixture(exact, gamma.to(exact))
     reconstruction = (x - x_rec).square().sum(1).mean()
     mean_energy = energy(exact, parts).mean().to(x)
@@ -221,7 +222,7 @@ def low_rank_representation(
             f"low-rank representation: samples d x N and a dictionary d x atoms; got {tuple(samples.shape)} and "
             f"{tuple(dictionary.shape)}."
         )
-    s, d = samples.double(), dictionary.double()
+    s, d = with_float64(samples).double(), with_float64(dictionary).double()
     gram = d.mT @ d + torch.eye(d.shape[1], dtype=d.dtype, device=d.device)
     x = s.new_zeros(d.shape[1], s.shape[1])
     j, y2 = torch.zeros_like(x), torch.zeros_like(x)
@@ -378,12 +379,12 @@ def standardise(image: torch.Tensor, counts: torch.Tensor | slice = slice(None))
     Returns:
         ``(H W, B)`` float32.
     """
-    bands = image[0].double().flatten(1)
-    used = bands[:, counts]
+    bands = with_float64(image[0]).double().flatten(1)
+    used = bands[:, counts if isinstance(counts, slice) else counts.to(bands.device)]
     centred = bands - used.mean(1, keepdim=True)
     constant = used.amax(1, keepdim=True) == used.amin(1, keepdim=True)
     standardised = centred / used.std(1, correction=0, keepdim=True)
-    return torch.where(constant, torch.zeros_like(centred), standardised).T.float().contiguous()
+    return torch.where(constant, torch.zeros_like(centred), standardised).T.float().contiguous().to(image.device)
 
 
 def _two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

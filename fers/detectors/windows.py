@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from fers.detectors.background import whitened, whitened_where_certain
+from fers.detectors.base import with_float64
 
 BLOCK_BYTES = 1 << 27  # of working memory at a time, about
 _MOST_GROWTH = 4  # squares that went through a band's sum, over what is left of them: beyond, the sums are made again
@@ -259,4 +260,4 @@ def checked(cube: torch.Tensor) -> torch.Tensor:
         raise ValueError(f"a cube is N x C x H x W; got {tuple(cube.shape)}. Add the missing axes.")
     if not bool(torch.isfinite(cube).all()):
         raise ValueError("the cube holds NaN or infinite values. Cut those pixels away, or fill them.")
-    return (cube.cpu() if cube.device.type == "mps" else cube).double()
+    return with_float64(cube).double()

@@ -128,5 +128,3 @@ def _test(name: str, given: argparse.Namespace) -> None:
         map_format=test.maps,
         config=about,
     )
-    if why:
-        print(f"Note: {why}")

@@ -8,7 +8,7 @@ statistics leave them out too and they are not scored.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -98,14 +98,14 @@ def normalise(scene: Scene, bands: int, start: int = 0, nodata: NoData = "refuse
     return h
 
 
-def fill_no_data(h: np.ndarray, has_data: np.ndarray, mean: np.ndarray) -> None:
+def fill_no_data(h: Any, has_data: np.ndarray, mean: Any) -> None:
     """Fill the pixels without data, in place, so that a network sees the border of the data as it sees a scene's border.
 
     Up to 3 px from data, a pixel gets what lies as far on the other side of the nearest pixel with data, as reflection
     padding does; that nearest pixel itself where there is no data on its other side. The others get the mean spectrum.
 
     Args:
-        h: ``(H, W, C)``.
+        h: ``(H, W, C)``, an array or a tensor, ``mean`` likewise.
         has_data: ``(H, W)`` bool.
         mean: ``(C,)``, the mean spectrum.
     """
@@ -123,14 +123,6 @@ def fill_no_data(h: np.ndarray, has_data: np.ndarray, mean: np.ndarray) -> None:
         far = np.where(there(at + 2 * down, beside + 2 * right), 2, 1)
         h[at, beside] = h[at + far * down, beside + far * right]
         rows, columns = rows[~nearest], columns[~nearest]
-
-
-def scaled_rows(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """The same of a block ``(rows, W, C)`` in float32, row by row: float64 needs twice the memory."""
-    h = np.empty(values.shape, np.float32)
-    for row, raw in zip(h, values, strict=True):
-        row[:] = scaled(raw, low, high)
-    return h
 
 
 def scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:

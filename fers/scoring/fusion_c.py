@@ -62,10 +62,11 @@ class LogDistances(StripDetector):
         components, height = state
         windows = windows_for(height, cube.shape[3])
         outs = [None] * len(cube) if left_out is None else list(left_out)
-        images = checked(cube if left_out is None else cube.masked_fill(left_out[:, None], 0))
+        images = cube if left_out is None else cube.masked_fill(left_out[:, None], 0)
         maps = []
         for image, own, out in zip(images, components, outs, strict=True):
             z = own(image)
+            checked(z[None, :1])
             maps.append(global_log_distance(z) / 2 + local_log_distance(z[:LOCAL_RANK], windows, out))
         return torch.stack(maps)
 

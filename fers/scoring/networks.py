@@ -8,6 +8,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
@@ -38,6 +39,7 @@ NAMES = {"spe_fen": "Spe-FEN", "spa_fen": "Spa-FEN", "aetnet": "AETNet", **dict.
 
 _CONSTANT = "Spa-FEN: every channel of F_spa is constant on a scene of this run, so it adds nothing there."
 _TEACH = "Train one under this Spe-FEN: python train.py --stage 2."
+GPU_TILE = 512  # px: a strip of a large scene is one tile, for a GPU waits longer for the next call than it computes
 WAIT: dict[str, Any] = {"leave": False, "disable": None, "delay": 2}  # a bar on terminals, from two seconds on
 
 
@@ -96,7 +98,8 @@ class Networks:
             return [h] * len(wanted)
         made: list[torch.Tensor] = []
         needs_spe = any("f_spe" in cube for cube in wanted)
-        tiles = -(-h.shape[2] // TILE) * (-(-h.shape[3] // TILE) if needs_spe else 1)
+        side = getattr(self.spe, "tile", None) or TILE
+        tiles = -(-h.shape[2] // side) * (-(-h.shape[3] // side) if needs_spe else 1)
         for window, f_spe in tqdm(self._windows(h, needs_spe), "networks", tiles, unit="tile", **WAIT):
             found = {"h": h[window]}
             if f_spa is not None:
@@ -181,6 +184,8 @@ def load_networks(
     for branch, network in loaded.items():
         if isinstance(network, SpeFEN | SpaFEN):
             deployed = deploy(network).to(device, found.precision)
+            if device.type != "cpu" and isinstance(deployed, DeployedSpeFEN):
+                deployed.tile = GPU_TILE
             setattr(found, branch.removesuffix("_fen"), torch.compile(deployed) if compiled else deployed)
         else:
             found.detector = network.to(device)
@@ -216,6 +221,12 @@ def choose_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise DeviceError(f"--device {name}: cannot be used on this machine ({reason}). Give auto or cpu.") from error
     return device
+
+
+def sent(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Send an array to a device; to CUDA from pinned memory, so that nothing waits for the copy."""
+    here = torch.from_numpy(array)
+    return here.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else here.to(device)
 
 
 def allow_tf32(allow: bool) -> None:

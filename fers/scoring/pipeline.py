@@ -28,11 +28,14 @@ from fers.scenes import Scene
 from fers.scenes.normalise import REFLECTED, normalise, usable_pixels
 from fers.scoring import fusion_c
 from fers.scoring.config import DetectConfig
-from fers.scoring.networks import Networks, choose_device, load_networks
+from fers.scoring.networks import Networks, choose_device, load_networks, sent
 from fers.scoring.settings import Cube
 from fers.util.errors import FersError
 
 REACH = REFLECTED  # px: Spe-FEN's three 3x3 convolutions
+AROUND = (
+    REACH + 2 * REFLECTED
+)  # rows that decide a row's features: what fills pixels without data comes from twice as far
 _NO_SPA_FEN = "Only the spectral branch is used (H + F_spe): {folder} holds no Spa-FEN; checkpoints/README.md says why."
 
 Choice = Callable[[Iterable[torch.Tensor]], torch.Tensor]
@@ -120,7 +123,9 @@ class Pipeline:
         self.cubes = self.setting.cubes
         self.detectors: list[Detector] = [*[self.detector] * (len(self.cubes) - len(own)), *own]
         halos = [halo_of(detector) for detector in self.detectors]
-        self.halo = max((halo or 0) + _rows_around(cube) for halo, cube in zip(halos, self.cubes, strict=True))
+        self.halo = max(
+            (halo or 0) + (0 if cube == ("h",) else AROUND) for halo, cube in zip(halos, self.cubes, strict=True)
+        )
         self.local = any(halos)
         self.streams = None not in halos
         self.signed = bool(own) or (len(self.cubes) == 1 and getattr(self.detector, "signed", False))
@@ -172,8 +177,8 @@ class Pipeline:
             left_out = left_out != 0
         if h.ndim == 3:
             return self.score(h[None], None if left_out is None else left_out[None], choice)[0]
-        cubes = torch.from_numpy(h).to(self.device).permute(0, 3, 1, 2)  # channels-last, as the networks like it
-        no_data = torch.from_numpy(left_out).to(self.device) if left_out is not None and left_out.any() else None
+        cubes = sent(h, self.device).permute(0, 3, 1, 2)  # channels-last, as the networks like it
+        no_data = sent(left_out, self.device) if left_out is not None and left_out.any() else None
         together = 1 if self.device.type == "cpu" or no_data is not None or choice is not None else len(cubes)
         maps: list[torch.Tensor] = []
         for number, made in enumerate(self.networks.cubes(self.cubes, cubes, together)):
@@ -217,23 +222,35 @@ class Pipeline:
         return states
 
     @torch.no_grad()
-    def scores(self, strip: Strip, states: Sequence[Any]) -> list[torch.Tensor]:
-        """Score a strip's own rows, one map ``(1, rows, W)`` for each cube; NaN where there is no data."""
-        maps = []
-        for number, (detector, state) in enumerate(zip(self.detectors, states, strict=True)):
+    def scores(self, strip: Strip, backgrounds: Sequence[Sequence[Any]]) -> list[list[torch.Tensor]]:
+        """Score a strip's own rows against one or more backgrounds. Each cube is made once.
+
+        Args:
+            strip: The strip.
+            backgrounds: States of the detectors, as ``fit`` gives them, for each background.
+
+        Returns:
+            For each cube the maps against each background, ``(1, rows, W)``; NaN where there is no data.
+        """
+        missing = _rows_of(strip.no_data, strip.inner)
+        found = []
+        for number, detector in enumerate(self.detectors):
             halo = halo_of(detector)
             rows = slice(0, strip.h.shape[2]) if halo is None else strip.around(halo)
+            own = slice(strip.inner.start - rows.start, strip.inner.stop - rows.start)
             cube, left_out = self._cube(strip, number, rows), strip.uncounted(rows)
-            if halo is None or not isinstance(detector, StripDetector):
-                scored = self._whole(detector, cube, left_out, None)
-            else:
-                with blaming(detector, self.config.detect_name):
-                    scored = detector.score(cube, state, left_out)
-                self._check(detector, scored, cube, left_out)
-            scored = scored[:, strip.inner.start - rows.start :][:, : strip.inner.stop - strip.inner.start]
-            missing = _rows_of(strip.no_data, strip.inner)
-            maps.append(scored if missing is None else scored.masked_fill(missing.to(scored.device), torch.nan))
-        return maps
+            maps = []
+            for states in backgrounds:
+                if halo is None or not isinstance(detector, StripDetector):
+                    scored = self._whole(detector, cube, left_out, None)
+                else:
+                    with blaming(detector, self.config.detect_name):
+                        scored = detector.score(cube, states[number], left_out)
+                    self._check(detector, scored, cube, left_out)
+                scored = scored[:, own]
+                maps.append(scored if missing is None else scored.masked_fill(missing.to(scored.device), torch.nan))
+            found.append(maps)
+        return found
 
     def _cube(self, strip: Strip, number: int, rows: slice) -> torch.Tensor:
         """Make a cube of some rows of a strip; networks see as many rows more as they reach."""
@@ -301,11 +318,6 @@ def cached_pipeline(config: DetectConfig) -> Pipeline:
 
 def _reach(cube: Cube) -> int:
     return REACH if "f_spe" in cube else 0
-
-
-def _rows_around(cube: Cube) -> int:
-    """Rows that the networks of a cube need around a strip; those that fill pixels without data come from up to twice as far."""
-    return 0 if cube == ("h",) else _reach(cube) + 2 * REFLECTED
 
 
 def _rows_of(out: torch.Tensor | None, rows: slice) -> torch.Tensor | None:
