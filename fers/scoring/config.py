@@ -44,7 +44,7 @@ class Method:
         features: Features to add to the cube: nothing (``original``), F_spe of an untrained network (``untrained``, the
             control), F_spe (``spectral``), F_spa (``spatial``), or both (``fused``). A detector that is trained on background takes
             ``original`` only.
-        fusion: How fused features are joined; None takes the detector's default. ``C`` and ``H`` need no spatial branch,
+        fusion: How fused features are joined; None takes the detector's default. ``C``, ``D`` and ``H`` need no spatial branch,
             so they go with ``spectral`` and ``untrained`` features too.
         seed: Seed of the untrained network and of detectors with random weights.
         checkpoint_dir: Folder of the checkpoints; None for the default.
@@ -68,7 +68,7 @@ class Method:
     features: str = option("fused", "features to add to the cube", group="method", choices=FEATURES)
     fusion: str | None = option(
         None,
-        "how maps or features of two branches are joined; C and H are this project's own and need no spatial branch "
+        "how maps or features of two branches are joined; C, D and H are this project's own and need no spatial branch "
         "(default: A up to 50 bands and B above with RX; B with detectors that are trained on the scene)",
         group="method",
         choices=FUSIONS,

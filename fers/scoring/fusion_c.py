@@ -62,12 +62,13 @@ class LogDistances(StripDetector):
         components, height = state
         windows = windows_for(height, cube.shape[3])
         outs = [None] * len(cube) if left_out is None else list(left_out)
-        images = checked(cube if left_out is None else cube.masked_fill(left_out[:, None], 0))
-        maps = []
-        for image, own, out in zip(images, components, outs, strict=True):
-            z = own(image)
-            maps.append(global_log_distance(z) / 2 + local_log_distance(z[:LOCAL_RANK], windows, out))
-        return torch.stack(maps)
+        images = checked(cube if left_out is None else cube.masked_fill(left_out[:, None] & ~cube.isfinite(), 0))
+        found = zip(images, components, outs, strict=True)
+        return torch.stack([self.of_components(own(image), windows, out) for image, own, out in found])
+
+    def of_components(self, z: torch.Tensor, windows: Windows, left_out: torch.Tensor | None) -> torch.Tensor:
+        """Score whitened components ``(r, H, W)`` to ``(H, W)``."""
+        return global_log_distance(z) / 2 + local_log_distance(z[:LOCAL_RANK], windows, left_out)
 
 
 def join(maps: Sequence[torch.Tensor]) -> torch.Tensor:
