@@ -211,8 +211,8 @@ class DetectConfig(Method):
 def default_method(features: str | None, fusion: str | None, checkpoint_dir: object) -> dict[str, Any]:
     """Complete the method for a scene of the user's own, where little or nothing was chosen.
 
-    Without any choice it is fusion C of an untrained network, which needs no weights and takes any number of bands
-    (docs/beyond.md). With a folder of weights it is fusion C of the trained network.
+    Without any choice it is fusion D of an untrained network, which needs no weights and takes any number of bands
+    (docs/beyond.md). With a folder of weights it is fusion D of the trained network.
 
     Returns:
         ``features``, ``fusion`` and ``backbone``, as ``Method`` takes them.
@@ -220,5 +220,5 @@ def default_method(features: str | None, fusion: str | None, checkpoint_dir: obj
     one_branch = "untrained" if checkpoint_dir is None else "spectral"
     if features is None:
         features = "fused" if fusion in ("A", "B") else one_branch
-        fusion = fusion or "C"
+        fusion = fusion or "D"
     return {"features": features, "fusion": fusion} | ({"backbone": "random"} if features == "untrained" else {})

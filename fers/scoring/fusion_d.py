@@ -28,7 +28,7 @@ LENGTH = 21  # px of a line, odd: objects are shorter
 COMPONENTS = 3
 LEAST_CONTRAST = 0.1  # added to T, in standard deviations of a component
 
-_REACH = 2 * (LENGTH // 2)  # px around a pixel that its opening depends on
+_REACH = LENGTH - 1  # px around a pixel that its opening depends on
 _DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))  # rows and columns from a pixel of a line to the next
 _OPENED_ROWS = 512  # of a score map to open at a time
 
@@ -65,19 +65,20 @@ def join_in_contrast(maps: Sequence[torch.Tensor]) -> torch.Tensor:
     return out
 
 
-def line_contrast(z: torch.Tensor, left_out: torch.Tensor | None = None) -> torch.Tensor:
+def line_contrast(z: torch.Tensor, left_out: torch.Tensor | None = None, length: int = LENGTH) -> torch.Tensor:
     """Compute how far each pixel is above or below every line through it: ``(..., H, W)``, >= 0.
 
     Args:
         z: ``(..., H, W)``, finite.
         left_out: ``(H, W)``, True = has no part in the others' contrasts.
+        length: As for ``line_opening``.
     """
-    above, below = z - line_opening(z, left_out), -line_opening(-z, left_out) - z
+    above, below = z - line_opening(z, left_out, length), -line_opening(-z, left_out, length) - z
     return above.clamp_min(0) + below.clamp_min(0)  # of a pixel that is left out they may be negative
 
 
-def line_opening(x: torch.Tensor, left_out: torch.Tensor | None = None) -> torch.Tensor:
-    """Flatten what no line of ``LENGTH`` pixels fits into: the largest of the openings by lines in four directions.
+def line_opening(x: torch.Tensor, left_out: torch.Tensor | None = None, length: int = LENGTH) -> torch.Tensor:
+    """Flatten what no line of ``length`` pixels fits into: the largest of the openings by lines in four directions.
 
     Diagonal lines have as many pixels as make them about as long. At the scene's border, lines end there, with at least
     half of their pixels inside.
@@ -85,19 +86,19 @@ def line_opening(x: torch.Tensor, left_out: torch.Tensor | None = None) -> torch
     Args:
         x: ``(..., H, W)``.
         left_out: Pixels that do not count, of ``x``'s shape or ``(H, W)``; they may be NaN.
+        length: Pixels of a line along a row or column, odd.
 
     Returns:
         ``(..., H, W)``, at most ``x`` where pixels count.
     """
-    low = x.new_tensor(-torch.inf)
-    negative = -x if left_out is None else (-x).masked_fill(left_out, low)
-    opened = torch.full_like(x, low)
+    negative = -x if left_out is None else (-x).masked_fill(left_out, -torch.inf)
+    opened = torch.full_like(x, -torch.inf)
     for down, across in _DIRECTIONS:
-        half = LENGTH // 2 if 0 in (down, across) else int(LENGTH / 2**1.5)
+        half = length // 2 if 0 in (down, across) else int(length / 2**1.5)
         eroded = -_highest_along(negative, half, down, across)
-        eroded = eroded.masked_fill(eroded == torch.inf, low)  # a line of pixels that do not count
+        eroded = eroded.masked_fill(eroded == torch.inf, -torch.inf)  # a line of pixels that do not count
         opened = torch.maximum(opened, _highest_along(eroded, half, down, across))
-    return torch.where(opened == low, x, opened)
+    return torch.where(opened == -torch.inf, x, opened)
 
 
 def _highest_along(x: torch.Tensor, half: int, down: int, across: int) -> torch.Tensor:
