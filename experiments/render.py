@@ -25,6 +25,7 @@ from experiments.cells import cells_markdown, read_cells
 from experiments.coverage import coverage_table
 from experiments.jobs import STAGE_FILES, Score, given, machine
 from experiments.leaderboard import claims, leaderboard, others, scene_by_scene
+from experiments.objects import choices, gains, study, yardstick
 from experiments.plan import make_missing
 from experiments.tables import ABU_BANDS, FIVE
 from experiments.workspace import Workspace
@@ -42,7 +43,6 @@ from fers.util.commandline import run
 from fers.util.errors import FersError
 from fers.util.files import atomic_path, write_whole
 
-FROZEN = ROOT / "docs" / "notebook" / "beyond" / "tables"  # made once, by docs/notebook/beyond/beyond_tables.py
 RUNS = ROOT / "results" / "reproduce"
 PICTURE = ROOT / "docs" / "picture.png"
 IMAGENET = {"backbone": str(ROOT / "checkpoints" / "aviris_200_released" / "backbone.safetensors")}
@@ -272,10 +272,11 @@ RENDERED: dict[str, Callable[[], str]] = {
     "statements": evidence.statements,
     "table2": evidence.table2,
     "table3_abu": lambda: cells_markdown(read_cells(RESULTS / "table3_abu.csv")),
-    **{
-        p.stem: partial(lambda p: _markdown(pd.read_csv(p, dtype=str, keep_default_na=False)), p)
-        for p in FROZEN.glob("*.csv")
-    },
+    "objects": lambda: yardstick("objects", "RX untrained-C"),
+    "objects_scenes": lambda: gains("objects", ("RX untrained-C", "RX untrained-D")),
+    "objects_study": study,
+    "objects_choices": choices,
+    "objects_cost": lambda: _markdown(_csv("objects_cost", dtype=str)),
 }
 
 

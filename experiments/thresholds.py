@@ -30,8 +30,12 @@ from fers.util.commandline import run
 from fers.util.errors import FersError
 from fers.util.files import atomic_path
 
-SCORES: dict[str, dict] = {"fusion C": {}, "RX": {"features": "original"}}  # name and options of fers.detect
-SIGNED = {"fusion C"}  # scores that are logarithms
+SCORES: dict[str, dict] = {
+    "fusion D": {},
+    "fusion C": {"fusion": "C"},
+    "RX": {"features": "original"},
+}  # name and options of fers.detect
+SIGNED = {"fusion C", "fusion D"}  # scores that are logarithms
 RATES = (1e-4, 1e-3)
 PATCHES = (0, 0, 0, 3, 4, 5, 7, 10, 12, 14)  # px, the side of the saturated patch of each planted scene
 DRAWS, KNOWN = 12, 2_000_000  # samples of a law, and draws from which the law is known

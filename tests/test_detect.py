@@ -238,12 +238,13 @@ def test_the_spatial_branch_by_blocks_is_the_pipeline_on_the_whole_scene(checkpo
     assert np.abs(result.score - expected).max() <= 2e-4 * expected.max()
 
 
-def test_fusion_c_by_blocks_is_the_pipeline_on_the_whole_scene(tmp_path):
+@pytest.mark.parametrize("fusion", ["C", "D"])
+def test_our_fusions_by_blocks_are_the_pipeline_on_the_whole_scene(tmp_path, fusion):
     values = cube(height=90, width=40, bands=10)
     np.save(tmp_path / "a.npy", values)
-    config = DetectConfig(10, "aviris_ng", features="untrained", fusion="C", backbone="random")
+    config = DetectConfig(10, "aviris_ng", features="untrained", fusion=fusion, backbone="random")
     expected = Pipeline(config).score(normalise(read_scene(tmp_path / "a.npy"), 10))
-    assert np.abs(detect(values, method="fused-C").score - expected).max() <= 1e-6 * np.abs(expected).max()
+    assert np.abs(detect(values, fusion=fusion).score - expected).max() <= 1e-6 * np.abs(expected).max()
 
 
 def test_the_spatial_branch_is_off_on_large_scenes_unless_asked(checkpoints):

@@ -30,6 +30,7 @@ WINDOWS = {
 SETTINGS = {
     "original": ("--features", "original"),
     "fused-C": ("--features", "untrained", "--fusion", "C", "--backbone", "random"),
+    "fused-D": ("--features", "untrained", "--fusion", "D", "--backbone", "random"),
 }
 BANDS = 10
 
@@ -89,7 +90,7 @@ def score_maps(scene: Path, out: Path, name: str, setting: str) -> dict[str, np.
     features = (
         {"features": "original"}
         if setting == "original"
-        else {"features": "untrained", "fusion": "C", "backbone": "random"}
+        else {"features": "untrained", "fusion": setting.removeprefix("fused-"), "backbone": "random"}
     )
     settings = {"detect": name, "options": dict(text.split("=") for text in given), "device": "cpu", **features}
     found["fers.score"] = fers.score(fers.read_scene(cube_file), nodata="mask", **settings)
@@ -97,7 +98,7 @@ def score_maps(scene: Path, out: Path, name: str, setting: str) -> dict[str, np.
     found["fers.detect"] = result.score
     again = fers.detect(cube_file, bands="all", memory="1.2GB", workers=1, **settings)
     np.testing.assert_array_equal(again.score, result.score)
-    named = "original" if setting == "original" else "untrained-C"
+    named = setting.replace("fused", "untrained")
     options = {"options": settings["options"], "device": "cpu", "nodata": "mask"}
     compared = fers.compare(name, scene / "abu", settings=named, **options)
     found["fers.compare"] = compared.maps[name, "a-1", 0]
@@ -143,7 +144,8 @@ def fers_abu():
 @pytest.mark.parametrize(
     ("name", "setting"),
     [(name, "original") for name in WITHOUT_WEIGHTS]
-    + [(name, "fused-C") for name in ("RX", "LRX", "KRX", "AE", "AED")],
+    + [(name, "fused-C") for name in ("RX", "LRX", "KRX", "AE", "AED")]
+    + [("RX", "fused-D")],
 )
 def test_every_entry_gives_the_same_map_or_refuses(scene, tmp_path, capsys, name, setting):
     if not takes_left_out(make_detector(name)):

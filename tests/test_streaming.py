@@ -103,7 +103,9 @@ def test_scores_are_the_same_bits_for_any_block_height_and_number_of_threads(tmp
         np.testing.assert_array_equal(others, colours)
 
 
-@pytest.mark.parametrize("setting", [{"fusion": "C"}, {"fusion": "H"}, {"features": "original", "detect": "LRX-PC"}])
+@pytest.mark.parametrize(
+    "setting", [{"fusion": "C"}, {"fusion": "D"}, {"fusion": "H"}, {"features": "original", "detect": "LRX-PC"}]
+)
 def test_the_cut_changes_no_bit_by_blocks_and_only_rounding_by_strips(tmp_path, setting):
     cube = scene(height=120, width=40)
     cube[50:52, 20] = np.nan

@@ -197,7 +197,7 @@ def _cells(
                     cell = Cell(len(cells), contender, setting, label, scene, known.fingerprint, seed)
                     if contender.maps is None:
                         chosen = SETTINGS[detect_config(cell, protocol, protocol.bands or 1).setting_name]
-                        passes = max(1, len(chosen.cubes) - (chosen.join == "C"))
+                        passes = max(1, len(chosen.cubes) - (chosen.join != "product"))
                         seconds = contender.cost * passes + (_NETWORK_SECONDS if chosen.needs else 0)
                         cell = replace(cell, estimate=seconds * size)
                     cells.append(replace(cell, estimated_from=BY_COST))

@@ -42,7 +42,7 @@ def detect(
         crs: CRS of an array, as WKT or such as ``EPSG:32632``.
         progress: Show bars with the time left.
         **options: Options of ``DetectOptions``: ``detect``, ``features``, ``fusion``, ``far``, ``top``, ... By default the
-            setting is fusion C of an untrained network.
+            setting is fusion D of an untrained network.
 
     Returns:
         The score map and the detections. A notebook shows them as a picture.

@@ -70,7 +70,7 @@ class DetectOptions(Method):
 
     Attributes:
         features: As in ``Method``; None for an untrained network, or the spectral branch of ``checkpoint_dir``, with
-            fusion C.
+            fusion D.
         spatial: How the spatial branch sees the scene, ``scene`` or ``window``; None for ``scene``, up to 256 px.
         bands: ``good``, ``all``, ``first:N``, ``dry``, ``400-900nm``, ``10:90``, ``-26:29``, or several with commas; see
             ``fers.scenes.bands.choose_bands``.
@@ -99,7 +99,7 @@ class DetectOptions(Method):
 
     features: str | None = option(
         None,
-        "features to add to the cube: original, untrained, spectral, spatial or fused (default: fusion C of untrained, or "
+        "features to add to the cube: original, untrained, spectral, spatial or fused (default: fusion D of untrained, or "
         "of spectral with --checkpoint_dir)",
         group="method",
     )

@@ -25,7 +25,7 @@ from fers.detection.store import BackgroundStatistics, merged
 from fers.detection.streaming import collect_block, range_block
 from fers.scenes.libraries import read_library
 from fers.scenes.readers import Reader
-from fers.scoring.pipeline import REACH
+from fers.scoring.pipeline import AROUND
 from fers.util.errors import FersError
 from fers.util.lock import locked
 
@@ -141,11 +141,11 @@ def describe_plan(reader: Reader, options: DetectOptions) -> str:
         return run.rows_left_out(trial.outer_rows(plan.height, halo))
 
     _, ranging, reading = range_block(trial, job, left_out(0))
-    _, computing, _ = collect_block(trial, job, left_out(REACH), list(trial.strips))
+    _, computing, _ = collect_block(trial, job, left_out(AROUND), list(trial.strips))
     passes = ["range", "statistics", "scores"]
     if options.robust_share is not None:
         passes += ["robust statistics", "robust scores"]
-    share = min(1, (plan.background_rows + 2 * REACH) / plan.strip_rows / plan.background_every)
+    share = min(1, (plan.background_rows + 2 * AROUND) / plan.strip_rows / plan.background_every)
     seconds = (ranging + computing * (1 + share) * (len(passes) - 1) / 2) * len(strips)
     height, width, bands = reader.shape
     return "\n".join(

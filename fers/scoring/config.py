@@ -53,7 +53,7 @@ class Method:
         features: Features to add to the cube: nothing (``original``), F_spe of an untrained network (``untrained``, the
             control), F_spe (``spectral``), F_spa (``spatial``), or both (``fused``). A detector that is trained on background takes
             ``original`` only. None takes what ``DetectConfig.chosen_features`` says.
-        fusion: How fused features are joined; None takes the detector's default. ``C`` and ``H`` need no spatial branch,
+        fusion: How fused features are joined; None takes the detector's default. ``C``, ``D`` and ``H`` need no spatial branch,
             so they go with ``spectral`` and ``untrained`` features too.
         seed: Seed of the untrained network and of detectors with random weights.
         checkpoint_dir: Folder of the checkpoints; None for the default.
@@ -83,7 +83,7 @@ class Method:
     )
     fusion: str | None = option(
         None,
-        "how maps or features of two branches are joined; C and H are this project's own and need no spatial branch "
+        "how maps or features of two branches are joined; C, D and H are this project's own and need no spatial branch "
         "(default: A up to 50 bands and B above with RX; B with detectors that are trained on the scene)",
         group="method",
         choices=FUSIONS,
@@ -246,8 +246,8 @@ class DetectConfig(Method):
 def default_method(features: str | None, fusion: str | None, checkpoint_dir: object) -> dict[str, Any]:
     """Complete the method for a scene of the user's own, where little or nothing was chosen.
 
-    Without any choice it is fusion C of an untrained network, which needs no weights and takes any number of bands
-    (docs/beyond.md). With a folder of weights it is fusion C of the trained network.
+    Without any choice it is fusion D of an untrained network, which needs no weights and takes any number of bands
+    (docs/beyond.md). With a folder of weights it is fusion D of the trained network.
 
     Returns:
         ``features``, ``fusion`` and ``backbone``, as ``Method`` takes them.
@@ -255,5 +255,5 @@ def default_method(features: str | None, fusion: str | None, checkpoint_dir: obj
     one_branch = "untrained" if checkpoint_dir is None else "spectral"
     if features is None:
         features = "fused" if fusion in ("A", "B") else one_branch
-        fusion = fusion or "C"
+        fusion = fusion or "D"
     return {"features": features, "fusion": fusion} | ({"backbone": "random"} if features == "untrained" else {})

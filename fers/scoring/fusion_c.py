@@ -62,13 +62,17 @@ class LogDistances(StripDetector):
         components, height = state
         windows = windows_for(height, cube.shape[3])
         outs = [None] * len(cube) if left_out is None else list(left_out)
-        images = cube if left_out is None else cube.masked_fill(left_out[:, None], 0)
+        images = cube if left_out is None else cube.masked_fill(left_out[:, None] & ~cube.isfinite(), 0)
         maps = []
         for image, own, out in zip(images, components, outs, strict=True):
             z = own(image)
             checked(z[None, :1])
-            maps.append(global_log_distance(z) / 2 + local_log_distance(z[:LOCAL_RANK], windows, out))
+            maps.append(self.of_components(z, windows, out))
         return torch.stack(maps)
+
+    def of_components(self, z: torch.Tensor, windows: Windows, left_out: torch.Tensor | None) -> torch.Tensor:
+        """Score whitened components ``(r, H, W)`` to ``(H, W)``."""
+        return global_log_distance(z) / 2 + local_log_distance(z[:LOCAL_RANK], windows, left_out)
 
 
 def join(maps: Sequence[torch.Tensor]) -> torch.Tensor:

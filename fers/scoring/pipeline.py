@@ -26,7 +26,7 @@ from fers.detectors.own import RULE, blaming, is_ours, place_of
 from fers.detectors.table import find_detector, make_detector
 from fers.scenes import Scene
 from fers.scenes.normalise import REFLECTED, normalise, usable_pixels
-from fers.scoring import fusion_c
+from fers.scoring import fusion_c, fusion_d
 from fers.scoring.config import DetectConfig
 from fers.scoring.networks import Networks, choose_device, load_networks, sent
 from fers.scoring.settings import Cube
@@ -37,6 +37,10 @@ AROUND = (
     REACH + 2 * REFLECTED
 )  # rows that decide a row's features: what fills pixels without data comes from twice as far
 _NO_SPA_FEN = "Only the spectral branch is used (H + F_spe): {folder} holds no Spa-FEN; checkpoints/README.md says why."
+_OWN = {  # fusions whose last cube has a detector of its own, and how its map is joined to that of the first
+    "C": (fusion_c.LogDistances, fusion_c.join),
+    "D": (fusion_d.LogDistancesAndContrast, fusion_d.join_in_contrast),
+}
 
 Choice = Callable[[Iterable[torch.Tensor]], torch.Tensor]
 """A function that picks one of the score maps ``(1, H, W)`` that a detector gives, one for each iteration."""
@@ -119,7 +123,7 @@ class Pipeline:
         self.detector = detector or make_detector(config.detect, config.seed, config.options, self.networks.detector)
         if config.select == "oracle" and not hasattr(self.detector, "steps"):
             raise FersError(f"--select oracle: {config.detect_name} has no iterations to choose from. Leave it out.")
-        own = [fusion_c.LogDistances()] if self.setting.join == "C" else []
+        own = [_OWN[self.setting.join][0]()] if self.setting.join in _OWN else []
         self.cubes = self.setting.cubes
         self.detectors: list[Detector] = [*[self.detector] * (len(self.cubes) - len(own)), *own]
         halos = [halo_of(detector) for detector in self.detectors]
@@ -151,7 +155,7 @@ class Pipeline:
 
     def join(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Join the score maps of a setting's cubes, ``(N, H, W)`` each, NaN where nothing is scored, to one."""
-        return fusion_c.join(maps) if self.setting.join == "C" else product(maps)
+        return _OWN[self.setting.join][1](maps) if self.setting.join in _OWN else product(maps)
 
     @torch.no_grad()
     def score(self, h: np.ndarray, left_out: np.ndarray | None = None, choice: Choice | None = None) -> np.ndarray:

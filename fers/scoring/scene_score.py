@@ -20,7 +20,7 @@ def score(scene: Scene | np.ndarray, bands: int | None = None, **options: Any) -
         bands: C, the number of bands to use; all by default. Trained weights need the number that they were trained for.
         **options: Options of ``DetectConfig``: ``detect`` (a name, or a class, instance or function of yours),
             ``features``, ``fusion``, ``checkpoint_dir``, ``nodata``, ``seed``, ``device``, ... Without features and fusion,
-            the setting is fusion C of an untrained network, which needs no weights and takes any number of bands
+            the setting is fusion D of an untrained network, which needs no weights and takes any number of bands
             (docs/beyond.md).
 
     Returns:

@@ -23,13 +23,13 @@ class Setting:
 
     Attributes:
         cubes: Cubes that detectors see (eqs. 18, 19, 23).
-        join: How the maps of the cubes are joined: by ``product`` of the scaled maps (eqs. 20-22), or as fusion ``C``.
+        join: How the maps of the cubes are joined: by ``product`` of the scaled maps (eqs. 20-22), or as fusion ``C`` or ``D``.
         ours: Why the paper has no such row; empty if the paper has it.
         unit: Unit of its scores, where it differs from the detector's.
     """
 
     cubes: tuple[Cube, ...]
-    join: Literal["product", "C"] = "product"
+    join: Literal["product", "C", "D"] = "product"
     ours: str = ""
     unit: str = ""
 
@@ -52,6 +52,13 @@ SETTINGS: dict[str, Setting] = {
         ours="Fusion C is this project's own: local statistics of H instead of the spatial branch. The paper has no such row.",
         unit="sum of log distances",
     ),
+    "fused-D": Setting(
+        (("h", "f_spe"), ("h",)),
+        join="D",
+        ours="Fusion D is this project's own: fusion C, and contrasts that objects shorter than 21 px have. The paper has no "
+        "such row.",
+        unit="sum of log distances",
+    ),
     "fused-H": Setting(
         (("h",), ("h", "f_spe")),
         ours="Fusion H is this project's own: fusion A with the cube itself instead of the spatial branch.",
@@ -60,7 +67,7 @@ SETTINGS: dict[str, Setting] = {
 }
 FUSIONS = tuple(name.removeprefix("fused-") for name in SETTINGS if name.startswith("fused-"))
 FEATURES = ("untrained", "fused", *(name for name in SETTINGS if not name.startswith("fused-")))
-WITHOUT_SPATIAL = ("C", "H")  # fusions that need no spatial branch, so they go with features of one branch
+WITHOUT_SPATIAL = ("C", "D", "H")  # fusions that need no spatial branch, so they go with features of one branch
 SPATIAL_MODES = ("scene", "window")  # how Spa-FEN sees a large scene; see fers.scoring.spatial
 
 
