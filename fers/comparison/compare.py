@@ -7,12 +7,10 @@ means say over how many scenes they are. The fast detectors come first. A stoppe
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import fmean
 from textwrap import shorten
@@ -31,6 +29,7 @@ from fers.evaluation.metrics import MEASURES, as_truth
 from fers.scenes.normalise import usable_pixels
 from fers.scenes.scene import Scene
 from fers.scoring.settings import SETTINGS, parse_setting
+from fers.util.cite import data_hash, release
 from fers.util.errors import FersError
 from fers.util.lock import locked
 from fers.util.machine import HOW_MEMORY, processor
@@ -314,14 +313,9 @@ def _of_detectors(contenders: Sequence[Contender]) -> list[str]:
 def _provenance(described: Mapping[str, tuple[ComparedScene, float]], protocol: Protocol) -> dict[str, Any]:
     import torch
 
-    try:
-        release = version("fers-had")
-    except PackageNotFoundError:  # a checkout that is not installed
-        release = "not installed"
-    marks = sorted(scene.fingerprint for scene, _ in described.values())
     return {
-        "version": release,
-        "data": hashlib.sha256("".join(marks).encode()).hexdigest(),
+        "version": release(),
+        "data": data_hash(scene.fingerprint for scene, _ in described.values()),
         "scenes": {name: scene.known for name, (scene, _) in described.items()},  # as the catalogue calls them
         "machine": processor(),
         "threads": torch.get_num_threads(),

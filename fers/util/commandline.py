@@ -82,7 +82,7 @@ def run(work: Callable[[], None], errors: tuple[type[Exception], ...] = (), how_
         where = traceback.extract_tb(error.__traceback__)[-1]
         message = (
             f"unexpected error: {type(error).__name__}: {error} (in {os.path.basename(where.filename)}, line {where.lineno}). "
-            "This is a bug in FERS. Please report the command, this line, and the output of pip freeze. "
+            "This is a bug in FERS. Please report the command, this line, and the output of fers info. "
             f"FERS_DEBUG=1 shows the traceback. Finished work is kept.{hint}"
         )
         code = BUG
