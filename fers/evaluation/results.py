@@ -113,7 +113,12 @@ def full_config(pipeline: Pipeline) -> dict:
         "device_name": name,
         "threads": torch.get_num_threads(),
         "git_revision": git_revision(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        "versions": {
+            "fers": release(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
     }
 
 
