@@ -5,11 +5,16 @@
 # make fuzz    damaged inputs, kills and faults, for an hour or so; FUZZ="--seed 2 --cases 300 --kills 10" for its options
 # make lock    requirements.lock again: the versions and hashes of all that is installed
 # make paper-demo   every table and figure of the paper, on a small synthetic HAD100
+# make site    the documentation as a site, build/site/index.html
+# make dist    sdist and wheel, checked, in dist/
+# make portable    the fast tests without those of signals and file modes, for Windows
 #
 # PYTHON=python3.12 chooses the interpreter (3.10 or later), VENV=/path another environment.
+# TORCH_INDEX=https://download.pytorch.org/whl/cpu installs PyTorch for the CPU only: 1.6 GB in all instead of 6.3.
 PYTHON ?= python3
 VENV ?= .venv
-BIN := $(VENV)/bin
+TORCH_INDEX ?=
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 DEMO ?= results/demo
 BENCH ?=
 FUZZ ?=
@@ -23,7 +28,7 @@ weights, tested on 12 synthetic scenes. It shows that every part works together.
 control and the plain cube says nothing about real scenes.
 export OMP_WAIT_POLICY ?= PASSIVE# threads that wait must not take time from those that work
 
-.PHONY: setup test check lint demo paper-demo docs bench fuzz lock clean
+.PHONY: setup test check portable lint demo paper-demo docs site dist bench fuzz lock clean
 .DEFAULT_GOAL := test
 
 # An environment that exists is used as it is, and renewed when the requirements change.
@@ -31,6 +36,7 @@ $(VENV)/.installed: pyproject.toml requirements.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else f"Python {v[0]}.{v[1]} is too old: 3.10 or later is needed. Choose one: make PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV): PyTorch is large, this takes some minutes the first time."
+	@$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --disable-pip-version-check --index-url $(TORCH_INDEX) torch torchvision)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[train,data,export,cluster,gpkg,xarray,dev]"
 	@touch $@
 
@@ -46,6 +52,11 @@ test: lint
 
 check: lint
 	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
+
+# What is left out asks for signals, modes of files or named pipes, which Windows lacks.
+portable: setup
+	$(BIN)/python -m pytest -m "not slow" $(addprefix --ignore=tests/test_,$(addsuffix .py,campaign commandline compare \
+		compare_own download files had100_prepare readers_damaged readers_hostile reproduce resume))
 
 # The main job from nothing: scenes, both stages of training, detection in five settings, a report.
 demo: setup
@@ -73,6 +84,22 @@ paper-demo: setup
 docs: setup
 	$(BIN)/python -m experiments.render
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	@touch $@
+
+# Links and anchors are strict: one that leads nowhere ends it.
+site: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
+dist: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check twine check-wheel-contents
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+
 bench: setup
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 
@@ -86,4 +113,4 @@ lock: setup
 
 # What tests, demo and tools leave; the environment stays.
 clean:
-	rm -rf results/demo results/paper-demo .pytest_cache .ruff_cache .mypy_cache
+	rm -rf build dist results/demo results/paper-demo .pytest_cache .ruff_cache .mypy_cache

@@ -10,6 +10,7 @@ import pandas as pd
 
 from experiments.workspace import Workspace
 from fers.evaluation.tables import latex, latex_text, markdown
+from fers.util.cite import citation, this_command
 from fers.util.errors import FersError
 from fers.util.files import atomic_path, plain_cell, write_whole
 
@@ -101,6 +102,7 @@ def save(workspace: Workspace, name: str, cells: Iterable[dict], title: str, not
     if not found:
         raise FersError(f"{name}: none of its rows was asked for. Leave out --rows, or leave out {name}.")
     frame = frame_of(found)
+    notes = [*notes, citation(this_command(), workspace.data_hash)]
     title = f"{title} (synthetic scenes, not those of the paper)" if workspace.synthetic else title
     folder = workspace.folder / "tables"
     write_cells(frame, folder / f"{name}.csv")

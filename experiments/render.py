@@ -18,22 +18,25 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from experiments import RESULTS, ROOT, evidence, spatial_features
 from experiments.cells import cells_markdown, read_cells
 from experiments.coverage import coverage_table
 from experiments.jobs import STAGE_FILES, Score, given, machine
-from experiments.leaderboard import claims, leaderboard, others, scene_by_scene
+from experiments.leaderboard import claims, kept, leaderboard, others, scene_by_scene
 from experiments.objects import choices, gains, study, yardstick
 from experiments.plan import make_missing
 from experiments.tables import ABU_BANDS, FIVE
 from experiments.workspace import Workspace
+from fers.comparison.beside import published_beside
 from fers.datasets import abu as abu_scenes
 from fers.detectors import DETECTORS, make_detector
 from fers.detectors.base import takes_left_out
-from fers.evaluation.figures import SceneMaps, comparison_figure
-from fers.evaluation.metrics import MEASURES, SCENE_MEASURES
+from fers.evaluation.figures import SceneMaps, draw_rank_bar, draw_row, line_styles, save_figure
+from fers.evaluation.metrics import MEASURES, SCENE_MEASURES, roc
 from fers.evaluation.published import published_aucs
 from fers.evaluation.tables import markdown
 from fers.networks.checkpoint import git_revision
@@ -55,10 +58,18 @@ ABU_SETTINGS: list[tuple[str, dict, tuple[int, ...], str]] = [
     ("own weights, ImageNet layer1", {"features": "spectral", **IMAGENET}, (0,), "aviris_200_imagenet"),
     ("released Spe-FEN", {"features": "spectral"}, (0,), "aviris_200_released"),
 ]
-PICTURED: dict[str, dict] = {  # of two scenes: title of the column, arguments of DetectConfig
+PICTURED: dict[str, dict] = {  # title of a map and its curve, arguments of DetectConfig
     "RX on the cube": {"features": "original"},
-    "RX on H + F_spe, untrained": {"features": "untrained", "backbone": "random"},
-    "RX on H + F_spe, trained": {"features": "spectral"},
+    "features, never trained": {"features": "untrained", "backbone": "random"},
+    "features, trained here": {"features": "spectral"},
+    "fusion C, never trained": {"features": "untrained", "backbone": "random", "fusion": "C"},
+}
+PICTURED_SCENE = "airport-2"  # whose maps are drawn; the curves are of every scene
+FIRST_TABLE = {  # label in features.csv: name in the README's first table
+    "RX": "RX on the cube",
+    "RX untrained": "the paper's features, never trained",
+    "RX spectral": "the paper's features, as its authors trained them<sup>1</sup>",
+    "RX untrained-C": "**fusion C**, never trained",
 }
 _MARKED = re.compile(r"(<!-- table (\S+): begin -->\n).*?(<!-- table \2: end -->)", re.DOTALL)
 
@@ -116,14 +127,38 @@ def _abu_rows(job: Score) -> Iterator[dict]:
 
 
 def draw_picture(data: Path) -> Path:
-    """Draw docs/picture.png from two ABU scenes of a folder, with the weights that are shipped; returns its path."""
+    """Draw docs/picture.png from a folder of the ABU scenes, with the weights that are shipped; returns its path.
+
+    The maps of one scene stand beside the mean curve over all scenes, from one false alarm in 10,000 pixels on.
+    """
     pipelines = {title: Pipeline(DetectConfig(ABU_BANDS, "aviris", **config)) for title, config in PICTURED.items()}
-    lines = []
-    for labelled in abu_scenes.scenes(data, names="airport-2,airport-4"):
+    rates = np.geomspace(1e-4, 1, 200)
+    curves: dict[str, list[np.ndarray]] = {title: [] for title in PICTURED}
+    figure = Figure(figsize=(9.6, 3.9), layout="constrained")
+    maps_side, curve_side = figure.subfigures(1, 2, squeeze=False, width_ratios=[1.75, 1])[0]
+    panels = maps_side.subplots(2, 3)
+    scenes = abu_scenes.scenes(data, names="all")
+    for labelled in scenes:
         scene, truth = labelled.load()
         h = normalise(scene, ABU_BANDS)
-        lines.append(SceneMaps(scene, truth, {title: pipeline.score(h) for title, pipeline in pipelines.items()}))
-    return comparison_figure(lines, PICTURE)
+        maps = {title: pipeline.score(h) for title, pipeline in pipelines.items()}
+        for title, score in maps.items():
+            false, true = roc(score, truth)
+            curves[title].append(true[np.searchsorted(false, rates, "right") - 1])
+        if labelled.name == PICTURED_SCENE:
+            shown = draw_row(list(panels.flat), SceneMaps(scene, truth, maps), 8.5)
+    draw_rank_bar(maps_side, shown, panels, 7)
+    axes = curve_side.subplots()
+    for title, style in line_styles(list(PICTURED)).items():
+        axes.plot(rates, np.mean(curves[title], axis=0), label=title, linewidth=1.6, **style)
+    axes.set(xscale="log", xlim=(1e-4, 1), ylim=(0, 1.02))
+    axes.set_title(f"Mean over ABU's {len(scenes)} scenes", fontsize=8.5)
+    axes.set_xlabel("share of the background that is flagged", fontsize=8)
+    axes.set_ylabel("share of the anomalies found", fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.grid(True, color="0.9", linewidth=0.6)
+    curve_side.legend(loc="outside lower center", fontsize=7, frameon=False)
+    return save_figure(figure, PICTURE, 150)
 
 
 def _csv(name: str, **options) -> pd.DataFrame:
@@ -164,6 +199,30 @@ def abu() -> str:
     note = f"three seeds of the one with ImageNet's layer1 have {seeds.auc:.4f} ± {seeds.standard_deviation:.4f} on these five"
     return markdown(["scene", *frame.setting.unique(), "paper: both branches"], lines) + (
         f"\nOwn weights are one seed each: {note}, so it is one of the better draws.\n"
+    )
+
+
+def first_table() -> str:
+    """Render the README's first table: the settings by AUC and at few false alarms, and the best that others print."""
+    result = kept("features")
+    frame = result.table()
+    means = frame.groupby("label")[["auc", "ap", "pd@1e-3"]].mean()
+    printed = published_beside(result)
+    printed = printed[printed.protocol.str.contains("trained on the test scene")]
+    printed = printed[printed.source == printed.groupby("source").scene.nunique().idxmax()]
+    scenes = sorted(printed.scene.unique())
+    by_method = printed.groupby("method").published.mean()
+    best = by_method.idxmax()
+    protocol = printed[printed.method == best].protocol.iloc[0]
+    ours = frame[frame.scene.isin(scenes)].groupby("label").auc.mean()
+    rows = [
+        [name, *(f"{v:.3f}" for v in means.loc[label]), f"{ours[label]:.3f}"] for label, name in FIRST_TABLE.items()
+    ]
+    rows.append([f"{best}, the best in print<sup>2</sup>", "-", "-", "-", f"{by_method[best]:.3f}"])
+    head = ["score map", "AUC", "AP", "Pd at 1e-3", f"AUC on {len(scenes)} of them"]
+    return markdown(head, rows) + (
+        f"\n{frame.scene.nunique()} scenes, one setting for all. <sup>1</sup> Chosen on a test set. "
+        f"<sup>2</sup> {printed.source.iloc[0]}, on {', '.join(scenes)}: {protocol}.\n"
     )
 
 
@@ -250,6 +309,7 @@ def detectors() -> str:
 
 RENDERED: dict[str, Callable[[], str]] = {
     "abu": abu,
+    "first": first_table,
     "detectors": detectors,
     "leaderboard": partial(leaderboard, "leaderboard"),
     "leaderboard_claims": partial(claims, "leaderboard"),

@@ -13,6 +13,7 @@ COMMANDS = {
     "train": ("train.py", "train Stage 1 (FERD) and Stage 2 (FERS); needs a checkout"),
     "data": ("fers.datasets.command", "fetch, prepare, check and make data sets"),
     "weights": ("fers.weights", "fetch, import and export weights"),
+    "info": ("fers.info", "print versions, devices, threads and folders, for a report of a fault"),
     "report": ("fers.evaluation.report", "make one page from the results of several tests"),
     "reproduce": ("reproduce.py", "measure every table and figure of the paper again; needs a checkout"),
 }

@@ -57,6 +57,18 @@ def test_a_name_that_is_no_text_can_be_printed():
     assert (ended.returncode, ended.stdout) == (0, "a\\udcff\n")
 
 
+def test_a_package_of_an_extra_is_named_with_the_extra_and_any_other_is_a_bug(capsys):
+    def needs(name: str):
+        def work() -> None:
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
+        return work
+
+    assert run(needs("pytorch_msssim")) == 2 and "pip install 'fers-had[train]'" in capsys.readouterr().err
+    assert run(needs("pyogrio.raw")) == 2 and "pip install 'fers-had[gpkg]'" in capsys.readouterr().err
+    assert run(needs("fers.nothing")) == 1 and "This is a bug in FERS" in capsys.readouterr().err
+
+
 def test_a_thread_of_a_library_that_meets_a_full_disk_gets_one_line(capsys):
     def work() -> None:
         thread = threading.Thread(target=lambda: os.stat("/nowhere"))

@@ -28,7 +28,7 @@ LAYERS = [
     {"fers.training"},
     {"fers.evaluation"},
     {"fers.comparison"},
-    {"fers.weights"},
+    {"fers.weights", "fers.info"},
     {"fers.cli"},
     {"fers"},
     {"train_FERD", "train_FERS", "FERS_ABU"},

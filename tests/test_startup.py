@@ -47,6 +47,7 @@ def test_help_waits_for_no_large_library():
         "fers test HAD100",
         "fers data",
         "fers weights",
+        "fers info",
         "fers report",
     ]
     scripts += [*commands, *data, *weights]

@@ -139,6 +139,7 @@ def _run_comparison(options: CompareOptions, command: str) -> None:
     import torch
 
     from fers.comparison.compare import compare
+    from fers.comparison.summary import provenance_line
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -169,7 +170,10 @@ def _run_comparison(options: CompareOptions, command: str) -> None:
     written = result.write(save_dir)
     for text in [*result.caveats, *([_LOADED] if result.provenance["loaded"] else [])]:
         print(f"Note: {text}")
-    print(f"{len(written)} files in {save_dir}; score maps in {save_dir / 'cells'}")
+    print(f"To cite: {provenance_line(result)}")
+    print(
+        f"{len(written)} files in {save_dir}, the page is {save_dir / 'compare.html'}; score maps in {save_dir / 'cells'}"
+    )
 
 
 if __name__ == "__main__":

@@ -7,12 +7,10 @@ means say over how many scenes they are. The fast detectors come first. A stoppe
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import fmean
 from textwrap import shorten
@@ -31,6 +29,8 @@ from fers.evaluation.metrics import MEASURES, as_truth
 from fers.scenes.normalise import usable_pixels
 from fers.scenes.scene import Scene
 from fers.scoring.settings import SETTINGS, parse_setting
+from fers.util.cite import data_hash, release
+from fers.util.duration import roughly
 from fers.util.errors import FersError
 from fers.util.lock import locked
 from fers.util.machine import HOW_MEMORY, processor
@@ -40,6 +40,7 @@ _PRINTED = ("auc", "ap", "pd@1e-3", "pd@1e-2")  # measures that are printed whil
 _NETWORK_SECONDS = 0.4  # of Spe-FEN on a cube of 100 x 100 px and 200 bands
 _WORTH_TELLING = 10.0  # s that are left
 _TELL_EVERY = 30.0  # s
+_TRUSTED = 10.0  # s of work after which this machine's speed weighs more than the costs of the detectors
 _NOTE = 200  # characters of a reason or a list that is printed
 BY_COST, BY_CELLS = "by the cost of the detector", "by its cells before"  # where an estimate comes from
 
@@ -246,7 +247,7 @@ def _outcomes(
                 tqdm.write(_line(cell.label, width, shown, made))
             if complete or time.monotonic() - told > _TELL_EVERY:
                 told = time.monotonic()
-                slower = spent / expected if expected else 1.0
+                slower = (spent + _TRUSTED) / (expected + _TRUSTED)
                 limit = protocol.skip_slower_than or float("inf")
                 left = [one for one in cells if one.number not in found and estimated(one).estimate <= limit]
                 each = [fmean(walls[c.label]) * size(c) if walls.get(c.label) else c.estimate * slower for c in left]
@@ -275,8 +276,7 @@ def _line(label: str, width: int, shown: Sequence[str], made: Sequence[tuple[Cel
 
 def _tell_time_left(seconds: float, labels: Sequence[str]) -> None:
     if seconds > _WORTH_TELLING:
-        text = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-        tqdm.write(f"  about {text} left, for {shorten(', '.join(labels), _NOTE, placeholder=' ...')}")
+        tqdm.write(f"  about {roughly(seconds)} left, for {shorten(', '.join(labels), _NOTE, placeholder=' ...')}")
 
 
 # ----- after
@@ -314,14 +314,9 @@ def _of_detectors(contenders: Sequence[Contender]) -> list[str]:
 def _provenance(described: Mapping[str, tuple[ComparedScene, float]], protocol: Protocol) -> dict[str, Any]:
     import torch
 
-    try:
-        release = version("fers-had")
-    except PackageNotFoundError:  # a checkout that is not installed
-        release = "not installed"
-    marks = sorted(scene.fingerprint for scene, _ in described.values())
     return {
-        "version": release,
-        "data": hashlib.sha256("".join(marks).encode()).hexdigest(),
+        "version": release(),
+        "data": data_hash(scene.fingerprint for scene, _ in described.values()),
         "scenes": {name: scene.known for name, (scene, _) in described.items()},  # as the catalogue calls them
         "machine": processor(),
         "threads": torch.get_num_threads(),

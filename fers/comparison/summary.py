@@ -13,6 +13,7 @@ from fers.comparison.compared import COSTS, Compared
 from fers.evaluation.metrics import ALARMS_PER_MEGAPIXEL, MEASURES, chance_levels
 from fers.evaluation.statistics import FEWEST, TOO_FEW, Interval, compare_methods, least_p, mean_interval
 from fers.evaluation.tables import latex, markdown
+from fers.util.cite import citation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -232,9 +233,8 @@ def summary_latex(result: Compared) -> str:
 def provenance_line(result: Compared) -> str:
     """Say by which version, command and data the result was made: what a reader needs to cite or repeat it."""
     about = result.provenance
-    parts = [f"FERS {about.get('version', 'unknown')}", f"command: {about.get('command', 'unknown')}"]
-    parts.append(f"data {str(about.get('data', 'unknown'))[:16]}")
-    return "; ".join([*parts, *(f"{key}: {about[key]}" for key in ("machine", "threads") if about.get(key))]) + "."
+    further = {key: about.get(key) for key in ("machine", "threads")}
+    return citation(about.get("command", ""), about.get("data", ""), about.get("version", "unknown"), **further)
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -19,6 +19,7 @@ from fers.detection.records import Spectra, make_records
 from fers.detection.store import BackgroundStatistics
 from fers.detection.targets import Target, find_candidates, find_targets, threshold_for_count
 from fers.detection.thresholds import Tail, Threshold, choose_threshold
+from fers.util.cite import release
 from fers.util.errors import FersError
 
 ONE_SIDED = 4  # px from the border, where background scores high more often if it is compared with its surroundings
@@ -138,7 +139,12 @@ class Findings:
             "threshold_notes": notes,
             "targets": len(targets),
             "candidates": len(below),
-            "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+            "versions": {
+                "fers": release(),
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+            },
         }
         return cls(scene, scene.name, score, threshold, targets, below, labels, records, tail, notes, about)
 

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from fers.datasets.catalogue import fingerprint
 from fers.evaluation.metrics import SCENE_MEASURES, auc, scene_measures
 from fers.evaluation.results import RESULTS_FILE, RESULTS_FORMAT, Results, full_config, read_score, truth_sha256
 from fers.evaluation.tables import SECONDS_NOTE, header_line, mean_line, scene_line
@@ -29,6 +30,7 @@ from fers.scenes import LabelledScene, Scene, SceneError
 from fers.scenes.scene import npy_bytes
 from fers.scoring.networks import NAMES
 from fers.scoring.pipeline import DetectConfig, Pipeline, read_h
+from fers.util.cite import this_command
 from fers.util.files import write_whole
 from fers.util.lock import locked
 
@@ -81,7 +83,7 @@ def evaluate(
     title = f"{dataset}: {settings.title}, {settings.bands} bands"
     with locked(save_dir):
         done = _resumable(settings, save_dir, config, scenes)
-        results = Results(done, config, pipeline.caveats)
+        results = Results(done, config, pipeline.caveats, command=this_command())
         results.write(save_dir, complete=False)  # what else lies there is no result any more
         tqdm.write(f"{title}, on {pipeline.device}")
         if done:
@@ -128,7 +130,7 @@ def _read_sample(settings: DetectConfig, labelled: LabelledScene) -> Sample:
         "anomalous_pixels": int(truth.sum()),
         "left_out_pixels": int(left_out.sum()),
         "truth_sha256": truth_sha256(truth),
-        "cube_sha256": hashlib.sha256(h.data).hexdigest(),
+        "fingerprint": fingerprint(scene.cube, truth),
         "cut": "cut" in " ".join(scene.notes),
     }
     return Sample(labelled, h, left_out, truth, about, tuple(notes))
@@ -245,6 +247,7 @@ def _print_summary(results: Results, published: dict[str, float] | None) -> None
     print(SECONDS_NOTE)
     for caveat in results.caveats:
         print(f"Note: {caveat}")
+    print(f"To cite: {results.citation}")
 
 
 def _resumable(settings: DetectConfig, save_dir: Path, config: dict, scenes: list[LabelledScene]) -> dict[str, dict]:
@@ -269,7 +272,7 @@ def _kept(settings: DetectConfig, labelled: LabelledScene, found: dict, save_dir
             return None
         sample = _read_sample(settings, labelled)
         score = read_score(save_dir, labelled.name, found, sample.truth)
-        if any(found[key] != sample.about[key] for key in ("truth_sha256", "cube_sha256")):
+        if any(found[key] != sample.about[key] for key in ("truth_sha256", "fingerprint")):
             return None
         return scene_result(score, sample, found["score_sha256"], float(found["seconds"]))
     except (OSError, ValueError, KeyError, TypeError):  # the scene is scored again, which names what is wrong

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import FuncNorm
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, NullLocator
 from matplotlib.transforms import blended_transform_factory
@@ -167,7 +167,7 @@ def draw_row(axes: list[Axes], row: SceneMaps, font: float = 10) -> ScalarMappab
     return image
 
 
-def draw_rank_bar(figure: Figure, image: ScalarMappable, axes: Any, font: float = 8) -> None:
+def draw_rank_bar(figure: FigureBase, image: ScalarMappable, axes: Any, font: float = 8) -> None:
     """Draw the colour bar of maps that ``draw_row`` drew, to the right of ``axes``."""
     bar = figure.colorbar(image, ax=axes, fraction=0.02, pad=0.01, ticks=[0.5, 0.9, 0.99, 0.999])
     bar.set_label("share of pixels that score lower", fontsize=font)

@@ -60,7 +60,7 @@ def build_report(folder: str | Path, out: str | Path, title: str = "", note: str
         caveats={caveat: [one.label for one in sets if caveat in one.results.caveats] for caveat in caveats},
         scenes=[_scene(s, sets) for s in tqdm(scenes, desc="scenes", unit="scene", leave=False, disable=None)],
         training=_training(folder),
-        footer=f"Made by fers report from {len(sets)} finished runs; revision {config['git_revision'][:12] or 'unknown'}.",
+        citations={each.label: each.results.citation for each in sets},
     )
     return out
 

@@ -17,6 +17,7 @@ from fers.evaluation.metrics import SCENE_MEASURES, as_truth, auc
 from fers.networks.checkpoint import git_revision
 from fers.scoring.pipeline import Pipeline
 from fers.scoring.settings import SETTINGS
+from fers.util.cite import citation, data_hash, release
 from fers.util.errors import FersError
 from fers.util.files import json_text, sha256_of, write_whole
 
@@ -45,14 +46,16 @@ class Results:
     """The result of a run: the content of results.json.
 
     Scenes have, by their names, ``SCENE_MEASURES``, ``seconds``, ``height``, ``width``, ``bands``, ``anomalous_pixels``,
-    ``left_out_pixels`` (those without a score), ``truth_sha256``, ``note``, ``cut`` (a part of the paper's scene),
-    ``band_use`` (see there) and ``score_sha256`` (of the score map's file).
+    ``left_out_pixels`` (those without a score), ``truth_sha256``, ``fingerprint`` (of cube and truth), ``note``, ``cut``
+    (a part of the paper's scene), ``band_use`` (see there) and ``score_sha256`` (of the score map's file).
     """
 
     scenes: dict[str, dict]
     config: dict  # the full configuration, checkpoints and versions
     caveats: list[str]  # sentences that belong under the table
     complete: bool = True  # whether every scene is in it
+    command: str = ""  # that made it
+    release: str = ""  # version of FERS that made it; empty for the installed one
 
     @property
     def aucs(self) -> dict[str, float]:
@@ -69,11 +72,19 @@ class Results:
         """Mean seconds per scene, features and detector, without reading; of scenes scored together each has its share."""
         return float(np.mean([scene["seconds"] for scene in self.scenes.values()]))
 
+    @property
+    def citation(self) -> str:
+        """Line to cite these numbers by; see ``fers.util.cite``."""
+        marks = [scene.get("fingerprint", "") for scene in self.scenes.values()]
+        return citation(self.command, data_hash(marks) if all(marks) else "", self.release)
+
     def write(self, save_dir: Path, complete: bool) -> None:
         """Write results.json into a folder, whole or not at all."""
         content = {
             "format": RESULTS_FORMAT,
             "complete": complete,
+            "command": self.command,
+            "release": self.release or release(),
             "scenes": self.scenes,
             "mean_auc": self.mean_auc,
             "mean_seconds": self.mean_seconds if self.scenes else None,
@@ -105,7 +116,12 @@ def full_config(pipeline: Pipeline) -> dict:
         "device_name": name,
         "threads": torch.get_num_threads(),
         "git_revision": git_revision(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        "versions": {
+            "fers": release(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
     }
 
 
@@ -159,7 +175,8 @@ def read_results(path: Path) -> Results:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["format"] != RESULTS_FORMAT:
             raise ReportError(f"{path}: is of format {found['format']}, this version reads {RESULTS_FORMAT}. {again}")
-        results = Results(found["scenes"], found["config"], found["caveats"], found["complete"])
+        made_by = str(found.get("command", "")), str(found.get("release", "unknown"))
+        results = Results(found["scenes"], found["config"], found["caveats"], found["complete"], *made_by)
         if missing := [key for key in ("benchmark", "data_path") if key not in results.config]:
             raise ReportError(
                 f"{path}: its config has no {' and no '.join(missing)}, so its scenes cannot be read again. Make it with "

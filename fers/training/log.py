@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from collections import deque
 from pathlib import Path
+from statistics import median
 
+from fers.util.duration import roughly
 from fers.util.files import atomic_path, json_text
 
 LOG_FILE = "log.jsonl"
@@ -65,6 +69,8 @@ class Log:
         with atomic_path(self.path) as temporary:
             temporary.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries if entry["epoch"] <= done))
         self._board = SummaryWriter(folder, purge_step=done + 1)
+        self._ended = 0.0  # when the last epoch was written
+        self._recent: deque[float] = deque(maxlen=3)  # seconds of whole epochs, with held-out loss and files
 
     def write(self, entry: dict) -> None:
         """Write an epoch's entry everywhere."""
@@ -86,10 +92,13 @@ class Log:
         for name, value in scalars.items():
             self._board.add_scalar(name, value, entry["epoch"])
         self._board.flush()
-        print(
-            f"{line}  lr {entry['lr']:g}  {entry['seconds']:.1f} s  {entry['patches_per_second']:.1f} patches/s",
-            flush=True,
-        )
+        line += f"  lr {entry['lr']:g}  {entry['seconds']:.1f} s  {entry['patches_per_second']:.1f} patches/s"
+        now = time.perf_counter()
+        self._recent.append(now - self._ended if self._ended else entry["seconds"])
+        self._ended = now
+        if left := self.epochs - entry["epoch"]:
+            line += f"  about {roughly(left * median(self._recent))} left to epoch {self.epochs}"
+        print(line, flush=True)
 
     def close(self) -> None:
         """Close TensorBoard's file."""

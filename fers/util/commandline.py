@@ -79,10 +79,13 @@ def run(work: Callable[[], None], errors: tuple[type[Exception], ...] = (), how_
                 f"error: not enough memory ({str(error).splitlines()[0]}). Use smaller scenes or fewer at a time.{hint}",
                 2,
             )
+        if isinstance(error, ModuleNotFoundError) and (extra := _extra_of(error.name or "")):
+            remedy = f"pip install 'fers-had[{extra}]', or in a checkout pip install -e '.[{extra}]'"
+            return _ended(f"error: the package {error.name} is needed and not installed: {remedy}.{hint}", 2)
         where = traceback.extract_tb(error.__traceback__)[-1]
         message = (
             f"unexpected error: {type(error).__name__}: {error} (in {os.path.basename(where.filename)}, line {where.lineno}). "
-            "This is a bug in FERS. Please report the command, this line, and the output of pip freeze. "
+            "This is a bug in FERS. Please report the command, this line, and the output of fers info. "
             f"FERS_DEBUG=1 shows the traceback. Finished work is kept.{hint}"
         )
         code = BUG
@@ -129,6 +132,20 @@ def subcommands(
     sys.argv[0] = f"{program} {name}"  # the name in the command's help and errors
     module, _, function = place.partition(":")
     return getattr(importlib.import_module(module), function or "main")(rest)
+
+
+def _extra_of(module: str) -> str:
+    """Name the extra of this package that brings a module; empty where none does."""
+    from importlib.metadata import PackageNotFoundError, requires  # only for a message
+
+    try:
+        wanted = requires("fers-had") or []
+    except PackageNotFoundError:
+        return ""
+    name = module.partition(".")[0].replace("_", "-")
+    return next(
+        (line.rpartition("==")[2].strip(" '\"") for line in wanted if re.match(rf"{name}\b.*extra ==", line)), ""
+    )
 
 
 def _ended(message: str, code: int) -> int:
