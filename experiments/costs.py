@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from baselines.train import BASELINES
 from experiments import RESULTS
-from experiments.rows import ENHANCED, TABLE1, TABLE2, UNTRAINED
+from experiments.rows import SEEN, TABLE1, TABLE2, UNTRAINED
 from experiments.tables import ABU_BANDS
 from fers.detectors import find_detector, make_detector
 from fers.evaluation.published import published_numbers
@@ -94,7 +94,7 @@ def measure(kinds: Sequence[str], bands: Sequence[int]) -> Iterator[Cost]:
         if "scoring" in kinds:
             rows = [*_RX_ROWS, *(dict(row.config) for row in TABLE1)]
             if c == ABU_BANDS:
-                rows += [{**config, **seen} for config, _ in TABLE2.values() for seen in (ENHANCED, UNTRAINED.config)]
+                rows += [{**config, **seen} for config, _ in TABLE2.values() for seen in (SEEN["enhanced"][0], UNTRAINED.config)]
             configs = [
                 DetectConfig(bands=c, device="cpu", **{k: v for k, v in row.items() if k not in ("select", "options")})
                 for row in rows
