@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments import ROOT
-from experiments.jobs import STAGE_FILES, Score, Weights, given, training
+from experiments.jobs import SHIPPED, STAGE_FILES, Score, Weights, given, training
 from experiments.workspace import Workspace
+from fers.datasets.releases import RELEASES
 from fers.detectors import find_detector
 from fers.networks.download_released import is_released
 from fers.scoring.settings import default_fusion
@@ -241,7 +242,7 @@ class Request:
         options = (*self.training, "--recipe", row.recipe, *backbone)
         losses = ("--losses", row.losses) if row.losses else ()
         ablated = losses if row.network == "spectral" else ()
-        place, shipped = workspace.folder / "weights", ROOT / "checkpoints" / "aviris_200"
+        place, shipped = workspace.folder / "weights", ROOT / "checkpoints" / SHIPPED
         first = second = None  # files of Spe-FEN and Spa-FEN that are there already
         if self.weights == "released" and not ablated:
             first = self._released(workspace, bands) / STAGE_FILES["stage1"]
@@ -258,7 +259,7 @@ class Request:
         return training(workspace, "stage2", bands, seed, (*options, *losses), teacher)
 
     def _released(self, workspace: Workspace, bands: int) -> Path:
-        folder = self.released / ("aviris_200_released" if workspace.benchmark == "ABU" else f"aviris_ng_{bands}")
+        folder = self.released / (RELEASES["abu"].checkpoints if workspace.benchmark == "ABU" else f"aviris_ng_{bands}")
         found = folder / STAGE_FILES["stage1"]
         if found.is_file() and not is_released(found):
             raise FersError(f"{found}: holds other weights than the authors'. Name their folder with --released.")
