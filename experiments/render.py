@@ -182,6 +182,17 @@ def performance() -> str:
     return _markdown(shown) + f"\nMeasured on {'; '.join(where)}.\n"
 
 
+def rehearsal() -> str:
+    """Render what each step of a rehearsal took, and how large it was."""
+    frame = _csv("rehearsal", dtype=str)
+    titles = {"step": "step", "cpu_s": "CPU s", "peak_mb": "peak memory, MB", "disk_mb": "on the disk, MB"}
+    one = frame.iloc[0]
+    return _markdown(frame[[*titles]].rename(columns=titles)) + (
+        f"\n{one.background} background scenes of each sensor at most, {one.targets} with anomalies, trainings on "
+        f"{one.patches} patches. Measured on {one.machine}, one thread, {one.date}.\n"
+    )
+
+
 def thresholds_objects() -> str:
     """Render what each rule of the threshold finds in scenes with objects, a data set and a rate a line."""
     frame = _thresholds().query("objects != ''")
@@ -254,6 +265,7 @@ RENDERED: dict[str, Callable[[], str]] = {
     "likeness": lambda: _markdown(
         _csv("likeness", dtype=str, keep_default_na=False).query("scene == 'mean'").drop(columns="scene")
     ),
+    "rehearsal": rehearsal,
     "gaussianity": lambda: cells_markdown(read_cells(RESULTS / "gaussianity.csv")),
     "table2": lambda: cells_markdown(read_cells(RESULTS / "table2.csv")),
     "table3_abu": lambda: cells_markdown(read_cells(RESULTS / "table3_abu.csv")),
