@@ -29,7 +29,7 @@ _HEAD = ("", "this machine", "paper's GPU", "memory", "disk", "meanwhile", "")
 
 
 class Amount(NamedTuple):
-    """How much of one kind of work a step is."""
+    """Amount of work of one kind that a step is."""
 
     kind: str  # of a row of costs.csv
     bands: int
@@ -109,7 +109,7 @@ class Rates:
         return amount.iterations / cost.iterations if amount.iterations and cost.iterations else 1.0
 
     def _ratio(self, kind: str) -> float:
-        """How much longer than listed this machine takes: for the same kind at other bands, else for all kinds together."""
+        """Compute how much longer than listed this machine takes: for the same kind at other bands, else for all kinds together."""
         pairs = []
         for (name, bands), (seconds, units) in self.measured.items():
             amount = Amount(name, bands, units, units)
@@ -180,7 +180,7 @@ def make_missing(steps: Sequence[Step], device: str, log: Path, rates: Rates | N
 
 
 def _busy() -> float:
-    """How many times as long work takes beside what runs on this machine now, by the load of the last minute."""
+    """Compute how many times as long work takes beside what runs on this machine now, by the load of the last minute."""
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1
     return max(1.0, (os.getloadavg()[0] + threads) / cores) if hasattr(os, "getloadavg") else 1.0
 

@@ -23,7 +23,7 @@ from fers.evaluation import command
 
 # what follows one of these is another command's, up to the end of the sentence
 OTHERS = re.compile(
-    r"(fers |python |torchrun |pip |(FERS_ABU/)?(test|train)\.py|fetch the authors' one).*?([;)]|\. |$)"
+    r"(fers |python |torchrun |pip |(FERS_ABU/)?(test|train)\.py|reproduce\.py|fetch the authors' one).*?([;)]|\. |$)"
 )
 OPTION = re.compile(r"(?<![\w-])--[a-z]\w*")
 DEFINITIONS = ("option", "add_argument", "add", "many", "loss_option")
