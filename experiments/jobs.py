@@ -20,6 +20,7 @@ import train_FERD.train
 import train_FERS.train
 from experiments.staleness import scoring_code, training_code
 from experiments.workspace import Workspace, training_patches
+from fers.datasets.releases import RELEASES
 from fers.detectors import find_detector
 from fers.evaluation.evaluate import evaluate
 from fers.evaluation.results import RESULTS_FILE
@@ -33,6 +34,7 @@ from fers.util.files import sha256_of, write_whole
 from fers.util.machine import processor
 
 SCRIPTS = {"stage1": train_FERD.train, "stage2": train_FERS.train, "rd4ad": baselines.train, "aetnet": baselines.train}
+SHIPPED = "aviris_200"  # folder in checkpoints/ of this project's own weights
 STAGE_FILES = {network: f"{network}.safetensors" for network in SCRIPTS}
 STAGE_FILES |= {"stage1": "spe_fen.safetensors", "stage2": "spa_fen.safetensors"}
 
@@ -76,17 +78,23 @@ def given(files: Sequence[Path], place: Path) -> Weights:
     """Weights that are there already, such as released ones, to be copied to one folder below ``place``."""
     for path in files:
         if not path.is_file():
-            bands = "abu" if path.parent.name == "aviris_200_released" else path.parent.name.rpartition("_")[2]
-            raise FersError(
-                f"{path}: not there. To get the authors' weights: fers weights download --bands {bands} "
-                f"--out {path.parent}. Or take --weights own."
-            )
+            raise FersError(f"{path}: not there. {_where_to_get(path.parent)}")
     key = _digits([sha256_of(path) for path in files])
     folder = place / key
     every = (files[0].with_name(BACKBONE_FILE), *files)  # the frozen layers of the first one too
     label = f"weights of {', '.join(path.parent.name for path in files)}"
     ends = tuple(folder / path.name for path in files)
     return Weights(label, key, folder, folder, ends, lambda device: _copy(every, folder))
+
+
+def _where_to_get(folder: Path) -> str:
+    """Say where the weights of a folder come from: the authors, or this project."""
+    if folder.name == SHIPPED:
+        return "It comes with this project. Fetch it again, or give a data set with training patches of its sensor."
+    bands = "abu" if folder.name == RELEASES["abu"].checkpoints else folder.name.rpartition("_")[2]
+    if bands not in RELEASES:
+        return f"The authors released no weights for {bands} bands. Take --weights own."
+    return f"To get the authors' weights: fers weights download --bands {bands} --out {folder}. Or take --weights own."
 
 
 def training(

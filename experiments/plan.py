@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
@@ -23,11 +24,12 @@ from experiments.jobs import Step, Weights, in_order, machine
 from fers.util.errors import FersError
 
 START = 2.0  # s, what a step takes before its first scene or patch
-ABOVE = "what PyTorch itself takes, about 0.5 GB"
+_ABOVE = "what PyTorch itself takes, about 0.5 GB"
+_HEAD = ("", "this machine", "paper's GPU", "memory", "disk", "meanwhile", "")
 
 
 class Amount(NamedTuple):
-    """How much of one kind of work a step is."""
+    """Amount of work of one kind that a step is."""
 
     kind: str  # of a row of costs.csv
     bands: int
@@ -57,13 +59,14 @@ class Rates:
         costs: The file, by kind and bands.
         threads: Threads of this process; CPU seconds are shared between them.
         on_gpu: Whether the GPU's seconds count.
+        slowdown: By other programs on this machine, until a step has shown it.
         measured: Seconds and units of the latest step that was done here, by kind and bands.
     """
 
     costs: pd.DataFrame
     threads: int = 1
     on_gpu: bool = False
-    slowdown: float = 1.0  # by other programs on this machine, until a step has shown it
+    slowdown: float = 1.0
     measured: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
 
     def learn(self, amount: Amount, units: float, seconds: float) -> None:
@@ -106,7 +109,7 @@ class Rates:
         return amount.iterations / cost.iterations if amount.iterations and cost.iterations else 1.0
 
     def _ratio(self, kind: str) -> float:
-        """How much longer than listed this machine takes: for the same kind at other bands, else for all kinds together."""
+        """Compute how much longer than listed this machine takes: for the same kind at other bands, else for all kinds together."""
         pairs = []
         for (name, bands), (seconds, units) in self.measured.items():
             amount = Amount(name, bands, units, units)
@@ -164,9 +167,8 @@ def make_missing(steps: Sequence[Step], device: str, log: Path, rates: Rates | N
     with log.open("a", encoding="utf-8") as output, tqdm(total=len(missing), unit="step", disable=None) as bar:
         for number, step in enumerate(missing, 1):
             amount = amount_of(step)
-            tqdm.write(
-                f"[{number}/{len(missing)}] {step.label}: {time_left(rates, [step])}; all that is left: {time_left(rates, missing[number - 1 :])}"
-            )
+            left = f"{time_left(rates, [step])}; all that is left: {time_left(rates, missing[number - 1 :])}"
+            tqdm.write(f"[{number}/{len(missing)}] {step.label}: {left}")
             began = time.perf_counter()
             try:
                 with contextlib.redirect_stdout(output):
@@ -178,7 +180,7 @@ def make_missing(steps: Sequence[Step], device: str, log: Path, rates: Rates | N
 
 
 def _busy() -> float:
-    """How many times as long work takes beside what runs on this machine now, by the load of the last minute."""
+    """Compute how many times as long work takes beside what runs on this machine now, by the load of the last minute."""
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1
     return max(1.0, (os.getloadavg()[0] + threads) / cores) if hasattr(os, "getloadavg") else 1.0
 
@@ -198,47 +200,50 @@ def plan_lines(steps: Sequence[Step], rates: Rates) -> list[str]:
     """Write the plan: a line for each step, the sums, and where the figures come from."""
     steps = in_order(steps)
     learn_from(rates, steps)
-    head = ("", "this machine", "paper's GPU", "memory", "disk", "meanwhile", "")
-    rows, total, total_gpu, unknown = [], 0.0, 0.0, 0
-    kept, temporary, memory = 0.0, 0.0, 0.0
-    for step in steps:
-        if step.done():
-            rows.append(("done", "", "", "", "", "", step.label))
-            continue
-        found = rates.reckon(amount_of(step)) if amount_of(step).kind else Reckoned(0.0, 0.0, 0.0)
-        unknown += found.seconds is None
-        total += found.seconds or 0.0
-        total_gpu += found.gpu if found.gpu == found.gpu and found.gpu else 0.0
-        kept, temporary = kept + found.kept_mb, max(temporary, found.temporary_mb)
-        memory = max(memory, found.memory_mb or 0.0)
-        times = duration(found.seconds) + ("" if found.here or not found.seconds else " *"), duration(found.gpu)
-        sizes = (size(found.memory_mb), size(found.kept_mb), size(found.temporary_mb))
-        rows.append(("to do", *times, *sizes, step.label))
-    rows.append(("in all", duration(total), duration(total_gpu), size(memory), size(kept), size(temporary), ""))
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head) - 1)]
-    lines = [
-        "  ".join([*(cell.rjust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]) for row in [head, *rows]
+    left = {step.folder: _reckon_step(rates, step) for step in steps if not step.done()}
+    rows = [
+        _row("to do", left[step.folder], step.label) if step.folder in left else ("done", *[""] * 5, step.label)
+        for step in steps
     ]
-    row = rates.costs.iloc[0]
-    done = sum(step.done() for step in steps)
+    total = Reckoned(
+        sum(found.seconds or 0.0 for found in left.values()),
+        float(np.nansum([found.gpu or 0.0 for found in left.values()])),
+        max([found.memory_mb or 0.0 for found in left.values()], default=0.0),
+        sum(found.kept_mb for found in left.values()),
+        max([found.temporary_mb for found in left.values()], default=0.0),
+        here=True,
+    )
+    rows = [_HEAD, *rows, _row("in all", total, "")]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
+    unknown, busy, listed = sum(found.seconds is None for found in left.values()), _busy(), rates.costs.iloc[0]
+    notes = {
+        f"{unknown} steps are of a kind that nobody has measured; their time is not in the sum.": unknown,
+        f"this machine: {machine()}. Without *: by finished steps of its kind in this folder.": True,
+        f"*: reckoned from {FILE.name}, a few measured steps on {listed.machine}, {listed.date}, shared by the threads as if "
+        "nothing else ran.": True,
+        f"Other programs run here now: at this load it takes {busy:.0f} times as long.": busy > 1.5,
+        "paper's GPU: an estimate for an RTX 3090 Ti: scoring by the paper's times, training by its operations at 10 TFLOP/s.": True,
+        f"memory: peak above {_ABOVE}. meanwhile: resume file and features on the disk, gone when the step is done.": True,
+    }
     return [
-        f"{done} of {len(steps)} steps are done already.",
-        *(line.rstrip() for line in lines),
+        f"{len(steps) - len(left)} of {len(steps)} steps are done already.",
         *(
-            [f"{unknown} steps are of a kind that nobody has measured; their time is not in the sum."]
-            if unknown
-            else []
+            "  ".join([*(cell.rjust(n) for cell, n in zip(row, widths, strict=False)), row[-1]]).rstrip()
+            for row in rows
         ),
-        f"this machine: {machine()}. Without *: by finished steps of its kind in this folder.",
-        f"*: reckoned from {FILE.name}, a few measured steps on {row.machine}, {row.date}, shared by the threads as if nothing else ran.",
-        *(
-            [f"Other programs run here now: at this load it takes {busy:.0f} times as long."]
-            if (busy := _busy()) > 1.5
-            else []
-        ),
-        "paper's GPU: an estimate for an RTX 3090 Ti: scoring by the paper's times, training by its operations at 10 TFLOP/s.",
-        f"memory: peak above {ABOVE}. meanwhile: resume file and features on the disk, gone when the step is done.",
+        *(note for note, holds in notes.items() if holds),
     ]
+
+
+def _reckon_step(rates: Rates, step: Step) -> Reckoned:
+    amount = amount_of(step)
+    return rates.reckon(amount) if amount.kind else Reckoned(0.0, 0.0, 0.0)  # a copy takes nothing
+
+
+def _row(state: str, found: Reckoned, label: str) -> tuple[str, ...]:
+    mark = "" if found.here or not found.seconds else " *"
+    sizes = (size(each) for each in (found.memory_mb, found.kept_mb, found.temporary_mb))
+    return state, duration(found.seconds) + mark, duration(found.gpu), *sizes, label
 
 
 def duration(seconds: float | None) -> str:

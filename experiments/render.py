@@ -252,6 +252,17 @@ def performance() -> str:
     return _markdown(shown) + f"\nMeasured on {'; '.join(where)}.\n"
 
 
+def rehearsal() -> str:
+    """Render what each step of a rehearsal took, and how large it was."""
+    frame = _csv("rehearsal", dtype=str)
+    titles = {"step": "step", "cpu_s": "CPU s", "peak_mb": "peak memory, MB", "disk_mb": "on the disk, MB"}
+    one = frame.iloc[0]
+    return _markdown(frame[[*titles]].rename(columns=titles)) + (
+        f"\n{one.background} background scenes of each sensor at most, {one.targets} with anomalies, trainings on "
+        f"{one.patches} patches. Measured on {one.machine}, one thread, {one.date}.\n"
+    )
+
+
 def thresholds_objects() -> str:
     """Render what each rule of the threshold finds in scenes with objects, a data set and a rate a line."""
     frame = _thresholds().query("objects != ''")
@@ -327,6 +338,7 @@ RENDERED: dict[str, Callable[[], str]] = {
         _csv("likeness", dtype=str, keep_default_na=False).query("scene == 'mean'").drop(columns="scene")
     ),
     "auto_ad": evidence.auto_ad,
+    "rehearsal": rehearsal,
     "features_means": evidence.features_means,
     "gaussianity": evidence.gaussianity,
     "statements": evidence.statements,

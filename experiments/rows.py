@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments import ROOT
-from experiments.jobs import STAGE_FILES, Score, Weights, given, training
+from experiments.jobs import SHIPPED, STAGE_FILES, Score, Weights, given, training
 from experiments.workspace import Workspace
+from fers.datasets.releases import RELEASES
 from fers.detectors import find_detector
 from fers.networks.download_released import is_released
 from fers.scoring.settings import default_fusion
@@ -23,9 +24,6 @@ AS_RELEASED = (
 EQUATIONS = (
     "Fusion A by equations 17 to 22. The paper's fusion A numbers come from the RX of the authors' code, so they do not stand "
     "beside this row."
-)
-LAST_EPOCH = (
-    "AETNet after its last epoch. Its authors choose the epoch by the first test scene, and stop after 30 without gain."
 )
 CONTROL = "Spe-FEN that was never trained. The paper does not have this row."
 LAST = "The paper's AE numbers choose the iteration by the ground truth, so they do not stand beside this row."
@@ -61,7 +59,7 @@ TABLE1 = [
     TableRow("Auto-AD", {**ORIGINAL, "detect": "Auto-AD"}, paper=("Auto-AD", "original")),
     TableRow("LREN", {**ORIGINAL, "detect": "LREN"}, paper=("LREN", "original")),
     TableRow("RD4AD", {**ORIGINAL, "detect": "RD4AD"}, "rd4ad", ("RD4AD", "original")),
-    TableRow("AETNet", {**ORIGINAL, "detect": "AETNet"}, "aetnet", ("AETNet", "original"), LAST_EPOCH),
+    TableRow("AETNet", {**ORIGINAL, "detect": "AETNet"}, "aetnet", ("AETNet", "original")),
     UNTRAINED,
     TableRow("FERD", {"features": "spectral"}, "spectral", ("FERD", "spectral")),
     TableRow("FERS", {"features": "fused"}, "fused", ("FERS", "fused")),
@@ -266,7 +264,7 @@ class Request:
         options = (*self.training, "--recipe", row.recipe, *backbone)
         losses = ("--losses", row.losses) if row.losses else ()
         ablated = losses if row.network == "spectral" else ()
-        place, shipped = workspace.folder / "weights", ROOT / "checkpoints" / "aviris_200"
+        place, shipped = workspace.folder / "weights", ROOT / "checkpoints" / SHIPPED
         first = second = None  # files of Spe-FEN and Spa-FEN that are there already
         if self.weights == "released" and not ablated:
             first = self._released(workspace, bands) / STAGE_FILES["stage1"]
@@ -284,7 +282,7 @@ class Request:
         return training(workspace, "stage2", bands, seed, (*options, *losses), teacher)
 
     def _released(self, workspace: Workspace, bands: int) -> Path:
-        folder = self.released / ("aviris_200_released" if workspace.benchmark == "ABU" else f"aviris_ng_{bands}")
+        folder = self.released / (RELEASES["abu"].checkpoints if workspace.benchmark == "ABU" else f"aviris_ng_{bands}")
         found = folder / STAGE_FILES["stage1"]
         if found.is_file() and not is_released(found):
             raise FersError(f"{found}: holds other weights than the authors'. Name their folder with --released.")

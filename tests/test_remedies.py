@@ -17,11 +17,13 @@ import train_FERD.train
 import train_FERS.train
 from fers.datasets import patches
 from fers.datasets.had100 import prepare
+from fers.datasets.releases import RELEASES
+from fers.datasets.synthetic.benchmark import write_benchmark
 from fers.evaluation import command
 
 # what follows one of these is another command's, up to the end of the sentence
 OTHERS = re.compile(
-    r"(fers |python |torchrun |pip |(FERS_ABU/)?(test|train)\.py|fetch the authors' one).*?([;)]|\. |$)"
+    r"(fers |python |torchrun |pip |(FERS_ABU/)?(test|train)\.py|reproduce\.py|fetch the authors' one).*?([;)]|\. |$)"
 )
 OPTION = re.compile(r"(?<![\w-])--[a-z]\w*")
 DEFINITIONS = ("option", "add_argument", "add", "many", "loss_option")
@@ -123,3 +125,20 @@ def test_the_remedies_that_reproduce_names_are_its_own(dataset, tmp_path, capsys
         assert reproduced(tmp_path / choice, "--data_path", str(dataset), "--nodata", choice) == 0
         assert f"pixels without data: {choice}" in capsys.readouterr().out
     assert run_had100(dataset, tmp_path / "test", "--features", "original", "--no_maps", "--nodata", "mask") == 0
+
+
+def test_the_command_that_fetches_weights_is_one_that_there_is(dataset, tmp_path, capsys):
+    write_benchmark(tmp_path / "abu", n_train=0, n_test=1, size=32, sensor="aviris")
+    released = ("--weights", "released", "--released", str(tmp_path / "none"), "--out", str(tmp_path / "out"))
+    said = []
+    for data in (
+        ("--data", str(dataset), "--bands", "50"),
+        ("--data", str(dataset), "--bands", "10"),
+        ("--abu", str(tmp_path / "abu")),
+    ):
+        name = "table2" if "--abu" in data else "table1"
+        assert reproduce.main([name, *data, *released, "--rows", "RX" if name == "table2" else "FERD"]) == 2
+        said.append(re.search(r"not there\. .*", capsys.readouterr().err)[0])
+    fetched = [re.search(r"fers weights download --bands (\w+)", text) for text in said]
+    assert [found and found[1] for found in fetched] == ["50", None, "abu"] and {"50", "abu"} < set(RELEASES)
+    assert "released no weights for 10 bands" in said[1] and all("--weights own" in text for text in said)

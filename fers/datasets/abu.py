@@ -48,7 +48,7 @@ def scenes(folder: str | Path, sensor: str | None = None, names: str = "paper") 
             raise SceneError(
                 f"{folder}: no ABU scenes here. Expected abu-airport-1.mat, abu-airport-2.mat, ... or the folders "
                 "test/<sensor> and ground_truth/<sensor>, in it or in a folder abu. Give the folder with --data_path "
-                "(fers compare: --scenes); to get them: fers data get abu"
+                "(fers compare: --scenes; reproduce.py: --abu); to get them: fers data get abu"
             )
         folder = layouts[0]
         found = had100.scenes(folder, sensor, rename=scene_name)
