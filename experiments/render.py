@@ -25,7 +25,7 @@ from experiments.cells import cells_markdown, read_cells
 from experiments.coverage import coverage_table
 from experiments.jobs import STAGE_FILES, Score, given, machine, make_missing
 from experiments.leaderboard import claims, leaderboard, others, scene_by_scene
-from experiments.objects import choices, gains, study, yardstick
+from experiments.objects import choices, difference, gains, study, yardstick
 from experiments.tables import ABU_BANDS, FIVE
 from experiments.workspace import Workspace
 from fers.datasets import abu as abu_scenes
@@ -256,7 +256,8 @@ RENDERED: dict[str, Callable[[], str]] = {
     "gaussianity": lambda: cells_markdown(read_cells(RESULTS / "gaussianity.csv")),
     "table2": lambda: cells_markdown(read_cells(RESULTS / "table2.csv")),
     "table3_abu": lambda: cells_markdown(read_cells(RESULTS / "table3_abu.csv")),
-    "objects": lambda: yardstick("objects", "RX untrained-C"),
+    "objects": lambda: yardstick("objects"),
+    "objects_difference": lambda: difference("objects", "RX untrained-D", "RX untrained-C"),
     "objects_scenes": lambda: gains("objects", ("RX untrained-C", "RX untrained-D")),
     "objects_study": study,
     "objects_choices": choices,
