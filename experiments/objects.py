@@ -1,4 +1,4 @@
-"""What a setting finds at few false alarms: the yardstick of docs/beyond.md, and the study of fusion D by it.
+"""The yardstick of docs/beyond.md, objects found at few false alarms, and the study of fusion D by it.
 
     fers compare --scenes data/ABU,data/scenes --backbone random --seeds 0,1,2 \
       --detect RX,AED,GAED-guide,RX@untrained-C,RX@untrained-D --save_dir results/objects
@@ -154,7 +154,7 @@ def plant(
 
 
 def _cover(area: float, rng: np.random.RandomState) -> np.ndarray:
-    """How much of each pixel a shape of some area covers: (side, side), in [0, 1]."""
+    """Draw a shape of some area: the share of each pixel that it covers, ``(side, side)`` in [0, 1]."""
     side, fine = 2 * int(1.8 * np.sqrt(area)) + 7, 5
     down, across = (np.mgrid[: side * fine, : side * fine] + 0.5) / fine - side / 2
     turn, ratio = rng.uniform(0, np.pi), np.exp(rng.uniform(0, np.log(3)))
