@@ -56,7 +56,7 @@ def of_objects(cube: np.ndarray, truth: np.ndarray) -> list[dict[str, dict[str, 
     objects, count = ndimage.label(truth, structure=EIGHT)
     if count < 2:
         return []
-    result, rx = detect(cube), detect(cube, features="original").score
+    result, rx = detect(cube, fusion="C"), detect(cube, features="original").score
     rows = []
     for number in range(1, min(count, MOST_OBJECTS) + 1):
         own = objects == number
@@ -88,7 +88,7 @@ def planted(seed: int) -> dict[str, dict[str, float]]:
     wanted[rows[1:21], columns[1:21]] = True
     background = ~wanted
     background[whole] = False
-    result, rx = detect(cube), detect(cube, features="original").score
+    result, rx = detect(cube, fusion="C"), detect(cube, features="original").score
     return compared(_searched(result, whole) | {"RX": rx, "fusion C": result.score}, wanted, background)
 
 

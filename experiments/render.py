@@ -27,7 +27,7 @@ from experiments.cells import cells_markdown, read_cells
 from experiments.coverage import coverage_table
 from experiments.jobs import STAGE_FILES, Score, given, machine
 from experiments.leaderboard import claims, kept, leaderboard, others, scene_by_scene
-from experiments.objects import choices, gains, study, yardstick
+from experiments.objects import choices, difference, gains, study, yardstick
 from experiments.plan import make_missing
 from experiments.tables import ABU_BANDS, FIVE
 from experiments.workspace import Workspace
@@ -344,7 +344,8 @@ RENDERED: dict[str, Callable[[], str]] = {
     "statements": evidence.statements,
     "table2": evidence.table2,
     "table3_abu": lambda: cells_markdown(read_cells(RESULTS / "table3_abu.csv")),
-    "objects": lambda: yardstick("objects", "RX untrained-C"),
+    "objects": lambda: yardstick("objects"),
+    "objects_difference": lambda: difference("objects", "RX untrained-D", "RX untrained-C"),
     "objects_scenes": lambda: gains("objects", ("RX untrained-C", "RX untrained-D")),
     "objects_study": study,
     "objects_choices": choices,

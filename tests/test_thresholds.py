@@ -153,14 +153,16 @@ def test_no_score_is_no_tail():
 
 
 @pytest.mark.parametrize(("heavy", "patch", "seed"), [(False, 0, 0), (False, 7, 6), (True, 5, 5)])
-@pytest.mark.parametrize("features", ["original", None])
-def test_point_targets_are_found_beside_a_saturated_patch(heavy, patch, seed, features):
+@pytest.mark.parametrize(
+    ("setting", "least"), [({"features": "original"}, 5), ({"fusion": "C"}, 5), ({"fusion": "D"}, 4)], ids=str
+)
+def test_point_targets_are_found_beside_a_saturated_patch(heavy, patch, seed, setting, least):
     cube, truth, inside = planted(heavy, patch, seed)
-    result = detect(cube, features=features)
+    result = detect(cube, **setting)
     found = result.score >= result.threshold.value
-    assert found[truth & ~inside].sum() >= (4 if heavy else 5) and (found & ~truth).sum() <= 0.003 * truth.size
+    assert found[truth & ~inside].sum() >= (4 if heavy else least) and (found & ~truth).sum() <= 0.003 * truth.size
     if patch:
-        plain = before(result.score, features is None, 1e-4)
+        plain = before(result.score, "fusion" in setting, 1e-4)
         assert (result.score[truth & ~inside] >= plain).sum() < found[truth & ~inside].sum()
         assert result.about["tail"]["contaminated"] and "pixels score higher" in result.about["threshold_notes"][0]
     assert len(result.candidates) == 20 and result.candidates[0]["rank"] == len(result.targets) + 1
