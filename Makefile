@@ -89,7 +89,7 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 
 # Links and anchors are strict: one that leads nowhere ends it.
 site: $(VENV)/.installed-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "build/site/index.html"
 
 dist: setup
