@@ -107,7 +107,7 @@ fuzz: setup
 
 lock: setup
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.10 --extra train --extra data --extra export --extra cluster --extra dev \
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.10 --extra train --extra data --extra export --extra cluster --extra gpkg --extra xarray --extra dev \
 		--custom-compile-command "make lock" --upgrade pyproject.toml --output-file requirements.lock
 
 # What tests, demo and tools leave; the environment stays.
