@@ -90,7 +90,7 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 
 # Links and anchors are strict: one that leads nowhere ends it.
 site: $(VENV)/.installed-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "build/site/index.html"
 
 dist: setup
@@ -108,7 +108,7 @@ fuzz: setup
 
 lock: setup
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.10 --extra train --extra data --extra export --extra cluster --extra dev \
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.10 --extra train --extra data --extra export --extra cluster --extra gpkg --extra xarray --extra dev \
 		--custom-compile-command "make lock" --upgrade pyproject.toml --output-file requirements.lock
 
 # What tests, demo and tools leave; the environment stays.

@@ -318,9 +318,11 @@ def test_an_interrupted_run_scores_again_only_what_is_gone_or_not_whole(dataset,
     assert again["scenes"]["a"] == whole["scenes"]["a"]
 
 
-def test_what_becomes_of_the_bands_is_said_once_and_kept(dataset, tmp_path, capsys):
+def test_what_becomes_of_the_bands_is_kept_and_said_once_where_it_is_unusual(dataset, tmp_path, capsys):
     assert run_had100(dataset, tmp_path, "--features", "original", "--start_band", "25", "--no_maps") == 0
     line = "25 to 29 of 0 to 29 used, 25 dropped, 5 of zeros appended"
     assert capsys.readouterr().out.count(f"Bands: {line}.") == 1
     scenes = json.loads((tmp_path / "results.json").read_text())["scenes"]
     assert {scene["band_use"] for scene in scenes.values()} == {line}
+    assert run_had100(dataset, tmp_path / "plain", "--features", "original", "--no_maps") == 0
+    assert "Bands:" not in capsys.readouterr().out  # nothing unusual

@@ -217,9 +217,18 @@ def _outcomes(
     tqdm.write("".join([f"{'detector':<{width}}", *(f"{key:>10}" for key in (*shown, "seconds")), "   scenes"]))
     walls: dict[str, list[float]] = defaultdict(list)  # seconds for a cube of 100 x 100 px and 200 bands, by label
     quickest: dict[str, float] = {}  # the same, of the quickest cell as if nothing else had run
+    spent: dict[str, float] = defaultdict(float)  # seconds on this machine, by detector
+    expected: dict[str, float] = defaultdict(float)  # the same by the costs of the detectors
 
     def size(cell: Cell) -> float:
         return described[cell.scene.labelled.name][1]
+
+    def wall(cell: Cell) -> float:
+        if walls.get(cell.label):
+            return fmean(walls[cell.label]) * size(cell)
+        if expected.get(cell.contender.name):  # the same detector, in another setting
+            return cell.estimate * spent[cell.contender.name] / expected[cell.contender.name]
+        return cell.estimate * (sum(spent.values()) + _TRUSTED) / (sum(expected.values()) + _TRUSTED)
 
     def estimated(cell: Cell) -> Cell:
         if cell.label not in quickest:
@@ -230,7 +239,6 @@ def _outcomes(
     for cell in cells:
         of_label[cell.label].append(cell)
     found: dict[int, Outcome] = {}
-    spent = expected = 0.0  # on this machine, and by the costs of the detectors
     told = time.monotonic()
     with tqdm(total=len(cells), unit="cell", leave=False, dynamic_ncols=True, disable=None) as bar:
         for cell, outcome in run_cells(protocol, map(estimated, cells)):
@@ -239,7 +247,8 @@ def _outcomes(
                 walls[cell.label].append(seconds / size(cell))
                 alone = (min(seconds, outcome.values["cpu_seconds"]) if outcome.loaded else seconds) / size(cell)
                 quickest[cell.label] = min(alone, quickest.get(cell.label, alone))
-                spent, expected = spent + seconds, expected + cells[cell.number].estimate
+                spent[cell.contender.name] += seconds
+                expected[cell.contender.name] += cells[cell.number].estimate
             bar.update()
             complete = all(one.number in found for one in of_label[cell.label])
             if complete:
@@ -247,11 +256,11 @@ def _outcomes(
                 tqdm.write(_line(cell.label, width, shown, made))
             if complete or time.monotonic() - told > _TELL_EVERY:
                 told = time.monotonic()
-                slower = (spent + _TRUSTED) / (expected + _TRUSTED)
                 limit = protocol.skip_slower_than or float("inf")
                 left = [one for one in cells if one.number not in found and estimated(one).estimate <= limit]
-                each = [fmean(walls[c.label]) * size(c) if walls.get(c.label) else c.estimate * slower for c in left]
-                _tell_time_left(sum(each) * protocol.repeat / protocol.jobs, list(dict.fromkeys(c.label for c in left)))
+                _tell_time_left(
+                    sum(map(wall, left)) * protocol.repeat / protocol.jobs, list(dict.fromkeys(c.label for c in left))
+                )
     return [found[cell.number] for cell in cells]
 
 

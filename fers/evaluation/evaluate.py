@@ -98,7 +98,12 @@ def evaluate(
             for batch in _batches(map(partial(_read_sample, settings), remaining), together):
                 for name, found in _evaluate_batch(batch, pipeline, save_dir).items():
                     done[name] = found
-                    if found["band_use"] not in told:
+                    plain = (
+                        settings.start_band == 0
+                        and found["bands"] >= settings.bands
+                        and " bad " not in found["band_use"]
+                    )
+                    if not plain and found["band_use"] not in told:
                         told.add(found["band_use"])
                         tqdm.write(f"Bands: {found['band_use']}.")
                     tqdm.write(scene_line(name, found, published))

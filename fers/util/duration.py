@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_UNITS = (("day", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+_DURATIONS = (("day", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
 def roughly(seconds: float) -> str:
@@ -12,5 +12,5 @@ def roughly(seconds: float) -> str:
         >>> roughly(0.4), roughly(119), roughly(121), roughly(7_300), roughly(180_000)
         ('0 s', '119 s', '2 min', '2 h', '2 days')
     """
-    unit, size = next(((unit, size) for unit, size in _UNITS if seconds >= 2 * size), _UNITS[-1])
+    unit, size = next(((unit, size) for unit, size in _DURATIONS if seconds >= 2 * size), _DURATIONS[-1])
     return f"{seconds / size:.0f} {unit}{'s' if unit == 'day' else ''}"

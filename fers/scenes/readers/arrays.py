@@ -65,7 +65,10 @@ def pick(path: Path, found: dict[str, Variable], variable: str | None, shape: tu
         fits = [k for k in fits if found[k].shape == tuple(shape)]
     if len(fits) != 1:
         count = "no" if not fits else f"{len(fits)} variables that could each be the"
-        raise SceneError(f"{path}: {count} mask (H x W); found {_listed(found)}. Name the one to read (variable=...).")
+        raise SceneError(
+            f"{path}: {count} mask (H x W); found {_listed(found)}. "
+            "Name the one to read: variable= in Python, the column truth_variable in a scene list."
+        )
     return fits[0]
 
 
