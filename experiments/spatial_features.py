@@ -1,4 +1,4 @@
-r"""What a Spa-FEN adds to a Spe-FEN: energies, and the scores of H + F_spe + a F_spa for several factors a.
+r"""Energies of F_spa, and the scores of H + F_spe + a F_spa for several factors a: what a Spa-FEN adds to a Spe-FEN.
 
     python -m experiments.spatial_features checkpoints/aviris_200_released/spe_fen.safetensors \
         114-steps=spa_fen.safetensors --abu data/ABU --scenes airport-3,airport-4 --factors 0.1,1 --ae airport-3,airport-4
