@@ -1,4 +1,4 @@
-r"""What a Spa-FEN adds to a Spe-FEN: energies, and the scores of H + F_spe + a F_spa for several factors a.
+r"""Energies of F_spa, and the scores of H + F_spe + a F_spa for several factors a: what a Spa-FEN adds to a Spe-FEN.
 
     python -m experiments.spatial_features checkpoints/aviris_200_released/spe_fen.safetensors \
         114-steps=spa_fen.safetensors --abu data/ABU --scenes airport-3,airport-4 --factors 0.1,1 --ae airport-3,airport-4
@@ -72,7 +72,12 @@ def spatial_scale() -> str:
 def spatial_means() -> str:
     """Render the means of ``spatial_scale`` over the paper's six scenes."""
     numbers = _side_by_side(pd.read_csv(RESULTS / "spatial_features.csv").query("bands == 200 and steps in (0, 114)"))
-    means = numbers.groupby("factor")[["rank", "fusion_b", "fusion_a", "fusion_a_released"]].mean().reset_index()
+    means = (
+        numbers[numbers.scene.isin(abu.TABLE_SCENES.split(","))]
+        .groupby("factor")[["rank", "fusion_b", "fusion_a", "fusion_a_released"]]
+        .mean()
+        .reset_index()
+    )
     return _markdown(means, [])
 
 

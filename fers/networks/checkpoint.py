@@ -100,7 +100,7 @@ def load_branch(
         BackboneError: The frozen layers cannot be loaded.
     """
     path = Path(path)
-    info, tensors = _read(path)
+    info, tensors = _read_checkpoint(path)
     if bands is not None and info.bands != bands:
         raise CheckpointError(
             f"{path}: trained for {info.bands} bands, asked for {bands}. Give --input_channel {info.bands}, or the "
@@ -118,10 +118,10 @@ def load_branch(
 
 def read_info(path: str | Path) -> CheckpointInfo:
     """Read the metadata of a checkpoint; ``load_branch`` describes the errors of its file."""
-    return _read(Path(path))[0]
+    return _read_checkpoint(Path(path))[0]
 
 
-def _read(path: Path) -> tuple[CheckpointInfo, dict[str, torch.Tensor]]:
+def _read_checkpoint(path: Path) -> tuple[CheckpointInfo, dict[str, torch.Tensor]]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint. Train it, or name another folder with --checkpoint_dir.")
     _check_sum(path)

@@ -37,7 +37,7 @@ TYPES = dict(zip(PRECISIONS, (torch.float32, torch.bfloat16), strict=True))
 NAMES = {"spe_fen": "Spe-FEN", "spa_fen": "Spa-FEN", "aetnet": "AETNet", **dict.fromkeys(RD4AD_NETWORKS, "RD4AD")}
 
 
-_CONSTANT = "Spa-FEN: every channel of F_spa is constant on a scene of this run, so it adds nothing there."
+_IS_CONSTANT = "Spa-FEN: every channel of F_spa is constant on a scene of this run, so it adds nothing there."
 _TEACH = "Train one under this Spe-FEN: python train.py --stage 2."
 GPU_TILE = 512  # px: a strip of a large scene is one tile, for a GPU waits longer for the next call than it computes
 WAIT: dict[str, Any] = {"leave": False, "disable": None, "delay": 2}  # a bar on terminals, from two seconds on
@@ -87,8 +87,8 @@ class Networks:
         """
         if f_spa is None and self.spa is not None and any("f_spa" in cube for cube in wanted):
             f_spa = self.spa(h.to(self.precision)).float()
-            if _CONSTANT not in self.caveats and not bool(varying_channels(f_spa).any(1).all()):
-                self.caveats.append(_CONSTANT)
+            if _IS_CONSTANT not in self.caveats and not bool(varying_channels(f_spa).any(1).all()):
+                self.caveats.append(_IS_CONSTANT)
         spatial = None if f_spa is None else f_spa.split(together)
         for number, some in enumerate(h.split(together)):
             yield self._cubes(wanted, some, None if spatial is None else spatial[number])
