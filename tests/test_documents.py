@@ -10,7 +10,7 @@ from conftest import ROOT
 from experiments import render
 from fers.util.errors import FersError
 
-DOCUMENTS = [*render.documents(), *(ROOT / "docs" / "notebook").glob("*.md"), ROOT / "CONTRIBUTING.md"]
+DOCUMENTS = [*render.documents(), ROOT / "CONTRIBUTING.md"]
 
 
 def test_rendered_tables_equal_their_csvs(capsys):
