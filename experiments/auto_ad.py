@@ -3,7 +3,7 @@
     python -m experiments.auto_ad data/ABU checkpoints/aviris_200_released
 
 writes a row for each scene, features and seed to experiments/results/auto_ad.csv. Rows that are there already are not made
-again. A scene is cut to the 64 x 64 px that hold the most anomalous pixels, HAD100's size. A run has 101 iterations: its
+again. A scene is cut to the 48 x 48 px that hold the most anomalous pixels, for time. A run has 101 iterations: its
 score is the residual of iteration 100, as it is of whole runs that stop before 200.
 """
 
@@ -32,7 +32,7 @@ from fers.util.commandline import list_of, run
 from fers.util.files import write_whole
 
 FEATURES = ("original", "spectral", "untrained")
-BANDS, SIDE, ITERATIONS = 200, 64, 101
+BANDS, SIDE, ITERATIONS = 200, 48, 101
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -268,10 +268,11 @@ class Scenes:
         tests = []
         for detector, seen in [key for key in rows if key[1] != "original" and "oracle" not in key[0]]:
             for scene in names:
-                truth = self.workspace.truths[scene]
+                before, after = (rows[detector, each].score(scene) for each in ("original", seen))
+                counts = np.isfinite(before) & np.isfinite(after)  # pixels without data have no score
+                truth = self.workspace.truths[scene][counts]
                 if min(int(truth.sum()), int((~truth).sum())) >= 2:
-                    before, after = (rows[detector, each].score(scene) for each in ("original", seen))
-                    tests.append((detector, seen, scene, delong(after, before, truth)))
+                    tests.append((detector, seen, scene, delong(after[counts], before[counts], truth)))
         adjusted = holm([test.p for *_, test in tests])
         better = (key for (*key, test), p in zip(tests, adjusted, strict=True) if p < LEVEL and test.z > 0)
         return {(detector, seen, scene) for detector, seen, scene in better}

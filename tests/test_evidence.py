@@ -87,9 +87,9 @@ def test_auto_ads_spread_is_over_seeds(results):
 
 def test_a_cut_holds_the_window_with_the_most_anomalies():
     truth = np.zeros((100, 90), bool)
-    truth[3, 5] = truth[70, 40] = truth[99, 89] = truth[60, 60] = True
+    truth[3, 5] = truth[70, 45] = truth[99, 89] = truth[60, 60] = True
     cube = np.arange(truth.size * 2, dtype=float).reshape(*truth.shape, 2)
     scene = LabelledScene("a", Path("a"), lambda: (Scene("a", cube, Path("a")), truth))
     found, marked = cut(scene)
-    assert found.cube.shape == (64, 64, 2) and marked.sum() == 3
-    assert np.array_equal(found.cube, cube[36:, 26:]) and np.array_equal(marked, truth[36:, 26:])
+    assert found.cube.shape == (48, 48, 2) and marked.sum() == 3
+    assert np.array_equal(found.cube, cube[52:, 42:]) and np.array_equal(marked, truth[52:, 42:])
