@@ -1,4 +1,4 @@
-"""What the documents show of the paper's statements in section IV: summaries of several tables in ``experiments/results``.
+"""Summaries for the documents, of several tables in ``experiments/results``: the paper's statements in section IV, by numbers.
 
 Each function renders one table of docs/. docs/results.md has the commands that make its CSVs.
 """
@@ -87,7 +87,7 @@ def statements() -> str:
 
 
 def _kinds(cells: pd.DataFrame) -> list[str]:
-    """What detectors see, in the order of the columns."""
+    """List what detectors see, in the order of the columns."""
     return list(dict.fromkeys(column.rpartition(": ")[2] for column in cells))
 
 

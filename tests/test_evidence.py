@@ -1,4 +1,4 @@
-"""What the documents show of the paper's statements: medians, counts and gains from the cells of tables made up here."""
+"""Summaries for the documents: medians, counts and gains from the cells of tables made up here."""
 
 from __future__ import annotations
 

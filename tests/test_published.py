@@ -13,7 +13,7 @@ from test_catalogue import AT_HAND, file_of
 from fers.datasets.catalogue import CATALOGUE
 from fers.detectors.rx import rx
 from fers.evaluation.metrics import auc
-from fers.evaluation.published import published_beside, published_per_scene
+from fers.evaluation.published import published_by_rule, published_per_scene
 from fers.evaluation.tables import header_line, mean_line, scene_line
 from fers.scenes.scene import read_scene, read_truth
 from fers.scoring.config import DetectConfig
@@ -68,10 +68,10 @@ RELEASED = (("solver", "released"),)
     ],
 )
 def test_a_run_has_the_papers_numbers_beside_it_only_by_the_papers_rule(dataset, options, expected, why):
-    found, said = published_beside(dataset, DetectConfig(**options))
+    found, said = published_by_rule(dataset, DetectConfig(**options))
     assert found == expected and why in said and bool(why) == bool(said)
     oracle = DetectConfig(bands=200, features="original", detect="AE", select="oracle")
-    assert published_beside("ABU", oracle)[0]["airport-3"] == 0.9429
+    assert published_by_rule("ABU", oracle)[0]["airport-3"] == 0.9429
 
 
 def test_the_papers_mean_stands_in_the_line_of_the_mean_and_in_no_scenes_line():

@@ -85,7 +85,7 @@ def _test(name: str, given: argparse.Namespace) -> None:
     import torch
 
     from fers.evaluation.evaluate import evaluate
-    from fers.evaluation.published import published_beside
+    from fers.evaluation.published import published_by_rule
     from fers.evaluation.results import config_hash, full_config
     from fers.scoring.pipeline import Pipeline
 
@@ -108,7 +108,7 @@ def _test(name: str, given: argparse.Namespace) -> None:
     }
     readable = "_".join([config.detect_name.replace(":", "."), config.setting_name, f"{config.bands}bands"])
     folder = home() / "results" / folder_name(dataset) / f"{readable}-{config_hash({**full_config(pipeline), **about})}"
-    published, why = published_beside(name, config) if dataset == name else ({}, "")
+    published, why = published_by_rule(name, config) if dataset == name else ({}, "")
     if name == "HAD100" and len(scenes) < len(published_test_scenes()):
         published = {}  # the paper has only the mean over all
     same = benchmark.known(scenes) if published else {}  # a cut of a published scene has another name

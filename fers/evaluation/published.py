@@ -50,7 +50,7 @@ def published_aucs(dataset: str, method: str, features: str, bands: int) -> dict
     return published_numbers(("AUC", "mAUC"), method, features, bands, dataset=dataset, losses="")
 
 
-def published_beside(dataset: str, config: DetectConfig) -> tuple[dict[str, float], str]:
+def published_by_rule(dataset: str, config: DetectConfig) -> tuple[dict[str, float], str]:
     """Choose the paper's AUCs that a run may have beside it: those of the same rule.
 
     Args:
