@@ -105,7 +105,8 @@ def auto_ad() -> str:
     for (scene, features), group in frame.groupby(["scene", "features"]):
         each = ", ".join(f"{value:.4f}" for value in group.auc)
         others = (f"{group[key].mean():.3f}" for key in JUDGED[1:])
-        lines.append([f"{scene}, cut", features, each, f"{group.auc.mean():.4f} ± {group.auc.std():.4f}", *others])
+        mean = f"{group.auc.mean():.4f}" + (f" ± {group.auc.std():.4f}" if len(group) > 1 else "")
+        lines.append([f"{scene}, cut", features, each, mean, *others])
     return markdown(["scene", "features", "AUC by seed", "mean", *(MEASURES[key].title for key in JUDGED[1:])], lines)
 
 
