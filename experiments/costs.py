@@ -94,7 +94,11 @@ def measure(kinds: Sequence[str], bands: Sequence[int]) -> Iterator[Cost]:
         if "scoring" in kinds:
             rows = [*_RX_ROWS, *(dict(row.config) for row in TABLE1)]
             if c == ABU_BANDS:
-                rows += [{**config, **seen} for config, _ in TABLE2.values() for seen in (SEEN["enhanced"][0], UNTRAINED.config)]
+                rows += [
+                    {**config, **seen}
+                    for config, _ in TABLE2.values()
+                    for seen in (SEEN["enhanced"][0], UNTRAINED.config)
+                ]
             configs = [
                 DetectConfig(bands=c, device="cpu", **{k: v for k, v in row.items() if k not in ("select", "options")})
                 for row in rows

@@ -1,7 +1,6 @@
-"""What the documents show of the paper's statements in section IV: summaries of several tables in ``experiments/results``.
+"""Summaries for the documents, of several tables in ``experiments/results``: the paper's statements in section IV, by numbers.
 
-Each function renders one table of docs/. Its CSVs come from ``reproduce.py table2``, ``reproduce.py gaussianity`` and
-``fers compare``; docs/results.md has the commands.
+Each function renders one table of docs/. docs/results.md has the commands that make its CSVs.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from experiments import RESULTS
 from experiments.cells import read_cells
 from experiments.leaderboard import JUDGED
 from experiments.rows import SEEN
-from experiments.tables import FIVE
 from fers.evaluation.metrics import MEASURES
 from fers.evaluation.published import published_aucs
 from fers.evaluation.tables import markdown
@@ -89,7 +87,7 @@ def statements() -> str:
 
 
 def _kinds(cells: pd.DataFrame) -> list[str]:
-    """What detectors see, in the order of the columns."""
+    """List what detectors see, in the order of the columns."""
     return list(dict.fromkeys(column.rpartition(": ")[2] for column in cells))
 
 
@@ -102,22 +100,14 @@ def _gaussianity() -> pd.DataFrame:
 
 def auto_ad() -> str:
     """Render Auto-AD's spread over seeds by scene and features."""
-    frame = pd.read_csv(RESULTS / "auto_ad.csv", keep_default_na=False)
+    frame = pd.read_csv(RESULTS / "auto_ad.csv")
     lines = []
-    for (scene, label), group in frame.groupby(["scene", "label"], sort=False):
-        aucs = group.auc.astype(float)
-        spread = f"{aucs.mean():.4f} ± {aucs.std():.4f}"
-        others = [f"{group[key].astype(float).mean():.3f}" for key in JUDGED[1:]]
-        features = label.partition(" ")[2] or "original"
-        published, says = {"original": ("original", ""), "spectral": ("fused-B", " (both branches)")}.get(
-            features, ("", "")
-        )
-        paper = published_aucs("ABU", "Auto-AD", published, 200) if scene in FIVE else {}  # beach-4 is a cut here
-        shown = f"{paper[scene]:.4f}{says}" if scene in paper else "-"
-        lines.append([scene, features, ", ".join(f"{value:.4f}" for value in aucs), spread, *others, shown])
-    return markdown(
-        ["scene", "features", "AUC of each seed", "mean", *(MEASURES[key].title for key in JUDGED[1:]), "paper"], lines
-    )
+    for (scene, features), group in frame.groupby(["scene", "features"]):
+        each = ", ".join(f"{value:.4f}" for value in group.auc)
+        others = (f"{group[key].mean():.3f}" for key in JUDGED[1:])
+        mean = f"{group.auc.mean():.4f}" + (f" ± {group.auc.std():.4f}" if len(group) > 1 else "")
+        lines.append([f"{scene}, cut", features, each, mean, *others])
+    return markdown(["scene", "features", "AUC by seed", "mean", *(MEASURES[key].title for key in JUDGED[1:])], lines)
 
 
 def features_means() -> str:

@@ -23,7 +23,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments import RESULTS, ROOT, evidence, spatial_features
-from experiments.cells import cells_markdown, read_cells
 from experiments.coverage import coverage_table
 from experiments.jobs import STAGE_FILES, Score, given, machine
 from experiments.leaderboard import claims, kept, leaderboard, others, scene_by_scene
@@ -227,19 +226,17 @@ def first_table() -> str:
 
 
 def training_stage1() -> str:
-    """Render the means of Stage 1's runs with several seeds, and of what has no seed, one a line."""
+    """Render the means of Stage 1's runs, one a line."""
     frame = _csv("training_stage1", dtype=str, keep_default_na=False).query("scene == 'mean'")
-    frame = frame[frame.seeds.str.contains(",") | frame.background.isin(["", "HAD100's AVIRIS"])]
     mean = frame.auc.where(frame.standard_deviation == "", frame.auc + " ± " + frame.standard_deviation)
     return _markdown(frame[["run", "background", "seeds"]].replace("", "-").assign(**{"mean AUC": mean}))
 
 
 def training_stage2() -> str:
-    """Render the means of Stage 2's runs with several seeds by what RX sees."""
+    """Render the means of Stage 2's runs by what RX sees, over the seeds of a run."""
     frame = _csv("training_stage2")
     run = frame.run.str.partition(";")[0].str.replace(r", seed \d", "", regex=True).str.replace("on the ", "", n=1)
-    several = frame.run.groupby(run).transform("nunique") > 1
-    table = frame.auc[several].groupby([run, frame["view"]], sort=False).agg(_spread).unstack(sort=False)
+    table = frame.auc.groupby([run, frame["view"]], sort=False).agg(_spread).unstack(sort=False)
     return _markdown(table.reset_index(names="the Spe-FEN that teaches"))
 
 
@@ -343,7 +340,6 @@ RENDERED: dict[str, Callable[[], str]] = {
     "gaussianity": evidence.gaussianity,
     "statements": evidence.statements,
     "table2": evidence.table2,
-    "table3_abu": lambda: cells_markdown(read_cells(RESULTS / "table3_abu.csv")),
     "objects": lambda: yardstick("objects"),
     "objects_difference": lambda: difference("objects", "RX untrained-D", "RX untrained-C"),
     "objects_scenes": lambda: gains("objects", ("RX untrained-C", "RX untrained-D")),
@@ -355,7 +351,11 @@ RENDERED: dict[str, Callable[[], str]] = {
 
 def documents() -> list[Path]:
     """List the documents that may hold tables."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [
+        ROOT / "README.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+        *sorted((ROOT / "docs" / "notebook").glob("*.md")),
+    ]
 
 
 def rendered(text: str) -> str:

@@ -122,16 +122,16 @@ def _by_bands(bands: Iterable[int]) -> list[Column]:
 
 def _figure7(request: Request) -> Work:
     workspace = request.first
-    table = Means(request, "Table I", workspace, request.table1, [Column("", request.bands[0])])
+    drawn = [row for row in request.table1 if row.mark != LAST]  # of AE the oracle's map, as in the paper; it says so
+    table = Means(request, "Table I", workspace, drawn, [Column("", request.bands[0])])
 
     def make() -> Iterable[Path]:
-        # of AE the oracle's map, as in the paper; its column says so
-        rows = {_short(row.name): found for row, found in table.measured(table.columns[0]) if row.mark != LAST}
+        rows = {_short(row.name): found for row, found in table.measured(table.columns[0])}
         count, positions = len(workspace.scenes), request.positions
         if max(positions) > count:  # a smaller test set: as many, spread over it
             positions = tuple(int(p) for p in np.linspace(1, count, min(len(positions), count)).round())
-            drawn = ", ".join(map(str, positions))
-            print(f"fig7: {workspace.title} has only {count} scenes; drawn are those at {drawn}.")
+            places = ", ".join(map(str, positions))
+            print(f"fig7: {workspace.title} has only {count} scenes; drawn are those at {places}.")
         shown = {f"scene {position}": workspace.scenes[position - 1] for position in positions}
         return _maps(workspace, "fig7", rows, shown)
 
@@ -140,16 +140,17 @@ def _figure7(request: Request) -> Work:
 
 def _figure8(request: Request) -> Work:
     table = Scenes(request)
+    shown = {
+        f"{_short(detector)}\n{seen}": jobs
+        for detector, seen, row, jobs in table.settings()
+        if row.mark != LAST and seen != "untrained control"
+    }
 
     def make() -> Iterable[Path]:
-        rows = {
-            f"{_short(detector)}\n{_short(seen)}": measured(jobs)
-            for detector, seen, row, jobs in table.settings()
-            if row.mark != LAST and seen != "untrained control"
-        }
+        rows = {title: measured(jobs) for title, jobs in shown.items()}
         return _maps(table.workspace, "fig8", rows, {scene.name: scene for scene in table.workspace.scenes})
 
-    return Work(table.jobs, make)
+    return Work([job for jobs in shown.values() for job in jobs], make)
 
 
 def _maps(workspace: Workspace, name: str, rows: dict[str, Measured], shown: dict[str, LabelledScene]) -> list[Path]:

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _NAME, _SIZE = 30, 15
-_WIDTHS = {"auc": 8, "ap": 8, "pd@1e-3": 10, "pd@1e-2": 9}  # of the columns of measures
+_COLUMN_WIDTHS = {"auc": 8, "ap": 8, "pd@1e-3": 10, "pd@1e-2": 9}  # of the columns of measures
 SECONDS_NOTE = "* of features and detector, without reading. Scenes that are scored together share their time equally."
 
 
 def header_line(with_published: bool) -> str:
     """Head of a table of scenes."""
     titles = {"auc": "AUC", "ap": "AP", "pd@1e-3": "Pd@0.001", "pd@1e-2": "Pd@0.01"}
-    head = [f"{titles[key]:>{width}}" for key, width in _WIDTHS.items()]
+    head = [f"{titles[key]:>{width}}" for key, width in _COLUMN_WIDTHS.items()]
     published = [f"{'paper':>9}"] if with_published else []
     return "".join([f"{'scene':<{_NAME}}{'H x W x B':<{_SIZE}}", head[0], *published, *head[1:], f"{'seconds*':>10}"])
 
@@ -28,7 +28,7 @@ def scene_line(name: str, scene: dict, published: dict[str, float] | None = None
     size = f"{scene['height']}x{scene['width']}x{scene['bands']}"
     note = f"   {scene['note']}" if scene["note"] else ""
     paper = (published or {}).get(name)
-    return f"{name:<{_NAME}}{size:<{_SIZE}}{_numbers(scene, published, paper)}{scene['seconds']:>10.3f}{note}"
+    return f"{name:<{_NAME}}{size:<{_SIZE}}{_measure_cells(scene, published, paper)}{scene['seconds']:>10.3f}{note}"
 
 
 def mean_line(
@@ -38,18 +38,20 @@ def mean_line(
     paper = published or {}
     known = [paper[scene] for scene in scenes if scene in paper]
     whole = float(np.mean(known)) if known and len(known) == len(scenes) else paper.get("mean")
-    means = {key: float(np.mean([scene[key] for scene in scenes.values()])) if scenes else None for key in _WIDTHS}
+    means = {
+        key: float(np.mean([scene[key] for scene in scenes.values()])) if scenes else None for key in _COLUMN_WIDTHS
+    }
     time = "" if seconds is None else f"{seconds:>10.3f}"
-    return f"{name:<{_NAME + _SIZE}}{_numbers(means, published, whole)}{time}"
+    return f"{name:<{_NAME + _SIZE}}{_measure_cells(means, published, whole)}{time}"
 
 
-def _numbers(values: Mapping[str, float | None], published: dict[str, float] | None, paper: float | None) -> str:
+def _measure_cells(values: Mapping[str, float | None], published: dict[str, float] | None, paper: float | None) -> str:
     """The measures, and the paper's AUC in a column of its own if the table has one."""
-    cells = [f"{_text(values[key]):>{width}}" for key, width in _WIDTHS.items()]
-    return "".join([cells[0], *([] if published is None else [f"{_text(paper):>9}"]), *cells[1:]])
+    cells = [f"{_digits_of(values[key]):>{width}}" for key, width in _COLUMN_WIDTHS.items()]
+    return "".join([cells[0], *([] if published is None else [f"{_digits_of(paper):>9}"]), *cells[1:]])
 
 
-def _text(value: float | None) -> str:
+def _digits_of(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
