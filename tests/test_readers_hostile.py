@@ -183,6 +183,8 @@ def test_a_picture_of_another_size_is_refused_before_it_is_unpacked(tmp_path, mo
         with pytest.raises(SceneError, match=r"large\.png: the mask is 3000 x 3000 and its scene is 12 x 10"):
             reading(tmp_path / "large.png")
     np.save(tmp_path / "large.npy", np.zeros((30, 30), np.uint8))
+    with pytest.raises(SceneError, match=r"large\.npy: the mask is 30 x 30 and its scene is 12 x 10"):
+        read_left_out(tmp_path / "large.npy", (12, 10))
     with h5py.File(tmp_path / "large.mat", "w") as file:
         file.create_dataset("mask", (30_000, 30_000), "u1", chunks=(1000, 1000))
     with pytest.raises(SceneError, match=r"large\.mat: the mask is 30000 x 30000 and its scene is 12 x 10"):
@@ -197,3 +199,15 @@ def test_names_that_are_not_text_are_refused_by_name(tmp_path):
             with pytest.raises(SceneError, match=r"its name is not text in UTF-8\. Rename it") as refused:
                 reading(moved)
             assert str(refused.value).startswith(str(moved))
+
+
+@pytest.mark.parametrize("entry", ["data gain values", "data offset values"])
+def test_scales_that_are_no_numbers_are_refused(tmp_path, entry):
+    path = files.write_envi(tmp_path, files.values(3), **{entry.replace(" ", "_"): ["nan", "1", "1"]})
+    with pytest.raises(SceneError, match=r"\.hdr: the (scale|offset) of some bands is NaN or infinite"):
+        open_scene(path)
+
+
+def test_widths_of_bands_that_are_no_numbers_are_not_used(tmp_path):
+    wavelengths = {"wavelength": ["500", "600", "700"], "fwhm": ["10", "inf", "10"]}
+    assert open_scene(files.write_envi(tmp_path, files.values(3), **wavelengths)).fwhm is None
