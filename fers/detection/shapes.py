@@ -22,7 +22,7 @@ OTHER_SHAPES = {  # by their endings: what a file begins with, and what it is ca
     ".shp": (b"\0\0\x27\x0a", "shapefile"),
     ".gpkg": (b"SQLite format 3\0", "GeoPackage"),
 }
-_LARGEST = 256 << 20  # bytes
+_LARGEST_SHAPES = 256 << 20  # bytes
 _FINEST = 8000  # cells along each side of the grid on which shapes meet a swath
 
 
@@ -191,7 +191,7 @@ def read_shapes(path: str | Path) -> Shapes:
 
 def _of_geojson(path: Path, geojson: Path) -> Shapes:
     with refusing(path, "GeoJSON file" if path == geojson else "file of shapes"):
-        check_length(geojson, _LARGEST)
+        check_length(geojson, _LARGEST_SHAPES)
         content = json.loads(geojson.read_text("utf-8-sig"))
         name = str(((content.get("crs") or {}).get("properties") or {}).get("name", "CRS84"))
         crs = crs_wkt("EPSG:4326" if "CRS84" in name else name)
