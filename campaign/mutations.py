@@ -83,7 +83,7 @@ def _link(target: Callable[[h5py.Group], Any], count: int = 1) -> Callable[[h5py
         if count == 1:
             del parent[name]
         for number in range(count):
-            parent[name if count == 1 else f"link{number}"] = target(parent)
+            parent[name if count == 1 else f"link{len(parent)}"] = target(parent)
 
     return change
 
