@@ -66,8 +66,7 @@ def find_targets(
     found = []
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         inside = labels[box] == label
-        kept = score[box].astype(np.float32).astype(np.float64)  # as the file of a result has them: both list the same
-        values = np.where(inside, kept, -np.inf)
+        values = np.where(inside, score[box], -np.inf)
         peak = np.unravel_index(int(values.argmax()), values.shape)
         row, column = int(peak[0]) + box[0].start, int(peak[1]) + box[1].start
         pixels = int(inside.sum())
@@ -78,7 +77,7 @@ def find_targets(
         if known is not None and not listed_places((row, column), inside, known, (box[0].start, box[1].start)):
             continue
         bounds = (box[0].start, box[1].start, box[0].stop, box[1].stop)
-        found.append((label, row, column, float(values[peak]), float(values[inside].sum()), pixels, area, bounds))
+        found.append((label, row, column, float(score[row, column]), float(values[inside].sum()), pixels, area, bounds))
     found.sort(key=lambda target: (-target[3], target[1], target[2]))
     kept = np.zeros(count + 1, bool)
     kept[[target[0] for target in found]] = True
