@@ -82,8 +82,8 @@ def _link(target: Callable[[h5py.Group], Any], count: int = 1) -> Callable[[h5py
     def change(parent: h5py.Group, name: str, rng: random.Random) -> None:
         if count == 1:
             del parent[name]
-        for number in range(count):
-            parent[name if count == 1 else f"link{number}"] = target(parent)
+        for _ in range(count):
+            parent[name if count == 1 else f"link{len(parent)}"] = target(parent)
 
     return change
 

@@ -23,7 +23,7 @@ from fers.datasets.benchmarks import BENCHMARKS
 from fers.datasets.had100 import is_synthetic, published_test_scenes
 from fers.datasets.patches import BackgroundPatches
 from fers.evaluation.results import truth_sha256
-from fers.scenes.scene import LabelledScene
+from fers.scenes.scene import LabelledScene, unchanging
 from fers.util.errors import FersError
 from fers.util.files import write_whole
 from fers.util.paths import folder_name
@@ -80,7 +80,7 @@ class Workspace:
     @cached_property
     def scenes(self) -> list[LabelledScene]:
         """The scenes in the order of their names, or of ``names``."""
-        return BENCHMARKS[self.benchmark].scenes(self.data, None, self.names)
+        return [unchanging(scene) for scene in BENCHMARKS[self.benchmark].scenes(self.data, None, self.names)]
 
     @cached_property
     def truths(self) -> dict[str, np.ndarray]:

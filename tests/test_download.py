@@ -146,3 +146,10 @@ def test_a_disk_that_fills_up_keeps_what_has_come(published, server, tmp_path):
     assert part.endswith(".part")
     assert download.main(["had100", "--out", str(tmp_path)]) == 0
     assert server.requests[-1].startswith("bytes=") and (tmp_path / "HAD100.zip").read_bytes() == CONTENT
+
+
+def test_an_endless_answer_of_a_known_size_is_broken_off(published, server, tmp_path, capsys):
+    server.endless.add("/file")
+    assert download.main(["had100", "--out", str(tmp_path)]) == 2
+    assert "the server sent more than the 3,000,000 bytes that the file can have" in capsys.readouterr().err
+    assert names(tmp_path) == []

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+import reproduce
+import train_FERD.train
 from fers import cli
 from tests import scene_files as files
 from tests.conftest import run_had100, write_had100
@@ -63,6 +65,11 @@ with zipfile.ZipFile("out.zip", "w") as archive:
     archive.writestr("../outside.hdr", "ENVI")
 write_had100(here / "data")
 np.save("data/test/aviris_ng/a.npy", np.array([Opens()], object), allow_pickle=True)
+for number in range(4):
+    (here / "training" / "train" / "aviris_ng").mkdir(parents=True, exist_ok=True)
+    np.save(here / "training" / "train" / "aviris_ng" / f"s{number}_1.npy", np.random.rand(16, 16, 6))
+(here / "data" / "train" / "aviris_ng").mkdir(parents=True)
+np.save(here / "data" / "train" / "aviris_ng" / "a_1.npy", np.array([Opens()], object), allow_pickle=True)
 (here / "weights").mkdir()
 for name in ("spe_fen.safetensors", "last.pt", "enc.pt", "convh.pt", "pc.pt"):
     torch.save(Opens(), here / "weights" / name)
@@ -99,6 +106,10 @@ command("report", "results")
 command("detect", good, "--checkpoint_dir", "weights", *fixed[2:])
 command("weights", "import", "weights", "--out", "imported/spe_fen.safetensors")
 codes.append(run_had100(here / "data", here / "tested", "--features", "original", "--no_maps"))
+codes.append(reproduce.main(["table1", "--data", "data", "--out", "reproduced", "--rows", "RX", "--device", "cpu"]))
+trained = ["--data_path", "training", "--input_channel", "6", "--backbone", "file:weights/enc.pt", "--device", "cpu"]
+codes.append(train_FERD.train.main([*trained, "--save_dir", "run", "--checkpoint_dir", "trained"]))
+codes.append(train_FERD.train.main(["--data_path", "data", *trained[2:], "--save_dir", "run", "--checkpoint_dir", "trained"]))
 print(len(codes), sorted(set(codes), key=str), codes.count(0))
 """
 

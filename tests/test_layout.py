@@ -36,8 +36,8 @@ LAYERS = [
     {"baselines"},
     {"experiments"},
     {"benchmarks"},
-    {"campaign"},
     {"train", "test", "detect", "reproduce"},
+    {"campaign"},  # it runs the scripts
 ]
 ROOMS = set().union(*LAYERS)
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

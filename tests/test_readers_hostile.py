@@ -18,8 +18,11 @@ import scene_files as files
 from PIL import Image
 
 from fers.detection.inputs import find_scenes
+from fers.detection.known import read_known
 from fers.detection.masks import read_left_out
+from fers.detection.products.place import Place
 from fers.scenes import SceneError, read_truth
+from fers.scenes.libraries import read_library
 from fers.scenes.readers import open_scene
 from fers.scenes.readers.projection import crs_wkt
 from fers.scenes.readers.rasters import open_raster
@@ -183,6 +186,8 @@ def test_a_picture_of_another_size_is_refused_before_it_is_unpacked(tmp_path, mo
         with pytest.raises(SceneError, match=r"large\.png: the mask is 3000 x 3000 and its scene is 12 x 10"):
             reading(tmp_path / "large.png")
     np.save(tmp_path / "large.npy", np.zeros((30, 30), np.uint8))
+    with pytest.raises(SceneError, match=r"large\.npy: the mask is 30 x 30 and its scene is 12 x 10"):
+        read_left_out(tmp_path / "large.npy", (12, 10))
     with h5py.File(tmp_path / "large.mat", "w") as file:
         file.create_dataset("mask", (30_000, 30_000), "u1", chunks=(1000, 1000))
     with pytest.raises(SceneError, match=r"large\.mat: the mask is 30000 x 30000 and its scene is 12 x 10"):
@@ -197,3 +202,34 @@ def test_names_that_are_not_text_are_refused_by_name(tmp_path):
             with pytest.raises(SceneError, match=r"its name is not text in UTF-8\. Rename it") as refused:
                 reading(moved)
             assert str(refused.value).startswith(str(moved))
+
+
+@pytest.mark.parametrize("entry", ["data gain values", "data offset values"])
+def test_scales_that_are_no_numbers_are_refused(tmp_path, entry):
+    path = files.write_envi(tmp_path, files.values(3), **{entry.replace(" ", "_"): ["nan", "1", "1"]})
+    with pytest.raises(SceneError, match=r"\.hdr: the (scale|offset) of some bands is NaN or infinite"):
+        open_scene(path)
+
+
+def test_widths_of_bands_that_are_no_numbers_are_not_used(tmp_path):
+    wavelengths = {"wavelength": ["500", "600", "700"], "fwhm": ["10", "inf", "10"]}
+    assert open_scene(files.write_envi(tmp_path, files.values(3), **wavelengths)).fwhm is None
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.geojson", "a.txt", "a.hdr"])
+def test_texts_longer_than_any_of_their_kind_are_refused_before_they_are_read(tmp_path, monkeypatch, name):
+    """The files are holes: nothing of them is on the disk."""
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(1 << 40)
+    monkeypatch.setattr(Path, "read_bytes", None)
+    monkeypatch.setattr(Path, "read_text", None)
+    scene = files.write_tiff(tmp_path / "a.tif", files.values(3))
+    readings = {
+        "a.csv": (read_library, lambda path: read_known(path, Place(None, (12, 10)), (12, 10))),
+        "a.geojson": (lambda path: read_left_out(path, (12, 10)),),
+        "a.txt": (lambda path: open_scene(scene, wavelengths=path),),
+        "a.hdr": (open_scene, read_library),
+    }
+    for reading in readings[name]:
+        with pytest.raises(SceneError, match=rf"{name}: cannot be read as .*1099511627776 bytes"):
+            reading(tmp_path / name)

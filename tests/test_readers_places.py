@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import h5py
 import numpy as np
@@ -246,3 +247,29 @@ def test_a_target_among_pixels_without_a_place_has_no_outline_and_everything_is_
     assert all(0.9e6 < d["area_m2"] / d["pixels"] < 1e6 for d in result.detections)  # 1.11 km by 0.85 km
     features = json.loads((tmp_path / "out" / "detections.geojson").read_text())["features"][:2]
     assert [feature["geometry"] is None for feature in features] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("x", "width", "said"),
+    [
+        ("nan", "5", "holds NaN or infinity"),
+        ("-inf", "5", "holds NaN or infinity"),
+        ("5e5", "nan", "holds NaN or infinity"),
+        ("5e5", "0", "have no size"),
+        ("5e50", "5", "lies nowhere on the Earth"),
+        ("5e5", "1e300", "holds NaN or infinity|lies nowhere on the Earth"),
+    ],
+)
+def test_a_map_grid_that_cannot_be_is_told_and_not_used(tmp_path, x, width, said):
+    info = ["UTM", "1", "1", x, "4e6", width, width, "11", "North", "WGS-84"]
+    cube = np.random.default_rng(0).random((30, 20, 5)).astype(np.float32)
+    path = files.write_envi(tmp_path, cube, map_info=info)
+    reader = open_scene(path)
+    assert reader.geometry is None and re.search(f"map grid.* {said}; it is not used", " ".join(reader.notes))
+    result = detect(path, tmp_path / "out", features="original", top=2)
+    assert result.detections[0]["longitude"] is None and result.about["notes"][0] == reader.notes[0]
+
+
+def test_a_grid_of_degrees_beyond_the_poles_is_not_used(tmp_path):
+    path = files.write_tiff(tmp_path / "a.tif", files.values(3), Affine(1, 0, 10, 0, -1, 1000), "EPSG:4326")
+    assert open_scene(path).geometry is None

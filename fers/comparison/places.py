@@ -23,7 +23,7 @@ from fers.datasets.benchmarks import BENCHMARKS
 from fers.evaluation.metrics import as_truth
 from fers.scenes.readers import open_scene
 from fers.scenes.readers.envi import DATA_SUFFIXES
-from fers.scenes.scene import LabelledScene, Scene, SceneError, read_scene, read_truth
+from fers.scenes.scene import LabelledScene, Scene, SceneError, read_scene, read_truth, unchanging
 from fers.util.files import visible
 
 _CUBES = (".mat", ".npy", ".npz", ".hdr", ".tif", ".tiff", ".h5", ".nc")
@@ -81,7 +81,8 @@ def compared_scenes(places: Any) -> FoundScenes:
         raise SceneError(
             f"--scenes: no scene was named. Give {', '.join(BENCHMARKS)}, a folder, a file or a scene list."
         )
-    return replace(found, scenes=_named_apart(found.scenes))
+    scenes = [replace(one, labelled=unchanging(one.labelled)) for one in _named_apart(found.scenes)]
+    return replace(found, scenes=scenes)
 
 
 def _place_by_place(places: Any) -> list[Any]:

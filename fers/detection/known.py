@@ -10,9 +10,10 @@ import numpy as np
 
 from fers.detection.products.place import Place
 from fers.detection.shapes import OTHER_SHAPES, Shape, Shapes, read_shapes
-from fers.scenes.readers.errors import local_file, refusing
+from fers.scenes.readers.errors import check_length, local_file, refusing
 
 AREA, POINT = 1, 2  # in the map of known places
+_LARGEST_LIST = 64 << 20  # bytes of a table
 
 
 def read_known(path: str | Path, place: Place, shape: tuple[int, int]) -> tuple[np.ndarray, str]:
@@ -68,6 +69,7 @@ def _pixel(row: int, column: int) -> Shape:
 
 
 def _of_table(path: Path) -> list[Shape]:
+    check_length(path, _LARGEST_LIST)
     rows = [
         [part.strip() for part in row] for row in csv.reader(path.read_text(encoding="utf-8-sig").splitlines()) if row
     ]

@@ -178,6 +178,8 @@ class SceneRun:
         self.check_unchanged()
         if self._known_do_not_count and self.left_out is not None and not options.score_left_out:
             score[self.left_out] = np.nan  # known places are scored, so these were too
+        score[...] = score.astype(np.float32)  # as the file keeps them: another threshold lists the same numbers
+
         return self._result(job, score, colours, statistics, robust, stream)
 
     def ranged(self, stream: Stream) -> Job:

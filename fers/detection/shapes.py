@@ -13,7 +13,7 @@ import numpy as np
 from affine import Affine
 
 from fers.scenes.readers import Geometry, LatLon, LookupTable, SceneError
-from fers.scenes.readers.errors import local_file, refusing
+from fers.scenes.readers.errors import check_length, local_file, refusing
 from fers.scenes.readers.projection import crs_wkt
 from fers.util.errors import FersError
 
@@ -22,7 +22,7 @@ OTHER_SHAPES = {  # by their endings: what a file begins with, and what it is ca
     ".shp": (b"\0\0\x27\x0a", "shapefile"),
     ".gpkg": (b"SQLite format 3\0", "GeoPackage"),
 }
-_LARGEST_JSON = 256 << 20  # bytes
+_LARGEST_SHAPES = 256 << 20  # bytes
 _FINEST = 8000  # cells along each side of the grid on which shapes meet a swath
 
 
@@ -191,8 +191,7 @@ def read_shapes(path: str | Path) -> Shapes:
 
 def _of_geojson(path: Path, geojson: Path) -> Shapes:
     with refusing(path, "GeoJSON file" if path == geojson else "file of shapes"):
-        if geojson.stat().st_size > _LARGEST_JSON:
-            raise ValueError(f"{geojson.stat().st_size} bytes")
+        check_length(geojson, _LARGEST_SHAPES)
         content = json.loads(geojson.read_text("utf-8-sig"))
         name = str(((content.get("crs") or {}).get("properties") or {}).get("name", "CRS84"))
         crs = crs_wkt("EPSG:4326" if "CRS84" in name else name)

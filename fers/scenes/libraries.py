@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fers.scenes.readers.base import SceneError, refusing
 from fers.scenes.readers.envi import Header, header_of
+from fers.scenes.readers.errors import SceneError, check_length, refusing
 from fers.scenes.readers.wavelengths import to_nm
 from fers.util.errors import did_you_mean
 
+_LARGEST_LIBRARY = 64 << 20  # bytes of a library of text
 REFLECTANCE = "reflectance"  # the unit of every library; a spectrum cut from a scene may have another
 DELETED = -1e30  # and below: USGS marks deleted channels with -1.23e34
 _FLOATS = {4: "f4", 5: "f8"}
@@ -114,6 +115,7 @@ def read_library(path: str | Path) -> Library:
         if header is not None:
             library = _read_sli(header)
         else:
+            check_length(path, _LARGEST_LIBRARY)
             raw = path.read_bytes()
             try:
                 text = raw.decode("utf-8-sig")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from fers.scenes.readers import SceneError, open_scene, read_array
 from fers.scenes.readers.base import UNDECLARED_NODATA, Facts, missing_pixels
 from fers.scenes.readers.errors import local_file, refusing
 from fers.util.errors import did_you_mean
+from fers.util.files import fingerprint_of
 
 MIN_SIDE = 9  # px: reflect padding of 4, and enough pixels for RX
 
@@ -48,6 +50,27 @@ class LabelledScene:
     name: str  # as in the paper's tables
     path: Path  # the file with the cube
     load: Callable[[], tuple[Scene, np.ndarray]]
+
+
+def unchanging(labelled: LabelledScene) -> LabelledScene:
+    """Return a scene whose ``load`` refuses its files once they are others than now, so that no run mixes two versions."""
+    if not labelled.path.is_file():
+        return labelled
+    try:
+        files = open_scene(labelled.path).files
+    except SceneError:  # of several cubes, say: ``load`` knows which
+        files = (labelled.path,)
+    return replace(labelled, load=partial(_load_unchanged, labelled.load, {f: fingerprint_of(f) for f in files}))
+
+
+def _load_unchanged(
+    load: Callable[[], tuple[Scene, np.ndarray]], before: dict[Path, list[int | str]]
+) -> tuple[Scene, np.ndarray]:
+    found = load()
+    for path, known in before.items():
+        if fingerprint_of(path) != known:
+            raise SceneError(f"{path}: changed while it was in use. Run the same command again.")
+    return found
 
 
 def select_scenes(found: list[LabelledScene], names: str, folder: Path) -> list[LabelledScene]:

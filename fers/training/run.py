@@ -135,6 +135,10 @@ class TrainRun:
         )
         with locked(self.folder.path) if main else nullcontext():
             Trainer(stage, self.folder, self.accelerator, info, score).fit(train, held_out)
+            if main and self.patches.fingerprint() != self.folder.identity["data"]:
+                raise TrainingError(
+                    f"{self.patches.folder}: a patch changed during the training. Train with --overwrite."
+                )
             if main:
                 kept = frozen if backbone.startswith("file:") else None
                 trained = self.folder.path / stage.checkpoint

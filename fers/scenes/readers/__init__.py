@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import h5py
 import numpy as np
@@ -26,6 +27,8 @@ from fers.scenes.readers.rasters import driver_of
 from fers.scenes.readers.wavelengths import read_wavelengths
 
 __all__ = ["Geometry", "LatLon", "LookupTable", "MapGrid", "Reader", "SceneError", "open_scene", "read_array"]
+
+Array = TypeVar("Array", np.memmap, arrays.Variable)
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _KNOWN = "MATLAB (.mat), NumPy (.npy, .npz), ENVI with its .hdr, GeoTIFF, or a product in HDF5 or netCDF4"
@@ -161,7 +164,7 @@ def read_array(path: Path, variable: str | None = None, shape: tuple[int, int] |
     path = local_file(path, "array")
     with refusing(path, "file"):
         if path.suffix.lower() == ".npy":
-            return arrays.read_npy(path)
+            return _of_sides(path, arrays.read_npy(path), shape)
         if _is_hdf5(path, head := _head(path)):
             with _hdf5(path, head) as (file, matlab):
                 return _of_shape(path, hdf5.variables(file, matlab), variable, shape)
@@ -171,12 +174,16 @@ def read_array(path: Path, variable: str | None = None, shape: tuple[int, int] |
 def _of_shape(
     path: Path, found: dict[str, arrays.Variable], variable: str | None, shape: tuple[int, int] | None
 ) -> np.ndarray:
-    one = found[arrays.pick(path, found, variable, shape)]
-    if shape is not None and one.shape != tuple(shape):  # before it is read
+    return _of_sides(path, found[arrays.pick(path, found, variable, shape)], shape).load()
+
+
+def _of_sides(path: Path, one: Array, shape: tuple[int, int] | None) -> Array:
+    """An array that is not read yet, if it has a shape."""
+    if shape is not None and one.shape != tuple(shape):
         raise SceneError(
             f"{path}: the mask is {' x '.join(map(str, one.shape))} and its scene is {shape[0]} x {shape[1]}."
         )
-    return one.load()
+    return one
 
 
 def _is_hdf5(path: Path, head: bytes) -> bool:

@@ -77,7 +77,9 @@ class Reader(Facts):
         if self.wavelengths is not None and (found := _impossible(self.wavelengths, self.bands)):
             self.notes = (*self.notes, f"{found}; they are not used")
             self.wavelengths = self.fwhm = None
-        if self.fwhm is not None and not (len(self.fwhm) == self.bands and (self.fwhm > 0).all()):
+        if self.fwhm is not None and not (
+            len(self.fwhm) == self.bands and ((self.fwhm > 0) & (self.fwhm < np.inf)).all()
+        ):
             self.fwhm = None
         if self.grid is not None and (wrong := nowhere(self.grid, self.shape)):
             self.notes, self.grid = (*self.notes, f"{wrong}; it is not used"), None

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fers.scenes.readers.base import Reader
-from fers.scenes.readers.errors import SceneError, refusing
+from fers.scenes.readers.errors import SceneError, check_length, refusing
 from fers.scenes.readers.geometry import ControlPoints
 from fers.scenes.readers.projection import crs_wkt, map_grid
 from fers.scenes.readers.wavelengths import from_names, to_nm
@@ -67,8 +67,7 @@ class Header:
         self.path = path
         self.fields: dict[str, str | list[str]] = {}
         with refusing(path, "ENVI header"):
-            if path.stat().st_size > _LARGEST_HEADER:
-                raise ValueError(f"{path.stat().st_size} bytes")
+            check_length(path, _LARGEST_HEADER)
             raw = path.read_bytes()
             try:
                 text = raw.decode("utf-8-sig")
@@ -239,8 +238,7 @@ def _classic(header: Path, bands: int, facts: dict[str, Any]) -> dict[str, Any]:
             continue
         side = max(sides, key=lambda p: len(p.stem))
         with refusing(side, f"AVIRIS {suffix} file"):
-            if side.stat().st_size > _LARGEST_TABLE:
-                raise ValueError(f"{side.stat().st_size} bytes")
+            check_length(side, _LARGEST_TABLE)
             table = np.loadtxt(side, ndmin=2)
         if len(table) != bands or (suffix == ".gain" and (table[:, 0] == 0).any()):
             raise SceneError(f"{side}: {len(table)} rows for {bands} bands. Is it another flight's? Remove it.")

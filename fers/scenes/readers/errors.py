@@ -46,6 +46,12 @@ def local_file(path: str | Path, what: str = "scene") -> Path:
     return path
 
 
+def check_length(path: Path, most: int) -> None:
+    """Refuse a file of text that is longer than any of its kind, before it is read."""
+    if (size := path.stat().st_size) > most:
+        raise ValueError(f"{size} bytes")
+
+
 @contextmanager
 def refusing(path: Path, kind: str) -> Iterator[None]:
     """Turn whatever a library raises on a damaged file, read as a kind such as "MATLAB file", into a `SceneError`."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fers.scenes.readers.errors import SceneError, refusing
+from fers.scenes.readers.errors import SceneError, check_length, refusing
 
 SPELLINGS = ("wavelengths", "wavelength", "Wavelength", "Wavelengths", "WAVELENGTH")  # names of arrays of band centres
 _FACTORS = {  # nm in each; µ is both the micro sign and the Greek letter
@@ -57,8 +57,7 @@ def read_wavelengths(path: Path, bands: int) -> tuple[np.ndarray, np.ndarray | N
         SceneError: The file has not one row for each of the scene's ``bands``, or cannot be read.
     """
     with refusing(path, "file of wavelengths"):
-        if path.stat().st_size > _LARGEST_TEXT:
-            raise ValueError(f"{path.stat().st_size} bytes")
+        check_length(path, _LARGEST_TEXT)
         if path.suffix.lower() == ".npy":
             table = np.atleast_2d(np.asarray(np.load(path, allow_pickle=False), float).T).T
         else:
