@@ -13,6 +13,7 @@ from conftest import QUICK, WITHOUT_WEIGHTS
 from other_device import DEVICE, OtherDevice
 
 from fers.detection import detect as detection
+from fers.detection import job
 from fers.detection.inputs import open_source
 from fers.detection.options import DetectOptions
 from fers.detection.scene_run import SceneRun
@@ -73,7 +74,8 @@ def test_tensors_of_both_devices_meet_only_by_a_copy():
 @pytest.fixture
 def without_float64(monkeypatch):
     monkeypatch.setattr(OtherDevice, "float64", False)
-    monkeypatch.setattr(base, "WITHOUT_FLOAT64", frozenset({DEVICE.type}))
+    for module in (base, job):
+        monkeypatch.setattr(module, "WITHOUT_FLOAT64", frozenset({DEVICE.type}))
 
 
 @pytest.mark.parametrize("name", READY)
