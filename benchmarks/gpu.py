@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def deployed(bands: int, sizes: Sizes, device: torch.device) -> Iterator[Case]:
 
     for batch in sizes.batches:
         h = one[0].permute(1, 2, 0).expand(batch, -1, -1, -1).contiguous().numpy()
-        yield Case("deployed path", bands, batch, "scenes", batch, lambda h=h: pipeline.score(h), compare)
+        yield Case("deployed path", bands, batch, "scenes", batch, partial(pipeline.score, h), compare)
 
 
 def line(rows: int, columns: int, bands: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import Executor, Future
 from contextlib import nullcontext
 
@@ -12,6 +13,10 @@ from conftest import QUICK, WITHOUT_WEIGHTS
 from other_device import DEVICE, OtherDevice
 
 from fers.detection import detect as detection
+from fers.detection import job
+from fers.detection.inputs import open_source
+from fers.detection.options import DetectOptions
+from fers.detection.scene_run import SceneRun
 from fers.detectors import base
 from fers.scoring.config import DetectConfig
 from fers.scoring.fusion_c import LogDistances
@@ -44,6 +49,13 @@ def options_of(name: str) -> tuple[tuple[str, str], ...]:
     return tuple((key, str(value)) for key, value in chosen.items())
 
 
+def test_a_gpu_computes_a_block_while_others_are_read():
+    with OtherDevice():
+        options = DetectOptions(device="meta", features="original")
+        plan = SceneRun(open_source(scene(), None, None, None, options), options).plan
+    assert plan.workers == min(4, os.cpu_count() or 1)
+
+
 def test_tensors_of_both_devices_meet_only_by_a_copy():
     with OtherDevice():
         there, here = torch.ones(3, 4).to(DEVICE), torch.ones(3, 4)
@@ -62,7 +74,8 @@ def test_tensors_of_both_devices_meet_only_by_a_copy():
 @pytest.fixture
 def without_float64(monkeypatch):
     monkeypatch.setattr(OtherDevice, "float64", False)
-    monkeypatch.setattr(base, "WITHOUT_FLOAT64", frozenset({DEVICE.type}))
+    for module in (base, job):
+        monkeypatch.setattr(module, "WITHOUT_FLOAT64", frozenset({DEVICE.type}))
 
 
 @pytest.mark.parametrize("name", READY)

@@ -10,7 +10,8 @@ import torch
 from scipy import ndimage
 
 from fers.detection.blocks import Block, Rows
-from fers.detectors.base import Where
+from fers.detectors.background import BLOCK
+from fers.detectors.base import WITHOUT_FLOAT64, Where
 from fers.fast.deploy import DeployedSpaFEN
 from fers.scenes.bands import BandChoice
 from fers.scenes.normalise import SCALE, fill_no_data, scaled
@@ -138,11 +139,13 @@ class BlockValues:
 def normalised_rows(values: np.ndarray, low: float, high: float, device: torch.device) -> torch.Tensor:
     """Scale values as read from the range [low, high] to [-0.1, 0.1], on a device: ``(rows, W, C)`` float32.
 
-    It is computed in float32 where that holds every value exactly, as it does integers of 16 bits, else in float64 on the CPU.
+    It is computed in float64, as ``fers.scenes.normalise`` does, some rows at a time: on the CPU where the device has none.
     """
-    exact = np.result_type(values.dtype, np.float32) == np.float32
-    native = values.astype(values.dtype.newbyteorder("="), copy=False)
-    raw = sent(native, device).float() if exact else torch.from_numpy(native).double()
-    h = torch.empty(values.shape, device=raw.device)  # in this order of axes, whatever the file's is
-    torch.add(raw.new_tensor(-SCALE), raw - low, alpha=2 * SCALE / (high - low), out=h)
+    where = torch.device("cpu") if device.type in WITHOUT_FLOAT64 else device
+    raw = sent(values.astype(values.dtype.newbyteorder("="), copy=False), where)
+    h = torch.empty(values.shape, device=where)  # in this order of axes, whatever the file's is
+    rows = max(1, BLOCK.get(where.type, BLOCK["cpu"]) // values.shape[1])
+    for part, into in zip(raw.split(rows), h.split(rows), strict=True):
+        lowest = torch.full((), -SCALE, dtype=torch.float64, device=where)
+        torch.add(lowest, part.double() - low, alpha=2 * SCALE / (high - low), out=into)
     return h.to(device)

@@ -156,8 +156,8 @@ class FinishedRun:
             wavelengths = used_wavelengths(job.reader, job.bands)
         backgrounds = [self.statistics.background(segment) for segment in range(len(self.statistics.segments))]
         height, width = self.kept.place.shape
-        rows, segment, block, counted = self._cut
-        plan = Plan(height, width, len(self.statistics.fill), rows, segment, block, 1, 0, counted)
+        rows, segment, block, *counted = self._cut
+        plan = Plan(height, width, len(self.statistics.fill), rows, segment, block, 1, 0, *counted)
         own = (backgrounds, plan.segment_centres)
         if job is not None:
             spectra = partial(read_spectra, job=job, backgrounds=own, wavelengths=wavelengths)
