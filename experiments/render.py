@@ -68,7 +68,8 @@ FIRST_TABLE = {  # label in features.csv: name in the README's first table
     "RX": "RX on the cube",
     "RX untrained": "the paper's features, never trained",
     "RX spectral": "the paper's features, as its authors trained them<sup>1</sup>",
-    "RX untrained-C": "**fusion C**, never trained",
+    "RX untrained-C": "fusion C, never trained",
+    "RX untrained-D": "**fusion D**, never trained",
 }
 _MARKED = re.compile(r"(<!-- table (\S+): begin -->\n).*?(<!-- table \2: end -->)", re.DOTALL)
 
