@@ -73,14 +73,14 @@ class Case:
 
 
 def scene(bands: int, rows: int = SIDE, columns: int = SIDE) -> np.ndarray:
-    """Make a scene ``(H, W, C)``, float32: smooth mixtures of a few spectra, and noise."""
+    """Make a scene ``(H, W, C)``, float32: a synthetic one of 64 x 64 px, repeated, with noise."""
     import numpy as np
-    from scipy import ndimage
 
-    rng = np.random.default_rng(0)
-    spectra = rng.random((6, bands)).cumsum(1) / bands
-    abundance = ndimage.zoom(rng.random((-(-rows // 8), -(-columns // 8), 6)), (8, 8, 1), order=1)[:rows, :columns]
-    return (abundance @ spectra + 0.01 * rng.standard_normal((rows, columns, bands))).astype(np.float32)
+    from fers.datasets.synthetic.benchmark import make_scene
+
+    cube = make_scene(0, size=SIDE).cube[:, :, :bands]
+    cube = np.tile(cube, (-(-rows // SIDE), -(-columns // SIDE), 1))[:rows, :columns]
+    return cube + 0.001 * cube.max() * np.random.default_rng(0).standard_normal(cube.shape, np.float32)
 
 
 def tensor(bands: int, batch: int = 1) -> torch.Tensor:
