@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 from experiments import RESULTS, ROOT
 from fers.fast.process import prepare_process
 from fers.util.commandline import Parser, list_of, positive, run
+from fers.util.errors import FersError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -247,10 +248,11 @@ def beside(options: argparse.Namespace, part: str, case: str, work: Callable[[Pa
     """Make a case of work in a checkout, beside the same work in the other checkout if there is one."""
     if options.before is None:
         return Case(part, case, lambda: work(ROOT), told=True, **about)
-    revision = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=options.before, capture_output=True, text=True, check=True
-    ).stdout.strip()
-    return Case(part, case, lambda: work(ROOT), lambda: work(options.before), revision, told=True, **about)
+    asked = ["git", "-C", str(options.before), "rev-parse", "--short", "HEAD"]
+    found = subprocess.run(asked, capture_output=True, text=True)
+    if found.returncode:
+        raise FersError(f"--before {options.before}: is no checkout of this project ({found.stderr.strip()}).")
+    return Case(part, case, lambda: work(ROOT), lambda: work(options.before), found.stdout.strip(), told=True, **about)
 
 
 def started(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -326,7 +328,7 @@ def bench(options: argparse.Namespace) -> None:
                 frame = pd.concat([earlier, frame]).drop_duplicates(same, keep="last")
             with atomic_path(options.out) as temporary:
                 frame.to_csv(temporary, index=False, lineterminator="\n")
-    print(f"wrote {options.out}")
+    print(f"wrote {options.out}; make docs renders its tables, and experiments.performance.draw its figure")
 
 
 def parser() -> argparse.ArgumentParser:

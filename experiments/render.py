@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments import RESULTS, ROOT
+from experiments import RESULTS, ROOT, performance
 from experiments.cells import cells_markdown, read_cells
 from experiments.coverage import coverage_table
 from experiments.jobs import STAGE_FILES, Score, given, machine, make_missing
@@ -172,15 +172,6 @@ def training_stage2() -> str:
     return _markdown(table.reset_index(names="the Spe-FEN that teaches"))
 
 
-def performance() -> str:
-    """Render what ``make bench`` measured: both sides, and where."""
-    frame = _csv("performance", dtype=str)
-    columns = ["case", "bands", "threads", "reference_ms", "product_ms", "ratio", "reference_cpu_ms", "product_cpu_ms"]
-    shown = frame[[*columns, "rounds"]].rename(columns=lambda name: name.replace("_cpu_", " CPU ").replace("_", " "))
-    where = sorted(set(frame.machine + ", " + frame.revision + ", " + frame.date))
-    return _markdown(shown) + f"\nMeasured on {'; '.join(where)}.\n"
-
-
 def thresholds_objects() -> str:
     """Render what each rule of the threshold finds in scenes with objects, a data set and a rate a line."""
     frame = _thresholds().query("objects != ''")
@@ -246,7 +237,14 @@ RENDERED: dict[str, Callable[[], str]] = {
     "features_claims": partial(claims, "features"),
     "training_stage1": training_stage1,
     "training_stage2": training_stage2,
-    "performance": performance,
+    "performance_networks": performance.networks,
+    "performance_training": performance.training,
+    "performance_windows": performance.windows,
+    "performance_detect": performance.detect,
+    "performance_start": performance.start,
+    "performance_abu": performance.abu,
+    "performance_where": performance.where,
+    "streaming": performance.streaming,
     "coverage": lambda: coverage_table(_csv("coverage")),
     "thresholds_objects": thresholds_objects,
     "thresholds_rates": thresholds_rates,
