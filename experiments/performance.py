@@ -90,7 +90,9 @@ def abu() -> str:
 def where() -> str:
     """Say where and when all of it was measured."""
     rows = _read(RESULTS / "performance.csv")
-    found = sorted(set(rows.machine + ", " + rows.revision + ", " + rows.date))
+    found = sorted(
+        {", ".join(filter(None, row)) for row in rows[["machine", "revision", "date"]].itertuples(index=False)}
+    )
     return f"Measured on {'; '.join(found)}.\n"
 
 

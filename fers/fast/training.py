@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-_MANY = 100  # channels: at 100 both layouts are as fast
+_ALIKE = 100  # bands: with so many, both layouts are as fast
 
 
 def fold_batch_norms(layers: nn.Module) -> None:
@@ -28,5 +28,5 @@ def memory_format(bands: int, device: torch.device) -> torch.memory_format:
     Channels last nearly everywhere. On CPUs without AVX-512 the gradients of 3x3 convolutions of many channels take 1.4 times
     as long in it (docs/performance.md). It depends on nothing that changes from start to start, as the last bits do on it.
     """
-    slow = device.type == "cpu" and bands > _MANY and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    slow = device.type == "cpu" and bands > _ALIKE and torch.backends.cpu.get_cpu_capability() == "AVX2"
     return torch.contiguous_format if slow else torch.channels_last
