@@ -58,7 +58,7 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured: the product, and what it is compared with."""
+    """Work to measure: the product, and what it is compared with."""
 
     part: str
     case: str

@@ -1,4 +1,4 @@
-"""What makes a training step faster; its result stays the same within float32's rounding."""
+"""Folding and layout that make a training step faster; its result stays the same within float32's rounding."""
 
 from __future__ import annotations
 
