@@ -1,20 +1,24 @@
-"""Measure how fast the product is, against a plain reference in the same run.
+"""Measure how fast the product is.
 
-    python -m benchmarks.bench                          every case, some minutes
-    python -m benchmarks.bench --quick --cases RX       a first look
-    python -m benchmarks.bench --spe_fen checkpoints/aviris_200_imagenet/spe_fen.safetensors
+    python -m benchmarks.bench                           every part, some 20 minutes
+    python -m benchmarks.bench --only networks,start     some parts; the rows of the others stay
+    python -m benchmarks.bench --only networks --weights DIR      trained networks too: DIR/<bands>bands, released
+    python -m benchmarks.bench --only windows,detect --before DIR      beside another checkout of this project
 
-The reference (tests/reference.py) is the paper's equations as one would first write them. Both sides take turns, so drift
-affects both alike. Medians are compared: the ratio counts, a time belongs to its machine. CPU time is that of the
-process; other programs disturb it less. The scene is synthetic, 64 x 64 px.
+Every time is CPU time of the process, user and system, which other programs disturb less than wall time. A reference and
+the product take turns, and the ratio is the median of the ratios of the turns: ratios travel, times belong to a machine.
+The reference of networks and training steps is tests/reference.py, the paper's equations as one would first write them.
+Scenes are synthetic.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
+import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,226 +26,335 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
-
-import pandas as pd
-import torch
-from torch.utils.benchmark import Timer
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any
 
 from experiments import RESULTS, ROOT
-from experiments.jobs import machine
-from fers.detectors.rx import rx
-from fers.fast.deploy import deploy
 from fers.fast.process import prepare_process
-from fers.fast.training import fold_batch_norms
-from fers.networks import SpaFEN, SpeFEN, load_checkpoint
-from fers.networks.checkpoint import git_revision
-from fers.scoring.config import DetectConfig
-from fers.scoring.networks import Networks, choose_device
-from fers.scoring.pipeline import Pipeline
-from fers.scoring.settings import FUSION_A_BANDS
-from fers.util.commandline import list_of, positive, run
-from fers.util.files import atomic_path
-from tests import reference
-from train_FERD.network import FERD
-from train_FERD.stage import Stage1
-from train_FERS.network import FRN
-from train_FERS.stage import Stage2
+from fers.util.commandline import Parser, list_of, positive, run
+from fers.util.errors import FersError
 
-SCENE_SIDE = 64  # px, of scenes and patches
-CASES = ("Spe-FEN", "Spa-FEN", "RX", "end to end", "Stage 1 step", "Stage 2 step", "start-up")
-STARTED = ("test.py", "FERS_ABU/test.py", "train.py")
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import nn
+
+SIDE = 64  # px, of scenes and patches
+BANDS = (50, 100, 200)
+SLOWEST = 20  # s that a detector may take by its table's row; fers compare measures the others
+WINDOWED = ("LRX", "2S-GLRT", "CRD")
+LINES = (200, 800)  # rows of 256 px
+COMMANDS = (
+    "-m fers detect --help",
+    "train.py --help",
+    "reproduce.py --help",
+    "-m benchmarks.bench --help",
+    "-c import~fers",
+)
+SCORE = """import sys, time, numpy as np, fers
+cube = np.load(sys.argv[1]); began = time.process_time(); fers.score(cube, detect=sys.argv[2], features="original")
+print(time.process_time() - began)"""
 Work = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Pair:
-    """The two sides of a case. Where both return tensors, these are compared."""
+class Case:
+    """Work to measure: the product, and what it is compared with."""
 
+    part: str
     case: str
-    bands: int
-    batch: int
-    reference: Work
     product: Work
+    reference: Work | None = None
+    against: str = ""
+    network: str = ""
+    bands: int = 0
+    pixels: int = 0
+    batch: int = 1
+    rounds: int | None = None
+    told: bool = False  # the work returns the CPU seconds, which are not those of this process
 
 
-def scene(bands: int, device: torch.device) -> torch.Tensor:
-    """Make a normalised cube, ``(1, C, 64, 64)``: smooth mixtures of a few spectra and noise."""
-    generator = torch.Generator().manual_seed(0)
-    spectra = torch.rand(6, bands, generator=generator).cumsum(1)
-    abundance = torch.nn.functional.interpolate(
-        torch.rand(1, 6, 8, 8, generator=generator), (SCENE_SIDE, SCENE_SIDE), mode="bicubic"
-    )
-    cube = torch.einsum("nkhw,kc->nchw", abundance, spectra / spectra.amax())
-    cube = cube + 0.01 * torch.randn(cube.shape, generator=generator)
-    low, high = cube.amin(), cube.amax()
-    return (0.1 * (2 * (cube - low) / (high - low) - 1)).to(device)
+def scene(bands: int, rows: int = SIDE, columns: int = SIDE) -> np.ndarray:
+    """Make a scene ``(H, W, C)``, float32: a synthetic one of 64 x 64 px, repeated, with noise."""
+    import numpy as np
+
+    from fers.datasets.synthetic.benchmark import make_scene
+
+    cube = make_scene(0, size=SIDE).cube[:, :, :bands]
+    cube = np.tile(cube, (-(-rows // SIDE), -(-columns // SIDE), 1))[:rows, :columns]
+    return cube + 0.001 * cube.max() * np.random.default_rng(0).standard_normal(cube.shape, np.float32)
 
 
-def detection(bands: int, options: argparse.Namespace, device: torch.device) -> Iterator[Pair]:
-    """Yield the cases of detection: both branches, RX, and all of it."""
-    spe, spa = SpeFEN(bands, options.backbone), SpaFEN(bands, options.backbone)
-    if options.spe_fen is not None:
-        spe = load_checkpoint(options.spe_fen, bands)[0]  # type: ignore[assignment]
-    spe, spa = spe.eval().to(device), spa.eval().to(device)
-    fast_spe, fast_spa = deploy(spe), deploy(spa)
-    h = scene(bands, device)
-    last = h.to(memory_format=torch.channels_last)
-    fused = "A" if bands <= FUSION_A_BANDS else "B"
-    cube = h + reference.spa_fen(spa, h) + reference.spe_fen(spe, h)
-    array = h[0].permute(1, 2, 0).cpu().numpy()
-    config = DetectConfig(bands, features="fused", fusion=fused, device=str(device))
-    pipeline = Pipeline(config, Networks(spe=fast_spe, spa=fast_spa))
-    yield Pair("Spe-FEN", bands, 1, lambda: reference.spe_fen(spe, h), lambda: fast_spe(last))
-    yield Pair("Spa-FEN", bands, 1, lambda: reference.spa_fen(spa, h), lambda: fast_spa(last))
-    yield Pair("RX", bands, 1, lambda: reference.rx(cube), lambda: rx(cube))
-    plain, whole = partial(reference.score, spe, spa, array, fused, device), partial(pipeline.score, array)
-    yield Pair("end to end", bands, 1, lambda: torch.from_numpy(plain()), lambda: torch.from_numpy(whole()))
+def tensor(bands: int, batch: int = 1) -> torch.Tensor:
+    """Make normalised patches, ``(N, C, H, W)``."""
+    import torch
+
+    cube = torch.from_numpy(scene(bands)).permute(2, 0, 1)[None]
+    h = 0.1 * (2 * (cube - cube.amin()) / (cube.amax() - cube.amin()) - 1)
+    return h + 0.001 * torch.randn(batch, *h.shape[1:], generator=torch.Generator().manual_seed(1))
 
 
-def training_step(stage: int, bands: int, options: argparse.Namespace, device: torch.device) -> Pair:
-    """Make the case of a training step; Stage 2's product has its teacher's features from a cache."""
-    h = scene(bands, device).repeat(options.batch, 1, 1, 1)
-    h += 0.001 * torch.randn(h.shape, generator=torch.Generator().manual_seed(1)).to(device)
-    task: Stage1 | Stage2
-    batch: tuple[torch.Tensor, ...]
-    if stage == 1:
-        network = FERD(bands, options.backbone).train().to(device)
-        plain = copy.deepcopy(network)
-        for layers in (network.spe_fen.layer1, network.layer2_3):
-            fold_batch_norms(layers)
-        task, batch, parameters = Stage1(network), (h,), list(plain.parameters())
+def networks(options: argparse.Namespace) -> Iterator[Case]:
+    """Yield the deployed path with untrained networks, and with the released Spe-FEN if its weights are there."""
+    from fers.networks import SpeFEN, load_checkpoint
+    from fers.networks.import_released import import_released
 
-        loss = partial(reference.stage1_loss, plain, h)
-    else:
-        teacher = SpeFEN(bands, options.backbone).eval().to(device)
-        student, decoder = SpaFEN(bands, options.backbone).train().to(device), FRN(bands).train().to(device)
-        pupil, frn = copy.deepcopy(student), copy.deepcopy(decoder)
-        fold_batch_norms(student.backbone)
-        task, batch = Stage2(student, decoder), (h, teacher(h).detach())
-        parameters = [*pupil.parameters(), *frn.parameters()]
-
-        loss = partial(reference.stage2_loss, teacher, pupil, frn, h)
-
-    optimizer = reference.adam(parameters)
-    task.train().to(memory_format=torch.channels_last)
-    trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
-    ours = torch.optim.Adam(trained, 0.005, (0.9, 0.95), fused=device.type in ("cpu", "cuda"))
-    batch = tuple(x.contiguous(memory_format=torch.channels_last) for x in batch)
-
-    def step() -> None:
-        loss_of_ours, _ = task(*batch)
-        ours.zero_grad()
-        loss_of_ours.backward()
-        ours.step()
-
-    return Pair(f"Stage {stage} step", bands, options.batch, lambda: reference.train_step(loss, optimizer), step)
-
-
-def start_up(command: str) -> Pair:
-    """Make the case of a command's --help, against a Python that only imports torch."""
-
-    def python(*arguments: str) -> None:
-        subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, check=True)
-
-    return Pair(f"start-up of {command}", 0, 0, lambda: python("-c", "import torch"), lambda: python(command, "--help"))
-
-
-def pairs(options: argparse.Namespace, device: torch.device) -> Iterator[Pair]:
-    """Yield the cases asked for, each made when its turn comes."""
     for bands in options.bands:
-        with torch.no_grad():
-            yield from (pair for pair in detection(bands, options, device) if pair.case in options.cases)
-        for stage in (2, 1):
-            if f"Stage {stage} step" in options.cases:
-                yield training_step(stage, bands, options, device)
-    if "start-up" in options.cases:
-        yield from map(start_up, STARTED)
+        yield from deployed(bands, "untrained", SpeFEN(bands, "random"))
+        if options.weights is not None:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "spe_fen.safetensors"
+                import_released(options.weights / f"{bands}bands", path)
+                yield from deployed(bands, "released", load_checkpoint(path, bands)[0])
 
 
-def compare(pair: Pair, options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """Time both sides in turn, after a round that does not count; returns a line of the results.
+def deployed(bands: int, name: str, spe: nn.Module) -> Iterator[Case]:
+    """Yield both branches, RX, and all of it by each fusion."""
+    import torch
 
-    Times are medians; CPU times are of all cores, 0 where another process works. ``difference`` is the largest one of the
-    results, as a share of the largest value; empty where none is compared.
-    """
-    with torch.set_grad_enabled(pair.case.startswith("Stage")):
-        expected, found = pair.reference(), pair.product()
-        difference = ""
-        if isinstance(expected, torch.Tensor) and isinstance(found, torch.Tensor):
-            a, b = expected.double().cpu().flatten(), found.double().cpu().flatten()
-            difference = f"{float((a - b).abs().max() / a.abs().max()):.0e}"
-        sides = {"reference": pair.reference, "product": pair.product}
-        wall: dict[str, list[float]] = {name: [] for name in sides}
-        cpu: dict[str, list[float]] = {name: [] for name in sides}
-        for _ in range(options.rounds):
-            for name, work in sides.items():
-                timer = Timer("work()", globals={"work": work}, num_threads=options.threads)  # waits for a GPU
-                wall[name].append(1000 * timer.timeit(1).median)  # runs it before, too, and does not count that
-                before = time.process_time()
-                work()
-                cpu[name].append(1000 * (time.process_time() - before))
-    reference_ms, product_ms = (median(wall[name]) for name in sides)
-    used = [0.0 if pair.case.startswith("start-up") else round(median(cpu[name]), 2) for name in sides]
-    return {
-        **{"case": pair.case, "bands": pair.bands, "batch": pair.batch, "device": device.type},
-        **{"threads": options.threads, "reference_ms": round(reference_ms, 2), "product_ms": round(product_ms, 2)},
-        **{"ratio": round(reference_ms / product_ms, 2), "reference_cpu_ms": used[0], "product_cpu_ms": used[1]},
-        **{"difference": difference, "rounds": options.rounds, "machine": machine()},
-        **{"revision": git_revision()[:12], "date": datetime.now(timezone.utc).date().isoformat()},
+    from fers.detectors.rx import rx
+    from fers.fast.deploy import deploy
+    from fers.networks import SpaFEN, SpeFEN
+    from fers.scoring.config import DetectConfig
+    from fers.scoring.networks import Networks
+    from fers.scoring.pipeline import Pipeline
+    from tests import reference
+
+    assert isinstance(spe, SpeFEN)
+    spe, spa, h = spe.eval(), SpaFEN(bands, "random").eval(), tensor(bands)
+    array, last = h[0].permute(1, 2, 0).numpy(), h.to(memory_format=torch.channels_last)
+    fast_spe, fast_spa = deploy(spe), deploy(spa)
+    config: dict[str, Any] = {"A": {"features": "fused"}, "B": {"features": "fused"}, "C": {"features": "untrained"}}
+    pipes = {
+        fusion: Pipeline(DetectConfig(bands, fusion=fusion, backbone="random", **more), Networks(fast_spe, fast_spa))  # type: ignore[arg-type]
+        for fusion, more in config.items()
     }
+    about: Any = {"network": name, "bands": bands, "pixels": SIDE**2}
+
+    def plain(fusion: str) -> Work:
+        return lambda: reference.score(spe, spa, array, fusion, h.device)
+
+    yield Case("networks", "fusion A", lambda: pipes["A"].score(array), plain("A"), "plain", **about)
+    yield Case("networks", "fusion B", lambda: pipes["B"].score(array), plain("B"), "plain", **about)
+    yield Case("networks", "fusion C", lambda: pipes["C"].score(array), **about)
+    yield Case("networks", "Spe-FEN", lambda: fast_spe(last), lambda: reference.spe_fen(spe, h), "plain", **about)
+    if name == "untrained":
+        yield Case("networks", "Spa-FEN", lambda: fast_spa(last), lambda: reference.spa_fen(spa, h), "plain", **about)
+        yield Case("networks", "RX", lambda: rx(h), lambda: reference.rx(h), "plain", **about)
+
+
+def training(options: argparse.Namespace) -> Iterator[Case]:
+    """Yield a step of each stage."""
+    for bands in options.bands:
+        yield from steps(bands, options.batch)
+
+
+def steps(bands: int, batch: int) -> Iterator[Case]:
+    """Yield a step of Stage 2, which has F_spe from its cache, and of Stage 1."""
+    import torch
+
+    from fers.fast.training import fold_batch_norms, memory_format
+    from fers.networks import SpaFEN, SpeFEN
+    from fers.training.stage import Stage
+    from tests import reference
+    from train_FERD.network import FERD
+    from train_FERD.stage import Stage1
+    from train_FERS.network import FRN
+    from train_FERS.stage import Stage2
+
+    def step(task: Stage, *given: torch.Tensor) -> Work:
+        for layers in task.fixed_layers():
+            fold_batch_norms(layers)
+        layout = memory_format(bands, h.device)
+        task.train().to(memory_format=layout)  # type: ignore[call-overload]
+        trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.Adam(trained, 0.005, (0.9, 0.95), fused=True)
+        cubes = [x.contiguous(memory_format=layout) for x in given]
+
+        def work() -> None:
+            loss, _ = task(*cubes)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+        return work
+
+    def plain(loss: Callable[[], torch.Tensor], *trained: nn.Module) -> Work:
+        optimizer = reference.adam([parameter for network in trained for parameter in network.parameters()])
+        return lambda: reference.train_step(loss, optimizer)
+
+    h, teacher = tensor(bands, batch), SpeFEN(bands, "random").eval()
+    about: Any = {"against": "plain", "bands": bands, "pixels": SIDE**2, "batch": batch}
+    with torch.no_grad():
+        f_spe = teacher(h)
+    pupil, frn = SpaFEN(bands, "random").train(), FRN(bands).train()
+    product = step(Stage2(SpaFEN(bands, "random"), FRN(bands)), h, f_spe)
+    compared = plain(lambda: reference.stage2_loss(teacher, pupil, frn, h), pupil, frn)
+    yield Case("training", "Stage 2 step", product, compared, **about)
+    ferd = FERD(bands, "random").train()
+    product, compared = step(Stage1(FERD(bands, "random")), h), plain(lambda: reference.stage1_loss(ferd, h), ferd)
+    yield Case("training", "Stage 1 step", product, compared, **about)
+
+
+def detectors(options: argparse.Namespace) -> Iterator[Case]:
+    """Yield every detector that needs no weights and is not too slow, once."""
+    import fers
+    from fers.detectors import DETECTORS
+
+    cube = scene(200)
+    for name, entry in DETECTORS.items():
+        if not entry.network and entry.cost <= SLOWEST:
+            work = partial(fers.score, cube, detect=name, features="original")
+            yield Case("detectors", name, work, bands=200, pixels=SIDE**2, rounds=1)
+
+
+def windows(options: argparse.Namespace) -> Iterator[Case]:
+    """Yield the detectors of a window on 100 x 100 px, beside another checkout's if there is one."""
+    import numpy as np
+
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(path := Path(folder) / "cube.npy", scene(200, 100, 100))
+        for name in WINDOWED:
+
+            def score(checkout: Path, name: str = name) -> float:
+                return float(started(checkout, "-c", SCORE, str(path), name).stdout)
+
+            yield beside(options, "windows", name, score, bands=200, pixels=10_000, rounds=1)
+
+
+def detect(options: argparse.Namespace) -> Iterator[Case]:
+    """Yield detect.py on lines of two sizes, with RX and by the default: two points give a slope and a fixed cost."""
+    import numpy as np
+
+    with tempfile.TemporaryDirectory() as folder:
+        for rows in LINES:
+            np.save(path := Path(folder) / f"{rows}.npy", (1000 * scene(220, rows, 256)).astype(np.uint16))
+            for name, more in {"RX": ["--features", "original"], "fused-C": []}.items():
+
+                def whole(checkout: Path, more: list[str] = more, path: Path = path) -> float:
+                    out = tempfile.mkdtemp(dir=folder)
+                    return cpu_of(checkout, "detect.py", str(path), "--save_dir", out, *more)
+
+                yield beside(options, "detect", f"{name}, a line", whole, bands=220, pixels=rows * 256, rounds=1)
+
+
+def start(options: argparse.Namespace) -> Iterator[Case]:
+    """Yield the start of commands."""
+    for command in COMMANDS:
+        arguments = [part.replace("~", " ") for part in command.split()]
+        yield Case("start", " ".join(arguments), partial(cpu_of, ROOT, *arguments), told=True)
+
+
+def beside(options: argparse.Namespace, part: str, case: str, work: Callable[[Path], float], **about: Any) -> Case:
+    """Make a case of work in a checkout, beside the same work in the other checkout if there is one."""
+    if options.before is None:
+        return Case(part, case, lambda: work(ROOT), told=True, **about)
+    asked = ["git", "-C", str(options.before), "rev-parse", "--short", "HEAD"]
+    found = subprocess.run(asked, capture_output=True, text=True)
+    if found.returncode:
+        raise FersError(f"--before {options.before}: is no checkout of this project ({found.stderr.strip()}).")
+    return Case(part, case, lambda: work(ROOT), lambda: work(options.before), found.stdout.strip(), told=True, **about)
+
+
+def started(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a checkout, on one thread."""
+    environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=checkout, env=environment, capture_output=True, text=True, check=True
+    )
+
+
+def cpu_of(checkout: Path, *arguments: str) -> float:
+    """Return the CPU seconds, user and system, of Python in a checkout and of all that it starts."""
+    before = os.times()
+    started(checkout, *arguments)
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def seconds(work: Work, told: bool) -> float:
+    """Return the CPU seconds of work, which it may tell itself."""
+    began = time.process_time()
+    said = work()
+    return float(said) if told else time.process_time() - began  # type: ignore[arg-type]
+
+
+def measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
+    """Time both sides in turn, after a round that does not count where there are several; return a row."""
+    rounds = case.rounds or options.rounds
+    sides = [work for work in (case.reference, case.product) if work is not None]
+    if rounds > 1:
+        for work in sides:
+            work()
+    turns = [[seconds(work, case.told) for work in sides] for _ in range(rounds)]
+    row: dict[str, Any] = {
+        name: getattr(case, name) for name in ("part", "case", "network", "bands", "pixels", "batch")
+    }
+    row |= {"threads": 1, "reference": case.against, "reference_cpu_s": "", "cpu_s": "", "ratio": "", "peak_mb": ""}
+    row["cpu_s"] = f"{median(turn[-1] for turn in turns):.4g}"
+    if case.reference is not None:
+        row["reference_cpu_s"] = f"{median(turn[0] for turn in turns):.4g}"
+        row["ratio"] = f"{median(turn[0] / turn[1] for turn in turns):.2f}"
+    return row | {"rounds": rounds}
+
+
+PARTS = {part.__name__: part for part in (networks, training, detectors, windows, detect, start)}
 
 
 def bench(options: argparse.Namespace) -> None:
-    """Measure, print, and write the results."""
+    """Measure, print, and write the results; rows of what was not measured stay."""
     prepare_process()
-    torch.set_num_threads(options.threads)
-    device = choose_device(options.device)
-    rows = []
-    for pair in tqdm(pairs(options, device), unit="case", disable=None):
-        row = compare(pair, options, device)
-        rows.append(row)
-        shown = "{case}, {bands} bands: {reference_ms} / {product_ms} ms = {ratio}"
-        print(shown.format(**row), flush=True)
-    frame = pd.DataFrame(rows)
-    with atomic_path(options.out) as temporary:
-        if options.out.suffix == ".json":
-            frame.to_json(temporary, orient="records", indent=1)
-        else:
-            frame.to_csv(temporary, index=False, lineterminator="\n")
-    print(f"wrote {options.out}")
+    import pandas as pd
+    import torch
+
+    from experiments.jobs import machine
+    from fers.networks.checkpoint import git_revision
+    from fers.util.files import atomic_path
+
+    torch.set_num_threads(1)
+    about = {
+        "machine": machine(),
+        "revision": git_revision()[:12],
+        "date": datetime.now(timezone.utc).date().isoformat(),
+    }
+    for part in options.only:
+        for case in PARTS[part](options):
+            with torch.set_grad_enabled(part in ("training", "detectors")):
+                row = measure(case, options) | about
+            print(json.dumps(row), flush=True)
+            frame = pd.DataFrame([row]).astype(str)
+            if options.out.is_file():
+                earlier = pd.read_csv(options.out, dtype=str, keep_default_na=False)
+                same = ["part", "case", "network", "bands", "pixels", "batch"]
+                frame = pd.concat([earlier, frame]).drop_duplicates(same, keep="last")
+            with atomic_path(options.out) as temporary:
+                frame.to_csv(temporary, index=False, lineterminator="\n")
+    print(f"wrote {options.out}; make docs renders its tables, and experiments.performance.draw its figure")
 
 
 def parser() -> argparse.ArgumentParser:
     """Make the parser of the options."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--cases", type=list_of(CASES), default=CASES, help=f"cases to measure, among {', '.join(CASES)}"
+    add = parser.add_argument
+    add("--only", type=list_of(tuple(PARTS)), default=tuple(PARTS), help=f"parts, among {', '.join(PARTS)}")
+    add(
+        "--bands",
+        type=lambda text: [positive(part) for part in text.split(",")],
+        default=BANDS,
+        help="default: 50,100,200",
     )
-    parser.add_argument("--bands", type=lambda text: [positive(part) for part in text.split(",")], default=[50, 200])
-    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="CPU threads")
-    parser.add_argument(
-        "--rounds", type=positive, default=9, help="how often each side is timed (default: %(default)s)"
-    )
-    parser.add_argument("--batch", type=positive, default=4, help="patches in a training step (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="200 bands, 3 rounds")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, auto (default: %(default)s)")
-    parser.add_argument("--backbone", default="random", help="frozen layers: imagenet, random[:SEED] or a path")
-    parser.add_argument("--spe_fen", type=Path, help="a checkpoint (default: an untrained network)")
-    parser.add_argument(
-        "--out", type=Path, default=RESULTS / "performance.csv", help=".csv or .json (default: %(default)s)"
-    )
+    add("--rounds", type=positive, default=5, help="how often each side is timed (default: %(default)s)")
+    add("--batch", type=positive, default=2, help="patches in a training step (default: %(default)s)")
+    add("--weights", type=Path, help="folder of released weights, such as saved_models: <bands>bands/ in it")
+    add("--before", type=Path, help="another checkout of this project to stand beside")
+    add("--out", type=Path, default=RESULTS / "performance.csv", help="default: %(default)s")
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     options = parser().parse_args(arguments)
-    if options.quick:
-        options.bands, options.rounds = [200], min(options.rounds, 3)
     return run(lambda: bench(options))
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments import RESULTS, ROOT, evidence, spatial_features
+from experiments import RESULTS, ROOT, evidence, performance, spatial_features
 from experiments.coverage import coverage_table
 from experiments.jobs import STAGE_FILES, Score, given, machine
 from experiments.leaderboard import claims, kept, leaderboard, others, scene_by_scene
@@ -241,15 +241,6 @@ def training_stage2() -> str:
     return _markdown(table.reset_index(names="the Spe-FEN that teaches"))
 
 
-def performance() -> str:
-    """Render what ``make bench`` measured: both sides, and where."""
-    frame = _csv("performance", dtype=str)
-    columns = ["case", "bands", "threads", "reference_ms", "product_ms", "ratio", "reference_cpu_ms", "product_cpu_ms"]
-    shown = frame[[*columns, "rounds"]].rename(columns=lambda name: name.replace("_cpu_", " CPU ").replace("_", " "))
-    where = sorted(set(frame.machine + ", " + frame.revision + ", " + frame.date))
-    return _markdown(shown) + f"\nMeasured on {'; '.join(where)}.\n"
-
-
 def rehearsal() -> str:
     """Render what each step of a rehearsal took, and how large it was."""
     frame = _csv("rehearsal", dtype=str)
@@ -328,7 +319,14 @@ RENDERED: dict[str, Callable[[], str]] = {
     "training_stage1": training_stage1,
     "training_stage2": training_stage2,
     **spatial_features.RENDERED,
-    "performance": performance,
+    "performance_networks": performance.networks,
+    "performance_training": performance.training,
+    "performance_windows": performance.windows,
+    "performance_detect": performance.detect,
+    "performance_start": performance.start,
+    "performance_abu": performance.abu,
+    "performance_where": performance.where,
+    "streaming": performance.streaming,
     "coverage": lambda: coverage_table(_csv("coverage")),
     "thresholds_objects": thresholds_objects,
     "thresholds_rates": thresholds_rates,

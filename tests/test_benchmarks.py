@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
-import json
+import time
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 
 from benchmarks import bench, gpu
+from experiments import RESULTS
 from fers.networks import SpaFEN, SpeFEN
 from tests import reference
 from train_FERD.network import FERD
@@ -43,51 +45,73 @@ def test_training_losses_of_the_reference_are_the_products():
     assert reference.stage2_loss(teacher, student, frn, h).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_both_sides_take_turns_and_ratios_are_of_medians(monkeypatch):
-    calls = []
-    pair = bench.Pair("x", 3, 1, lambda: calls.append("a"), lambda: calls.append("b"))
-    times = iter([3.0, 1.0, 9.0, 4.0, 6.0, 2.0])
+def options(*more: str):
+    return bench.parser().parse_args(["--bands", "10", "--rounds", "3", *more])
 
-    class Timer:
-        def __init__(self, statement, globals, num_threads):
-            self.work = globals["work"]
 
-        def timeit(self, number):
-            self.work()
-            return type("Measurement", (), {"median": next(times)})
+def test_both_sides_take_turns_and_the_ratio_is_the_median_of_the_turns():
+    calls: list[str] = []
+    times = {"plain": iter([9.0, 3.0, 8.0, 9.0]), "product": iter([9.0, 1.0, 2.0, 9.0])}  # the first does not count
 
-    monkeypatch.setattr(bench, "Timer", Timer)
-    options = bench.parser().parse_args(["--rounds", "3"])
-    row = bench.compare(pair, options, torch.device("cpu"))
-    assert calls == list("ab" + "aabb" * 3)  # the first round does not count; then wall time and CPU time
-    assert (row["reference_ms"], row["product_ms"], row["ratio"], row["rounds"]) == (6000.0, 2000.0, 3.0, 3)
+    def side(name: str) -> float:
+        calls.append(name)
+        return next(times[name])
+
+    case = bench.Case("start", "x", lambda: side("product"), lambda: side("plain"), "plain", bands=3, told=True)
+    row = bench.measure(case, options())
+    assert calls == ["plain", "product"] * 4
+    assert [row[key] for key in ("reference", "reference_cpu_s", "cpu_s", "ratio", "rounds")] == [
+        "plain",
+        "8",
+        "2",
+        "3.00",
+        3,
+    ]
+
+
+def test_time_is_the_cpu_time_of_the_process_where_the_work_tells_none():
+    row = bench.measure(bench.Case("start", "sleep", lambda: time.sleep(0.3), rounds=1), options())
+    assert float(row["cpu_s"]) < 0.2 and (row["reference"], row["ratio"]) == ("", "")
+
+
+def test_a_part_that_is_measured_again_replaces_its_own_rows_only(tmp_path, monkeypatch, capsys):
+    out, found = tmp_path / "performance.csv", iter([1.0, 2.0, 3.0])
+    names = {"start": "a", "detect": "b"}
+    for part, name in names.items():
+        made = lambda _, part=part, name=name: [bench.Case(part, name, lambda: next(found), rounds=1, told=True)]  # noqa: E731
+        monkeypatch.setitem(bench.PARTS, part, made)
+    for part in ("start", "detect", "start"):
+        assert bench.main(["--only", part, "--out", str(out)]) == 0
+    rows = list(csv.DictReader(out.open()))
+    assert [(row["case"], row["cpu_s"]) for row in rows] == [("b", "2"), ("a", "3")]
+    assert all(row["machine"] and row["revision"] and row["date"] for row in rows)
+    assert list(rows[0]) == list(csv.DictReader((RESULTS / "performance.csv").open()).fieldnames or ())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", [".csv", ".json"])
-def test_the_tool_prints_and_writes_every_number_and_where_it_was_measured(tmp_path, capsys, suffix):
-    out = tmp_path / f"performance{suffix}"
-    options = ["--bands", "10", "--cases", "Spe-FEN,Spa-FEN,RX,end to end", "--rounds", "1", "--threads", "1"]
-    assert bench.main([*options, "--out", str(out)]) == 0
-    assert "Spe-FEN, 10 bands" in capsys.readouterr().out
-    rows = json.loads(out.read_text()) if suffix == ".json" else list(csv.DictReader(out.open()))
-    assert [row["case"] for row in rows] == ["Spe-FEN", "Spa-FEN", "RX", "end to end"]
-    assert all(float(row["difference"]) < 1e-3 and row["machine"] and row["date"] for row in rows)
+def test_what_is_timed_computes_the_same_on_both_sides():
+    cases = {case.case: case for case in bench.networks(options())}
+    assert list(cases) == ["fusion A", "fusion B", "fusion C", "Spe-FEN", "Spa-FEN", "RX"]
+    with torch.no_grad():
+        for case in cases.values():
+            if case.reference is not None:
+                plain, product = (np.asarray(work()).squeeze() for work in (case.reference, case.product))
+                assert np.abs(plain - product).max() < 1e-3 * np.abs(plain).max(), case.case
 
 
 @pytest.mark.slow
 def test_a_training_step_is_measured_on_both_sides():
-    options = bench.parser().parse_args(["--rounds", "1", "--batch", "2"])
-    row = bench.compare(bench.training_step(2, 10, options, torch.device("cpu")), options, torch.device("cpu"))
-    assert row["case"] == "Stage 2 step" and row["batch"] == 2 and row["product_ms"] > 0 and row["difference"] == ""
+    stage2, stage1 = (bench.measure(case, options("--rounds", "1")) for case in bench.training(options()))
+    assert (stage2["case"], stage1["case"], stage2["batch"]) == ("Stage 2 step", "Stage 1 step", 2)
+    assert float(stage2["ratio"]) > 0 and float(stage1["ratio"]) > 0
 
 
 def test_wrong_input_is_one_message_and_code_2(tmp_path, capsys):
-    for options in (["--spe_fen", str(tmp_path / "no.safetensors")], ["--backbone", "no.pth"], ["--device", "abacus"]):
-        assert bench.main(["--quick", "--cases", "Spe-FEN", "--out", str(tmp_path / "x.csv"), *options]) == 2
-        assert capsys.readouterr().err.startswith("error: ")
+    there = ["--bands", "10", "--out", str(tmp_path / "x.csv")]
+    assert bench.main(["--only", "windows", "--before", str(tmp_path / "none"), *there]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
     with pytest.raises(SystemExit, match="2"):
-        bench.main(["--cases", "speed"])
+        bench.main(["--only", "speed"])
 
 
 def test_make_bench_is_there():

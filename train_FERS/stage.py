@@ -60,7 +60,7 @@ class Stage2(Stage):
 
     def fixed_layers(self) -> list[nn.Module]:
         """Return the teacher, and the ResNet-34 unless the statistics of its batch norms adapt."""
-        fixed = [] if self.recipe.adapt_batch_norm else [self.spa_fen.backbone_layers()]
+        fixed: list[nn.Module] = [] if self.recipe.adapt_batch_norm else [self.spa_fen.backbone_layers()]
         return fixed if self.teacher is None else [*fixed, self.teacher]
 
     def loss(self, h: torch.Tensor, f_spe: torch.Tensor | None = None) -> tuple[torch.Tensor, Terms]:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 GROUP = 8  # channels: a convolution whose width is not a multiple takes up to 1.5 times as long
 
 
-def active_features(x: torch.Tensor, blocks: Iterable[Any], fpl: Sequence[nn.Conv2d]) -> torch.Tensor:
+def active_features(x: torch.Tensor, blocks: Iterable[Any], fpl: Any) -> torch.Tensor:
     """Run the blocks and the FPL of a deployed Spe-FEN, on the channels that this scene can make positive.
 
     Args:

@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 
-from fers.fast.training import fold_batch_norms
+from fers.fast.training import fold_batch_norms, memory_format
 from fers.networks import CheckpointInfo, save_checkpoint
 from fers.training.options import TrainingError
 from fers.training.resume import RunFolder
@@ -60,6 +60,7 @@ class Trainer:
     ):
         self.stage, self.folder, self.accelerator, self.info, self.score = stage, folder, accelerator, info, score
         self.options = folder.options
+        self._layout = memory_format(self.options.input_channel, accelerator.device)
 
     def fit(self, train: Patches, held_out: Patches | None = None) -> None:
         """Train from the beginning, or from where the run to resume was stopped.
@@ -143,7 +144,7 @@ class Trainer:
         look_every = _LOOK_EVERY.get(accelerator.device.type, 20)
         sums, unseen = torch.zeros((), dtype=torch.float64), []  # unseen: losses of the last steps, still on the device
         for step, batch in enumerate(bar, start=1):
-            total, terms = model(*_channels_last(batch))
+            total, terms = model(*self._laid_out(batch))
             optimizer.zero_grad()
             accelerator.backward(total)
             unseen.append(accelerator.reduce(torch.stack([total, *terms.values()]).detach(), "mean"))
@@ -168,7 +169,7 @@ class Trainer:
         sums = torch.zeros((), dtype=torch.float64)
         with batch_statistics(self.stage):
             for batch in DataLoader(data, self.options.batch_size):  # type: ignore[arg-type]
-                batch = [tensor.to(self.accelerator.device) for tensor in _channels_last(batch)]
+                batch = [tensor.to(self.accelerator.device) for tensor in self._laid_out(batch)]
                 total, terms = self.stage(*batch)
                 sums = sums + torch.stack([total, *terms.values()]).cpu().double() * len(batch[0])
         loss, *means = (sums / len(data)).tolist()
@@ -186,7 +187,12 @@ class Trainer:
             stage.train()
             if any(isinstance(module, nn.BatchNorm2d) and module.training for module in stage.modules()):
                 accelerator.print("note: on CPUs each process normalises by the batch statistics of its own share.")
-        stage.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        stage.to(memory_format=self._layout)  # type: ignore[call-overload]
+
+    def _laid_out(self, batch: torch.Tensor | list | tuple) -> tuple[torch.Tensor, ...]:
+        """Make a batch a tuple, its images in the layout of the stage."""
+        batch = (batch,) if isinstance(batch, torch.Tensor) else batch
+        return tuple(x.contiguous(memory_format=self._layout) if x.ndim == 4 else x for x in batch)
 
     def _keep(self, entry: dict) -> None:
         if self.info is None:
@@ -214,12 +220,6 @@ class EpochOrder(Sampler):
 
     def __iter__(self) -> Iterator[int]:
         return iter(np.random.RandomState([self.seed, self.epoch]).permutation(self.length).tolist())
-
-
-def _channels_last(batch: torch.Tensor | list | tuple) -> tuple[torch.Tensor, ...]:
-    """Make a batch a tuple, its images in the layout in which convolutions are fastest."""
-    batch = (batch,) if isinstance(batch, torch.Tensor) else batch
-    return tuple(x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in batch)
 
 
 def _check_batch(patches: int, batch_size: int, processes: int) -> None:
