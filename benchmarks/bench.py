@@ -148,7 +148,7 @@ def training(options: argparse.Namespace) -> Iterator[Case]:
         yield from steps(bands, options.batch)
 
 
-def steps(bands: int, batch: int) -> Iterator[Case]:
+def steps(bands: int, batch: int, device: str = "cpu") -> Iterator[Case]:
     """Yield a step of Stage 2, which has F_spe from its cache, and of Stage 1."""
     import torch
 
@@ -165,7 +165,7 @@ def steps(bands: int, batch: int) -> Iterator[Case]:
         for layers in task.fixed_layers():
             fold_batch_norms(layers)
         layout = memory_format(bands, h.device)
-        task.train().to(memory_format=layout)  # type: ignore[call-overload]
+        task.train().to(device, memory_format=layout)  # type: ignore[call-overload]
         trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
         optimizer = torch.optim.Adam(trained, 0.005, (0.9, 0.95), fused=True)
         cubes = [x.contiguous(memory_format=layout) for x in given]
@@ -182,15 +182,15 @@ def steps(bands: int, batch: int) -> Iterator[Case]:
         optimizer = reference.adam([parameter for network in trained for parameter in network.parameters()])
         return lambda: reference.train_step(loss, optimizer)
 
-    h, teacher = tensor(bands, batch), SpeFEN(bands, "random").eval()
+    h, teacher = tensor(bands, batch).to(device), SpeFEN(bands, "random").eval().to(device)
     about: Any = {"against": "plain", "bands": bands, "pixels": SIDE**2, "batch": batch}
     with torch.no_grad():
         f_spe = teacher(h)
-    pupil, frn = SpaFEN(bands, "random").train(), FRN(bands).train()
+    pupil, frn = SpaFEN(bands, "random").train().to(device), FRN(bands).train().to(device)
     product = step(Stage2(SpaFEN(bands, "random"), FRN(bands)), h, f_spe)
     compared = plain(lambda: reference.stage2_loss(teacher, pupil, frn, h), pupil, frn)
     yield Case("training", "Stage 2 step", product, compared, **about)
-    ferd = FERD(bands, "random").train()
+    ferd = FERD(bands, "random").train().to(device)
     product, compared = step(Stage1(FERD(bands, "random")), h), plain(lambda: reference.stage1_loss(ferd, h), ferd)
     yield Case("training", "Stage 1 step", product, compared, **about)
 

@@ -26,7 +26,7 @@ import torch
 from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
-from benchmarks.bench import scene, training_step
+from benchmarks.bench import steps, tensor
 from experiments import RESULTS
 from experiments.jobs import machine
 from fers.detection.detect import detect
@@ -94,10 +94,8 @@ def cases(sizes: Sizes, device: torch.device, folder: Path) -> Iterator[Case]:
     """Yield the cases, each made when its turn comes."""
     for bands in sizes.bands:
         yield from deployed(bands, sizes, device)
-        for stage in (1, 2):
-            options = argparse.Namespace(batch=sizes.patches, backbone="random")
-            step = training_step(stage, bands, options, device).product
-            yield Case(f"Stage {stage} step", bands, sizes.patches, "steps", 1, step)
+        for step in steps(bands, sizes.patches, str(device)):
+            yield Case(step.case, bands, sizes.patches, "steps", 1, step.product)
     rows, columns, bands = sizes.line
     cube = line(rows, columns, bands)
     h = torch.from_numpy(cube[: sizes.cut[0], : sizes.cut[1]].astype(np.float32)).permute(2, 0, 1)[None]
@@ -115,7 +113,7 @@ def cases(sizes: Sizes, device: torch.device, folder: Path) -> Iterator[Case]:
 def deployed(bands: int, sizes: Sizes, device: torch.device) -> Iterator[Case]:
     """Yield the deployed path, from normalised cubes to score maps, for each batch."""
     branches = deploy(SpeFEN(bands, "random").eval()), deploy(SpaFEN(bands, "random").eval())
-    one = scene(bands, torch.device("cpu"))
+    one = tensor(bands)
     here = [branch(one) for branch in branches]
     spe, spa = (branch.to(device) for branch in branches)
     config = DetectConfig(bands, features="fused", fusion=default_fusion("by bands", bands), device=str(device))
