@@ -65,8 +65,9 @@ def _again(value: Callable[[h5py.Dataset], Any]) -> Callable[[h5py.Group, str, r
     """A change that stores other values under the name of a dataset."""
 
     def change(parent: h5py.Group, name: str, rng: random.Random) -> None:
-        if not isinstance(parent[name], h5py.Dataset):
+        if not isinstance(parent[name], h5py.Dataset) or parent[name].size > 1_000_000:  # one that is huge already
             return
+
         new = value(parent[name])
         attributes = {k: v for k, v in parent[name].attrs.items() if k not in ("DIMENSION_LIST", "REFERENCE_LIST")}
         del parent[name]
