@@ -258,9 +258,10 @@ def beside(options: argparse.Namespace, part: str, case: str, work: Callable[[Pa
 def started(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Python in a checkout, on one thread."""
     environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=checkout, env=environment, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, *arguments], cwd=checkout, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise FersError(f"{checkout}: python {' '.join(arguments)} failed: {done.stderr.strip()[-500:]}")
+    return done
 
 
 def cpu_of(checkout: Path, *arguments: str) -> float:

@@ -109,7 +109,7 @@ def draw(path: Path = FIGURE) -> Path:
     whole = (
         _rows("networks").query("case == 'fusion B'").astype({"bands": int, "cpu_s": float, "reference_cpu_s": float})
     )
-    for name, rows in whole.groupby("network"):
+    for name, rows in whole.sort_values("bands").groupby("network"):
         [line] = bands.plot(rows.bands, 1e3 * rows.cpu_s, "o-", label=f"product, {name}")
         bands.plot(rows.bands, 1e3 * rows.reference_cpu_s, "o--", color=line.get_color(), label=f"plain, {name}")
     bands.set(xlabel="bands", ylabel="CPU ms, fusion B, 64 x 64 px", xlim=(0, None), ylim=(0, None))
