@@ -81,7 +81,8 @@ class CRD(StripDetector):
             x *= ones  # a column of zeros gets no weight
         gram, target = x @ x.mT, x @ y[:, :, None]
         if self.sum_to_one:
-            gram, target = gram + ones @ ones.mT, target + ones
+            gram += ones * ones.mT if image.leaves_out else 1
+            target += ones
         penalty = self.ridge * (x - y[:, None]).square().sum(2)
         # A ring pixel equal to y has no penalty; where two are, a trace of one keeps their weights defined.
         penalty = penalty.clamp_min(torch.finfo(x.dtype).eps * gram.diagonal(dim1=1, dim2=2).amax(1, keepdim=True))
