@@ -4,6 +4,7 @@
     python -m benchmarks.bench --only networks,start     some parts; the rows of the others stay
     python -m benchmarks.bench --only networks --weights DIR      trained networks too: DIR/<bands>bands, released
     python -m benchmarks.bench --only windows,detect --before DIR      beside another checkout of this project
+    python -m benchmarks.bench --only whole --gigabytes 4.3            a line of that size, with all cores
 
 Every time is CPU time of the process, user and system, which other programs disturb less than wall time. A reference and
 the product take turns, and the ratio is the median of the ratios of the turns: ratios travel, times belong to a machine.
@@ -228,13 +229,30 @@ def detect(options: argparse.Namespace) -> Iterator[Case]:
     with tempfile.TemporaryDirectory() as folder:
         for rows in LINES:
             np.save(path := Path(folder) / f"{rows}.npy", (1000 * scene(220, rows, 256)).astype(np.uint16))
-            for name, more in {"RX": ["--features", "original"], "fused-C": []}.items():
+            for name, more in {"RX": ["--features", "original"], "by default": []}.items():
 
                 def whole(checkout: Path, more: list[str] = more, path: Path = path) -> float:
                     out = tempfile.mkdtemp(dir=folder)
                     return cpu_of(checkout, "detect.py", str(path), "--save_dir", out, *more)
 
                 yield beside(options, "detect", f"{name}, a line", whole, bands=220, pixels=rows * 256, rounds=1)
+
+
+def whole(options: argparse.Namespace) -> Iterator[Case]:
+    """Yield detect.py by default on one large line of float32, with all cores: its time, and the memory at its peak."""
+    import numpy as np
+
+    columns, bands = 600, 425
+    rows = max(SIDE, round(options.gigabytes * 1e9 / (4 * columns * bands)))
+    strip = scene(bands, SIDE, columns)
+    with tempfile.TemporaryDirectory(dir=options.out.parent) as folder:
+        path = Path(folder) / "line.npy"
+        cube = np.lib.format.open_memmap(path, "w+", np.float32, (rows, columns, bands))
+        for top in range(0, rows, SIDE):
+            cube[top : top + SIDE] = strip[: rows - top]
+        cube.flush()
+        work = partial(cpu_of, ROOT, "detect.py", str(path), "--bands", "all", "--save_dir", str(Path(folder) / "out"))
+        yield Case("whole", "by default", work, bands=bands, pixels=rows * columns, rounds=1, told=True)
 
 
 def start(options: argparse.Namespace) -> Iterator[Case]:
@@ -286,19 +304,34 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     if rounds > 1:
         for work in sides:
             work()
+    began = time.perf_counter()
     turns = [[seconds(work, case.told) for work in sides] for _ in range(rounds)]
+    wall = time.perf_counter() - began
     row: dict[str, Any] = {
         name: getattr(case, name) for name in ("part", "case", "network", "bands", "pixels", "batch")
     }
-    row |= {"threads": 1, "reference": case.against, "reference_cpu_s": "", "cpu_s": "", "ratio": "", "peak_mb": ""}
+    row |= {
+        "threads": 1,
+        "reference": case.against,
+        "reference_cpu_s": "",
+        "cpu_s": "",
+        "ratio": "",
+        "wall_s": "",
+        "peak_mb": "",
+    }
     row["cpu_s"] = f"{median(turn[-1] for turn in turns):.4g}"
     if case.reference is not None:
         row["reference_cpu_s"] = f"{median(turn[0] for turn in turns):.4g}"
         row["ratio"] = f"{median(turn[0] / turn[1] for turn in turns):.2f}"
+    if case.part == "whole":
+        import resource  # not on Windows
+
+        row["wall_s"] = f"{wall:.0f}"
+        row["peak_mb"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024  # of the largest child
     return row | {"rounds": rounds}
 
 
-PARTS = {part.__name__: part for part in (networks, training, detectors, windows, detect, start)}
+PARTS = {part.__name__: part for part in (networks, training, detectors, windows, detect, whole, start)}
 
 
 def bench(options: argparse.Namespace) -> None:
@@ -348,6 +381,7 @@ def parser() -> argparse.ArgumentParser:
     add("--rounds", type=positive, default=5, help="how often each side is timed (default: %(default)s)")
     add("--batch", type=positive, default=2, help="patches in a training step (default: %(default)s)")
     add("--weights", type=Path, help="folder of released weights, such as saved_models: <bands>bands/ in it")
+    add("--gigabytes", type=float, default=0.5, help="size of the whole line (default: %(default)s)")
     add("--before", type=Path, help="another checkout of this project to stand beside")
     add("--out", type=Path, default=RESULTS / "performance.csv", help="default: %(default)s")
     return parser

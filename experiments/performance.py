@@ -51,24 +51,14 @@ def detect() -> str:
     return markdown(["case", "bands", "MP", "before, us a pixel", "us a pixel", "fixed, CPU s"], lines)
 
 
-def streaming() -> str:
-    """Render what whole lines took, from experiments/results/streaming.csv."""
-    path = RESULTS / "streaming.csv"
-    if not path.is_file():
-        return "Not measured yet.\n"
-    rows = _read(path)
-    rows["MP"] = (rows.pixels.astype(float) / 1e6).map("{:.3g}".format)
-    for column in ("cpu_s", "reference_cpu_s"):
-        seconds = pd.to_numeric(rows[column], errors="coerce")
-        rows[column] = (1e6 * seconds / rows.pixels.astype(float)).map(lambda us: "" if us != us else f"{us:.1f}")
-    columns = {
-        "case": "case",
-        "network": "network",
-        "bands": "bands",
-        "MP": "MP",
-        "reference_cpu_s": "before, us a pixel",
-    }
-    return _table(rows, columns | {"cpu_s": "us a pixel", "ratio": "ratio", "peak_mb": "peak MB"})
+def whole() -> str:
+    """Render what a whole line took."""
+    rows = _rows("whole")
+    pixels, cpu, wall = (rows[column].astype(float) for column in ("pixels", "cpu_s", "wall_s"))
+    rows["MP"], rows["us"] = (pixels / 1e6).map("{:.2f}".format), (1e6 * cpu / pixels).map("{:.1f}".format)
+    rows["minutes"] = (wall / 60).map("{:.1f}".format)
+    columns = {"case": "case", "bands": "bands", "MP": "MP", "us": "CPU us a pixel", "minutes": "minutes by the clock"}
+    return _table(rows, columns | {"peak_mb": "peak MB"})
 
 
 def start() -> str:

@@ -61,7 +61,7 @@ PICTURED: dict[str, dict] = {  # title of a map and its curve, arguments of Dete
     "RX on the cube": {"features": "original"},
     "features, never trained": {"features": "untrained", "backbone": "random"},
     "features, trained here": {"features": "spectral"},
-    "fusion C, never trained": {"features": "untrained", "backbone": "random", "fusion": "C"},
+    "fusion D, never trained": {"features": "untrained", "backbone": "random", "fusion": "D"},
 }
 PICTURED_SCENE = "airport-2"  # whose maps are drawn; the curves are of every scene
 FIRST_TABLE = {  # label in features.csv: name in the README's first table
@@ -326,7 +326,7 @@ RENDERED: dict[str, Callable[[], str]] = {
     "performance_start": performance.start,
     "performance_abu": performance.abu,
     "performance_where": performance.where,
-    "streaming": performance.streaming,
+    "performance_whole": performance.whole,
     "coverage": lambda: coverage_table(_csv("coverage")),
     "thresholds_objects": thresholds_objects,
     "thresholds_rates": thresholds_rates,
