@@ -26,7 +26,7 @@ WITHOUT_WEIGHTS = [name for name, row in DETECTORS.items() if not row.network]
 QUICK = {  # options of the slow detectors: what they promise shows after a few steps
     "AE": {"iterations": "5"},
     "Auto-AD": {"iterations": "3"},
-    "KRX": {"samples": "200"},
+    "KRX": {"samples": "200", "rtol": "1e-3"},
     "KIFD": {"trees": "20", "components": "20", "samples": "200"},
     "LRASR-K15": {"clusters": "3"},
     **{name: {"epochs": "3"} for name in ("LREN", "GAED", "RGAE")},

@@ -120,7 +120,7 @@ def test_make_bench_is_there():
 
 @pytest.mark.slow
 def test_the_dry_run_of_a_gpu_goes_through_every_case_and_names_what_differs(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(bench, "SCENE_SIDE", 32)
+    monkeypatch.setattr(bench, "SIDE", 32)
     arguments = ["--dry_run", "--out", str(tmp_path / "gpu.csv")]
     assert gpu.main(arguments) == 0
     with (tmp_path / "gpu.csv").open() as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -82,9 +83,9 @@ def test_table_two_has_an_untrained_control_for_every_detector(tmp_path):
         def jobs(self, *_):
             return []
 
-        second = None
+        second = SimpleNamespace(has_patches=True)
 
     seen = [(detector, what) for detector, what, *_ in Scenes(Asked()).settings()]
     assert [detector for detector, what in seen if what == UNTRAINED.name] == list(TABLE2)
     only = [detector for detector, *_ in Scenes(Asked(names=("AE",))).settings()]
-    assert set(only) == {"AE, last", "AE, oracle"} and np.size(only) == 6
+    assert set(only) == {"AE, last", "AE, oracle"} and np.size(only) == 8

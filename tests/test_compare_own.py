@@ -139,7 +139,7 @@ def ours(cube):
 from comparing import make_pair
 cube, truth = make_pair("a", (20, 24, 200))
 score = fers.score(cube, 200, detect="RX")
-assert np.array_equal(score, fers.score(cube, detect="RX", features="untrained", fusion="C", backbone="random"))
+assert np.array_equal(score, fers.score(cube, detect="RX", features="untrained", fusion="D", backbone="random"))
 found = fers.compare(
     {"module": "mine:Detector", "function": ours, "maps": {"a": cube.sum(2)}, "RX": "RX"},
     [("a", cube, truth), ("bb", *make_pair("bb", (20, 24, 200)))],

@@ -200,7 +200,7 @@ def test_results_of_evaluate_need_to_say_where_their_scenes_are(dataset, tmp_pat
     evaluate(scenes, pipeline, tmp_path / "without" / "rx", dataset="mine", maps=False)
     assert main([str(tmp_path / "without")]) == 2
     error = capsys.readouterr().err
-    assert "rx/results.json: does not say where its scenes are" in error and "'data_path': FOLDER" in error
+    assert "rx/results.json: its config has no benchmark" in error and '"data_path": FOLDER' in error
     place = {"benchmark": "HAD100", "data_path": str(dataset)}
     evaluate(scenes, pipeline, tmp_path / "with" / "rx", dataset="mine", config=place, maps=False)
     assert main([str(tmp_path / "with")]) == 0 and (tmp_path / "with" / "report.html").is_file()

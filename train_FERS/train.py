@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fers.networks.info import DEAD_SPA_FEN
 from fers.training.launch import launch
 from fers.training.options import TrainOptions, add_train_options, loss_option
 from fers.training.recipe import STAGE2_TERMS
@@ -103,6 +102,8 @@ def train(given: argparse.Namespace, accelerator: Accelerator) -> None:
 
 def _verdict(info: CheckpointInfo) -> str:
     """Say what became of F_spa, with a warning where it is dead."""
+    from fers.networks.info import DEAD_SPA_FEN
+
     figures = info.metrics
     told = (
         f"F_spa on the last batch: {figures['live_channels']:.0f} of {info.bands} channels vary over space; energy "

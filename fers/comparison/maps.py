@@ -62,7 +62,7 @@ def ready_map(maps: Path | Mapping[str, Any], scene: FoundScene, shape: tuple[in
 
 def _read_map(path: Path, shape: tuple[int, int]) -> np.ndarray:
     if path.suffix.lower() not in (".tif", ".tiff"):
-        return np.asarray(read_array(path, shape=shape))
+        return np.asarray(read_array(path, shape=None if path.suffix.lower() == ".npy" else shape))
     reader = open_scene(path)
     if reader.bands != 1:
         raise FersError(f"{path}: has {reader.bands} bands; a score map has one.")

@@ -147,7 +147,7 @@ def shipped(name: str) -> Path:
 
     Example:
         >>> sorted(path.name for path in shipped("aviris_200").glob("*.safetensors"))
-        ['spa_fen.safetensors', 'spe_fen.safetensors']
+        ['spe_fen.safetensors']
     """
     names = sorted({Path(file).parent.name for file in _sums(shipped_checkpoints())})
     if name not in names:

@@ -122,7 +122,22 @@ def nowhere(grid: MapGrid, shape: Sequence[int]) -> str:
     assert grid.crs is not None
     x, y = grid.xy(shape[0] / 2, shape[1] / 2)
     longitude, latitude = lonlat_or_nan(grid.crs, np.array([x]), np.array([y]))
-    return "" if abs(latitude[0]) <= 90 and abs(longitude[0]) <= 360 else "the map grid lies nowhere on the Earth"
+    there = abs(latitude[0]) <= 90 and abs(longitude[0]) <= 360
+    # far outside a projection goes round the Earth again and again, so it must also lead back
+    return (
+        "" if there and _leads_back(grid.crs, longitude, latitude, (x, y)) else "the map grid lies nowhere on the Earth"
+    )
+
+
+def _leads_back(crs: str, longitude: np.ndarray, latitude: np.ndarray, wanted: tuple[float, float]) -> bool:
+    from rasterio.crs import CRS
+    from rasterio.warp import transform
+
+    system = CRS.from_wkt(crs)
+    if system.is_geographic:
+        return True
+    found = np.array(transform(CRS.from_epsg(4326), system, longitude.tolist(), latitude.tolist()))[:, 0]
+    return bool(np.allclose(found, wanted, rtol=1e-3, atol=1e3))
 
 
 def lonlat_or_nan(crs: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
