@@ -244,7 +244,8 @@ def whole(options: argparse.Namespace) -> Iterator[Case]:
 
     columns, bands = 600, 425
     rows = max(SIDE, round(options.gigabytes * 1e9 / (4 * columns * bands)))
-    strip = scene(bands, SIDE, columns)
+    half = scene(bands // 2 + 1, SIDE, columns)
+    strip = np.concatenate([half, half[::-1]], axis=2)[:, :, :bands]  # a made-up sensor has no more bands
     with tempfile.TemporaryDirectory(dir=options.out.parent) as folder:
         path = Path(folder) / "line.npy"
         cube = np.lib.format.open_memmap(path, "w+", np.float32, (rows, columns, bands))
