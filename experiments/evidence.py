@@ -23,6 +23,8 @@ SETTINGS_SHOWN = {  # label of the comparison in features.csv: how README.md cal
     "RX spectral": "RX on H + F_spe, the authors' weights",
     "RX untrained-C": "fusion C, never trained",
     "RX spectral-C": "fusion C, the authors' weights",
+    "RX untrained-D": "fusion D, never trained",
+    "RX spectral-D": "fusion D, the authors' weights",
 }
 
 
