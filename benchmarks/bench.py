@@ -54,6 +54,15 @@ COMMANDS = (
 SCORE = """import sys, time, numpy as np, fers
 cube = np.load(sys.argv[1]); began = time.process_time(); fers.score(cube, detect=sys.argv[2], features="original")
 print(time.process_time() - began)"""
+WITH_PEAK = """import runpy, sys
+from fers.util.machine import PeakMemory
+meter, sys.argv = PeakMemory(), sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as end:
+    if end.code:
+        raise
+print(meter.megabytes())"""
 Work = Callable[[], object]
 
 
@@ -72,6 +81,7 @@ class Case:
     batch: int = 1
     rounds: int | None = None
     told: bool = False  # the work returns the CPU seconds, which are not those of this process
+    peaks: list[float] | None = None  # MiB, which the work adds to
 
 
 def scene(bands: int, rows: int = SIDE, columns: int = SIDE) -> np.ndarray:
@@ -252,8 +262,16 @@ def whole(options: argparse.Namespace) -> Iterator[Case]:
         for top in range(0, rows, SIDE):
             cube[top : top + SIDE] = strip[: rows - top]
         cube.flush()
-        work = partial(cpu_of, ROOT, "detect.py", str(path), "--bands", "all", "--save_dir", str(Path(folder) / "out"))
-        yield Case("whole", "by default", work, bands=bands, pixels=rows * columns, rounds=1, told=True)
+        command = ("detect.py", str(path), "--bands", "all", "--save_dir", str(Path(folder) / "out"))
+        peaks: list[float] = []
+
+        def work() -> float:
+            before = children_cpu()
+            peaks.append(float(started(ROOT, "-c", WITH_PEAK, *command).stdout.split()[-1]))
+            return children_cpu() - before
+
+        about: Any = {"bands": bands, "pixels": rows * columns, "rounds": 1, "told": True, "peaks": peaks}
+        yield Case("whole", "by default", work, **about)
 
 
 def start(options: argparse.Namespace) -> Iterator[Case]:
@@ -285,10 +303,15 @@ def started(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 def cpu_of(checkout: Path, *arguments: str) -> float:
     """Return the CPU seconds, user and system, of Python in a checkout and of all that it starts."""
-    before = os.times()
+    before = children_cpu()
     started(checkout, *arguments)
-    after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
+    return children_cpu() - before
+
+
+def children_cpu() -> float:
+    """Return the CPU seconds, user and system, of all ended children."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def seconds(work: Work, told: bool) -> float:
@@ -324,11 +347,8 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     if case.reference is not None:
         row["reference_cpu_s"] = f"{median(turn[0] for turn in turns):.4g}"
         row["ratio"] = f"{median(turn[0] / turn[1] for turn in turns):.2f}"
-    if case.part == "whole":
-        import resource  # not on Windows
-
-        row["wall_s"] = f"{wall:.0f}"
-        row["peak_mb"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024  # of the largest child
+    if case.peaks:
+        row |= {"wall_s": f"{wall:.0f}", "peak_mb": f"{max(case.peaks):.0f}"}
     return row | {"rounds": rounds}
 
 

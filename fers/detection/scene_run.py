@@ -23,6 +23,7 @@ from fers.detection.records import read_spectra
 from fers.detection.result import DetectResult
 from fers.detection.store import BackgroundStatistics, Store
 from fers.detection.streaming import Stream, without_highest
+from fers.detectors.base import halo_of
 from fers.scenes.bands import choose_bands
 from fers.scenes.readers import Reader
 from fers.scenes.readers.products import mask_file_of
@@ -283,7 +284,7 @@ class SceneRun:
                     options.segment_rows,
                     2 * len(pipeline.cubes) + 2 * (self.spatial_mode is not None),  # the false RGB and layer3's map
                     pipeline.halo,
-                    copies=11 if pipeline.local or not pipeline.streams else 5,  # windowed detectors compute in float64
+                    copies=11 if halo_of(pipeline.detector) != 0 else 5,  # windowed detectors compute in float64
                     whole=not pipeline.streams,
                     background_pixels=(options.background_pixels or None) if pipeline.samples else None,
                 )
