@@ -380,7 +380,7 @@ def bench(options: argparse.Namespace) -> None:
             if options.out.is_file():
                 earlier = pd.read_csv(options.out, dtype=str, keep_default_na=False)
                 same = ["part", "case", "network", "bands", "pixels", "batch"]
-                frame = pd.concat([earlier, frame]).drop_duplicates(same, keep="last")
+                frame = pd.concat([earlier, frame]).drop_duplicates(same, keep="last")[list(row)].fillna("")
             with atomic_path(options.out) as temporary:
                 frame.to_csv(temporary, index=False, lineterminator="\n")
     print(f"wrote {options.out}; make docs renders its tables, and experiments.performance.draw its figure")
