@@ -27,6 +27,7 @@ from fers.scoring.spatial import false_rgb, spatial_state
 from fers.util.errors import FersError
 
 HOT_SHARE = 1e-4  # of the pixels, at either end of the range
+_HOT_AT_LEAST = 4  # pixels that may be hot at either end of a small scene
 _HOT_PIXELS = 2048  # kept at either end: more than that share of 20 megapixels
 
 LeftOut = Callable[[slice], np.ndarray]  # rows -> (rows, W) bool: which pixels do not count in range and statistics
@@ -220,13 +221,13 @@ def without_hot_pixels(lowest: np.ndarray, highest: np.ndarray, count: int) -> t
     Args:
         lowest: Minima over the bands of the pixels with the lowest ones, rising.
         highest: Maxima over the bands of the pixels with the highest ones, falling.
-        count: Number of all pixels. One in 10,000 may be left out at either end, at least one.
+        count: Number of all pixels. One in 10,000 may be left out at either end, or four.
 
     Returns:
         Lowest and highest value, and a note for the user where the extreme pixels take more than half of the range.
     """
     low, high = float(lowest[0]), float(highest[0])
-    hot = min(math.ceil(HOT_SHARE * count), count - 1, _HOT_PIXELS - 1)
+    hot = min(max(math.ceil(HOT_SHARE * count), _HOT_AT_LEAST), count - 1, _HOT_PIXELS - 1)
     inner = float(lowest[hot]), float(highest[hot])
     share = (inner[1] - inner[0]) / (high - low) if high > low else 1
     if not 0 < share < 1 / 2:
