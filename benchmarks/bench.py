@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from experiments import RESULTS, ROOT
+from experiments.processes import Spent, run_python
 from fers.fast.process import prepare_process
 from fers.util.commandline import Parser, list_of, positive, run
 from fers.util.errors import FersError
@@ -54,15 +54,6 @@ COMMANDS = (
 SCORE = """import sys, time, numpy as np, fers
 cube = np.load(sys.argv[1]); began = time.process_time(); fers.score(cube, detect=sys.argv[2], features="original")
 print(time.process_time() - began)"""
-WITH_PEAK = """import runpy, sys
-from fers.util.machine import PeakMemory
-meter, sys.argv = PeakMemory(), sys.argv[1:]
-try:
-    runpy.run_path(sys.argv[0], run_name="__main__")
-except SystemExit as end:
-    if end.code:
-        raise
-print(meter.megabytes())"""
 Work = Callable[[], object]
 
 
@@ -80,8 +71,7 @@ class Case:
     pixels: int = 0
     batch: int = 1
     rounds: int | None = None
-    told: bool = False  # the work returns the CPU seconds, which are not those of this process
-    peaks: list[float] | None = None  # MiB, which the work adds to
+    told: bool = False  # the work returns its CPU seconds, or ``Spent``: they are not those of this process
 
 
 def scene(bands: int, rows: int = SIDE, columns: int = SIDE) -> np.ndarray:
@@ -227,7 +217,7 @@ def windows(options: argparse.Namespace) -> Iterator[Case]:
         for name in WINDOWED:
 
             def score(checkout: Path, name: str = name) -> float:
-                return float(started(checkout, "-c", SCORE, str(path), name).stdout)
+                return float(started(checkout, "-c", SCORE, str(path), name).printed)
 
             yield beside(options, "windows", name, score, bands=200, pixels=10_000, rounds=1)
 
@@ -258,20 +248,14 @@ def whole(options: argparse.Namespace) -> Iterator[Case]:
     strip = np.concatenate([half, half[::-1]], axis=2)[:, :, :bands]  # a made-up sensor has no more bands
     with tempfile.TemporaryDirectory(dir=options.out.parent) as folder:
         path = Path(folder) / "line.npy"
-        cube = np.lib.format.open_memmap(path, "w+", np.float32, (rows, columns, bands))
-        for top in range(0, rows, SIDE):
-            cube[top : top + SIDE] = strip[: rows - top]
-        cube.flush()
-        command = ("detect.py", str(path), "--bands", "all", "--save_dir", str(Path(folder) / "out"))
-        peaks: list[float] = []
-
-        def work() -> float:
-            before = children_cpu()
-            peaks.append(float(started(ROOT, "-c", WITH_PEAK, *command).stdout.split()[-1]))
-            return children_cpu() - before
-
-        about: Any = {"bands": bands, "pixels": rows * columns, "rounds": 1, "told": True, "peaks": peaks}
-        yield Case("whole", "by default", work, **about)
+        with path.open("wb") as file:  # not mapped into memory, which would count as the child's
+            head = {"descr": "<f4", "fortran_order": False, "shape": (rows, columns, bands)}
+            np.lib.format.write_array_header_1_0(file, head)
+            for top in range(0, rows, SIDE):
+                file.write(strip[: rows - top].tobytes())
+        command = ("detect.py", path, "--bands", "all", "--save_dir", Path(folder) / "out")
+        work = partial(started, ROOT, *command)
+        yield Case("whole", "by default", work, bands=bands, pixels=rows * columns, rounds=1, told=True)
 
 
 def start(options: argparse.Namespace) -> Iterator[Case]:
@@ -292,33 +276,24 @@ def beside(options: argparse.Namespace, part: str, case: str, work: Callable[[Pa
     return Case(part, case, lambda: work(ROOT), lambda: work(options.before), found.stdout.strip(), told=True, **about)
 
 
-def started(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def started(checkout: Path, *arguments: object) -> Spent:
     """Run Python in a checkout, on one thread."""
-    environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, *arguments], cwd=checkout, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise FersError(f"{checkout}: python {' '.join(arguments)} failed: {done.stderr.strip()[-500:]}")
-    return done
+    return run_python(arguments, checkout, {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}, shown=False)
 
 
-def cpu_of(checkout: Path, *arguments: str) -> float:
+def cpu_of(checkout: Path, *arguments: object) -> float:
     """Return the CPU seconds, user and system, of Python in a checkout and of all that it starts."""
-    before = children_cpu()
-    started(checkout, *arguments)
-    return children_cpu() - before
+    return started(checkout, *arguments).cpu_s
 
 
-def children_cpu() -> float:
-    """Return the CPU seconds, user and system, of all ended children."""
-    times = os.times()
-    return times.children_user + times.children_system
-
-
-def seconds(work: Work, told: bool) -> float:
-    """Return the CPU seconds of work, which it may tell itself."""
-    began = time.process_time()
+def spend(work: Work, told: bool) -> Spent:
+    """Do work; return what it took, which it may tell itself."""
+    wall, cpu = time.perf_counter(), time.process_time()
     said = work()
-    return float(said) if told else time.process_time() - began  # type: ignore[arg-type]
+    if isinstance(said, Spent):
+        return said
+    own = time.process_time() - cpu
+    return Spent(time.perf_counter() - wall, float(said) if told else own, 0)  # type: ignore[arg-type]
 
 
 def measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
@@ -328,27 +303,18 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     if rounds > 1:
         for work in sides:
             work()
-    began = time.perf_counter()
-    turns = [[seconds(work, case.told) for work in sides] for _ in range(rounds)]
-    wall = time.perf_counter() - began
+    turns = [[spend(work, case.told) for work in sides] for _ in range(rounds)]
     row: dict[str, Any] = {
         name: getattr(case, name) for name in ("part", "case", "network", "bands", "pixels", "batch")
     }
-    row |= {
-        "threads": 1,
-        "reference": case.against,
-        "reference_cpu_s": "",
-        "cpu_s": "",
-        "ratio": "",
-        "wall_s": "",
-        "peak_mb": "",
-    }
-    row["cpu_s"] = f"{median(turn[-1] for turn in turns):.4g}"
+    row |= {"threads": 1, "reference": case.against}
+    row |= dict.fromkeys(("reference_cpu_s", "cpu_s", "ratio", "wall_s", "peak_mb"), "")
+    row["cpu_s"] = f"{median(turn[-1].cpu_s for turn in turns):.4g}"
     if case.reference is not None:
-        row["reference_cpu_s"] = f"{median(turn[0] for turn in turns):.4g}"
-        row["ratio"] = f"{median(turn[0] / turn[1] for turn in turns):.2f}"
-    if case.peaks:
-        row |= {"wall_s": f"{wall:.0f}", "peak_mb": f"{max(case.peaks):.0f}"}
+        row["reference_cpu_s"] = f"{median(turn[0].cpu_s for turn in turns):.4g}"
+        row["ratio"] = f"{median(turn[0].cpu_s / turn[1].cpu_s for turn in turns):.2f}"
+    if case.part == "whole":
+        row |= {"wall_s": f"{turns[-1][-1].wall_s:.0f}", "peak_mb": f"{turns[-1][-1].peak_mb:.0f}"}
     return row | {"rounds": rounds}
 
 

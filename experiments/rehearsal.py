@@ -13,10 +13,7 @@ cubes says anything about HAD100's.
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -24,10 +21,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments import ROOT
+from experiments.processes import run_python
 from fers.datasets.had100 import GROUPS
 from fers.util.commandline import natural, positive, run
-from fers.util.errors import FersError
 from fers.util.files import atomic_path, visible
 from fers.util.machine import processor
 
@@ -121,34 +117,25 @@ def rehearse(one: Rehearsal) -> Path:
             continue
         if name.startswith("train"):
             one.link_few()
-        told = " ".join(map(str, command))
-        print(f"{name}: python {told}", flush=True)
-        measured = _measured([sys.executable, *map(str, command)], one.folder)
+        print(f"{name}: python {' '.join(map(str, command))}", flush=True)
+        measured = _measured(command, one.folder)
         about = {"machine": processor(), "date": datetime.now(timezone.utc).date().isoformat()}
         size = {"background": one.background, "targets": one.targets, "patches": one.patches, "batch": one.batch}
-        rows.append({"step": name, **measured, **size, **about, "command": told.replace(str(one.folder), "FOLDER")})
+        told = " ".join(map(str, command)).replace(str(one.folder), "FOLDER").replace(str(one.masks), "MASKS")
+        rows.append({"step": name, **measured, **size, **about, "command": told})
         with atomic_path(path) as temporary:
             pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n")
     return path
 
 
-def _measured(command: list[str], folder: Path) -> dict[str, float]:
-    """Run a command; wall and CPU seconds, peak memory (not below this process's own) and growth of the folder.
-
-    Raises:
-        FersError: It failed.
-    """
-    before, began = _bytes(folder), time.perf_counter()
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment)
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise FersError(f"{' '.join(command)}: ended with code {process.returncode}. Its message stands above.")
+def _measured(command: list[object], folder: Path) -> dict[str, float]:
+    """Run a command; wall and CPU seconds, peak memory and growth of the folder."""
+    before = _bytes(folder)
+    spent = run_python(command)
     return {
-        "wall_s": round(time.perf_counter() - began, 1),
-        "cpu_s": round(used.ru_utime + used.ru_stime, 1),
-        "peak_mb": round(used.ru_maxrss / 1024),
+        "wall_s": round(spent.wall_s, 1),
+        "cpu_s": round(spent.cpu_s, 1),
+        "peak_mb": round(spent.peak_mb),
         "disk_mb": round((_bytes(folder) - before) / 1e6, 1),
     }
 

@@ -20,6 +20,7 @@ from fers.datasets.benchmarks import BENCHMARKS
 from fers.datasets.had100 import GROUPS, TEST_CROPS, prepare, published_test_scenes
 from fers.datasets.patches import BackgroundPatches
 from fers.scenes.scene import read_truth
+from fers.util.errors import FersError
 
 TRUTHS = "ground_truth/aviris_ng"
 
@@ -117,7 +118,7 @@ def test_a_rehearsal_goes_on_after_the_steps_that_it_has(tmp_path, monkeypatch, 
     def measured(command, folder):
         ran.append(command)
         if "train.py" in command:
-            raise rehearsal.FersError("stopped here")
+            raise FersError("stopped here")
         return run_measured(command, folder)
 
     run_measured = rehearsal._measured
