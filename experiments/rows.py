@@ -231,10 +231,14 @@ class Request:
                 raise FersError(f"--scores {name}: the table has a row of this name. Give another.")
 
     def seen(self, workspace: Workspace, bands: int) -> list[str]:
-        """The keys of ``SEEN`` that can be made: ``enhanced`` needs training patches, or a Spa-FEN beside the authors'."""
-        spa_fen = self._released(workspace, bands) / STAGE_FILES["stage2"] if self.weights == "released" else None
-        both = workspace.has_patches or (spa_fen is not None and spa_fen.is_file())
-        return [seen for seen in SEEN if both or seen != "enhanced"]
+        """The keys of ``SEEN`` that can be made: ``enhanced`` needs both branches."""
+        return [seen for seen in SEEN if seen != "enhanced" or self.has_both(workspace, bands)]
+
+    def has_both(self, workspace: Workspace, bands: int) -> bool:
+        """Tell whether rows of both branches can be made: they need training patches, or a Spa-FEN that is there already."""
+        released = self._released(workspace, bands) if self.weights == "released" else None
+        places = [released, ROOT / "checkpoints" / SHIPPED if workspace.benchmark == "ABU" else None]
+        return workspace.has_patches or any((place / STAGE_FILES["stage2"]).is_file() for place in places if place)
 
     def jobs(self, workspace: Workspace, row: TableRow, bands: int) -> list[Score]:
         """Score jobs of a row, one a seed where the seed has a part in the result."""

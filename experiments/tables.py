@@ -147,9 +147,15 @@ class Means:
     rows: list[TableRow]
     columns: list[Column]
 
+    def has_both(self, column: Column) -> bool:
+        """Tell whether rows of both branches can be made. HAD100's are what its patches are for, so there they must be."""
+        return self.workspace.benchmark != "ABU" or self.request.has_both(self.workspace, column.bands)
+
     def settings(self, column: Column) -> list[tuple[TableRow, list[Score]]]:
         """The rows of a column with their jobs."""
         rows = self.request.chosen(self.rows, column.bands)
+        if not self.has_both(column):
+            rows = [row for row in rows if row.network != "fused"]
         rows = [replace(r, config={**r.config, **dict(column.config)}) if r.network == "fused" else r for r in rows]
         rows = [beside_paper(row, column.bands) for row in rows]
         return [(row, self.request.jobs(self.workspace, row, column.bands)) for row in rows]

@@ -32,6 +32,7 @@ INTERVAL = (
     "±: standard deviation over seeds."
 )
 MEASURES = "Means over scenes of the first seed's maps. For AUC(F,tau) lower is better, for the others higher."
+NO_SPA_FEN = "Rows of both branches are left out: there is no Spa-FEN here, and no training patches for one."
 WHITENED = (
     "Of the background without the anomalies, in its whitened coordinates; skewness and kurtosis are Mardia's, over "
     "what a Gaussian has."
@@ -56,7 +57,8 @@ class Target:
 def _table(name: str, title: str, tables: Sequence[Means]) -> Work:
     def make() -> Iterable[Path]:
         for table in tables:
-            notes = (BOLD, INTERVAL, *table.request.facts)
+            alone = () if all(map(table.has_both, table.columns)) else (NO_SPA_FEN,)
+            notes = (BOLD, INTERVAL, *alone, *table.request.facts)
             yield from save(table.workspace, name, table.cells(), title.format(table.workspace.title), notes)
 
     return Work([job for table in tables for job in table.jobs], make)

@@ -83,7 +83,7 @@ def test_table_two_has_an_untrained_control_for_every_detector(tmp_path):
         def jobs(self, *_):
             return []
 
-        second = SimpleNamespace(has_patches=True)
+        second = SimpleNamespace(has_patches=True, benchmark="ABU")
 
     seen = [(detector, what) for detector, what, *_ in Scenes(Asked()).settings()]
     assert [detector for detector, what in seen if what == UNTRAINED.name] == list(TABLE2)

@@ -231,6 +231,10 @@ def test_table_two_and_the_gaussianity_do_without_a_spa_fen(tmp_path, capsys):
     assert list(dict.fromkeys(row["row"] for row in found)) == names
     assert {row["column"] for row in found if row["ap"]} == {"mean of 2"}
     assert all(0 <= float(row[key]) <= 1 for row in found if row["ap"] for key in ("ap", "pd_1e3", "pd_1e2"))
+    assert reproduce.main(["table3", *fixed]) == 0
+    table = path.with_name("table3.md").read_text()
+    assert "Rows of both branches are left out" in table
+    assert {row["row"] for row in rows(path.with_name("table3.csv"))} == {"RX", "untrained control", "spectral"}
     assert reproduce.main(["gaussianity", *fixed]) == 0
     columns = {row["column"] for row in rows(path.with_name("gaussianity.csv"))}
     assert {f"AUC of AE, oracle: {seen}" for seen in kinds} | {
@@ -238,6 +242,14 @@ def test_table_two_and_the_gaussianity_do_without_a_spa_fen(tmp_path, capsys):
     } <= columns
     assert reproduce.main(["fig8", *fixed, "--rows", "AE"]) == 0
     assert reproduce.main(["decorrelation", *fixed]) == 2 and "no Spa-FEN" in capsys.readouterr().err
+
+
+def test_all_can_be_planned_where_abu_has_no_patches_as_make_paper_demo_asks(tmp_path, capsys):
+    write_benchmark(tmp_path / "had100", n_train=2, n_test=2, size=48)
+    write_benchmark(tmp_path / "abu", n_train=0, n_test=2, size=48, sensor="aviris")
+    folders = ["--data", str(tmp_path / "had100"), "--abu", str(tmp_path / "abu"), "--out", str(tmp_path / "out")]
+    assert reproduce.main(["all", *folders, "--backbone", "random", "--device", "cpu", "--plan"]) == 0
+    assert "no training patches" not in "".join(capsys.readouterr())
 
 
 def test_table_one_has_the_fusion_of_each_number_of_bands():
