@@ -64,8 +64,8 @@ def test_a_package_of_an_extra_is_named_with_the_extra_and_any_other_is_a_bug(ca
 
         return work
 
-    assert run(needs("pytorch_msssim")) == 2 and "pip install 'fers-had[train]'" in capsys.readouterr().err
-    assert run(needs("pyogrio.raw")) == 2 and "pip install 'fers-had[gpkg]'" in capsys.readouterr().err
+    assert run(needs("pytorch_msssim")) == 2 and f"pip install -e '{ROOT}[train]'" in capsys.readouterr().err
+    assert run(needs("pyogrio.raw")) == 2 and f"pip install -e '{ROOT}[gpkg]'" in capsys.readouterr().err
     assert run(needs("fers.nothing")) == 1 and "This is a bug in FERS" in capsys.readouterr().err
 
 

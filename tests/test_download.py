@@ -99,7 +99,7 @@ def test_offline_it_says_what_to_fetch_where_to_put_it_and_how_to_go_on(tmp_path
 def test_without_gdown_it_says_what_to_install(published, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gdown", None)
     assert download.main(["had100", "--out", str(tmp_path)]) == 2
-    assert "pip install 'fers-had[data]'" in capsys.readouterr().err
+    assert f"pip install -e '{ROOT}[data]'" in capsys.readouterr().err
 
 
 def test_a_file_put_there_by_hand_is_checked_and_never_removed(published, tmp_path, capsys):

@@ -374,7 +374,7 @@ def test_without_the_packages_of_training_each_script_says_what_to_install():
     done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], capture_output=True, text=True, timeout=120)
     sentence = (
         "error: training needs packages that are not installed: accelerate, tensorboard, pytorch_msssim. "
-        "Run: pip install 'fers-had[train]'"
+        f"Run: pip install -e '{ROOT}[train]'"
     )
     assert (done.returncode, done.stderr.splitlines()) == (4 * 2, 4 * [sentence])
 

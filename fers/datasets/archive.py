@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from tqdm import tqdm
 
 from fers.util.errors import FersError
+from fers.util.paths import how_to_install
 
 RETRIES = 3  # of a connection that breaks, within one call
 TIMEOUT = (15, 60)  # s to connect, s between two blocks
@@ -102,7 +103,7 @@ def fetch(url: str, target: Path, by_hand: str, size: int | None = None) -> None
         import requests
         from gdown.exceptions import DownloadError
     except ImportError as error:
-        raise ArchiveError(f"{error}: gdown is needed to fetch it: pip install 'fers-had[data]'") from error
+        raise ArchiveError(f"{error}: gdown is needed to fetch it: {how_to_install('data')}") from error
 
     def parts() -> dict[Path, int]:
         found = target.parent.glob(f"{glob.escape(target.name)}????????.part")

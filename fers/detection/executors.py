@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from fers.util.errors import FersError
+from fers.util.paths import how_to_install
 
 SCHEDULER_TIMEOUT = 20  # seconds to find a scheduler
 
@@ -51,9 +52,7 @@ def cluster(scheduler: str | None = None, scheduler_file: str | Path | None = No
     try:
         from distributed import Client
     except ImportError as error:
-        raise SchedulerError(
-            "a Dask cluster needs the package distributed: pip install 'fers-had[cluster]'."
-        ) from error
+        raise SchedulerError(f"a Dask cluster needs the package distributed: {how_to_install('cluster')}.") from error
     try:
         client = Client(
             scheduler, scheduler_file=None if scheduler_file is None else str(scheduler_file), timeout=SCHEDULER_TIMEOUT

@@ -26,6 +26,7 @@ from fers.detection.xarrays import to_dataset
 from fers.scenes.readers import LookupTable
 from fers.util.errors import FersError
 from fers.util.files import json_text, synchronise
+from fers.util.paths import how_to_install
 from fers.util.pictures import stretched
 
 OPTIONAL_PRODUCTS = {  # written by some runs only
@@ -85,7 +86,7 @@ class DetectResult(Findings):
             import geopandas
         except ImportError as error:
             raise FersError(
-                "a GeoDataFrame needs geopandas: pip install 'fers-had[xarray]'. detections is a plain list."
+                f"a GeoDataFrame needs geopandas: {how_to_install('xarray')}. detections is a plain list."
             ) from error
         if not self.scene.place.known:
             raise FersError(f"{self.name}: has no georeference. detections is a plain list.")

@@ -16,13 +16,14 @@ from fers.scenes.readers.base import UNDECLARED_NODATA
 from fers.scenes.readers.projection import crs_wkt
 from fers.scenes.readers.wavelengths import to_nm
 from fers.util.errors import FersError
+from fers.util.paths import how_to_install
 
 AXES = {  # names of dimensions, in lower case
     "y": ("y", "row", "rows", "line", "lines", "lat", "latitude", "northing", "downtrack"),
     "x": ("x", "column", "columns", "col", "sample", "samples", "lon", "longitude", "easting", "crosstrack"),
     "band": ("band", "bands", "wavelength", "wavelengths", "wl", "channel"),
 }
-WITHOUT_XARRAY = "to_xarray needs the package xarray: pip install 'fers-had[xarray]'."
+WITHOUT_XARRAY = f"to_xarray needs the package xarray: {how_to_install('xarray')}."
 
 
 @dataclass(kw_only=True)

@@ -23,6 +23,7 @@ from fers.networks.spa_fen import SpaFEN
 from fers.networks.spe_fen import SpeFEN
 from fers.util.errors import FersError
 from fers.util.files import atomic_path
+from fers.util.paths import how_to_install
 
 EXPORT_FORMATS = (".onnx", ".pt2")
 _EXAMPLE = (2, 48, 56)  # N, H and W to trace with; no size is special
@@ -81,7 +82,7 @@ def _export_onnx(deployed: nn.Module, example: torch.Tensor, dynamic: dict, path
     try:
         import onnxscript  # noqa: F401  (torch.onnx.export uses it)
     except ImportError as error:
-        raise ExportError('ONNX needs further packages: pip install "fers-had[export]".') from error
+        raise ExportError(f"ONNX needs further packages: {how_to_install('export')}.") from error
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     names: dict[str, Any] = {"input_names": ["h"], "output_names": ["features"]}
     program = torch.onnx.export(deployed, (example,), dynamo=True, dynamic_shapes=(dynamic,), verbose=False, **names)

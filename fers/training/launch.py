@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fers.fast.process import prepare_process
 from fers.training.options import TrainingError
 from fers.util.commandline import run
+from fers.util.paths import how_to_install
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -39,7 +40,7 @@ def run_training(script: Callable[[], None]) -> int:
     def work() -> None:
         if missing := [name for name in _TRAIN_EXTRA if importlib.util.find_spec(name) is None]:
             raise TrainingError(
-                f"training needs packages that are not installed: {', '.join(missing)}. Run: pip install 'fers-had[train]'"
+                f"training needs packages that are not installed: {', '.join(missing)}. Run: {how_to_install('train')}"
             )
         script()
 

@@ -19,6 +19,7 @@ from typing import NoReturn, TextIO
 
 from fers.util.checkout import run_script
 from fers.util.errors import did_you_mean
+from fers.util.paths import how_to_install
 
 INTERRUPTED = 130
 BUG = 1
@@ -80,7 +81,7 @@ def run(work: Callable[[], None], errors: tuple[type[Exception], ...] = (), how_
                 2,
             )
         if isinstance(error, ModuleNotFoundError) and (extra := _extra_of(error.name or "")):
-            remedy = f"pip install 'fers-had[{extra}]', or in a checkout pip install -e '.[{extra}]'"
+            remedy = how_to_install(extra)
             return _ended(f"error: the package {error.name} is needed and not installed: {remedy}.{hint}", 2)
         where = traceback.extract_tb(error.__traceback__)[-1]
         message = (

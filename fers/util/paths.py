@@ -33,3 +33,8 @@ def folder_name(title: str) -> str:
         'own-scenes-in-HAD100s-layout'
     """
     return re.sub(r"[^\w.-]+", "-", title.replace("'", ""))
+
+
+def how_to_install(extra: str) -> str:
+    """Return the command that installs the packages of an extra, such as ``train``, from the checkout if this is one."""
+    return f"pip install 'fers-had[{extra}]'" if CHECKOUT is None else f"pip install -e '{CHECKOUT}[{extra}]'"
